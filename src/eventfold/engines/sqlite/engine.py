@@ -17,12 +17,11 @@ import apsw
 
 from eventfold.core.envelope import Receipt, StoredEvent, make_receipt
 from eventfold.core.query import Query
-from eventfold.engines.sqlite import queries, schema
+from eventfold.engines.sqlite import queries, schema, summaries
 from eventfold.engines.sqlite.backup import backup, begin_epoch
 from eventfold.engines.sqlite.dictionary import NameDictionary
 from eventfold.engines.sqlite.errors import (
     NOT_DURABLE,
-    inconsistency_error,
     memory_file_system,
     record_errno,
     translate_error,
@@ -33,9 +32,8 @@ from eventfold.engines.sqlite.head import HeadTracker
 from eventfold.engines.sqlite.integrity import find_problems
 from eventfold.engines.sqlite.named_locks import NamedLocks
 from eventfold.engines.sqlite.overwrite_detection import Mark
-from eventfold.engines.sqlite.queries import NameLookup, compile_query
-from eventfold.engines.sqlite.read import RowDecoder, decode_request_key, missing_error, read_page
-from eventfold.engines.sqlite.schema import read_identity
+from eventfold.engines.sqlite.read import Names, RowDecoder, decode_request_key, missing_error, read_page
+from eventfold.engines.sqlite.schema import read_identity, read_through
 from eventfold.engines.sqlite.services import (
     Access,
     SqliteInlineProjections,
@@ -44,6 +42,7 @@ from eventfold.engines.sqlite.services import (
     SqliteReplication,
     SqliteSnapshots,
 )
+from eventfold.engines.sqlite.tail import Tail
 from eventfold.engines.sqlite.upgrade import upgrade
 from eventfold.engines.sqlite.watch import Watch
 from eventfold.engines.sqlite.writer import Writer
@@ -92,11 +91,12 @@ class SqliteEngine:
         self.path = path
         self._create, self._clock, self._timeout = create, clock, timeout
         self._file = File(path, readonly=readonly, full_sync=durability == "full", timeout=timeout, max_idle=max_idle)
-        self._types, self._tags = NameDictionary("type"), NameDictionary("tag")
-        self._rows = RowDecoder(self._types)
+        types = NameDictionary("type")
+        self._rows = RowDecoder(types)
+        self._names = Names(types, NameDictionary("tag"), Tail(self._rows.between, read_through))
         self._watch = Watch(self._file)
         self._head_tracker: HeadTracker | None = None
-        self._type_counts = (0, 0, dict[str, int]())  # cached by `types`: epoch, last counted position, events per type
+        self._type_counts = (0, 0, dict[str, TypeCount]())  # cached by `types`: epoch, last counted position, by type
         self._writer: Writer | None = None
         self._locks = NamedLocks(self._file.real_path)
 
@@ -126,7 +126,7 @@ class SqliteEngine:
         self.store_id, self.epoch, _ = self._file.open(self._create)
         try:
             self._head_tracker = HeadTracker(self._file, self._rows, self.store_id, self.epoch)
-            self._writer = Writer(self._file, self._types, self._tags, self._rows, self._head_tracker, self._clock)
+            self._writer = Writer(self._file, self._names, self._rows, self._head_tracker, self._clock)
             self._run_read(self._head_tracker.read_head)
         except Unreadable:  # if the last event is corrupt, reads report it; earlier events stay readable
             return
@@ -230,7 +230,7 @@ class SqliteEngine:
 
         def page(connection: apsw.Connection) -> Page:
             head = self._read_head(connection).position
-            return read_page(connection, self._rows, (self._types, self._tags), head, query, span)
+            return read_page(connection, self._rows, self._names, head, query, span)
 
         return self._run_read(page)
 
@@ -248,14 +248,7 @@ class SqliteEngine:
             end = head if until is None else min(until, head)
             if not query.items or end <= after:
                 return max(0, end - after)
-            names = NameLookup(connection, self._types, self._tags)
-            asked = names.with_all_spellings(query)
-            if queries.has_many_items(asked):
-                return queries.count_positions(names, asked, after, end)
-            found = compile_query(names, asked, after, end)
-            if found.is_empty:
-                return 0
-            return connection.execute(f"SELECT count(*) FROM ({found.sql('ASC')})", found.bindings).get  # noqa: S608
+            return queries.count_matches(self._names.lookup(connection, end), query, after, end)
 
         return self._run_read(counted)
 
@@ -301,46 +294,29 @@ class SqliteEngine:
     @translate_errors
     async def types(self) -> list[TypeCount]:
         """See the port."""
+
         # Events are never deleted: within an epoch only events after the last count have to be counted.
-        sql = """SELECT t.id, (SELECT count(*) FROM event WHERE type = t.id AND position > ? AND position <= ?),
-            (SELECT min(position) FROM event WHERE type = t.id),
-            (SELECT max(position) FROM event WHERE type = t.id AND position <= ?) FROM type t"""
+        def counted(connection: apsw.Connection) -> tuple[dict[str, TypeCount], int, list[TypeCount]]:
+            head = self._read_head(connection).position
+            names = self._names.lookup(connection, head)
+            epoch, through, known = self._type_counts
+            if epoch != self.epoch or through > names.indexed:
+                through, known = 0, dict[str, TypeCount]()
+            found = summaries.count_types(names, known, through)
+            return found, names.indexed, summaries.types_with_tail(found, names.segments, head)
 
-        def counted(connection: apsw.Connection) -> tuple[list[TypeCount], tuple[int, int]]:
-            head, epoch = self._read_head(connection).position, self.epoch
-            known_epoch, through, counts = self._type_counts
-            if known_epoch != epoch or through > head:
-                through, counts = 0, dict[str, int]()
-            found: list[TypeCount] = []
-            for type, more, first, last in connection.execute(sql, (through, head, head)):
-                if last is not None:
-                    name = self._types.name(connection, type)
-                    found.append(TypeCount(name, counts.get(name, 0) + more, first, last))
-            return found, (epoch, head)
-
-        found, through = self._run_read(counted)  # cached only after a consistent read
-        self._type_counts = (*through, {each.type: each.count for each in found})
-        return sorted(found, key=lambda each: each.type)
+        epoch = self.epoch
+        found, through, types = self._run_read(counted)
+        self._type_counts = (epoch, through, found)  # cached only after a consistent read
+        return types
 
     @translate_errors
     async def tags(self, prefix: str = "", limit: int = 1000, after: str = "") -> list[TagCount]:
         """See the port."""
-        # The index returns names in order, the table returns the name of an id: both must agree.
-        sql = """SELECT name, (SELECT count(*) FROM tagged WHERE tag = t.id),
-            (SELECT min(position) FROM tagged WHERE tag = t.id), (SELECT max(position) FROM tagged WHERE tag = t.id),
-            (SELECT name FROM tag WHERE id = t.id)
-            FROM tag t WHERE name >= ? AND name < ? AND name > ? ORDER BY name LIMIT ?"""
-        bindings = (prefix, prefix + "\U0010ffff", after, limit)
 
         def counted(connection: apsw.Connection) -> list[TagCount]:
-            found: list[TagCount] = []
-            for name, count, first, last, again in connection.execute(sql, bindings):
-                if name != again:
-                    raise inconsistency_error(f"the tags {name!r} and {again!r} have the same id")
-                if not count:
-                    raise inconsistency_error(f"the tag {name!r} has no events")
-                found.append(TagCount(name, count, first, last))
-            return found
+            head = self._read_head(connection).position
+            return summaries.count_tags(self._names.lookup(connection, head), prefix, limit, after, head)
 
         return self._run_read(counted)
 
@@ -357,6 +333,8 @@ class SqliteEngine:
                 "events": self._read_head(connection).position,
                 "types": connection.execute("SELECT count(*) FROM type").get,
                 "tags": connection.execute("SELECT count(*) FROM tag").get,
+                "indexed_through": read_through(connection),
+                "tail_events": self._names.tail.count_events(),
                 "bytes": connection.pragma("page_count") * connection.pragma("page_size"),
                 "wal_bytes": _file_size(self._file.real_path + "-wal"),
                 "created": read_identity(connection).created,

@@ -7,11 +7,10 @@ only grow, a page is complete up to the head that was read before it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from functools import partial
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from operator import gt, itemgetter, lt
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 from zlib import crc32
 
 import apsw
@@ -24,14 +23,14 @@ from eventfold.engines.sqlite.dictionary import NameDictionary
 from eventfold.engines.sqlite.errors import inconsistency_error
 from eventfold.engines.sqlite.queries import (
     NameLookup,
-    PositionQuery,
     compile_query,
+    find_positions,
     has_many_items,
     page_sql,
     rows_sql,
 )
-from eventfold.engines.sqlite.queries import find_positions as found_by_many
 from eventfold.engines.sqlite.schema import with_checksum
+from eventfold.engines.sqlite.tail import Tail, find_in_tail
 from eventfold.errors import CorruptEvent
 from eventfold.ports.messages import PAGE_BYTES, Page, Span
 
@@ -116,6 +115,14 @@ class RowDecoder:
         found = self.decode_all(connection, connection.execute(schema.BY_POSITION, (position,)))
         return found[0] if found else None
 
+    def between(self, connection: apsw.Connection, after: int, until: int) -> list[StoredEvent]:
+        """All events in (after, until], which must be there. Raises CorruptEvent if one is missing."""
+        events = self.decode_all(connection, connection.execute(schema.BETWEEN, (after + 1, until)))
+        if len(events) != until - after:
+            there = {each.position for each in events}
+            raise missing_error(next(place for place in range(after + 1, until + 1) if place not in there))
+        return events
+
     def append_at(self, connection: apsw.Connection, first: int) -> list[StoredEvent]:
         """All events of the append that begins at a position."""
         event = self.event_at(connection, first)
@@ -123,11 +130,7 @@ class RowDecoder:
             raise missing_error(first)
         if event.size == 1:
             return [event]
-        events = self.decode_all(connection, connection.execute(schema.BETWEEN, (first, event.last)))
-        if len(events) != event.size:
-            there = {each.position for each in events}
-            raise missing_error(next(place for place in range(first, event.last + 1) if place not in there))
-        return events
+        return self.between(connection, first - 1, event.last)
 
 
 def corrupt_error(position: int | None) -> CorruptEvent:
@@ -150,21 +153,26 @@ def missing_error(position: int) -> CorruptEvent:
     )
 
 
-def read_page(
-    connection: apsw.Connection,
-    rows: RowDecoder,
-    names: tuple[NameDictionary, NameDictionary],
-    head: int,
-    query: Query,
-    span: Span,
-) -> Page:
+class Names(NamedTuple):
+    """The dictionaries and the tail of an engine."""
+
+    types: NameDictionary
+    tags: NameDictionary
+    tail: Tail
+
+    def lookup(self, connection: apsw.Connection, until: int) -> NameLookup:
+        """What a query on events up to `until` (committed) is looked up in."""
+        return NameLookup(connection, self.types, self.tags, self.tail.covering(connection, until))
+
+
+def read_page(connection: apsw.Connection, rows: RowDecoder, names: Names, head: int, query: Query, span: Span) -> Page:
     """Read one page, see the port's `read`. `head` was read before."""
     until = head if span.until is None else min(span.until, head)
     end = span.after + 1 if span.backwards else until
     if until <= span.after:
         return Page([], end, False)
-    fetch = partial(_fetch, connection, rows, names, query, span)
     most = PAGE_BYTES if span.limit >= FIRST_FETCH_ROWS else None
+    fetch = _Fetch(connection, rows, names, query, span, until)
     # One additional event shows whether more follow.
     events, full = fetch(span.after, until, span.limit + 1, most)
     size = min(span.limit, len(events) - full)
@@ -181,46 +189,83 @@ def read_page(
     return Page(events, edge.position, True)
 
 
-def _fetch(
-    connection: apsw.Connection,
-    rows: RowDecoder,
-    names: tuple[NameDictionary, NameDictionary],
-    query: Query,
-    span: Span,
-    after: int,
-    until: int,
-    limit: int,
-    most: int | None,
-) -> tuple[list[StoredEvent], bool]:
-    """The first matching events in (after, until], in the order of the span; with `most` as `up_to` has it."""
-    bounds: list[Any] = []
-    if occurred := span.occurred_since is not None or span.occurred_until is not None:
-        bounds.append(MIN_INT64 if span.occurred_since is None else span.occurred_since)
-        bounds.append(MAX_INT64 if span.occurred_until is None else span.occurred_until)
-    found: PositionQuery | None = None
-    if query.items:
-        dictionary = NameLookup(connection, *names)
-        query = dictionary.with_all_spellings(query)
-        if has_many_items(query):
-            places = found_by_many(dictionary, query, after, until, backwards=span.backwards)
-            sql, events, full = rows_sql(span.backwards, occurred), list[StoredEvent](), False
-            while not full and len(events) < limit and (chunk := list(islice(places, limit - len(events)))):
-                cursor = connection.execute(sql, [json.dumps(chunk), *bounds])
-                if most is None:
-                    events += rows.decode_all(connection, cursor)
-                    continue
-                events += rows.decode_up_to(
-                    connection, cursor, max(1, most - sum(len(event.data) for event in events))
-                )[0]
-                full = page_length(events, limit, most) < len(events)
-            return events, full
-        found = compile_query(dictionary, query, after, until)
+class _Fetch:
+    """Fetches matching events in the order of a span: from the index tables, and from the tail."""
+
+    def __init__(
+        self, connection: apsw.Connection, rows: RowDecoder, names: Names, query: Query, span: Span, until: int
+    ) -> None:
+        self._connection, self._rows, self._backwards = connection, rows, span.backwards
+        self._bounds: list[Any] = []  # of `occurred`
+        if span.occurred_since is not None or span.occurred_until is not None:
+            self._bounds.append(MIN_INT64 if span.occurred_since is None else span.occurred_since)
+            self._bounds.append(MAX_INT64 if span.occurred_until is None else span.occurred_until)
+        self._lookup: NameLookup | None = None
+        self._query = query
+        if query.items:
+            self._lookup = names.lookup(connection, until)
+            self._query = self._lookup.with_all_spellings(query)
+
+    def __call__(self, after: int, until: int, limit: int, most: int | None) -> tuple[list[StoredEvent], bool]:
+        """The first matching events in (after, until]; with `most` as `decode_up_to` has it."""
+        if self._lookup is None:
+            cursor = self._connection.execute(
+                page_sql(None, self._backwards, bool(self._bounds)), [after, until, *self._bounds, limit]
+            )
+            return self._decode(cursor, most)
+        indexed = min(until, self._lookup.indexed)
+        parts = [(self._from_tables, after, indexed), (self._from_tail, max(after, indexed), until)]
+        events, full, left = list[StoredEvent](), False, most
+        for fetch, low, high in reversed(parts) if self._backwards else parts:
+            if low < high and not full and len(events) < limit:
+                more, full = fetch(self._lookup, low, high, limit - len(events), left)
+                if events:
+                    more = events + more
+                    full = _cut(more, limit, most) or full
+                events = more
+                left = None if most is None else max(1, most - sum(len(event.data) for event in events))
+        return events, full
+
+    def _decode(self, cursor: apsw.Cursor, most: int | None) -> tuple[list[StoredEvent], bool]:
+        if most is None:
+            return self._rows.decode_all(self._connection, cursor), False
+        return self._rows.decode_up_to(self._connection, cursor, most)
+
+    def _from_tables(
+        self, lookup: NameLookup, after: int, until: int, limit: int, most: int | None
+    ) -> tuple[list[StoredEvent], bool]:
+        if has_many_items(self._query):
+            places = find_positions(lookup, self._query, after, until, backwards=self._backwards)
+            return self._at(places, limit, most)
+        found = compile_query(lookup, self._query, after, until)
         if found.is_empty:
             return [], False
-    bindings = [after, until] if found is None else found.bindings
-    sql = page_sql(found, span.backwards, occurred)
-    cursor = connection.execute(sql, [*bindings, *bounds, limit])
-    return (rows.decode_all(connection, cursor), False) if most is None else rows.decode_up_to(connection, cursor, most)
+        sql = page_sql(found, self._backwards, bool(self._bounds))
+        return self._decode(self._connection.execute(sql, [*found.bindings, *self._bounds, limit]), most)
+
+    def _from_tail(
+        self, lookup: NameLookup, after: int, until: int, limit: int, most: int | None
+    ) -> tuple[list[StoredEvent], bool]:
+        places = find_in_tail(lookup.segments, self._query, after, until, backwards=self._backwards)
+        return self._at(iter(places), limit, most)
+
+    def _at(self, places: Iterator[int], limit: int, most: int | None) -> tuple[list[StoredEvent], bool]:
+        """The first events at some positions, in their order."""
+        sql, events, full = rows_sql(self._backwards, bool(self._bounds)), list[StoredEvent](), False
+        while not full and len(events) < limit and (chunk := list(islice(places, limit - len(events)))):
+            cursor = self._connection.execute(sql, [json.dumps(chunk), *self._bounds])
+            left = None if most is None else max(1, most - sum(len(event.data) for event in events))
+            events += self._decode(cursor, left)[0]
+            full = _cut(events, limit, most)
+        return events, full
+
+
+def _cut(events: list[StoredEvent], limit: int, most: int | None) -> bool:
+    """Keep the events with which the bytes reach `most`, and one more: whether there is one."""
+    if most is None or (size := page_length(events, limit, most)) >= len(events):
+        return False
+    del events[size + 1 :]
+    return True
 
 
 def _verify_matches(events: list[StoredEvent], query: Query, span: Span, until: int, more: bool) -> None:

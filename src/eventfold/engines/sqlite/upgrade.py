@@ -19,6 +19,7 @@ from eventfold.engines.sqlite.file import File
 from eventfold.engines.sqlite.schema import (
     APPLICATION_ID,
     HEAD,
+    INDEXED,
     INLINED,
     LAYOUT,
     NO_DELETE,
@@ -27,6 +28,7 @@ from eventfold.engines.sqlite.schema import (
     check_definitions,
     read_identity,
     with_checksum,
+    write_through,
 )
 from eventfold.errors import NotAStore, StoreBusy, StoreVersionMismatch
 from eventfold.ports.services import UpgradeResult
@@ -44,8 +46,18 @@ def _upgrade_to_2(connection: apsw.Connection) -> None:
     )
 
 
+def _upgrade_to_3(connection: apsw.Connection) -> None:
+    """Move the index of types into `tagged`, and add the mark through which the index tables are complete."""
+    connection.execute("DROP INDEX event_type")
+    connection.execute(
+        "INSERT INTO tagged (tag, position, type) SELECT -type, position, type FROM event ORDER BY type DESC, position"
+    )
+    connection.execute(INDEXED)
+    write_through(connection, connection.execute("SELECT ifnull(max(position), 0) FROM event").get)
+
+
 # From layout n to n + 1. A step that is no longer the last needs its own copy of the definitions that it creates.
-STEPS: dict[int, Callable[[apsw.Connection], None]] = {1: _upgrade_to_2}
+STEPS: dict[int, Callable[[apsw.Connection], None]] = {1: _upgrade_to_2, 2: _upgrade_to_3}
 
 
 def upgrade(file: File, timeout: float, copy: str | None, copies: bool) -> UpgradeResult:

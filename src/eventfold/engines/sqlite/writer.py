@@ -16,15 +16,16 @@ from eventfold.core.mutex import Mutex
 from eventfold.core.query import Query
 from eventfold.engines.sqlite import schema
 from eventfold.engines.sqlite.batch import Batch
-from eventfold.engines.sqlite.dictionary import NameDictionary
 from eventfold.engines.sqlite.errors import is_uncommitted, record_errno, translate_error
 from eventfold.engines.sqlite.file import File
 from eventfold.engines.sqlite.head import HeadTracker
 from eventfold.engines.sqlite.inline import SqliteExclusiveTransaction
-from eventfold.engines.sqlite.queries import NameLookup, first_match
-from eventfold.engines.sqlite.read import RowDecoder, read_page
-from eventfold.engines.sqlite.recent_window import RecentWindow
-from eventfold.errors import AppendUnconfirmed, EventfoldError, InlineFailed, StoreUnavailable
+from eventfold.engines.sqlite.merge import SLICE_ENTRIES, SLICE_FACTOR, Merge, merge_all
+from eventfold.engines.sqlite.queries import first_indexed
+from eventfold.engines.sqlite.read import Names, RowDecoder, read_page
+from eventfold.engines.sqlite.schema import read_through
+from eventfold.engines.sqlite.tail import Entry
+from eventfold.errors import AppendUnconfirmed, EventfoldError, InlineFailed, StoreUnavailable, Unreadable
 from eventfold.ports.inline import AppendMode, ExclusiveTransaction, InlineProjector, StaleRows
 from eventfold.ports.messages import AppendRequest, Head, Outcome, Page, Span
 
@@ -40,14 +41,13 @@ class Writer:
     def __init__(
         self,
         file: File,
-        types: NameDictionary,
-        tags: NameDictionary,
+        names: Names,
         rows: RowDecoder,
         end: HeadTracker,
         clock: Callable[[], int],
     ) -> None:
-        self.types, self.tags, self.rows, self.head, self.clock = types, tags, rows, end, clock
-        self.window = RecentWindow()
+        self.names, self.rows, self.head, self.clock = names, rows, end, clock
+        self._merge: Merge | None = None  # of the first segment of the tail, once it is closed
         self.projector: InlineProjector | None = None  # folds inline read models within the transaction
         self._file = file
         self._mutex = Mutex()
@@ -56,6 +56,7 @@ class Writer:
         )
         self._checkpoint_at = CHECKPOINT_PAGES
         self._committed = False  # whether the current call has committed
+        self._has_written = False  # whether any call has
 
     def append(self, requests: Sequence[AppendRequest]) -> list[Outcome]:
         """Append in one commit.
@@ -64,18 +65,18 @@ class Writer:
         """
         return self._run_alone(lambda connection: self._append(connection, requests))
 
-    def transact(self, work: Callable[[apsw.Connection, NameDictionary, NameDictionary], None]) -> None:
+    def transact(self, work: Callable[[apsw.Connection], None]) -> None:
         """Run `work` in one transaction: imported events, snapshots, registrations."""
         self._run_alone(lambda connection: self._transact_alone(connection, work))
 
     def run_exclusive(self, work: Callable[[ExclusiveTransaction], Awaitable[None]]) -> None:
         """Run `work` in one transaction, during which no append can commit. `work` must not suspend."""
 
-        def within(connection: apsw.Connection, types: NameDictionary, tags: NameDictionary) -> None:
+        def within(connection: apsw.Connection) -> None:
             head = self.head.read_head(connection).position
 
             def ask(query: Query, span: Span) -> Page:
-                return read_page(connection, self.rows, (types, tags), head, query, span)
+                return read_page(connection, self.rows, self.names, head, query, span)
 
             driven = work(SqliteExclusiveTransaction(connection, head, ask)).__await__()
             with suppress(StopIteration):
@@ -161,14 +162,12 @@ class Writer:
                     raise stale.__cause__ or stale from None
                 mode |= AppendMode.REREAD_ROWS
 
-    def _transact_alone(
-        self, connection: apsw.Connection, work: Callable[[apsw.Connection, NameDictionary, NameDictionary], None]
-    ) -> None:
+    def _transact_alone(self, connection: apsw.Connection, work: Callable[[apsw.Connection], None]) -> None:
         self._file.lock.acquire()
         try:
             connection.execute("BEGIN IMMEDIATE")
             head = self.head.read_head(connection)
-            work(connection, self.types, self.tags)
+            work(connection)
             row = connection.execute(schema.HEAD).fetchone()
             if row is not None and row[0] != head.position:
                 head = Head(row[0], row[2], row[1])
@@ -184,14 +183,19 @@ class Writer:
         clauses = [clause for request in requests for clause in request.unless]
         if not clauses:
             return {}
-        start = self.window.start if self.window.start >= 0 else self.head.last_seen.position
+        segments = self.names.tail.segments
+        start = segments[0].start if segments else self.head.last_seen.position
         long = [clause for clause in clauses if clause.query.items and start - clause.after > OLD_CONDITION_POSITIONS]
         if not long:
             return {}
         mark = self._file.read_mark()
-        until = self.head.read_head(connection).position
-        names = NameLookup(connection, self.types, self.tags)
-        judged = {id(c): until for c in long if first_match(names, c.query, c.after, until) is None}
+        names = self.names.lookup(connection, self.head.read_head(connection).position)
+        until = names.indexed
+        judged = {
+            id(clause): until
+            for clause in long
+            if first_indexed(names, names.with_all_spellings(clause.query), clause.after, until) is None
+        }
         return judged if self._file.is_unchanged_since(mark) else {}  # otherwise everything is checked under the lock
 
     def _append_once(
@@ -205,9 +209,12 @@ class Writer:
         try:
             try:
                 connection.execute("BEGIN IMMEDIATE")
-                batch = Batch(self, connection, judged, mode)
+                is_judged_together = len(requests) > 1 and any(request.unless for request in requests[1:])
+                batch = Batch(self, connection, judged, mode, is_judged_together)
                 outcomes = [batch.judge(request) for request in requests]
                 batch.insert()
+                if batch.entries:
+                    self._merge_slice(connection, len(batch.entries))
             except BaseException:
                 self._rollback(connection)
                 raise
@@ -216,6 +223,8 @@ class Writer:
             else:
                 self._commit(connection, batch.new_head)
                 head = batch.new_head.position
+                if batch.entries:
+                    self._extend_tail(connection, batch.entries)
         finally:
             if batch is not None and batch.inline is not None:
                 batch.inline.end(head)
@@ -236,15 +245,39 @@ class Writer:
         except BaseException:
             self._rollback(connection)
             raise
-        self._committed = True
-        self.types.commit()
-        self.tags.commit()
+        self._committed = self._has_written = True
+        self.names.types.commit()
+        self.names.tags.commit()
+        if self._merge is not None and self._merge.commit():
+            self.names.tail.drop_through(self._merge.end)
+            self._merge = None
         if not self._file.is_in_place():
             assert self._file.damage is not None
             raise self._unconfirmed_error("The commit went to a file that is no longer at its path", self._file.damage)
         self.head.record_commit(head)
         if self._file.wal_pages >= self._checkpoint_at:
             self._checkpoint(connection)
+
+    def _extend_tail(self, connection: apsw.Connection, entries: Sequence[tuple[Entry, int]]) -> None:
+        """Add committed events to the tail, and begin to merge its first segment when that is full."""
+        tail, first = self.names.tail, entries[0][0][0]
+        if tail.segments and tail.segments[-1].end >= first - 1:
+            tail.extend(first, entries)
+        else:
+            with suppress(Unreadable):  # reads report it; what was committed stays so
+                tail.covering(connection, entries[-1][0][0])
+        if self._merge is None and len(tail.segments) > 1:
+            self._merge = Merge(tail.segments[0])
+
+    def _merge_slice(self, connection: apsw.Connection, events: int) -> None:
+        """Merge a slice of the tail within the transaction of an append of so many events."""
+        if self._merge is not None:
+            self._merge.step(
+                connection,
+                self.names.types,
+                self.names.tags,
+                max(SLICE_ENTRIES, SLICE_FACTOR * events * self._merge.entries_per_event),
+            )
 
     def _unconfirmed_error(self, what: str, cause: EventfoldError) -> AppendUnconfirmed:
         return AppendUnconfirmed(
@@ -262,9 +295,10 @@ class Writer:
 
     def _discard_uncommitted(self) -> None:
         """Discard cached names and recent events of a transaction that did not commit."""
-        self.types.rollback()
-        self.tags.rollback()
-        self.window.restart(-1)
+        self.names.types.rollback()
+        self.names.tags.rollback()
+        if self._merge is not None:
+            self._merge.rollback()
 
     def _checkpoint(self, connection: apsw.Connection) -> None:
         """Copy the WAL into the database file and restart it, as far as readers allow; always under the writer lock.
@@ -291,10 +325,29 @@ class Writer:
         """
         if not (self._file.wal_pages or self._file.has_leftover_wal):
             return
+        for work in (self._final_merge, self._final_checkpoint) if self._has_written else (self._final_checkpoint,):
+            try:
+                self._run_alone(work)
+            except (EventfoldError, apsw.Error):
+                return
+
+    def _final_merge(self, connection: apsw.Connection) -> None:
+        """Merge the whole tail, so that the next process to open the store has none to read."""
+        self._file.lock.acquire(0)
+        connection.set_busy_timeout(0)
+        self._merge = None
+        connection.execute("BEGIN IMMEDIATE")
         try:
-            self._run_alone(self._final_checkpoint)
-        except (EventfoldError, apsw.Error):
-            return
+            head = self.head.read_head(connection)
+            segments = self.names.tail.covering(connection, head.position)
+            if read_through(connection) >= head.position:
+                connection.execute("ROLLBACK")
+                return
+            merge_all(connection, self.names.types, self.names.tags, segments)
+        except BaseException:
+            self._rollback(connection)
+            raise
+        self._commit(connection, head)
 
     def _final_checkpoint(self, connection: apsw.Connection) -> None:
         self._file.lock.acquire(0)
