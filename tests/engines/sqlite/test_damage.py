@@ -20,7 +20,7 @@ from eventfold.core.query import Query
 from eventfold.engines.sqlite import SqliteEngine
 from eventfold.errors import EventfoldError, NotAStore, StoreDamaged
 from eventfold.ports.messages import Span
-from tests.engines.sqlite.noted import request
+from tests.engines.sqlite.noted import merge, request
 
 EVENTS = 120
 ENDS = ("", "-wal", ".lock")
@@ -279,6 +279,7 @@ def test_a_check_names_what_is_wrong_and_where(path: str) -> None:
         run(engine.open())
         for n in range(6):
             run(engine.append_many([request(NewEvent(new_id(), "T", 1, b'{"n":1}', (f"a:{n % 2}",)), key=f"k{n}")]))
+        merge(engine)
         connection = sqlite3.connect(path, isolation_level=None)
         triggers = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchall()
         for (trigger,) in triggers:

@@ -87,6 +87,13 @@ class NameDictionary:
         """After a ROLLBACK: discard the ids that the transaction created."""
         self._uncommitted.clear()
 
+    def forget(self) -> None:
+        """Forget all names."""
+        self._ids_by_name.clear()
+        self.names_by_id.clear()
+        self._uncommitted.clear()
+        self.spellings = MomentSpellings()
+
     def name(self, connection: apsw.Connection, number: int) -> str:
         """The name for the id of a committed event."""
         known = self.names_by_id.get(number)

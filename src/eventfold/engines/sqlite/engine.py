@@ -33,6 +33,7 @@ from eventfold.engines.sqlite.integrity import find_problems
 from eventfold.engines.sqlite.named_locks import NamedLocks
 from eventfold.engines.sqlite.overwrite_detection import Mark
 from eventfold.engines.sqlite.read import Names, RowDecoder, decode_request_key, missing_error, read_page
+from eventfold.engines.sqlite.reindex import reindex
 from eventfold.engines.sqlite.schema import read_identity, read_through
 from eventfold.engines.sqlite.services import (
     Access,
@@ -42,14 +43,14 @@ from eventfold.engines.sqlite.services import (
     SqliteReplication,
     SqliteSnapshots,
 )
-from eventfold.engines.sqlite.tail import Tail
+from eventfold.engines.sqlite.tail import MERGE_EVENTS, Tail
 from eventfold.engines.sqlite.upgrade import upgrade
 from eventfold.engines.sqlite.watch import Watch
 from eventfold.engines.sqlite.writer import Writer
 from eventfold.errors import CorruptEvent, InvalidInput, StoreDamaged, Unreadable
 from eventfold.ports.integrity import Problem, Progress
 from eventfold.ports.messages import AppendRequest, Capabilities, Head, Outcome, Page, Span, TagCount, TypeCount
-from eventfold.ports.services import RestoreResult, Services, UpgradeResult
+from eventfold.ports.services import ReindexResult, RestoreResult, Services, UpgradeResult
 
 T = TypeVar("T")
 MAX_READ_ATTEMPTS = 5  # attempts at one read, each disturbed by a checkpoint
@@ -66,7 +67,8 @@ class SqliteEngine:
     `durability` "full": fsync before every acknowledgement. "normal": a power failure may lose every append since the
     last checkpoint of the WAL; a crash of the process loses none. `timeout`: seconds that a writer waits for the writer
     lock. `readonly`: open the file without write access. A file that is unused for `max_idle` seconds is closed until
-    its next use; a follower keeps the store in use. `clock` returns µs since 1970 UTC.
+    its next use; a follower keeps the store in use. `merge_events`: so many new events are indexed in memory only, before
+    they are merged into the index tables. `clock` returns µs since 1970 UTC.
     """
 
     name = "sqlite"
@@ -80,10 +82,13 @@ class SqliteEngine:
         durability: str = "full",
         timeout: float = 30.0,
         max_idle: float | None = None,
+        merge_events: int = MERGE_EVENTS,
         clock: Callable[[], int] = now_micros,
     ) -> None:
         if durability not in ("full", "normal"):
             raise InvalidInput(f"durability={durability!r} is unknown.", 'Use "full" (the default) or "normal".')
+        if merge_events < 1:
+            raise InvalidInput(f"merge_events={merge_events!r} is too small.", "Use 1 or more.")
         if not path:
             raise InvalidInput("The path of the store is empty.", "Give a path, for example store.db.")
         self.capabilities = Capabilities(durable=durability == "full", pushes=False)
@@ -93,7 +98,7 @@ class SqliteEngine:
         self._file = File(path, readonly=readonly, full_sync=durability == "full", timeout=timeout, max_idle=max_idle)
         types = NameDictionary("type")
         self._rows = RowDecoder(types)
-        self._names = Names(types, NameDictionary("tag"), Tail(self._rows.between, read_through))
+        self._names = Names(types, NameDictionary("tag"), Tail(self._rows.between, read_through, merge_events))
         self._watch = Watch(self._file)
         self._head_tracker: HeadTracker | None = None
         self._type_counts = (0, 0, dict[str, TypeCount]())  # cached by `types`: epoch, last counted position, by type
@@ -142,6 +147,15 @@ class SqliteEngine:
         else has the file open. If a step fails or the process ends, the store is unchanged.
         """
         return upgrade(self._file, self._timeout, copy, copies)
+
+    @translate_errors
+    async def reindex(self) -> ReindexResult:
+        """Rebuild the index of tags and types from the events. Call it on an engine that is not open.
+
+        Raises StoreBusy if anything else has the file open, CorruptEvent if an event is damaged. After any error the
+        store is unchanged.
+        """
+        return reindex(self._file, self._timeout)
 
     @translate_errors
     async def restored(self) -> RestoreResult:
@@ -300,10 +314,11 @@ class SqliteEngine:
             head = self._read_head(connection).position
             names = self._names.lookup(connection, head)
             epoch, through, known = self._type_counts
-            if epoch != self.epoch or through > names.indexed:
+            until = min(names.indexed, head)
+            if epoch != self.epoch or through > until:
                 through, known = 0, dict[str, TypeCount]()
-            found = summaries.count_types(names, known, through)
-            return found, names.indexed, summaries.types_with_tail(found, names.segments, head)
+            found = summaries.count_types(names, known, through, until)
+            return found, until, summaries.types_with_tail(found, names.segments, head)
 
         epoch = self.epoch
         found, through, types = self._run_read(counted)
@@ -325,16 +340,18 @@ class SqliteEngine:
         """See the port."""
 
         def facts(connection: apsw.Connection) -> dict[str, Any]:
+            head, through = self._read_head(connection).position, read_through(connection)
             return {
                 "engine": self.name,
                 "path": self._file.path,
                 "store": self.store_id,
                 "epoch": self.epoch,
-                "events": self._read_head(connection).position,
+                "events": head,
                 "types": connection.execute("SELECT count(*) FROM type").get,
-                "tags": connection.execute("SELECT count(*) FROM tag").get,
-                "indexed_through": read_through(connection),
-                "tail_events": self._names.tail.count_events(),
+                "tags": summaries.count_all_tags(self._names, connection, head),
+                "indexed_through": through,
+                "tail_events": head - through,
+                "tail_bytes": self._names.tail.memory,
                 "bytes": connection.pragma("page_count") * connection.pragma("page_size"),
                 "wal_bytes": _file_size(self._file.real_path + "-wal"),
                 "created": read_identity(connection).created,
@@ -357,7 +374,7 @@ class SqliteEngine:
         called with the number of events compared so far and the total. Appends and reads may continue meanwhile.
         """
         try:
-            yield from find_problems(self._run_read, progress, self.store_id)
+            yield from find_problems(self._run_read, progress, self.store_id, self._file.path)
         except apsw.Error as error:
             raise translate_error(error, self._file.path) from error
 

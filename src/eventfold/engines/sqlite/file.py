@@ -78,6 +78,7 @@ class File:
         self._detector: OverwriteDetector | None = None
         self.overwritten: StoreDamaged | None = None
         self.on_checkpoint: Callable[[], None] = lambda: None  # called after a checkpoint changed the file
+        self.on_reopen: Callable[[], None] = lambda: None  # called after the file was closed while idle
         self.max_idle, self.last_used = max_idle, time.monotonic()  # seconds; monotonic time of the last use
         self._is_idle = False
 
@@ -187,12 +188,7 @@ class File:
                 layout=layout,
             )
         if application == APPLICATION_ID and layout >= OLDEST_LAYOUT:
-            raise StoreVersionMismatch(
-                f"{self.path} has layout {layout}, and this version of eventfold writes layout {LAYOUT}.",
-                f"Stop the processes that use it, then upgrade it once: eventfold upgrade {shlex.quote(self.path)}.",
-                path=self.path,
-                layout=layout,
-            )
+            raise older_layout_error(self.path, layout)
         if application == 0 and layout == 0 and empty:
             return True
         raise NotAStore(
@@ -392,6 +388,7 @@ class File:
         self._is_idle = False
         if not self.is_in_place():
             self.check()
+        self.on_reopen()
 
     @property
     def is_inherited(self) -> bool:
@@ -529,6 +526,16 @@ class File:
         open_files.forkable_files.discard(self)
         open_files.unregister(self)
         self.lock.close()
+
+
+def older_layout_error(path: str, layout: int) -> StoreVersionMismatch:
+    """The error for a store of an older layout."""
+    return StoreVersionMismatch(
+        f"{path} has layout {layout}, and this version of eventfold writes layout {LAYOUT}.",
+        f"Stop the processes that use it, then upgrade it once: eventfold upgrade {shlex.quote(path)}.",
+        path=path,
+        layout=layout,
+    )
 
 
 def _file_id(path: str) -> tuple[int, int] | None:

@@ -19,6 +19,11 @@ from eventfold.engines.sqlite.tail import Segment
 
 SLICE_ENTRIES = 192  # at least so many in each commit
 SLICE_FACTOR = 3  # or so many for each entry that the commit's own events will need, so that merges keep up
+MAX_BACKLOG = 16  # and so many times as much for as many closed segments: after one commit of very many events
+
+
+class StaleTail(Exception):
+    """The tail in memory begins too late for the file."""
 
 
 class Merge:
@@ -27,8 +32,7 @@ class Merge:
     def __init__(self, segment: Segment) -> None:
         self.segment = segment
         self.end = segment.end
-        carried = sum(map(len, list(segment.by_tag.values())))
-        self.entries_per_event = 1 + -(-carried // max(1, segment.end - segment.start))  # one for the type
+        self.entries_per_event = 1 + -(-segment.carried // max(1, segment.end - segment.start))  # one for the type
         self._names = sorted(segment.by_tag)  # new ones get ids in this order, so that their index grows in order
         self._ids: dict[str, int] = {}
         self._known = 0  # names whose ids are committed
@@ -37,7 +41,16 @@ class Merge:
         self._next = (0, 0, False)  # names and entries once the transaction commits, and whether all are in
 
     def step(self, connection: apsw.Connection, types: NameDictionary, tags: NameDictionary, entries: int) -> None:
-        """Merge about so many entries within the caller's transaction."""
+        """Merge about so many entries within the caller's transaction.
+
+        Raises StaleTail if the index tables do not contain everything before the segment: its end is no mark then.
+        """
+        through = read_through(connection)
+        if through < self.segment.start:
+            raise StaleTail
+        if through >= self.end:  # another process has merged it
+            self._next = (self._known, self._merged, True)
+            return
         names = self._names[self._known : self._known + entries]
         for name in names:
             self._ids[name] = tags.ensure(connection, name)
@@ -50,8 +63,7 @@ class Merge:
             merged += len(slice_)
             if merged == len(self._entries):
                 is_done = True
-                if read_through(connection) < self.end:
-                    write_through(connection, self.end)
+                write_through(connection, self.end)
         self._next = (known, merged, is_done)
 
     def commit(self) -> bool:

@@ -255,8 +255,9 @@ class _Fetch:
         while not full and len(events) < limit and (chunk := list(islice(places, limit - len(events)))):
             cursor = self._connection.execute(sql, [json.dumps(chunk), *self._bounds])
             left = None if most is None else max(1, most - sum(len(event.data) for event in events))
-            events += self._decode(cursor, left)[0]
-            full = _cut(events, limit, most)
+            more, is_cut = self._decode(cursor, left)
+            events += more
+            full = _cut(events, limit, most) or is_cut
         return events, full
 
 

@@ -52,14 +52,6 @@ CREATE TABLE event (
 CREATE UNIQUE INDEX event_id ON event (id);
 
 CREATE TABLE type (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
-CREATE TABLE tag (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
-CREATE TABLE tagged (
-    tag INTEGER NOT NULL,        -- an id of `tag`; -type for the events of a type
-    position INTEGER NOT NULL,
-    type INTEGER NOT NULL,
-    PRIMARY KEY (tag, position, type)  -- all of it, so that REPLACE has nothing to replace
-) STRICT, WITHOUT ROWID;
-
 CREATE TABLE request (
     key TEXT PRIMARY KEY,
     first INTEGER NOT NULL,
@@ -76,7 +68,16 @@ CREATE TRIGGER event_no_update BEFORE UPDATE ON event
 BEGIN SELECT RAISE(ABORT, 'eventfold: the log is append-only'); END;
 """
 
-# The index tables are complete through this position.
+# The index tables (`tagged.tag`: an id of `tag`, or -type for the events of a type), and the position through which they are complete.
+_INDEX = """
+CREATE TABLE tag (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
+CREATE TABLE tagged (
+    tag INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    type INTEGER NOT NULL,
+    PRIMARY KEY (tag, position, type)  -- all of it, so that REPLACE has nothing to replace
+) STRICT, WITHOUT ROWID;
+"""
 INDEXED = """
 CREATE TABLE indexed (
     one INTEGER PRIMARY KEY CHECK (one = 1),
@@ -138,15 +139,25 @@ CREATE TRIGGER store_no_delete BEFORE DELETE ON store
 BEGIN SELECT RAISE(ABORT, 'eventfold: a store keeps its id'); END;
 """
 
+_KNOWN_NAME = "id = NEW.id OR name = NEW.name"
+CREATE_INDEX = "".join(
+    (
+        _INDEX,
+        INDEXED,
+        *(_FROZEN.format(table=table) for table in ("tagged", "tag")),
+        _UNIQUE.format(table="tag", known=_KNOWN_NAME),
+    )
+)
+DROP_INDEX = "DROP TABLE indexed; DROP TABLE tagged; DROP TABLE tag;"
 CREATE = "".join(
     (
         _TABLES,
-        INDEXED,
+        CREATE_INDEX,
         SNAPSHOT,
         INLINED,
         NO_DELETE,
-        *(_FROZEN.format(table=table) for table in ("tagged", "type", "tag", "request")),
-        *(_UNIQUE.format(table=table, known="id = NEW.id OR name = NEW.name") for table in ("type", "tag")),
+        *(_FROZEN.format(table=table) for table in ("type", "request")),
+        _UNIQUE.format(table="type", known=_KNOWN_NAME),
         _UNIQUE.format(table="request", known="key = NEW.key"),
         _UNIQUE.format(table="store", known="1"),
         _STORE,

@@ -5,13 +5,19 @@ Knows: the index tables and the tail. Does not know: what is cached between call
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from heapq import merge
 from typing import Any
 
+import apsw
+
 from eventfold.engines.sqlite.errors import inconsistency_error
 from eventfold.engines.sqlite.queries import NameLookup
+from eventfold.engines.sqlite.read import Names
 from eventfold.engines.sqlite.tail import Segment, tag_stretch, type_stretch
+from eventfold.errors import Unreadable
 from eventfold.ports.messages import TagCount, TypeCount
 
 # The index returns names in order, the table returns the name of an id: both must agree.
@@ -20,17 +26,20 @@ _TAGS = """SELECT name, (SELECT count(*) FROM tagged WHERE tag = t.id AND positi
     (SELECT max(position) FROM tagged WHERE tag = t.id AND position <= ?1),
     (SELECT name FROM tag WHERE id = t.id)
     FROM tag t WHERE name >= ?2 AND name < ?3 AND name > ?4 ORDER BY name LIMIT ?5"""
+_LAST = "SELECT ifnull(max(position), 0) FROM event"
+_ALL_TAGS = """SELECT (SELECT count(*) FROM tag)
+    + (SELECT count(*) FROM json_each(?) u WHERE NOT EXISTS (SELECT 1 FROM tag WHERE name = u.value))"""
 _OF_TYPE = """SELECT count(*), (SELECT min(position) FROM tagged WHERE tag = ?1 AND position <= ?3), max(position)
     FROM tagged WHERE tag = ?1 AND position > ?2 AND position <= ?3"""
 
 
-def count_types(names: NameLookup, known: Mapping[str, TypeCount], through: int) -> dict[str, TypeCount]:
-    """The types of the index tables, given those counted up to `through` before."""
+def count_types(names: NameLookup, known: Mapping[str, TypeCount], through: int, until: int) -> dict[str, TypeCount]:
+    """The types of the index tables up to `until`, given those counted up to `through` before."""
     found: dict[str, TypeCount] = {}
     numbers: list[Any] = names.connection.execute("SELECT id FROM type").fetchall()
     for (number,) in numbers:
         name = names.types.name(names.connection, number)
-        rows: list[Any] = names.connection.execute(_OF_TYPE, (-number, through, names.indexed)).fetchall()
+        rows: list[Any] = names.connection.execute(_OF_TYPE, (-number, through, until)).fetchall()
         more, first, last = rows[0]
         before = known.get(name)
         if before is not None:
@@ -55,7 +64,7 @@ def types_with_tail(indexed: Mapping[str, TypeCount], segments: Sequence[Segment
 
 def count_tags(names: NameLookup, prefix: str, limit: int, after: str, head: int) -> list[TagCount]:
     """Tags that begin with a prefix, in order, after a tag."""
-    bindings = (names.indexed, prefix, prefix + "\U0010ffff", after, limit)
+    bindings = (min(names.indexed, head), prefix, prefix + "\U0010ffff", after, limit)
     indexed: dict[str, TagCount] = {}
     rows: Iterable[Any] = names.connection.execute(_TAGS, bindings)
     for name, count, first, last, again in rows:
@@ -71,15 +80,19 @@ def count_tags(names: NameLookup, prefix: str, limit: int, after: str, head: int
         before, tail = indexed.get(name), tag_stretch(names.segments, name, head)
         count = (before.count if before else 0) + (tail.events if tail else 0)
         if not count:
-            if (
-                before is None
-                or names.connection.execute(
-                    "SELECT EXISTS (SELECT 1 FROM tagged WHERE tag = (SELECT id FROM tag WHERE name = ?))", (name,)
-                ).get
-            ):
-                continue  # of an event after `head`, or of a merge that has begun
+            if before is None or names.connection.execute(_LAST).get > head:
+                continue  # of an event after `head`
             raise inconsistency_error(f"the tag {name!r} has no events")
         first = before.first if before and before.count else tail.first if tail else 0
         last = tail.last if tail else before.last if before else 0
         found.append(TagCount(name, count, first, last))
     return found
+
+
+def count_all_tags(names: Names, connection: apsw.Connection, head: int) -> int:
+    """How many tags the log has."""
+    with suppress(Unreadable):  # a damaged event: reads report it
+        segments = names.tail.covering(connection, head)
+        new = list({tag for segment in segments for tag in list(segment.by_tag)})
+        return connection.execute(_ALL_TAGS, (json.dumps(new),)).get
+    return connection.execute("SELECT count(*) FROM tag").get

@@ -22,8 +22,9 @@ from eventfold.core.query import Item, Matcher, Query
 from eventfold.core.tags import in_utc, is_moment
 
 MERGE_EVENTS = 8_192  # a segment with so many events is closed and merged
-MERGE_BYTES = 8_388_608  # or with so many bytes of payload: a process that opens the store reads them all
+MERGE_BYTES = 8_388_608  # or with so many bytes of payloads and tags: a process that opens the store reads them all
 CATCH_UP_ROWS = 512  # rows read at a time
+EVENT_MEMORY, ENTRY_MEMORY, NAME_MEMORY = 160, 20, 240  # bytes, measured with CPython 3.12 and tags of 10 characters
 _position = itemgetter(0)
 
 Entry = tuple[int, str, tuple[str, ...]]  # position, type, tags
@@ -40,11 +41,13 @@ class Stretch(NamedTuple):
 class Segment:
     """The events in (start, end]. A reader may use it while the one writer of the tail adds events after `end`."""
 
-    __slots__ = ("by_tag", "by_type", "end", "is_partial", "moments", "size", "start")
+    __slots__ = ("by_tag", "by_type", "carried", "end", "is_partial", "merge_events", "moments", "size", "start")
 
-    def __init__(self, start: int) -> None:
+    def __init__(self, start: int, merge_events: int = MERGE_EVENTS) -> None:
         self.start = self.end = start
-        self.size = 0  # bytes of payload
+        self.merge_events = merge_events
+        self.size = 0  # bytes of payloads and tags
+        self.carried = 0  # tags of all events
         self.by_tag: dict[str, list[Entry]] = {}
         self.by_type: dict[str, list[int]] = {}
         self.moments: dict[str, list[str]] = {}  # a tag in UTC -> its other spellings here
@@ -53,7 +56,7 @@ class Segment:
     @property
     def is_full(self) -> bool:
         """Whether it has so many events, or bytes, that the next event begins another segment."""
-        return self.end - self.start >= MERGE_EVENTS or self.size >= MERGE_BYTES
+        return self.end - self.start >= self.merge_events or self.size >= MERGE_BYTES
 
     def add(self, entry: Entry, size: int) -> None:
         """Add the next event."""
@@ -72,8 +75,15 @@ class Segment:
             self.by_type[type] = [position]
         else:
             found_type.append(position)
-        self.size += size
+        self.carried += len(tags)
+        self.size += size + sum(map(len, tags))
         self.end = position
+
+    @property
+    def memory(self) -> int:
+        """About how many bytes of memory it takes."""
+        names = len(self.by_tag) + len(self.by_type)
+        return (self.end - self.start) * EVENT_MEMORY + self.carried * ENTRY_MEMORY + names * NAME_MEMORY
 
     def first(self, item: Item, after: int, until: int) -> int | None:
         """The first position in (after, until] that matches an item, or None."""
@@ -127,8 +137,9 @@ class Tail:
         self,
         read: Callable[[apsw.Connection, int, int], list[StoredEvent]],
         read_through: Callable[[apsw.Connection], int],
+        merge_events: int = MERGE_EVENTS,
     ) -> None:
-        self._read, self._read_through = read, read_through
+        self._read, self._read_through, self._merge_events = read, read_through, merge_events
         self.segments: tuple[Segment, ...] = ()
         self._mutex = Mutex()
 
@@ -150,16 +161,26 @@ class Tail:
         """Drop the segments up to `position`, through which the index tables are complete."""
         self._mutex.run(self._drop_through, position)
 
-    def count_events(self) -> int:
-        """How many events it has in memory."""
-        segments = self.segments
-        return segments[-1].end - segments[0].start if segments else 0
+    def forget(self) -> None:
+        """Begin anew: the file may have been changed by other tools while this process had it closed."""
+        self._mutex.run(self._forget)
+
+    def _forget(self) -> None:
+        self.segments = ()
+
+    @property
+    def memory(self) -> int:
+        """About how many bytes of memory it takes."""
+        return sum(segment.memory for segment in self.segments)
 
     def _catch_up(self, connection: apsw.Connection, until: int) -> tuple[Segment, ...]:
         if self.segments and self.segments[-1].is_partial:
             self.segments = ()
-        if not self.segments:
-            self.segments = (Segment(min(until, self._read_through(connection))),)
+        end = self.segments[-1].end if self.segments else -1
+        if until - end > CATCH_UP_ROWS or not self.segments:
+            through = self._read_through(connection)
+            if through > end:  # other processes have merged all that this one has
+                self.segments = (Segment(through, self._merge_events),)
         while (end := self.segments[-1].end) < until:
             events = self._read(connection, end, min(until, end + CATCH_UP_ROWS))
             if self._extend(end + 1, [((e.position, e.type, e.tag_set), len(e.data)) for e in events]):
@@ -179,7 +200,7 @@ class Tail:
                 continue
             if segment.is_full:
                 segment.is_partial = False
-                segment, closed = Segment(segment.end), True
+                segment, closed = Segment(segment.end, self._merge_events), True
                 segment.is_partial = True
                 self.segments = (*self.segments, segment)
             segment.add(entry, size)

@@ -78,14 +78,14 @@ def _upgrade(file: File, timeout: float, copy: str | None, copies: bool) -> Upgr
     connection = connect(file.real_path, flags=apsw.SQLITE_OPEN_READWRITE)
     try:
         connection.set_busy_timeout(int(timeout * 1000))
-        had = _read_layout(connection, file.path)
+        had = read_layout(connection, file.path)
         if had == LAYOUT:
             return UpgradeResult(had, LAYOUT)
         file.lock.acquire()
         file.guard.write_entry_mark()
         try:
-            _lock_exclusively(connection, file.path)
-            had = _read_layout(connection, file.path)
+            lock_exclusively(connection, file.path, "upgrade")
+            had = read_layout(connection, file.path)
             kept = (copy or _free_path(f"{file.path}.layout-{had}")) if copies and had < LAYOUT else None
             if kept is not None:
                 backup(connection, kept)
@@ -100,7 +100,7 @@ def _upgrade(file: File, timeout: float, copy: str | None, copies: bool) -> Upgr
     return UpgradeResult(had, LAYOUT, kept)
 
 
-def _read_layout(connection: apsw.Connection, path: str) -> int:
+def read_layout(connection: apsw.Connection, path: str) -> int:
     """Read the file's layout. Raises NotAStore, or StoreVersionMismatch if it cannot be upgraded."""
     application, layout = connection.pragma("application_id"), connection.pragma("user_version")
     if application != APPLICATION_ID or layout < OLDEST_LAYOUT:
@@ -115,8 +115,8 @@ def _read_layout(connection: apsw.Connection, path: str) -> int:
     return layout
 
 
-def _lock_exclusively(connection: apsw.Connection, path: str) -> None:
-    """Lock the file exclusively. Raises StoreBusy if it is open elsewhere."""
+def lock_exclusively(connection: apsw.Connection, path: str, command: str) -> None:
+    """Lock the file exclusively, for a command of eventfold. Raises StoreBusy if it is open elsewhere."""
     connection.set_busy_timeout(0)
     connection.pragma("locking_mode", "exclusive")
     connection.pragma("synchronous", "full")
@@ -126,7 +126,7 @@ def _lock_exclusively(connection: apsw.Connection, path: str) -> None:
         raise StoreBusy(
             f"{path} is open in another process, or in another store of this one.",
             "Nothing was changed: stop everything that uses it, then run the command again: "
-            f"eventfold upgrade {shlex.quote(path)}.",
+            f"eventfold {command} {shlex.quote(path)}.",
             path=path,
         ) from error
 

@@ -20,11 +20,11 @@ from eventfold.engines.sqlite.errors import is_uncommitted, record_errno, transl
 from eventfold.engines.sqlite.file import File
 from eventfold.engines.sqlite.head import HeadTracker
 from eventfold.engines.sqlite.inline import SqliteExclusiveTransaction
-from eventfold.engines.sqlite.merge import SLICE_ENTRIES, SLICE_FACTOR, Merge, merge_all
+from eventfold.engines.sqlite.merge import MAX_BACKLOG, SLICE_ENTRIES, SLICE_FACTOR, Merge, StaleTail, merge_all
 from eventfold.engines.sqlite.queries import first_indexed
 from eventfold.engines.sqlite.read import Names, RowDecoder, read_page
 from eventfold.engines.sqlite.schema import read_through
-from eventfold.engines.sqlite.tail import Entry
+from eventfold.engines.sqlite.tail import CATCH_UP_ROWS, MERGE_EVENTS, Entry
 from eventfold.errors import AppendUnconfirmed, EventfoldError, InlineFailed, StoreUnavailable, Unreadable
 from eventfold.ports.inline import AppendMode, ExclusiveTransaction, InlineProjector, StaleRows
 from eventfold.ports.messages import AppendRequest, Head, Outcome, Page, Span
@@ -56,7 +56,8 @@ class Writer:
         )
         self._checkpoint_at = CHECKPOINT_PAGES
         self._committed = False  # whether the current call has committed
-        self._has_written = False  # whether any call has
+        self._written = 0  # events appended by this process
+        file.on_reopen = self._forget_names
 
     def append(self, requests: Sequence[AppendRequest]) -> list[Outcome]:
         """Append in one commit.
@@ -189,13 +190,16 @@ class Writer:
         if not long:
             return {}
         mark = self._file.read_mark()
-        names = self.names.lookup(connection, self.head.read_head(connection).position)
-        until = names.indexed
-        judged = {
-            id(clause): until
-            for clause in long
-            if first_indexed(names, names.with_all_spellings(clause.query), clause.after, until) is None
-        }
+        try:
+            names = self.names.lookup(connection, self.head.read_head(connection).position)
+            until = names.indexed
+            judged = {
+                id(clause): until
+                for clause in long
+                if first_indexed(names, names.with_all_spellings(clause.query), clause.after, until) is None
+            }
+        except Unreadable:  # under the lock it is the outcome of those requests alone that need the event
+            return {}
         return judged if self._file.is_unchanged_since(mark) else {}  # otherwise everything is checked under the lock
 
     def _append_once(
@@ -245,7 +249,7 @@ class Writer:
         except BaseException:
             self._rollback(connection)
             raise
-        self._committed = self._has_written = True
+        self._committed = True
         self.names.types.commit()
         self.names.tags.commit()
         if self._merge is not None and self._merge.commit():
@@ -260,24 +264,36 @@ class Writer:
 
     def _extend_tail(self, connection: apsw.Connection, entries: Sequence[tuple[Entry, int]]) -> None:
         """Add committed events to the tail, and begin to merge its first segment when that is full."""
-        tail, first = self.names.tail, entries[0][0][0]
+        tail, first, last = self.names.tail, entries[0][0][0], entries[-1][0][0]
+        self._written += len(entries)
         if tail.segments and tail.segments[-1].end >= first - 1:
             tail.extend(first, entries)
         else:
-            with suppress(Unreadable):  # reads report it; what was committed stays so
-                tail.covering(connection, entries[-1][0][0])
+            with suppress(EventfoldError, apsw.Error):  # reads report it; what was committed stays so
+                if not tail.segments and self._written < CATCH_UP_ROWS < last - read_through(connection):
+                    return  # a short-lived process beside others: they merge
+                tail.covering(connection, last)
         if self._merge is None and len(tail.segments) > 1:
             self._merge = Merge(tail.segments[0])
 
     def _merge_slice(self, connection: apsw.Connection, events: int) -> None:
         """Merge a slice of the tail within the transaction of an append of so many events."""
-        if self._merge is not None:
-            self._merge.step(
-                connection,
-                self.names.types,
-                self.names.tags,
-                max(SLICE_ENTRIES, SLICE_FACTOR * events * self._merge.entries_per_event),
-            )
+        if self._merge is None:
+            return
+        entries = max(SLICE_ENTRIES, SLICE_FACTOR * events * self._merge.entries_per_event)
+        backlog = min(MAX_BACKLOG, max(1, len(self.names.tail.segments) - 1))
+        try:
+            self._merge.step(connection, self.names.types, self.names.tags, entries * backlog)
+        except StaleTail:
+            self._merge = None
+            self.names.tail.forget()
+
+    def _forget_names(self) -> None:
+        """Forget what is cached of the index: while the file was closed here, another program may have rebuilt it."""
+        self._merge = None
+        self.names.tail.forget()
+        self.names.types.forget()
+        self.names.tags.forget()
 
     def _unconfirmed_error(self, what: str, cause: EventfoldError) -> AppendUnconfirmed:
         return AppendUnconfirmed(
@@ -325,24 +341,31 @@ class Writer:
         """
         if not (self._file.wal_pages or self._file.has_leftover_wal):
             return
-        for work in (self._final_merge, self._final_checkpoint) if self._has_written else (self._final_checkpoint,):
-            try:
+        for work in (self._final_merge, self._final_checkpoint):
+            with suppress(EventfoldError, apsw.Error):
                 self._run_alone(work)
-            except (EventfoldError, apsw.Error):
-                return
 
     def _final_merge(self, connection: apsw.Connection) -> None:
-        """Merge the whole tail, so that the next process to open the store has none to read."""
+        """Merge the whole tail, so that the next process to open the store has none to read.
+
+        A process that wrote little of it leaves it to those that wrote the rest: their appends would wait.
+        """
+        if not self._written:
+            return
         self._file.lock.acquire(0)
         connection.set_busy_timeout(0)
         self._merge = None
         connection.execute("BEGIN IMMEDIATE")
         try:
             head = self.head.read_head(connection)
-            segments = self.names.tail.covering(connection, head.position)
-            if read_through(connection) >= head.position:
+            left = head.position - read_through(connection)
+            if left <= 0 or max(CATCH_UP_ROWS, 4 * self._written) < left < 3 * MERGE_EVENTS:
                 connection.execute("ROLLBACK")
                 return
+            segments = self.names.tail.covering(connection, head.position)
+            if segments[0].start > head.position - left:
+                self.names.tail.forget()  # StaleTail, see merge.py
+                segments = self.names.tail.covering(connection, head.position)
             merge_all(connection, self.names.types, self.names.tags, segments)
         except BaseException:
             self._rollback(connection)
