@@ -179,9 +179,10 @@ def test_a_step_that_fails_changes_nothing(old: str, monkeypatch: pytest.MonkeyP
         raise apsw.FullError("no room")
 
     layout = layout_of(old)
-    monkeypatch.setitem(upgrade.STEPS, layout, full)
-    with pytest.raises(StoreFull):
-        upgraded(old)
+    with monkeypatch.context() as patch:
+        patch.setitem(upgrade.STEPS, layout, full)
+        with pytest.raises(StoreFull):
+            upgraded(old)
     monkeypatch.setitem(upgrade.STEPS, schema.LAYOUT - 1, lambda connection: connection.execute("DROP TABLE snapshot"))
     with pytest.raises(StoreDamaged, match="definition of"):
         upgraded(old)

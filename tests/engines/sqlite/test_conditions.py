@@ -62,8 +62,8 @@ def test_a_long_condition_is_judged_before_the_lock_is_taken(
     seen = traced(engine, monkeypatch)
     holds = request(raw(1), unless=[ConditionClause(Query.of(types="Rarer", tags="often"), 0)])
     run(engine.append_many([request(raw(1, type="Rarer"))]))
-    seen.clear()
     merge(engine)
+    seen.clear()
     assert written(run(engine.append_many([holds]))[0]).first == 303
     lock = seen.index("LOCK")
     assert "SELECT a.position AS position" in seen[:lock]

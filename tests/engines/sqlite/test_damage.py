@@ -268,7 +268,7 @@ def test_a_check_names_what_is_wrong_and_where(path: str) -> None:
         "UPDATE event SET data = x'7b7d' WHERE position = 3": "checksum",
         "UPDATE event SET time = 5 WHERE position = 3": "checksum",
         "DELETE FROM tagged WHERE position = 3": "lead to it",
-        "INSERT INTO tagged SELECT tag, position + 1, type FROM tagged WHERE position = 3 AND tag < 2": "entries",
+        "INSERT INTO tagged SELECT tag, position + 1, type FROM tagged WHERE position = 3 AND tag = 1": "entries",
         "UPDATE tag SET name = 'other' WHERE id = 1": "dictionary",
         "UPDATE request SET first = 4": "checksum",
     }

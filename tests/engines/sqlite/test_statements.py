@@ -101,7 +101,7 @@ def test_a_condition_that_looks_back_takes_one_statement(engine: SqliteEngine, t
 def test_a_refusal_and_a_repeat_look_up_the_ids_only_then(engine: SqliteEngine, trace: list[Statement]) -> None:
     """An append is written in good faith; a conflict or a guard is what makes its ids be looked up."""
     mine = request(raw(1, "a:1", type="T1"))
-    refused = request(raw(1, "a:1", type="T1"), unless=[ConditionClause(Query.of(tags="a:1"), 0)])
+    refused = request(raw(1, "a:1", type="T1"), unless=[ConditionClause(Query.of(tags="a:1"), 61)])
     run(engine.append_many([mine]))
     counted = taken(trace, lambda: run(engine.append_many([refused])))
     assert counted == {"BEGIN IMMEDIATE": 1, "SELECT position,": 2, "ROLLBACK": 1, **INLINED}
@@ -141,7 +141,7 @@ class Somebody(ef.State):
 
 
 def test_warm_states_heads_and_cursors_take_what_they_must(path: str, trace: list[Statement]) -> None:
-    """A folded state asks for what came after it, a decision over it for nothing; a head is one look."""
+    """A folded state asks for what came after it, in memory while that is in the tail; a head is one look."""
     with ef.Store(path) as store:
         for n in range(20):
             store.append(noted(n, "a"))
@@ -149,7 +149,7 @@ def test_warm_states_heads_and_cursors_take_what_they_must(path: str, trace: lis
         assert taken(trace, store.head) == HEAD
         assert taken(trace, lambda: store.state(Somebody("a"))) == HEAD
         store.append(noted(1, "b"))
-        assert taken(trace, lambda: store.state(Somebody("a"))) == {**HEAD, "SELECT p.position,": 1}
+        assert taken(trace, lambda: store.state(Somebody("a"))) == HEAD
         assert taken(trace, store.count) == HEAD
 
         def once_more(state: Somebody) -> Noted:
@@ -217,9 +217,10 @@ def test_every_select_goes_by_an_index_and_none_sorts(path: str, engine: SqliteE
     assert len(first) > 20
     for sql, plan in first.items():
         for step in plan:
-            assert "TEMP B-TREE" not in step, (sql, plan)
+            few = "FROM (SELECT value AS position FROM json_each(?)) p" in sql  # a page of positions of the tail
+            assert "TEMP B-TREE" not in step or few, (sql, plan)
             scans = step.startswith("SCAN") and not WALKED.fullmatch(step)
-            few = step == "SCAN inlined"  # a handful of names, mostly none
+            few = few or step == "SCAN inlined"  # a handful of names, mostly none
             few = few or (step == "SCAN type" and sql == "SELECT id FROM type")  # a row for each type of event
             last = "ORDER BY position DESC LIMIT 1" in sql and step == "SCAN event"
             assert not scans or last or few, (sql, plan)
@@ -262,8 +263,8 @@ def test_hundreds_of_alternatives_are_one_query(engine: SqliteEngine) -> None:
     wide = Query.any_of(item for n in range(300) for tag in ("many", "more") for item in of(tags=f"{tag}:{n}").items)
     assert len(wide.items) == 600
     found = run(engine.read(wide, Span(limit=1_000))).events
-    assert [event.position for event in found] == list(range(61, 361))
-    assert [event.position for event in run(engine.read(wide, Span(limit=3, backwards=True))).events] == [360, 359, 358]
+    assert [event.position for event in found] == list(range(62, 362))
+    assert [event.position for event in run(engine.read(wide, Span(limit=3, backwards=True))).events] == [361, 360, 359]
     assert run(engine.count(wide)) == 300
     refused = run(engine.append_many([request(raw(1), unless=[ConditionClause(wide, 0)])]))[0]
     assert isinstance(refused, ef.AppendConflict)
