@@ -236,7 +236,7 @@ def filled(path: str, events: int = 12) -> None:
         "DELETE FROM tagged WHERE position = 3",
         "UPDATE tagged SET position = position + 100 WHERE position = 3",
         "UPDATE tagged SET type = 77 WHERE position = 3",
-        "INSERT INTO tagged VALUES (1, 5, 1), (2, 5, 1), (3, 5, 1)",
+        "INSERT INTO tagged VALUES (1, 5, 77), (2, 5, 77)",
         "UPDATE tag SET name = 'other' WHERE id = 2",
         "DELETE FROM tag WHERE id = 2",
         "UPDATE indexed SET crc = crc + 1",

@@ -50,12 +50,12 @@ def reindex(file: File, timeout: float) -> ReindexResult:
         connection = connect(file.real_path, flags=apsw.SQLITE_OPEN_READWRITE)
         try:
             connection.set_busy_timeout(int(timeout * 1000))
+            _check_layout(connection, file.path)
             file.lock.acquire()
             file.guard.write_entry_mark()
             try:
                 lock_exclusively(connection, file.path, "reindex")
-                if (layout := read_layout(connection, file.path)) != LAYOUT:
-                    raise older_layout_error(file.path, layout)
+                _check_layout(connection, file.path)  # again: another process may have upgraded it
                 connection.pragma("temp_store", "file")
                 connection.pragma("cache_size", -CACHE_KIB)
                 done = _rebuild(connection, file.path)
@@ -69,6 +69,11 @@ def reindex(file: File, timeout: float) -> ReindexResult:
         return done
     finally:
         file.guard.release()
+
+
+def _check_layout(connection: apsw.Connection, path: str) -> None:
+    if (layout := read_layout(connection, path)) != LAYOUT:
+        raise older_layout_error(path, layout)
 
 
 def _rebuild(connection: apsw.Connection, path: str) -> ReindexResult:
