@@ -194,9 +194,9 @@ def test_the_command_says_what_it_did(old: str) -> None:
     layout = layout_of(old)
     done, again = eventfold("upgrade", old, "--table"), eventfold("upgrade", old, "--table")
     assert (done.code, again.code) == (0, 0)
-    assert f"was upgraded from layout {layout} to {schema.LAYOUT}" in " ".join(done.out.split()) and f"bank.db.layout-{layout}" in "".join(
+    assert f"was upgraded from layout {layout} to {schema.LAYOUT}" in " ".join(
         done.out.split()
-    )
+    ) and f"bank.db.layout-{layout}" in "".join(done.out.split())
     assert "Nothing was changed" in " ".join(again.out.split())
     (line,) = eventfold("upgrade", old, "--json").lines
     assert line == {"had": schema.LAYOUT, "layout": schema.LAYOUT, "backup": None}

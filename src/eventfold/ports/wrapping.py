@@ -21,6 +21,7 @@ from eventfold.ports.services import (
     Locks,
     Lookups,
     Maintenance,
+    ReindexResult,
     Replication,
     RestoreResult,
     Services,
@@ -247,3 +248,6 @@ class _Maintenance:
 
     def restored(self) -> CoroutineType[Any, Any, RestoreResult]:
         return self._call(self._inner.restored)
+
+    def reindex(self) -> CoroutineType[Any, Any, ReindexResult]:
+        return self._call(self._inner.reindex)

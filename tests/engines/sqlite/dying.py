@@ -137,7 +137,7 @@ def merges(folder: Path, stride: int = 1) -> tuple[int, list[str]]:
     for n in range(1, 10 * MOST, stride):
         told.write_text("0")
 
-        def work() -> None:
+        def work(n: int = n) -> None:
             with ef.Store(str(path), merge_events=3) as store:
                 for number in range(n % 3, 14):
                     last = store.append(noted(number, f"w-{number % 4}"), noted(number, f"new-{n}-{number}")).last

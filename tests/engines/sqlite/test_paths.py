@@ -87,7 +87,7 @@ def test_what_is_no_database_is_no_store(path: str, content: bytes) -> None:
 def test_a_store_without_its_tables_is_damaged(path: str) -> None:
     """It says it is a store, and what belongs into one is not there."""
     connection = sqlite3.connect(path)
-    connection.executescript("PRAGMA application_id = 0x65666C64; PRAGMA user_version = 2; CREATE TABLE event (a)")
+    connection.executescript("PRAGMA application_id = 0x65666C64; PRAGMA user_version = 3; CREATE TABLE event (a)")
     connection.close()
     refused(path, StoreDamaged)
 

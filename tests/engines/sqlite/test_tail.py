@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -63,7 +64,9 @@ def stored(position: int, kind: Kind) -> StoredEvent:
 
 @given(
     st.integers(0, 9),
-    st.lists(st.tuples(st.sampled_from(["extend", "extend", "catch up", "merge", "break", "forget"]), kinds), max_size=30),
+    st.lists(
+        st.tuples(st.sampled_from(["extend", "extend", "catch up", "merge", "break", "forget"]), kinds), max_size=30
+    ),
     queries,
     st.integers(0, 45),
     st.integers(0, 45),
@@ -98,7 +101,7 @@ def test_a_tail_finds_the_events_that_match(
         segments = asked.covering(None, len(log))  # type: ignore[arg-type]
     begin = segments[0].start
     assert begin <= through and segments[-1].end == len(log)
-    assert all(one.end == other.start for one, other in zip(segments, segments[1:], strict=False))
+    assert all(one.end == other.start for one, other in itertools.pairwise(segments))
     assert all(each.end - each.start <= merge_events for each in segments)
     low = max(begin, after)
     expected = all_matches(log, query, low, until)

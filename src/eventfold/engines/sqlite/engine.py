@@ -67,8 +67,8 @@ class SqliteEngine:
     `durability` "full": fsync before every acknowledgement. "normal": a power failure may lose every append since the
     last checkpoint of the WAL; a crash of the process loses none. `timeout`: seconds that a writer waits for the writer
     lock. `readonly`: open the file without write access. A file that is unused for `max_idle` seconds is closed until
-    its next use; a follower keeps the store in use. `merge_events`: so many new events are indexed in memory only, before
-    they are merged into the index tables. `clock` returns µs since 1970 UTC.
+    its next use; a follower keeps the store in use. `merge_events`: so many new events are indexed in memory only,
+    before they are merged into the index tables. `clock` returns µs since 1970 UTC.
     """
 
     name = "sqlite"

@@ -55,7 +55,9 @@ def find_problems(reading: RunRead, progress: Progress, store_id: str, path: str
         yield Problem(problem.what, problem.position)
     if are_of_index == {True}:
         command = f"eventfold reindex {shlex.quote(path)}"
-        yield Problem(f"Only the index differs from the events: stop everything that uses the store, then run {command}.")
+        yield Problem(
+            f"Only the index differs from the events: stop everything that uses the store, then run {command}."
+        )
 
 
 def _find_problems(reading: RunRead, progress: Progress, store_id: str) -> Iterator[Problem]:

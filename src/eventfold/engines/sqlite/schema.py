@@ -68,7 +68,8 @@ CREATE TRIGGER event_no_update BEFORE UPDATE ON event
 BEGIN SELECT RAISE(ABORT, 'eventfold: the log is append-only'); END;
 """
 
-# The index tables (`tagged.tag`: an id of `tag`, or -type for the events of a type), and the position through which they are complete.
+# The index tables (`tagged.tag`: an id of `tag`, or -type for the events of a type), and the position through which
+# they are complete.
 _INDEX = """
 CREATE TABLE tag (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
 CREATE TABLE tagged (

@@ -174,10 +174,9 @@ class Tail:
         return sum(segment.memory for segment in self.segments)
 
     def _catch_up(self, connection: apsw.Connection, until: int) -> tuple[Segment, ...]:
-        if self.segments and self.segments[-1].is_partial:
-            self.segments = ()
-        end = self.segments[-1].end if self.segments else -1
-        if until - end > CATCH_UP_ROWS or not self.segments:
+        segments = self.segments
+        end = segments[-1].end if segments and not segments[-1].is_partial else -1
+        if end < 0 or until - end > CATCH_UP_ROWS:
             through = self._read_through(connection)
             if through > end:  # other processes have merged all that this one has
                 self.segments = (Segment(through, self._merge_events),)
