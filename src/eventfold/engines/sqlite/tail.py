@@ -162,7 +162,7 @@ class Tail:
         self._mutex.run(self._drop_through, position)
 
     def forget(self) -> None:
-        """Begin anew: the file may have been changed by other tools while this process had it closed."""
+        """Drop all segments: the file may have been changed by other tools while this process had it closed."""
         self._mutex.run(self._forget)
 
     def _forget(self) -> None:
