@@ -129,25 +129,25 @@ def merges(folder: Path, stride: int = 1) -> tuple[int, list[str]]:
 
     What was acknowledged is there; the store goes on with what the last process left.
     """
-    path, told = folder / "log.db", folder / "told"
+    path, acknowledged = folder / "log.db", folder / "acknowledged"
     merge.SLICE_ENTRIES = writer.SLICE_ENTRIES = 4
     writer.SLICE_FACTOR = 1
     wrong: list[str] = []
     ef.Store(str(path)).close()
     for n in range(1, 10 * MOST, stride):
-        told.write_text("0")
+        acknowledged.write_text("0")
 
         def work(n: int = n) -> None:
             with ef.Store(str(path), merge_events=3) as store:
                 for number in range(n % 3, 14):
                     last = store.append(noted(number, f"w-{number % 4}"), noted(number, f"new-{n}-{number}")).last
-                    told.write_text(str(last))
+                    acknowledged.write_text(str(last))
 
         finished = dying(n, work)
         with ef.Store(str(path), create=False) as store:
             wrong += [f"step {n}: {problem}" for problem in engine_of(store).check()]
-            if store.head() < int(told.read_text() or 0):
-                wrong.append(f"step {n}: {told.read_text()} was acknowledged, and {store.head()} is the head")
+            if store.head() < int(acknowledged.read_text() or 0):
+                wrong.append(f"step {n}: {acknowledged.read_text()} was acknowledged, and {store.head()} is the head")
             every = [(each.position, each.event.who) for each in store.read() if isinstance(each.event, Noted)]
             for who in ("w-1", f"new-{n}-5", f"new-{n}-13"):
                 found = [each.position for each in store.read(ef.Query.of(tags=f"who:{who}"))]

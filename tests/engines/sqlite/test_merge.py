@@ -1,4 +1,4 @@
-"""Merges of the tail into the index tables: killed, without room, unconfirmed, damaged; and the index built anew."""
+"""Merges of the tail into the index tables: killed, on a full disk, unconfirmed, damaged; and the rebuilt index."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def disk() -> Iterator[Disk]:
-    """A disk that fails when told to. Stores opened in the test work on it."""
+    """A disk that fails on request. Stores opened in the test work on it."""
     with faulty_disk() as made:
         yield made
 
@@ -52,7 +52,7 @@ def assert_right(store: ef.Store) -> None:
 
 
 def draft(n: int) -> ef.Draft:
-    """An event that can be repeated: its id is its own."""
+    """An event with an id, so that the append can be repeated."""
     return ef.Draft(noted(n), id=uuid4())
 
 
@@ -79,7 +79,7 @@ def test_a_process_killed_in_a_merge_leaves_a_whole_log(memory_folder: Path, wha
 
 
 @pytest.mark.parametrize("after", range(0, 24, 3))
-def test_a_merge_without_room_refuses_its_append_and_goes_on_later(path: str, disk: Disk, after: int) -> None:
+def test_a_merge_on_a_full_disk_refuses_its_append_and_goes_on_later(path: str, disk: Disk, after: int) -> None:
     """The slice is rolled back with the append that carried it."""
     with ef.Store(path, merge_events=3) as store:
         for n in range(5):
@@ -180,7 +180,7 @@ def test_a_short_lived_process_leaves_a_long_tail_to_others(path: str) -> None:
     assert foreign(path, "SELECT through FROM indexed") == [(3_001,)]
 
 
-def test_an_index_rebuilt_while_a_process_has_the_file_closed_is_read_anew(path: str) -> None:
+def test_an_index_rebuilt_while_a_process_has_the_file_closed_is_read_again(path: str) -> None:
     """Its names have other ids then, and its tail may begin too late."""
     engine = SqliteEngine(path, max_idle=1.0)
     run(engine.open())
@@ -198,7 +198,7 @@ def test_an_index_rebuilt_while_a_process_has_the_file_closed_is_read_anew(path:
 
 
 def test_an_older_copy_whose_mark_is_earlier_is_not_trusted_with_a_later_tail(path: str, tmp_path: Path) -> None:
-    """The same events, copied before they were merged, and put back while the file was closed for idleness."""
+    """The same events, copied before they were merged, and restored while the file was closed for idleness."""
     first = SqliteEngine(path)
     run(first.open())
     for n in range(6):

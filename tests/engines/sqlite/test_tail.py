@@ -1,4 +1,4 @@
-"""The tail: answers from memory and from the tables mean what `Query.matches` means, whoever wrote and merged."""
+"""The tail: answers from memory and from the tables mean what `Query.matches` means, after writes and merges of any process."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_tail_finds_the_events_that_match(
         patch.setattr(tail, "CATCH_UP_ROWS", 3)
         asked = Tail(read, lambda _connection: through, merge_events)
         for step, kind in steps:
-            log.append(kind)  # by another process, unless it is told of it
+            log.append(kind)  # by another process, unless the step adds it
             if step == "extend":
                 asked.extend(len(log), [((len(log), *kind), 2)])
             elif step == "catch up":
@@ -153,7 +153,7 @@ def small_bounds() -> object:
 
 
 @given(turns)
-def test_conditions_mean_what_queries_mean_whoever_wrote(turns: list[tuple[int, list[Asked]]]) -> None:
+def test_conditions_mean_what_queries_mean_with_two_writers(turns: list[tuple[int, list[Asked]]]) -> None:
     """Two writers of one file, in any order, with batches, repeats and refusals: each outcome is the oracle's."""
     with TemporaryDirectory(prefix="eventfold-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
         engines = [SqliteEngine(f"{folder}/log.db", merge_events=size) for size in (3, 5)]
