@@ -1,4 +1,4 @@
-"""The tail: answers from memory and from the tables mean what `Query.matches` means, after writes and merges of any process."""
+"""The tail: answers from memory and from the tables mean what `Query.matches` means, after writes of any process."""
 
 from __future__ import annotations
 

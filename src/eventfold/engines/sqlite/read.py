@@ -20,7 +20,7 @@ from eventfold.core.envelope import StoredEvent, page_length
 from eventfold.core.query import Query
 from eventfold.engines.sqlite import schema
 from eventfold.engines.sqlite.dictionary import NameDictionary
-from eventfold.engines.sqlite.errors import inconsistency_error
+from eventfold.engines.sqlite.errors import inconsistency_error, index_error
 from eventfold.engines.sqlite.queries import (
     NameLookup,
     compile_query,
@@ -274,7 +274,7 @@ def _verify_matches(events: list[StoredEvent], query: Query, span: Span, until: 
     if query.items:
         places = [event.position for event in events]
         if not all(map(gt if span.backwards else lt, places, places[1:])) or not _all_match(query, events):
-            raise inconsistency_error(f"an index leads to events that do not match {query!r}")
+            raise index_error(f"an index leads to events that do not match {query!r}")
     elif span.occurred_since is None and span.occurred_until is None:
         count = len(events) if more else until - span.after
         low = until - count + 1 if span.backwards else span.after + 1

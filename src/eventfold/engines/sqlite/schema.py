@@ -17,7 +17,7 @@ from zlib import crc32
 import apsw
 import msgspec
 
-from eventfold.engines.sqlite.errors import inconsistency_error
+from eventfold.engines.sqlite.errors import inconsistency_error, index_error
 from eventfold.errors import StoreDamaged
 
 APPLICATION_ID = 0x65666C64  # "efld": identifies a store file
@@ -149,7 +149,7 @@ CREATE_INDEX = "".join(
         _UNIQUE.format(table="tag", known=_KNOWN_NAME),
     )
 )
-DROP_INDEX = "DROP TABLE indexed; DROP TABLE tagged; DROP TABLE tag;"
+DROP_INDEX = "".join(f"DROP TABLE IF EXISTS {table};" for table in ("indexed", "tagged", "tag"))
 CREATE = "".join(
     (
         _TABLES,
@@ -219,7 +219,7 @@ def read_through(connection: apsw.Connection) -> int:
     """The position through which the index tables are complete. Raises StoreDamaged if the row is damaged."""
     row = connection.execute(THROUGH).fetchone()
     if row is None or with_checksum(row[:-1]) != row:
-        raise inconsistency_error("the mark of the index does not have its checksum")
+        raise index_error("the mark of the index does not have its checksum")
     return row[0]
 
 
