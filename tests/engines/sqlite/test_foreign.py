@@ -205,7 +205,7 @@ def test_replacing_in_the_tag_index_removes_nothing_from_it(path: str) -> None:
             with pytest.raises(StoreDamaged):
                 list(store.read(false))
         assert [recorded.event.n for recorded in store.read(ef.Query.of(tags="who:b"))] == [2]
-    assert len(list(engine_of(store).check())) == 4  # a type and two tags lead to it twice; and the remedy
+        assert len(list(engine_of(store).check())) == 4  # a type and two tags lead to it twice; and the remedy
 
 
 def test_a_store_whose_guards_were_dropped_is_refused(path: str) -> None:
