@@ -1,8 +1,8 @@
-"""Locking a question: for decisions that would lose every race, or are too dear to be made twice.
+"""Advisory locks on queries: for decisions that would often meet conflicts, or are too expensive to be repeated.
 
-A lock keeps others out who ask for it too; it is a courtesy. The append condition stays the safety: whoever
-decides without the lock is refused, or refuses us, as ever. Knows: the service `locks`. Does not know: clocks;
-it counts its own pauses.
+A lock excludes only callers that also acquire it. Consistency still comes from the append condition: a decision without
+the lock may meet a conflict, or cause one for the lock's holder.
+Knows: the service `locks`. Does not know: clocks; it adds up its own pauses.
 """
 
 from __future__ import annotations
@@ -20,26 +20,27 @@ from eventfold.log.context import Log
 from eventfold.log.lock_holders import LockSet
 from eventfold.ports.services import require
 
-PAUSES = (0.001, 0.002, 0.005, 0.01)  # seconds; then the last one again and again
+PAUSES = (0.001, 0.002, 0.005, 0.01)  # seconds between attempts, on average; after these the last one is repeated
 
 
 def names_of(asked: Sequence[Asked]) -> list[str]:
-    """One name for each question, in one order for everybody, so that nobody waits in a circle."""
+    """Return the lock name of each query. All callers acquire them in this order, so that no deadlock is possible."""
     if not asked:
-        raise InvalidInput("A lock was asked for on nothing.", 'Say what it is about: store.lock(Account("a-1")).')
+        raise InvalidInput("A lock was requested without a query.", 'Name what to lock: store.lock(Account("a-1")).')
     return sorted({repr(_in_utc(query_of(each))) for each in asked})
 
 
 def _in_utc(query: Query) -> Query:
-    """The query under which every process locks, however it spells moments."""
+    """Return the query with its moments in UTC, so that every process gets the same name for it."""
     if not query.names_moments():
         return query
     return Query(tuple(Item(item.types, tuple(map(in_utc, item.tags))) for item in query.items))
 
 
 def acquire(log: Log, hold: LockSet, timeout: float) -> CoroutineType[Any, Any, None]:
-    """Take all of its locks within `timeout` seconds, to be awaited. Raises StoreBusy, naming the holder; then none
-    is held.
+    """Acquire all locks of a set, each within `timeout` seconds. To be awaited.
+
+    Raises StoreBusy, which names the holder; then none of them is acquired.
     """
     hold.call = Call()
     return hold.call.bind(_acquire(log, hold, timeout))
@@ -60,7 +61,7 @@ async def _take(log: Log, name: str, hold: LockSet, timeout: float) -> None:
     while (holder := await _try(log, name, hold)) is not None:
         if waited >= timeout:
             raise StoreBusy(
-                f"{name} has been locked by {holder or 'someone'} for longer than {timeout:g} s.",
+                f"{name} has been locked by {holder or 'another caller'} for longer than {timeout:g} s.",
                 "Nothing was written: try again later, allow more time, or decide without the lock.",
                 name=name,
                 owner=holder,
@@ -85,7 +86,7 @@ async def _try(log: Log, name: str, hold: LockSet) -> str | None:
 
 
 def release(log: Log, hold: LockSet) -> CoroutineType[Any, Any, None]:
-    """Give its locks back, the last taken first. To be awaited."""
+    """Release all locks of a set, in reverse order. To be awaited."""
     hold.call = Call()
     return hold.call.bind(_release(log, hold))
 

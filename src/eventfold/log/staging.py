@@ -1,6 +1,6 @@
-"""Decisions staged in a transaction of the user's own connection: they commit, or roll back, with it.
+"""Decisions whose events are staged in a transaction of the user: they are committed or rolled back with it.
 
-Knows: the service `transactions`. Does not know: how an engine stages events, when they commit.
+Knows: the service `transactions`. Does not know: how an engine stages events, when they are committed.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from eventfold.log.pipeline import BaseState
 from eventfold.log.read import StateFold
 from eventfold.ports.messages import AppendRequest
 
-MAX_SEEN_EVENTS = 32  # staged events that a request names for each question: the last ones say how far it has read
+MAX_SEEN_EVENTS = 32  # staged events that a request names per question: the last ones show how far it has read
 
 
 async def decide_staged(
     log: Log, options: Options, call: DecisionCall, base: Sequence[BaseState], epoch: int, attempt: int
 ) -> Decided[Any]:
-    """Decide over the log and what the user's transaction has staged after it. Stages what is decided."""
+    """Decide over the log and the events that the user's transaction has staged. Stages the decision's events."""
     staged = await _staged_events(log, options, [each.clause.query for each in base])
     over: list[BaseState] = []
     seen: dict[bytes, None] = {}
@@ -49,7 +49,7 @@ async def decide_staged(
 
 
 async def _staged_events(log: Log, options: Options, queries: Sequence[Query]) -> list[tuple[StoredEvent, str | None]]:
-    """The events that the user's transaction has staged, of types that the queries name, in order; with their keys."""
+    """Return the staged events of types that the queries name, in order, each with its request key."""
     transactions = log.engine.services.transactions
     if transactions is None:
         return []  # `stage` raises NotSupported
