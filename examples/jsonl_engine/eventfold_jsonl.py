@@ -129,7 +129,8 @@ class LogFile:
         except BlockingIOError:
             raise errors.StoreBusy(f"Another process has {self.path} open.", "Close the store there.") from None
         except OSError as error:
-            raise errors.StoreUnavailable(f"{self.path} cannot be opened: {error}.", "Check the path.") from error
+            refuse_system_error(error, errors.StoreUnavailable, f"{self.path} cannot be opened", "Check the path.")
+            raise
 
     def _content(self) -> bytes:
         with open(self._file, "rb", closefd=False) as file:
@@ -160,7 +161,8 @@ class LogFile:
         try:
             return self._memory or self._recover()
         except OSError as error:
-            raise errors.StoreUnavailable(f"{self.path} cannot be read: {error}.", "Check the disk.") from error
+            refuse_system_error(error, errors.StoreUnavailable, f"{self.path} cannot be read", "Check the disk.")
+            raise
 
     def call(self, method: Callable[[MemoryEngine, *Ts], Coroutine[Any, Any, T]], *args: *Ts) -> T:
         """Call a method of the log in memory that changes nothing. It sees what is on the disk."""
@@ -189,10 +191,16 @@ class LogFile:
                 content = content[os.write(self._file, content) :]
             os.fsync(self._file)
         except OSError as error:
-            raise errors.AppendUnconfirmed(
-                f"{self.path} could not be written: {error}.", "Check the disk, then repeat the identical append."
-            ) from error
+            remedy = "Check the disk, then repeat the identical append."
+            refuse_system_error(error, errors.AppendUnconfirmed, f"{self.path} could not be written", remedy)
+            raise
         self.size = size
+
+
+def refuse_system_error(error: OSError, kind: type[errors.EventfoldError], what: str, remedy: str) -> None:
+    """Raise an error of the system as one of eventfold's. Others are Python's: a signal handler's TimeoutError."""
+    if error.errno is not None:
+        raise kind(f"{what}: {error}.", remedy) from error
 
 
 class JsonLinesEngine:

@@ -20,6 +20,7 @@ from eventfold.testing.conformance.events import Deposited, amounts, deposits
 from tests.support.distributions import declare
 
 MODULE = """
+import asyncio
 from eventfold.engines.memory import MemoryEngine
 from eventfold.errors import StoreNotFound
 from eventfold.ports.messages import Capabilities
@@ -57,6 +58,21 @@ def only_on_a_loop(address, *, mode, create):
     engine = Bare(MemoryEngine())
     engine.capabilities = Capabilities(suspends=True)
     return engine
+
+class OnALoop(Bare):
+    # As an engine over a network: its coroutines suspend, and in sync mode they block.
+    def __init__(self, inner, mode):
+        super().__init__(inner)
+        self.mode, self.capabilities = mode, Capabilities(suspends=mode == "async", blocks=True)
+
+    async def call(self, method, *args, **named):
+        if self.mode == "async":
+            await asyncio.sleep(0)
+        return await method(*args, **named)
+
+def both_modes(address, *, mode, create):
+    CALLS.append((mode, create))
+    return OnALoop(MemoryEngine.named(address), mode)
 
 def half_an_engine(address, *, mode, create):
     class Half:
@@ -199,6 +215,22 @@ def test_an_engine_for_event_loops_is_refused_to_threads(install: Installer) -> 
     for address in ("loop:x", engine):
         with pytest.raises(NotSupported, match="Use AsyncStore"):
             ef.Store(address)
+
+
+def test_an_engine_for_event_loops_is_opened_again_for_read_models(install: Installer, tmp_path: Path) -> None:
+    """In sync mode, without creating a store: read models run in threads."""
+    install("engines", "both", "outside:both_modes")
+
+    async def use() -> list[int]:
+        async with ef.AsyncStore("both:one", target=str(tmp_path / "rows.db")) as store:
+            await store.append(*deposits(3))
+            await store.project(Total)
+            return [row.deposits for row in await store.rows(Total)]
+
+    assert asyncio.run(use()) == [3]
+    assert calls() == [("async", True), ("sync", False)]
+    with ef.Store("both:one") as store:
+        assert store.head() == 3
 
 
 @pytest.mark.parametrize("scheme", ["memory", "sqlite", "file", "postgres"])

@@ -24,6 +24,7 @@ from eventfold.errors import (
 )
 from eventfold.testing.conformance.events import amounts, deposit, deposits
 
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("site")
 
 
@@ -101,6 +102,35 @@ def test_one_process_has_the_file(path: Path, site: Path) -> None:
         assert refused.returncode == 1
     other = python(program, site, f"jsonl:{path}")
     assert other.communicate(timeout=60) == ("1\n", "")
+
+
+def test_a_forked_child_does_not_write(path: Path, site: Path) -> None:
+    """It inherits the lock of the file, so the engine refuses by itself."""
+    program = """
+import os, sys
+import eventfold as ef
+with ef.Store(sys.argv[1]) as store:
+    child = os.fork()
+    if not child:
+        try:
+            store.head()
+        except ef.EventfoldError as error:
+            print(error.code, flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+    print(store.head())
+"""
+    assert python(program, site, f"jsonl:{path}").communicate(timeout=60) == ("store-closed\n0\n", "")
+
+
+def test_a_storm_of_signals_is_survived(path: Path, site: Path) -> None:
+    """Exceptions at random moments: everything acknowledged is there once, also after reopening."""
+    storm = [sys.executable, "-m", "tests.interrupts.storm", f"jsonl:{path}", "60", "sync"]
+    environment = os.environ | {"PYTHONPATH": f"{site}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    ran = subprocess.run(storm, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=170)
+    assert ran.returncode == 0, ran.stderr[-5_000:]
+    with ef.Store(f"jsonl:{path}", create=False) as store:
+        assert len(list(store.read(raw=True))) == store.head()
 
 
 def fail_once(monkeypatch: pytest.MonkeyPatch, call: str, problem: BaseException) -> None:
