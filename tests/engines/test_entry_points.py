@@ -91,6 +91,12 @@ def needs_a_driver(address, *, mode, create):
 def refuses(address, *, mode, create):
     raise ValueError("a mistake in the package")
 
+async def coroutine(address, *, mode, create):
+    return Bare(MemoryEngine())
+
+def a_class(address, *, mode, create):
+    return Bare
+
 nothing = None
 
 def open_target(address):
@@ -255,6 +261,8 @@ BROKEN: dict[str, tuple[type[EventfoldError], str]] = {
     "outside:needs_a_driver": (MissingExtra, "cannot be imported: No module named 'no_such_driver'"),
     "outside:no_such_name": (InvalidUrl, "cannot be loaded (AttributeError: "),
     "outside:nothing": (InvalidUrl, "is a NoneType, and cannot be called"),
+    "outside:coroutine": (InvalidUrl, "is an async function: it must return the engine itself"),
+    "outside:a_class": (InvalidUrl, "returned the class Bare, not an object of it"),
     "outside:without_mode": (InvalidUrl, "cannot be called with (address, mode, create): got an unexpected keyword"),
     "outside:half_an_engine": (
         InvalidUrl,

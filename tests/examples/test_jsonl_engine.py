@@ -200,6 +200,12 @@ def test_a_damaged_line_is_named(path: Path) -> None:
     assert path.read_bytes() == damaged
 
 
+def test_an_address_without_a_path_is_refused() -> None:
+    """With how to write one."""
+    with pytest.raises(ef.InvalidInput, match="Write jsonl:PATH"):
+        ef.Store("jsonl:")
+
+
 @pytest.mark.parametrize("content", [b"some text", b'{"name":"x"}\n', b"a\nb"])
 def test_a_file_of_something_else_is_left_alone(content: bytes, path: Path) -> None:
     """Its last line is not cut off, whatever it looks like."""

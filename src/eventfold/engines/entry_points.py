@@ -58,6 +58,11 @@ class Plugin:
 
         `optional`: members that an object may get later, when it is opened.
         """
+        if inspect.iscoroutine(result):
+            result.close()  # or Python would warn that it was never awaited
+            raise self._error(f"is an async function: it must return the {what} itself")
+        if isinstance(result, type):
+            raise self._error(f"returned the class {result.__name__}, not an object of it")
         missing = [name for name in members(protocol) if name not in optional and not _has(result, name)]
         if missing:
             raise self._error(f"returned a {type(result).__name__}, which is no {what}: it lacks {', '.join(missing)}")
