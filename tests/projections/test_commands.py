@@ -70,11 +70,12 @@ def test_every_command_says_what_it_did_in_eighty_columns(desk: Desk) -> None:
     assert "plain rows 1 air_models:Plain" in desk("list")
     said = desk("status")
     assert "name state position behind seconds events/s trend parked" in said
-    assert "apart: Parked on" in said
-    assert "since event 16 (Departed): ValueError: five; other keys are current. Slowest handler: evolve," in said
+    assert "apart: Parked: " in said
+    assert "since event 16 (Departed): ValueError: five; other keys are current. Fix the handler, then" in said
+    assert "retry: eventfold projections retry apart. Slowest handler: evolve," in said
     assert "stops: Stopped at event 16 (Departed) in evolve after 1 attempts: ValueError: five." in said
     said = desk("status", "plain")
-    assert "level 0 plain: Current; nobody runs it. Slowest handler: evolve," in said
+    assert "level 0 plain: Current; no runner is working on it. Slowest handler: evolve," in said
     assert "handled_digest" in desk("show", "plain")
     assert "All rows are equal. The old generation is still live." in desk("rebuild", "plain")
     assert "generation 2: " in desk("compare", "plain")
@@ -182,7 +183,7 @@ def test_a_type_that_nothing_writes_is_warned_of_without_the_place(desk: Desk) -
     )
     said = desk("run", "slips:Slip", "--once", group="")
     assert said == "slip takes Depart, which nothing has written yet; the log has Departed."
-    assert "slip: Current; nothing has written yet what it takes." in desk("status", "slip")
+    assert "slip: Current; the log has no event that it handles yet." in desk("status", "slip")
 
 
 def test_programs_get_facts(desk: Desk) -> None:

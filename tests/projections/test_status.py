@@ -86,7 +86,7 @@ def until(true: Callable[[], bool], seconds: float = 60.0) -> None:
 def test_never_run_and_not_running_since(store: ef.Store) -> None:
     """Nobody runs it: since when, how many events wait, and what to do."""
     store.project(Slow)
-    assert said(store) == ("idle", "Current; nobody runs it.")
+    assert said(store) == ("idle", "Current; no runner is working on it.")
     days = {time.strftime("%Y-%m-%d", time.gmtime())}
     store.append(Departed("a", 0, 1))
     state, sentence = said(store)
@@ -117,7 +117,7 @@ def test_falling_behind_when_the_log_is_faster(store: ef.Store) -> None:
     with working(store, 2):
         (status,) = store.projections.status("slow")
     assert status.trend == "losing"
-    assert re.fullmatch(r"Falling behind: 11,960 events, taken at \d+ events/s and written faster\.", status.sentence)
+    assert re.fullmatch(r"Falling behind: 11,960 events behind at \d+ events/s, and the log grows faster\.", status.sentence)
 
 
 def test_a_slow_handler_is_named_with_its_time(store: ef.Store) -> None:
@@ -137,8 +137,10 @@ def test_parked_is_told_with_its_keys_also_while_behind(store: ef.Store) -> None
     with working(store, 4):
         state, sentence = said(store)
         assert state == "parked"
-        assert sentence.startswith("Parked on 1 event of ill since event 1 (Departed): ZeroDivisionError: ")
-        assert sentence.endswith("; other keys are current.")
+        assert sentence.startswith("Parked: 1 event of ill since event 1 (Departed): ZeroDivisionError: ")
+        assert sentence.endswith(
+            "; other keys are current. Fix the handler, then retry: eventfold projections retry slow."
+        )
         store.extend(Departed("well", 0, 1) for _ in range(400))
         state, sentence = said(store)
         assert state == "behind"
@@ -199,7 +201,7 @@ def test_whoever_keeps_a_runner_from_writing_a_file_is_named(tmp_path: Path, how
             writer.stdout.readline()
             thread = threading.Thread(target=lambda: run(worker.step()))
             thread.start()
-            wanted = f": for a lock held by process {writer.pid} (python"
+            wanted = f": it waits for a lock held by process {writer.pid} (python"
             until(lambda: wanted in said(store, "carrier_month")[1])
             assert said(store, "carrier_month")[0] == "behind"
         finally:
@@ -209,7 +211,7 @@ def test_whoever_keeps_a_runner_from_writing_a_file_is_named(tmp_path: Path, how
         thread.join()
         worker.release()
         store.project(CarrierMonth)
-        assert said(store, "carrier_month") == ("idle", "Current; nobody runs it.")
+        assert said(store, "carrier_month") == ("idle", "Current; no runner is working on it.")
 
 
 @pytest.mark.parametrize(
@@ -230,7 +232,7 @@ def test_whoever_keeps_a_runner_from_writing_to_a_server_is_named(
             other.execute(f"SET search_path = {schema}".encode())
             other.execute(lock.encode())
             store.extend(flights(100, 20))
-            wanted = f": for a lock held by backend {other.info.backend_pid} (monthly report, user "
+            wanted = f": it waits for a lock held by backend {other.info.backend_pid} (monthly report, user "
             until(lambda: wanted in said(store, "carrier_month")[1])
             assert said(store, "carrier_month")[0] == "behind"
             assert "idle in transaction for " in said(store, "carrier_month")[1]

@@ -182,7 +182,7 @@ def test_a_sink_that_fails_is_told_of_in_words_and_waited_for(store: ef.Store) -
     sink.trouble = []
     store.project(kept)
     assert store.wait(kept) >= 30
-    assert store.projections.status(kept)[0].sentence == "Current; nobody runs it."
+    assert store.projections.status(kept)[0].sentence == "Current; no runner is working on it."
     assert sink.readers() == folded(flights(30))
 
 
