@@ -37,7 +37,7 @@ def test_an_interrupt_while_a_helper_thread_starts_is_raised(monkeypatch: pytest
     real = threading.Thread.start
 
     def interrupted(thread: threading.Thread) -> None:
-        if thread.name == "eventfold-heart":
+        if thread.name == "eventfold-heartbeat":
             monkeypatch.undo()
             raise KeyboardInterrupt
         real(thread)

@@ -10,7 +10,7 @@ from eventfold.errors import InvalidProjection
 
 def test_parking_what_has_no_key_needs_parking_at_all() -> None:
     """It would be a contradiction."""
-    with pytest.raises(InvalidProjection, match='Say on_error="park" as well'):
+    with pytest.raises(InvalidProjection, match='Give on_error="park" as well'):
 
         class Odd(ef.Projection, without_key="park"):
             carrier: str

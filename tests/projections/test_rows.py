@@ -98,9 +98,9 @@ def test_classes_that_cannot_be_kept_are_refused_with_the_reason() -> None:
         Untyped: "does not say which events",
         NoneKey: "part of the key and may be None",
         OddIndex: "index on planet",
-        NoHandler: "no public method of it takes an event",
+        NoHandler: "none of its public methods takes an event",
         NoStart: "does not say where it starts",
-        NoKeyToPark: "does not say what an event's key is",
+        NoKeyToPark: "does not declare the key of an event",
     }.items():
         with pytest.raises(InvalidProjection, match=words):
             projection_definition(cls)

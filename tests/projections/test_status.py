@@ -117,7 +117,9 @@ def test_falling_behind_when_the_log_is_faster(store: ef.Store) -> None:
     with working(store, 2):
         (status,) = store.projections.status("slow")
     assert status.trend == "losing"
-    assert re.fullmatch(r"Falling behind: 11,960 events behind at \d+ events/s, and the log grows faster\.", status.sentence)
+    assert re.fullmatch(
+        r"Falling behind: 11,960 events behind at \d+ events/s, and the log grows faster\.", status.sentence
+    )
 
 
 def test_a_slow_handler_is_named_with_its_time(store: ef.Store) -> None:

@@ -60,7 +60,9 @@ def test_a_partition_between_two_runners_is_run(store: ef.Store, behind: bool) -
     target.release(held[0])
     (status,) = store.projections.status(Shared)
     assert status.state == "idle"
-    assert ("start a runner" in status.sentence) if behind else (status.sentence == "Current; no runner is working on it.")
+    assert (
+        ("start a runner" in status.sentence) if behind else (status.sentence == "Current; no runner is working on it.")
+    )
 
 
 def test_a_partition_that_no_runner_takes_for_long_is_told(store: ef.Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,10 +45,10 @@ def catch_up(
     Calls `progress` with the position after each step. Waits up to `patience` seconds for a lease that another runner
     holds. The lease is released at the end.
     """
-    waited, heart = 0.0, LeaseHeartbeat(worker.context.target, worker.context.lease)
+    waited, heartbeat = 0.0, LeaseHeartbeat(worker.context.target, worker.context.lease)
     try:
         while not stop():
-            with heart.during(worker.lease):
+            with heartbeat.during(worker.lease):
                 state = run(worker.step())
             if progress is not None and worker.lease.checkpoint is not None:
                 progress(worker.lease.checkpoint.position)
@@ -59,7 +59,7 @@ def catch_up(
                 return state
         return None
     finally:
-        heart.stop()
+        heartbeat.stop()
         worker.release()
 
 

@@ -1,7 +1,7 @@
-"""Folding a page of decoded events: into rows kept in memory, or by a class's handlers.
+"""Folds a page of decoded events: into rows in memory, or by the handlers of a class.
 
 Knows: definitions, rows in memory, how long each handler takes, which event an error belongs to. Does not know: clocks
-(it is given one), checkpoints, leases, what happens after a failure.
+(one is a parameter), checkpoints, leases, what happens after a failure.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from eventfold.projections.page import (
     result_refused,
 )
 
-SLOTS = 1 << 21  # bytes that tell, of a table begun empty, which rows cannot be in it yet
+SLOTS = 1 << 21  # bytes, one per hash value of a key: which rows cannot be yet in a table that began empty
 Clock = Callable[[], float]
 
 
 class RowLoader(Protocol):
-    """What rows are loaded from: a target, or its transaction."""
+    """An object that loads rows: a target, or its transaction."""
 
     def load(self, table: Table, keys: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
         """See Target.load."""
@@ -41,20 +41,20 @@ class RowLoader(Protocol):
 
 
 class Timing:
-    """Where the time of a page went, in seconds, by handler; and how many events each took."""
+    """The time that each handler spent on a page, in seconds, and the number of its events."""
 
     def __init__(self) -> None:
         self.spent: dict[str, float] = {}
         self.events: dict[str, int] = {}
 
     def add(self, handler: str, seconds: float, events: int) -> None:
-        """So long, for so many events."""
+        """Add the seconds that a handler took for a number of events."""
         self.spent[handler] = self.spent.get(handler, 0.0) + seconds
         self.events[handler] = self.events.get(handler, 0) + events
 
 
 class Throughput:
-    """Of one worker, over the pages it has taken; later ones count for more."""
+    """The throughput of one worker: an exponential average over its pages (0.7 of the old value, 0.3 of the new)."""
 
     def __init__(self) -> None:
         self._rate = 0.0
@@ -62,9 +62,9 @@ class Throughput:
         self._slowest: dict[str, float] = {}
 
     def updated(self, timing: Timing, events: int, seconds: float) -> str:
-        """The pace after one page more, as it is kept with the checkpoint."""
+        """Add a page; return the throughput as JSON, as the checkpoint stores it: rate, slowest, micros."""
         if not events:
-            return self._told  # what did not concern it says nothing about its pace
+            return self._told  # a page without events of this partition says nothing about its throughput
         if seconds > 0:
             self._rate = events / seconds if not self._rate else 0.7 * self._rate + 0.3 * events / seconds
         for name, spent in timing.spent.items():
@@ -76,7 +76,7 @@ class Throughput:
 
 
 class RowCache:
-    """Keyed rows, folded in memory. This worker alone writes them, so they are kept from page to page."""
+    """Keyed rows, folded in memory. They stay in memory between pages, since only this worker writes them."""
 
     def __init__(
         self,
@@ -92,20 +92,20 @@ class RowCache:
         self.table = generation_table(table, place.generation)
         self._moments = "moment" in map(attrgetter("kind"), table.columns)
         self._cache: dict[tuple[Any, ...], Any] = {}
-        self._whole = fresh  # whatever is not in memory does not exist
-        self._begun: bytearray | None = None  # rows once begun, by hash: of the others the table need not be asked
+        self._whole = fresh  # a row that is not in memory does not exist
+        self._begun: bytearray | None = None  # by hash of the key, whether a row may exist: others are not loaded
         self._touched: dict[tuple[Any, ...], None] = {}
 
     def forget(self, whole: bool = False) -> None:
-        """What is in memory may not be what is in the table."""
+        """Drop all rows in memory, which may differ from the table. `whole`: the table is empty."""
         self._cache.clear()
         self._touched = {}
         self._whole, self._begun = whole, None
 
     def fold(self, items: Sequence[DecodedEvent], timing: Timing, clock: Clock, *, each: bool = False) -> None:
-        """Take events in, in memory. Raises Failed; then `forget` before anything else.
+        """Fold events, in memory. Raises HandlerFailed; after that, call `forget` first.
 
-        `each`: look at a row's key after every event, so that Failed names the one that changed it.
+        `each`: check a row's key after every event, so that HandlerFailed names the event that changed it.
         """
         self._touched = keys_in(items)
         self._load(self._touched)
@@ -157,7 +157,7 @@ class RowCache:
         self._fetch(wanted, missing)
 
     def _fetch(self, wanted: Iterable[Key], missing: dict[Key, None]) -> None:
-        """Ask for the wanted rows; those that are missing and not found are not there."""
+        """Load the `wanted` rows. The `missing` ones that are not found do not exist."""
         if wanted:
             columns = self._of.table.columns
             keys = self._packed(self._of.pack_key, wanted, "key")
@@ -170,7 +170,7 @@ class RowCache:
             for row in found_rows:
                 try:
                     found = self._of.unpack(row)
-                except InvalidProjection as error:  # a check of the class's own
+                except InvalidProjection as error:  # the class's own check refused the row
                     raise HandlerFailed(None, error, "evolve") from error
                 key = self._of.key_of(found)
                 self._cache[key] = found
@@ -180,7 +180,7 @@ class RowCache:
         self._cache.update(missing)
 
     def _first_times(self, keys: Iterable[Key]) -> list[int]:
-        """For each of these keys 0 if its row cannot have been begun before now; from now on it may have been."""
+        """Return for each key 0 if its row cannot exist yet, else 1; then mark all of them as possibly existing."""
         begun = self._begun
         assert begun is not None
         slots = [hash(key) % SLOTS for key in keys]
@@ -191,13 +191,13 @@ class RowCache:
 
     def _odd(self, key: Any) -> EventfoldError:
         return InvalidProjection(
-            f"{self._definition.cls.__name__}.key gave values of other types than its fields have: "
+            f"{self._definition.cls.__name__}.key returned values of other types than its fields have: "
             f"the table has {key!r}.",
             "Return values of exactly the types that the key's fields declare.",
         )
 
     def write(self, tx: TargetTransaction) -> None:
-        """Write what was touched. Raises Failed where the database does not take a row, or a row has another key."""
+        """Write the changed rows. Raises HandlerFailed where the database refuses a row, or a row has another key."""
         cache, touched = self._cache, self._touched
         gone = [key for key in touched if cache[key] is None] if self._definition.keeps else []
         there = list(filterfalse(set(gone).__contains__, touched) if gone else touched)
@@ -215,7 +215,7 @@ class RowCache:
             ) from error
 
     def refuse_other_keys(self, keys: list[Key], rows: list[Any]) -> None:
-        """Raises Failed where a row, changed by evolve, does not have its key any more."""
+        """Raise HandlerFailed where evolve changed the key of a row."""
         found = list(map(self._of.key_of, rows))
         if found != keys:
             key, row = next((k, r) for k, r, f in zip(keys, rows, found, strict=True) if f != k)
@@ -225,7 +225,7 @@ class RowCache:
     def _packed(
         self, pack: Callable[[Any], tuple[Any, ...]], values: Iterable[Any], handler: str
     ) -> list[tuple[Any, ...]]:
-        """Rows or keys as they are stored. Raises Failed where a value is not of the type that its field declares."""
+        """Return rows or keys as they are stored. Raises HandlerFailed where a value is not of its field's type."""
         every = list(values)
         try:
             packed = list(map(pack, every))
@@ -240,25 +240,25 @@ class RowCache:
             ) from error
 
     def _values(self, each: Any) -> Sequence[Any]:
-        """The values of a row or a key, as the user's code gave them."""
+        """Return the values of a row or a key, as user code set them."""
         if isinstance(each, tuple):
             return cast("Key", each)
         return [getattr(each, column.name) for column in self._of.table.columns]
 
 
 def _cause(error: Exception) -> Exception:
-    """What a database said, behind what it was made into."""
+    """Return the database's own error that a RowRefused was raised from; else the error itself."""
     cause = error.__cause__
     return cause if isinstance(error, RowRefused) and isinstance(cause, Exception) else error
 
 
 def keys_in(items: Sequence[DecodedEvent]) -> dict[Key, None]:
-    """The keys of some items, each once, in order."""
+    """Return the distinct keys of some items, in order."""
     return dict.fromkeys(items.keys if isinstance(items, ColumnarPage) else [k for item in items for k in item.keys])
 
 
 class HandlerDispatch:
-    """Handlers of a class, by event. `catches`: what they raise that is their failure."""
+    """Calls the handlers of a class. `catches`: the exceptions that count as failures of user code."""
 
     def __init__(self, definition: ProjectionDefinition, catches: type[BaseException] = Exception) -> None:
         self._definition, self._catches = definition, catches
@@ -266,7 +266,7 @@ class HandlerDispatch:
         self._batches: tuple[Handler, ...] = tuple(filter(attrgetter("batch"), definition.handlers))
 
     def of(self, event: Any) -> tuple[Handler, ...]:
-        """Those that take one event of this class at a time."""
+        """Return the handlers that take single events of this event's class."""
         kind = cast("type[Any]", type(event))
         found = self._by_type.get(kind)
         if found is None:
@@ -282,9 +282,10 @@ class HandlerDispatch:
         clock: Clock,
         patience: float = 1e9,
     ) -> int:
-        """Hand events to handlers; returns how many were: all, unless others wait or `patience` (seconds) is over.
+        """Call the handlers with events; return how many items were handled.
 
-        Raises Failed.
+        That is all, unless another writer waits for the database or it took longer than `patience` seconds; it ends
+        after a whole append. Raises HandlerFailed.
         """
         rest: tuple[Any, ...] = () if tx is None else (tx,)
         first = clock()
