@@ -94,12 +94,12 @@ def test_classes_that_cannot_be_kept_are_refused_with_the_reason() -> None:
 
     for cls, words in {
         NoKey: "no field without a default",
-        OtherKey: "Departed has no such field",
+        OtherKey: "Departed has no field of that name",
         Untyped: "does not say which events",
         NoneKey: "part of the key and may be None",
         OddIndex: "index on planet",
         NoHandler: "none of its public methods takes an event",
-        NoStart: "does not say where it starts",
+        NoStart: "does not declare where it starts",
         NoKeyToPark: "does not declare the key of an event",
     }.items():
         with pytest.raises(InvalidProjection, match=words):
