@@ -404,7 +404,7 @@ def reacting_to(hint: Any, asynchronous: bool = False) -> Callable[[], Any]:
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (nameless(), "does not say where it starts"),
+        (nameless(), "does not declare where it starts"),
         (nameless(start="yesterday"), "keywords of"),
         (nameless(start="now", name="Not A Name"), "cannot be the name"),
         (nameless(start="now", max_chain=0), "less than one"),
