@@ -90,7 +90,7 @@ def test_places_that_are_no_place_are_told_so(store: ef.Store, tmp_path: Path) -
     store.append(*flights(5))
     (tmp_path / "notes.txt").write_text("not a database, and never was one")
     for address, words in {
-        f"duckdb:{tmp_path}/notes.txt": "notes.txt is no DuckDB file",
+        f"duckdb:{tmp_path}/notes.txt": "notes.txt is not a DuckDB file",
         f"duckdb:{tmp_path}/nowhere/rows.duckdb": "nowhere/rows.duckdb cannot be used",
         f"parquet:{tmp_path}/notes.txt": "notes.txt cannot be used",
     }.items():

@@ -550,7 +550,7 @@ def test_addresses_that_lead_nowhere_are_refused(store: ef.Store, monkeypatch: p
     for wrong, words in {
         "https://127.0.0.1/hook": "EVENTFOLD_SINK_SECRET=whsec_",
         "https:///hook": "no address to post rows to",
-        "redis://127.0.0.1/none?socket_timeout=soon": "address of the Redis cannot be used",
+        "redis://127.0.0.1/none?socket_timeout=soon": "Redis address is invalid",
         "carrier-pigeon://loft": "redis://…, https://…",
     }.items():
         with pytest.raises(InvalidUrl, match=words):

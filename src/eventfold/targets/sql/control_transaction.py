@@ -1,6 +1,6 @@
-"""The transaction of an operator's command in a SQL target: what is known is read under locks, judged and changed.
+"""The transaction of an operator's command in a SQL target: it reads control tables under locks and changes them.
 
-Knows: the control tables, in which order rows are locked. Does not know: what a command judges, when it commits.
+Knows: the control tables, in which order rows are locked. Does not know: what a command decides, when it commits.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from eventfold.targets.sql.transaction import save_checkpoint, save_parked
 
 
 class SqlControlTransaction:
-    """See ControlTransaction. One command at a time in a target: `Driver.exclusive`."""
+    """See ControlTransaction. A target runs one command at a time: `Driver.lock_schema_changes`."""
 
     def __init__(self, driver: Driver, connection: Any, name: str, statements: Statements) -> None:
         self._driver, self._name, self._statements = driver, name, statements
@@ -84,7 +84,7 @@ class SqlControlTransaction:
         self.save_record(projection)
 
     def save_record(self, projection: ProjectionRecord) -> None:
-        """See the port. Views are made again only where readers are to see another table: rights go with a view."""
+        """See the port. A view is created again only if it must show another table: a dropped view loses its grants."""
         p, known = projection, self.record()
         self._execute(control_tables.UPSERT_RECORD, control_tables.record_row(p))
         self._bump_revisions()
@@ -112,7 +112,7 @@ class SqlControlTransaction:
         save_parked(self._driver, self.connection, key, entries)
 
     def drop(self, generation: int, tables: Sequence[str]) -> None:
-        """See the port. Tables first: a runner that writes to them holds no lock that we have."""
+        """See the port. Drops the tables first: a runner that writes to them may wait for rows deleted after that."""
         relation = self._driver.quote_relation
         for table in tables:
             self._driver.execute(self.connection, f"DROP TABLE IF EXISTS {relation(stored_name(table, generation))}")
@@ -123,7 +123,7 @@ class SqlControlTransaction:
         """See the port."""
         try:
             found = self._execute("SELECT tables FROM eventfold_projection WHERE name = ?", (self._name,))
-        except UnicodeDecodeError:  # it is that which is damaged
+        except UnicodeDecodeError:  # the damage is in this column
             return []
         return control_tables.parse_table_names(found[0][0]) if found else []
 
@@ -145,10 +145,10 @@ class SqlControlTransaction:
 
 
 def table_exists_error(address: str, name: str) -> TargetUnavailable:
-    """The error for a table that has a projection's name and is none."""
+    """The error for a table that has a projection's name but does not belong to one."""
     return TargetUnavailable(
-        f"{address} has a table {name!r} already, and it is not a projection's.",
-        "Give the projection another name (name=…), or a database of its own (target=…).",
+        f"{address} already has a table {name!r}, and it is not a projection's.",
+        "Give the projection another name (name=…), or a separate database (target=…).",
         address=address,
         table=name,
     )

@@ -1,7 +1,7 @@
-"""The transaction of an operator's command over SQLAlchemy: what is known is read under locks, judged and changed.
+"""The transaction of an operator's command over SQLAlchemy: it reads control tables under locks and changes them.
 
-Where making a table or a view commits, what is known is written first, and tables and views after it. Knows: Core
-statements, locks. Does not know: what a command judges, when it commits.
+On databases where DDL commits the transaction, control tables are written first, and tables and views are created
+after that. Knows: Core statements, locks. Does not know: what a command decides, when it commits.
 """
 
 from __future__ import annotations
@@ -61,7 +61,10 @@ class SqlAlchemyControlTransaction:
         return [control_tables.parked_from_row(key, row[3:]) for row in self._select_locked(ENTRY, found)]
 
     def _select_locked(self, table: sa.Table, select: sa.Select[Any]) -> list[tuple[Any, ...]]:
-        """Rows, locked until the end: another snapshot than the transaction's first, where a database keeps one."""
+        """Run a query; lock its rows until the transaction ends.
+
+        A locking read returns current rows, even on a database whose transactions otherwise read a snapshot.
+        """
         locking = select.with_for_update().with_hint(table, "WITH (UPDLOCK, ROWLOCK)", "mssql")
         return [tuple(row) for row in self._connection.execute(locking)]
 
@@ -78,7 +81,7 @@ class SqlAlchemyControlTransaction:
             if not known and sa.inspect(connection).has_table(shorten_name(name, MAX_TABLE_NAME_BYTES)):
                 raise table_exists_error(self._address, name)
             statements.create_table(connection, table, name, generation)
-        self._delete_rows(generation)  # of a generation whose making was cut short
+        self._delete_rows(generation)  # of an attempt to create this generation that was interrupted
         for each in checkpoints:
             connection.execute(sa.insert(CHECKPOINT).values(control_tables.checkpoint_row(each)))
             connection.execute(sa.insert(MARK).values(control_tables.mark_row(each.place, each.position, each.seen)))
@@ -148,6 +151,6 @@ class SqlAlchemyControlTransaction:
         self._connection.execute(sa.insert(COMMAND).values(control_tables.command_row(command)))
 
     def apply_schema_changes(self) -> None:
-        """Make, show and drop what was asked for: the last thing of the transaction."""
+        """Create and drop the requested views and tables, as the last step of the transaction."""
         while self._schema_changes:
             self._schema_changes.pop(0)()
