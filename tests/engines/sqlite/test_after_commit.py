@@ -18,7 +18,7 @@ from tests.engines.sqlite.noted import engine_of, noted
 
 STEPS: dict[str, Callable[[Any], tuple[Any, str]]] = {
     "publishing names": lambda engine: (engine._writer.types, "commit"),
-    "looking whether the file is in its place": lambda engine: (engine._file, "is_in_place"),
+    "looking whether the file is in its place": lambda engine: (engine._file.presence, "is_in_place"),
     "noting the head": lambda engine: (engine._writer.head, "record_commit"),
     "the checkpoint": lambda engine: (engine._writer, "_checkpoint"),
     "giving the lock back": lambda engine: (engine._file.lock, "release"),

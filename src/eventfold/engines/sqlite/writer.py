@@ -188,11 +188,12 @@ class Writer:
         long = [clause for clause in clauses if clause.query.items and start - clause.after > OLD_CONDITION_POSITIONS]
         if not long:
             return {}
-        mark = self._file.read_mark()
+        mark = self._file.presence.read_mark()
         until = self.head.read_head(connection).position
         names = NameLookup(connection, self.types, self.tags)
         judged = {id(c): until for c in long if first_match(names, c.query, c.after, until) is None}
-        return judged if self._file.is_unchanged_since(mark) else {}  # otherwise everything is checked under the lock
+        # Otherwise everything is checked under the lock.
+        return judged if self._file.presence.is_unchanged_since(mark) else {}
 
     def _append_once(
         self,
@@ -239,9 +240,10 @@ class Writer:
         self._committed = True
         self.types.commit()
         self.tags.commit()
-        if not self._file.is_in_place():
-            assert self._file.damage is not None
-            raise self._unconfirmed_error("The commit went to a file that is no longer at its path", self._file.damage)
+        presence = self._file.presence
+        if not presence.is_in_place():
+            assert presence.damage is not None
+            raise self._unconfirmed_error("The commit went to a file that is no longer at its path", presence.damage)
         self.head.record_commit(head)
         if self._file.wal_pages >= self._checkpoint_at:
             self._checkpoint(connection)

@@ -251,8 +251,8 @@ class SqliteDriver:
         try:
             connection.execute("COMMIT")
             file = self._file
-            if file is not None and not file.is_in_place() and file.damage is not None:
-                raise file.damage
+            if file is not None and not file.presence.is_in_place() and file.presence.damage is not None:
+                raise file.presence.damage
             if file is not None and file.wal_pages >= CHECKPOINT_PAGES:
                 connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         except BaseException as error:
