@@ -1,4 +1,4 @@
-"""Each mistake has its own error: a class, a stable code, two sentences; and nothing is written."""
+"""Each mistake raises its own error, with a class, a stable code and two sentences, and nothing is written."""
 
 # Mistakes are made here on purpose.
 # pyright: basic
@@ -34,7 +34,7 @@ NAIVE = datetime(2020, 1, 1)
 
 
 class Held(ef.Event, type="conformance.held"):
-    """Fields for wrong values."""
+    """An event with fields for wrong values."""
 
     tag: ef.Tag = "x"
     text: str = ""
@@ -53,20 +53,20 @@ class Kind(Enum):
 
 
 class Mistake(NamedTuple):
-    """What is done wrong, and what it gets."""
+    """A wrong call, and the error that it must raise."""
 
     do: Callable[[Store], Any]
     error: type[ef.EventfoldError]
-    words: str  # something the message says
+    words: str  # a part of the message
 
 
 def held(**fields: Any) -> Callable[[Store], Any]:
-    """Append an event with these fields, after one that is fine."""
+    """Append an event with these fields, after a valid one."""
     return lambda store: store.append(Noted(), Held(**fields))
 
 
 def tagged(*tags: Any) -> Callable[[Store], Any]:
-    """Append an event under these tags."""
+    """Append an event with these tags."""
     return lambda store: store.append(ef.Draft(Noted(), tags=tags))
 
 
@@ -163,7 +163,7 @@ MISTAKES: dict[str, Mistake] = {
 
 @pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES.keys())
 def test_a_mistake_gets_its_own_error_and_writes_nothing(store: Store, mistake: Mistake) -> None:
-    """A mistake raises the error that names it, in two sentences, and nothing is written."""
+    """A mistake raises its specific error, in two sentences, and nothing is written."""
     with pytest.raises(mistake.error) as refused:
         mistake.do(store)
     error = refused.value
@@ -175,7 +175,7 @@ def test_a_mistake_gets_its_own_error_and_writes_nothing(store: Store, mistake: 
 
 
 def two_sentences(error: ef.EventfoldError) -> bool:
-    """Whether an error says what happened and what to do now, and nothing of how it was found out."""
+    """Assert that an error has two sentences, what happened and what to do, and can be pickled."""
     for sentence in (error.what, error.remedy):
         assert sentence[0].isupper() or not sentence[0].isalpha() or "." in sentence
         assert sentence.endswith((".", ")", "!")), sentence
@@ -207,8 +207,8 @@ def test_a_reused_id_is_a_mistake_of_its_own(store: Store) -> None:
 
 
 @pytest.mark.parametrize("text", ["nul \0", "lone \ud800"])
-def test_what_no_store_can_hold_is_found_nowhere_or_refused(store: Store, text: str) -> None:
-    """Asked for by a key, a tag or a state: no store is damaged because of it, and no other text is found instead."""
+def test_text_that_cannot_be_stored_is_not_found_or_refused(store: Store, text: str) -> None:
+    """Such text as a key, a tag or a state matches no other text, and damages no store."""
     store.append(deposit("a-1", 1), key="nul")
     asked: list[Callable[[], Any]] = [
         lambda: store.receipt(text),

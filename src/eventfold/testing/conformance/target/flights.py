@@ -85,17 +85,17 @@ def folded(events: Iterable[object]) -> list[Row]:
 
 
 def as_tuples(found: Iterable[CarrierMonth]) -> list[Row]:
-    """Rows as `folded` gives them."""
+    """Rows in the form that `folded` returns."""
     return sorted((row.carrier, row.month, row.flights, row.delay, row.cancelled) for row in found)
 
 
 def rows(store: Store, projection: type[CarrierMonth] = CarrierMonth) -> list[Row]:
-    """The rows that readers see."""
+    """The rows that readers see, as tuples."""
     return as_tuples(store.rows(projection))
 
 
 def proved(store: Store) -> bool:
-    """Whether every ledger of a store is proved."""
+    """Whether every ledger of a store is verified."""
     proofs = store.projections.verify()
     assert proofs
     return all(proof.proved for proof in proofs)
