@@ -188,8 +188,8 @@ def rule(figures: Figures) -> RenderableType:
         table.add_row(name, *[f"{change.late[carrier][side]:,}" for carrier in most])
     speed = f", {change.events / change.seconds:,.0f} events a second" if change.seconds else ""
     words = Text(
-        f"carrier_month was built again from the log beside the table in use, in {change.seconds:.1f} s{speed}. "
-        f"Then the two were compared, the new one took over, was proved, and made room for the old one again.",
+        f"carrier_month was rebuilt from the log beside the live table, in {change.seconds:.1f} s{speed}. "
+        f"Then the two were compared, the new one went live, was verified, and was rolled back.",
         "dim",
     )
     compared = Text.assemble(
