@@ -407,7 +407,7 @@ def reacting_to(hint: Any, asynchronous: bool = False) -> Callable[[], Any]:
         (nameless(), "does not declare where it starts"),
         (nameless(start="yesterday"), "keywords of"),
         (nameless(start="now", name="Not A Name"), "cannot be the name"),
-        (nameless(start="now", max_chain=0), "less than one"),
+        (nameless(start="now", max_chain=0), "below 1"),
         (reacting_to(None), "does not say which events"),
         (reacting_to(int), "takes <class 'int'>"),
         (reacting_to(Untagged), "has no tag order"),
@@ -446,7 +446,7 @@ def test_a_reaction_that_asks_for_nonsense_is_stuck_not_ignored(memory: ef.Store
             return after(ReminderDue(self.order), weeks=500_000) if self.order == "far" else [42]
 
     memory.append(OrderPlaced("o-1"), OrderPlaced("far"), Reserved("o-1", "x", 1))
-    with pytest.raises(ProcessError, match="asked for 42, which is none of these"):
+    with pytest.raises(ProcessError, match="asked for 42, which is no action"):
         memory.run_until_idle(Wild)
     errors = [entry.error for entry in memory.projections.parked("wild")]
-    assert len(errors) == 2 and "no date any more" in errors[1]
+    assert len(errors) == 2 and "later than the last date" in errors[1]

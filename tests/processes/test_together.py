@@ -137,7 +137,7 @@ def test_what_cannot_be_run_is_told(shop: Path) -> None:
     with ef.Store("memory:") as store:
         with pytest.raises(InvalidProcess, match="nothing to run"):
             store.run()
-        with pytest.raises(InvalidProcess, match="Two of what is to be run are called confirming"):
+        with pytest.raises(InvalidProcess, match="Two of the things to run are named confirming"):
             store.run_until_idle(allthings.Confirming, Clash)
     ran = subprocess.run(
         [sys.executable, "-m", "eventfold", "run", "shop.db", "allthings:Placed"],

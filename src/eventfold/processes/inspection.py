@@ -1,6 +1,6 @@
-"""What can be seen of processes and effects from outside: what waits and for what, what is stuck and why.
+"""The instances of processes and effects for operators: which are stuck and why, which wait and for what.
 
-Knows: timers and parked events; with the class, states. Does not know: terminals, who runs anything.
+Knows: timers and parked events; with the class, states. Does not know: terminals, runners.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ ORDER: tuple[InstanceState, ...] = ("stuck", "waiting", "running", "finished")
 class Instance(msgspec.Struct, frozen=True, omit_defaults=True):
     """One instance of a process, or one key of an effect.
 
-    `stuck`: an event failed (`position`, `error`, after so many `attempts`) and `behind` later ones wait for it; it may
-    still be tried again. `waiting`: for a timer (`timer` its event's type), `due` an ISO time in UTC; `timers` so many.
+    `state` "stuck": the event at `position` failed `attempts` times with `error`, and `behind` later events wait for
+    it; it may be tried again. "waiting": for `timers` timers; the next one records an event of the type `timer`
+    at `due` (an ISO time in UTC).
     """
 
     process: str
@@ -46,13 +47,13 @@ class Instance(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def names(admin: ProjectionAdmin) -> list[str]:
-    """Every process and effect that a store knows of, by name."""
+    """Return the names of all processes and effects that a store has timers or records of, sorted."""
     found = {tag.tag.partition(":")[2] for tag in run(admin.log.engine.tags("$process:"))}
     return sorted(found | {each.name for each in admin.catalog.target_at().records() if each.kind == "effects"})
 
 
 def stuck(admin: ProjectionAdmin, name: str) -> list[Instance]:
-    """What failed, by position: the event that each key waits for."""
+    """Return the stuck instances, by position: for each key the event that the others wait for."""
     target = admin.catalog.target_at()
     if target.record(name) is None:
         return []
@@ -78,7 +79,7 @@ def stuck(admin: ProjectionAdmin, name: str) -> list[Instance]:
 
 
 def waiting(admin: ProjectionAdmin, name: str) -> list[Instance]:
-    """What waits for a timer, by when the next one is due."""
+    """Return the instances that wait for a timer, ordered by their next timer."""
     table = TimerQueue(name, admin.log)
     run(table.catch_up())
     first: dict[str, Instance] = {}
@@ -94,14 +95,14 @@ def waiting(admin: ProjectionAdmin, name: str) -> list[Instance]:
 
 
 def list_instances(admin: ProjectionAdmin, name: str) -> list[Instance]:
-    """What is stuck, then what waits."""
+    """Return the stuck instances, then the waiting ones."""
     failed = stuck(admin, name)
     keys = {each.key for each in failed}
     return [*failed, *(each for each in waiting(admin, name) if each.key not in keys)]
 
 
 def list_all_instances(admin: ProjectionAdmin, cls: type[Process], questions: Iterable[Process]) -> list[Instance]:
-    """The same for one class, and besides what runs and what is finished among these instances."""
+    """Return the same for one class, and in addition which of these instances are running or finished."""
     name = process_definition(cls).name
     by_key = {each.key: each for each in list_instances(admin, name)}
     for question in questions:

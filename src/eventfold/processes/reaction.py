@@ -1,7 +1,7 @@
-"""One reaction: the state as it was right after the event, what the process asks for, each carried out once.
+"""One reaction: load the state right after the event, call `react`, carry out each of its actions once.
 
-Knows: the order of these steps, and the ids that make repeating them harmless. Does not know: threads, clocks, who
-repeats it and when.
+Knows: the order of these steps, the ids by which a repeated reaction writes nothing twice. Does not know: threads,
+clocks, when a reaction is repeated.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ from eventfold.processes.definition import ProcessDefinition, key_text
 from eventfold.processes.timer_events import command_id, derived_id, new_event_of, timer_cancelled, timer_set
 
 Action = Any  # a Decision, a Timer, a Cancel, or an event
-MAX_ATTEMPTS = 10  # at a decision that meets conflicts
-MAX_ACTIONS = 50  # reactions for one checkpoint, to events that were read together: to repeat them is harmless
+MAX_ATTEMPTS = 10  # of a decision that meets conflicts
+MAX_ACTIONS = 50  # reactions between two checkpoints, to events that were read together: repeating them is harmless
 
 
 class ProcessWorker:
-    """A process at work on a log: `await take(recorded)` for each event, in order, and again if in doubt."""
+    """Carries out the reactions of a process: `await react(recorded)` for each event, in order, repeated if unsure."""
 
     def __init__(self, plan: ProcessDefinition, log: Log, kept: int = 10_000) -> None:
         self.plan = plan
-        # States up to the event in hand, which may lie behind the head: not to be mixed with those of decisions.
+        # A cache of its own: these states end at the current event, which may be behind the head.
         self._log = msgspec.structs.replace(log, cache=StateCache(kept))
         self._deciding = log
-        self._epoch = -1  # in which the event in hand is in the log
-        self._unsure = 0  # how many events may have been read before this epoch was noticed
+        self._epoch = -1  # in which the current event is in the log
+        self._unsure = 0  # how many of the next events may have been read in an earlier epoch
 
     async def react(self, recorded: Recorded[Any], keys: Iterable[tuple[Any, ...]] | None = None) -> None:
-        """React to one event, for every instance it belongs to. Raises ProcessError, which names the place.
+        """React to one event, for every instance it belongs to. Raises ProcessError, which names the react method.
 
-        What it asks for is written only in the epoch in which the event is in the log: after a failover that lost the
-        event, nothing is written about it. Raises CursorMismatch where the event is lost already.
+        The actions are written only in the epoch in which the event is in the log: nothing is written after a failover
+        that lost the event. Raises CursorMismatch if the event is lost already.
         """
         engine, stored = self._log.engine, recorded.stored
         if (epoch := engine.epoch) != self._epoch:
-            self._epoch, self._unsure = epoch, MAX_ACTIONS  # that the next one is there says nothing of those behind it
+            self._epoch, self._unsure = epoch, MAX_ACTIONS  # if one event is in the log, the next may still be lost
         if self._unsure:
             if await engine.event_id(stored.position) != stored.id or engine.epoch != epoch:
                 raise epoch_ended_error(self._epoch, engine.epoch)
@@ -87,7 +87,7 @@ class Reaction:
         }
 
     async def run(self) -> None:
-        """Ask the process what is to be done, and do it."""
+        """Call `react` and carry out its actions."""
         question = self._plan.cls(*self._key)
         state, position = await load_cached(self._log, question, self._recorded.position)
         if self._log.engine.epoch == self._epoch:
@@ -96,15 +96,15 @@ class Reaction:
         if wishes and self._hops > self._plan.max_chain:
             raise self._error(
                 ProcessLoops,
-                f"and its own commands have made it react {self._plan.max_chain} times in a row, no timer between them",
-                "End the loop there: ask for nothing where nothing is left to do. If it is none, raise max_chain=….",
+                f"and its own commands made it react {self._plan.max_chain} times in a row without a timer in between",
+                "End the loop: return no action if there is nothing left to do. If it is no loop, raise max_chain=….",
                 0,
                 self._describe_action(wishes[0]),
             )
         facts: list[tuple[int, Action]] = []
         for index, wish in enumerate(wishes):
             if not isinstance(wish, Decision):
-                facts.append((index, wish))  # facts that follow each other are written together
+                facts.append((index, wish))  # consecutive facts are written in one append
                 continue
             await self._record(facts)
             facts = []
@@ -120,14 +120,14 @@ class Reaction:
                 wishes = list(cast("Iterable[Action]", asked)) if several else [asked]
         except Exception as error:
             raise self._error(
-                ProcessError, f"raised {_describe_error(error)}", "Mend it, then retry the event."
+                ProcessError, f"raised {_describe_error(error)}", "Fix react, then retry the event."
             ) from error
         for index, wish in enumerate(wishes):
             inner = event_of(wish)
             if not isinstance(wish, Decision | Timer | Cancel) and not is_event_class(class_of(inner)):
                 raise self._error(
                     ProcessError,
-                    f"asked for {wish!r}, which is none of these",
+                    f"asked for {wish!r}, which is no action",
                     "Return or yield decide(…), after(…), at(…), cancel(…) or an event.",
                     index,
                 )
@@ -145,7 +145,7 @@ class Reaction:
             raise self._error(
                 ProcessError,
                 f"asked for {wish.description}, which failed: {_describe_error(error)}",
-                "Mend it and retry the event, or say .on_refusal(…) what this error means to the process.",
+                "Fix the decision and retry the event, or handle this error with .on_refusal(…).",
                 index,
                 wish.description,
             ) from error
@@ -167,7 +167,7 @@ class Reaction:
             ) from failed
 
     async def _record(self, facts: list[tuple[int, Action]]) -> None:
-        """Timers, cancellations and events of the process's own, in one append."""
+        """Write timers, cancellations and events that `react` returned, in one append."""
         if not facts:
             return
         stored, registry, name = self._recorded.stored, self._log.registry, self._plan.name
@@ -189,7 +189,7 @@ class Reaction:
                 raise self._error(
                     ProcessError,
                     f"asked for {self._describe_action(wish)}, which cannot be recorded: {_describe_error(error)}",
-                    "Mend what it asks for, then retry the event.",
+                    "Fix this action in react, then retry the event.",
                     index,
                     self._describe_action(wish),
                 ) from error
@@ -238,7 +238,7 @@ class Reaction:
 
 
 def _part(log: Log, recorded: Recorded[Any]) -> str:
-    """Which part of a stored event this is, where an upcaster splits it into several of one class; else nothing."""
+    """Return which part of a stored event this is, if an upcaster splits it into several of one class; else ""."""
     kind, stored = class_of(recorded.event), recorded.stored
     if stored.type == declaration_of(kind).type and stored.version == declaration_of(kind).version:
         return ""

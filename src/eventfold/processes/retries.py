@@ -1,6 +1,6 @@
-"""Trying again what was parked, when its time has come, until its attempts are used up.
+"""Retrying parked events when their pause is over, until their attempts are used up.
 
-Knows: entries, policies. Does not know: clocks (it is told seconds), what is tried, who does it.
+Knows: parked events, retry policies. Does not know: clocks (its caller passes the time), what handles the events.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from eventfold.projections.leases import is_held_here
 
 
 def live_checkpoints(target: Target, name: str) -> list[Checkpoint]:
-    """The checkpoints of something that is known there; none where it is not."""
+    """Return the checkpoints of the live generation of a projection; [] if the target has no record of it."""
     known = target.record(name)
     return [] if known is None else target.checkpoints(name, known.live)
 
 
 def first_parked_by_key(entries: list[ParkedEvent]) -> list[ParkedEvent]:
-    """The first event of each key that is not done: the one that others of the key wait for."""
+    """Return the first unhandled event of each key: the one that later events of the key wait for."""
     first: dict[str, ParkedEvent] = {}
     for entry in sorted(entries, key=lambda each: each.position):
         if entry.state != "skipped":
@@ -31,20 +31,20 @@ def first_parked_by_key(entries: list[ParkedEvent]) -> list[ParkedEvent]:
 
 
 class RetryScheduler:
-    """What is parked in a target, and when each is to be tried again."""
+    """Decides when the parked events of a target are tried again. `policies`: by name of a process or effect."""
 
     def __init__(self, target: Target, policies: Mapping[str, RetryPolicy]) -> None:
         self._target, self._policies = target, policies
         self._due: dict[tuple[PartitionKey, int, int], float] = {}
 
     def tick(self, now: float) -> int:
-        """Have everything tried again whose time has come; returns how many. `now` in seconds of any clock."""
+        """Mark the parked events whose pause is over as due. Returns how many. `now`: seconds of a monotonic clock."""
         seen: dict[tuple[PartitionKey, int, int], float] = {}
         count = 0
         for name, policy in self._policies.items():
             for held in live_checkpoints(self._target, name):
                 if not is_held_here(held.holder):
-                    continue  # whoever holds it has it tried again
+                    continue  # the runner that holds the lease retries its events
                 for entry in first_parked_by_key(self._target.parked(held.place)):
                     waits = entry.state == "parked" and entry.attempts < policy.attempts
                     if not waits:
@@ -58,7 +58,7 @@ class RetryScheduler:
         return count
 
     def tick_all(self) -> int:
-        """The same without waiting, whoever holds the work: for a caller who wants everything done now."""
+        """Mark all parked events with attempts left as due, without a pause and whichever runner holds the lease."""
         count = 0
         for name, policy in self._policies.items():
             for held in live_checkpoints(self._target, name):
@@ -69,7 +69,7 @@ class RetryScheduler:
 
 
 def mark_due(target: Target, place: PartitionKey, entry: ParkedEvent) -> bool:
-    """Have one parked event tried again; False where it is not any more as it was read."""
+    """Mark one parked event as due. Returns False, and changes nothing, if it was changed since it was read."""
     try:
         with target.control(place.name) as tx:
             there = any(each.place == place for each in tx.checkpoints(place.generation))

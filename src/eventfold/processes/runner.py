@@ -1,6 +1,6 @@
-"""Running what can be run in this process's threads: read models, reactions, due timers, retries.
+"""Running read models, processes and effects in threads, with their timers and retries.
 
-Knows: threads, the wall clock, the read side's runner. Does not know: what a reaction is, how a timer fires.
+Knows: threads, the wall clock, the runner of `projections`. Does not know: what a reaction is, how a timer fires.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from eventfold.projections.admin import ProjectionAdmin
 from eventfold.projections.catch_up import CATCH_UP_TIMEOUT_S
 from eventfold.projections.runner import Runner
 
-LOOK_EVERY_S = 1.0  # seconds: how often the clock, which may have been set, and what was parked are looked at
-GATHER_S = 0.005  # seconds to wait after a ring, so that what comes together is looked at together
-BACK_OFF_S = (0.05, 5.0)  # seconds after the store was away: the first pause, and the longest
+LOOK_EVERY_S = 1.0  # between checks of the clock, which may have been set, and of parked events
+GATHER_S = 0.005  # pause after a notification of a commit, so that commits at the same time are read together
+BACK_OFF_S = (0.05, 5.0)  # the first and the longest pause while the store is unavailable
 Clock = Callable[[], int]
 
 
 def wall_clock() -> int:
-    """µs since 1970 UTC."""
+    """Return the time in µs since 1970 UTC."""
     return time.time_ns() // 1000
 
 
 class ProcessRunner:
-    """What is run: `with store.run(CarrierMonth, Payment): …`, or `stop()` it yourself.
+    """Running read models, processes and effects: `with store.run(CarrierMonth, Payment): …`, or call `stop()`.
 
-    `failed` holds what ended a part of it for good, by name (code that changed, a cursor of another store); `trouble`
-    what is being tried again just now (a database away). What handlers failed at is in the status of each; instances
-    that are stuck, and effects that were not delivered, end nothing: see `eventfold processes`.
+    `failed`: errors that ended a part of it for good, by name (changed code, a cursor of another store). `trouble`:
+    errors after which it is being tried again (a database that is unavailable). Errors of handlers are in the status
+    of each projection. Stuck instances and undelivered effects do not end anything: see `eventfold processes`.
     """
 
     def __init__(self, admin: ProjectionAdmin, work: Sequence[Work], clock: Clock = wall_clock) -> None:
@@ -65,25 +65,25 @@ class ProcessRunner:
 
     @property
     def failed(self) -> dict[str, EventfoldError]:
-        """What has ended for good, by name, with the reason."""
+        """The parts that have ended for good, by name, each with the error that ended it."""
         return self._reactions.failed | self._failed
 
     @property
     def trouble(self) -> dict[str, EventfoldError]:
-        """What is being tried again just now, by name, with the reason."""
+        """The parts that are being tried again, by name, each with the last error."""
         return self._reactions.trouble | self._trouble
 
     @property
     def running(self) -> bool:
-        """Whether any of its threads lives."""
+        """Whether any of its threads is alive."""
         return self._keeper.is_alive() or self._reactions.running
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Until it was stopped, or everything failed; False if `timeout` (seconds) came first."""
+        """Block until it was stopped or everything has failed. Returns False after `timeout` seconds."""
         return self._reactions.wait(timeout)
 
     def stop(self) -> None:
-        """Finish what is in hand, keep how far it came, give the leases back. Stopping twice is harmless."""
+        """Finish the current events, save the checkpoints and release the leases. Stopping twice has no effect."""
         self._stop.set()
         self._bell.close()
         self._reactions.stop()
@@ -120,10 +120,10 @@ class ProcessRunner:
             except EventfoldError as error:
                 self._end_with(error)
                 return
-            except BaseException as error:  # noqa: BLE001 (of the clock that was given, say: the thread would end without a word)
+            except BaseException as error:  # noqa: BLE001 (e.g. of the user's clock: the thread must not end unnoticed)
                 found = ProcessError(
                     f"The thread that fires timers was ended by {error!r}.",
-                    "Correct the clock given to run(clock=…), the only code of yours called there, and start again.",
+                    "Correct the clock given to run(clock=…), the only code of yours that it calls, and start again.",
                     process="timers",
                 )
                 found.__cause__ = error
@@ -134,10 +134,10 @@ class ProcessRunner:
 
     def _end_with(self, error: EventfoldError) -> None:
         self._failed["timers"] = error
-        self._reactions.stop()  # a process without its timers would be half alive, and nothing would show it
+        self._reactions.stop()  # otherwise a process would continue without its timers, unnoticed
 
     def _until_due(self) -> float:
-        """Seconds until there is something to do: never long, since the clock may be set and another store's too."""
+        """Return the seconds to wait for the next timer; at most LOOK_EVERY_S, since the clock may be set."""
         dues = [due for table in self._tables if (due := table.next_due()) is not None]
         if not dues:
             return LOOK_EVERY_S
@@ -145,7 +145,7 @@ class ProcessRunner:
 
 
 class AsyncProcessRunner:
-    """The twin of `Running`: `async with store.run(Payment) as running: …`, or `running = await store.run(Payment)`."""
+    """The async version of ProcessRunner: `async with store.run(Payment) as running: …`, or `await store.run(Payment)`."""
 
     def __init__(
         self, admin: Callable[[], Awaitable[ProjectionAdmin]], work: Sequence[Work], clock: Clock = wall_clock
@@ -154,18 +154,18 @@ class AsyncProcessRunner:
         self._running: ProcessRunner | None = None
 
     async def start(self) -> AsyncProcessRunner:
-        """Start now; `async with` and `await` do it by themselves. Raises what Store.run raises."""
+        """Start the runner. `async with` and `await` do this themselves. Raises what Store.run raises."""
         if self._running is None:
             self._running = await in_thread(ProcessRunner, await self._admin(), self._work, self._clock)
         return self
 
     async def stop(self) -> None:
-        """See Running.stop."""
+        """See ProcessRunner.stop."""
         if self._running is not None:
             await in_thread(self._running.stop)
 
     async def wait(self, timeout: float | None = None) -> bool:
-        """See Running.wait."""
+        """See ProcessRunner.wait."""
         await self.start()
         assert self._running is not None
         return await in_thread(self._running.wait, timeout)
@@ -185,10 +185,10 @@ class AsyncProcessRunner:
 def run_until_idle(
     admin: ProjectionAdmin, work: Sequence[Work], clock: Clock = wall_clock, timeout: float = CATCH_UP_TIMEOUT_S
 ) -> None:
-    """Do in the calling thread all there is to do now, what is due by `clock` included, until nothing more comes of it.
+    """Handle all events and fire all timers that are due by `clock`, in the calling thread, until nothing is left.
 
-    What waits to be tried again is tried once, without waiting. Raises ProcessError if something did not get through,
-    ProjectionBehind if a runner elsewhere holds it for longer than `timeout` seconds.
+    Parked events are tried once more, without a pause. Raises ProcessError if an event is parked in the end,
+    ProjectionBehind if another runner holds a lease for longer than `timeout` seconds.
     """
     kept, reacting = partition_work(work)
     subscriptions = register_all(admin, reacting)
@@ -209,9 +209,9 @@ def run_until_idle(
         stuck = [entry for entry in admin.parked(name_of(each)) if entry.state == "parked"]
         if stuck:
             raise ProcessError(
-                f"{name_of(each)} did not get through event {stuck[0].position} ({stuck[0].type}) of {stuck[0].key}: "
+                f"{name_of(each)} failed at event {stuck[0].position} ({stuck[0].type}) of {stuck[0].key}: "
                 f"{stuck[0].error}",
-                "Fix it and run again, or see eventfold processes.",
+                "Fix the cause and run again, or see eventfold processes.",
                 process=name_of(each),
                 key=stuck[0].key,
                 position=stuck[0].position,

@@ -1,7 +1,8 @@
-"""Timers that have not fired yet, kept up to date from the log; and firing those that are due, once.
+"""The timers of a process that have not fired, read from the log, and firing those that are due, each once.
 
-Only the facts about timers are asked for, never the whole log, and each of them once. Knows: the order of these
-steps. Does not know: clocks (it is told the time), threads, who else is doing the same at the same time.
+Only events about timers are read, each of them once.
+Knows: the order of these steps. Does not know: clocks (its caller passes the time), threads, other processes that fire
+the same timers at the same time.
 """
 
 from __future__ import annotations
@@ -36,16 +37,14 @@ from eventfold.processes.timer_events import (
 
 PAGE = 1_000
 BATCH = 500  # timers fired in one append
-MAX_SNAPSHOT_BYTES = 4_000_000  # bytes of events in one append
-MAX_ROUNDS = 100  # rivals we give way to before we come again later
-SNAPSHOT_EVERY_EVENTS = (
-    5_000  # facts after which what waits is kept as a snapshot, so that a restart need not read them again
-)
-FINGERPRINT = "timers-1"  # of the snapshot's form
+MAX_SNAPSHOT_BYTES = 4_000_000  # payload bytes in one append: with these many the batch ends
+MAX_ROUNDS = 100  # conflicts with other processes before `fire` returns, to be called again later
+SNAPSHOT_EVERY_EVENTS = 5_000  # events about timers between two snapshots: a restart reads fewer than this
+FINGERPRINT = "timers-1"  # of the snapshot's format
 
 
 class PendingTimer(msgspec.Struct, frozen=True):
-    """A timer that has not fired: its id, what was set, and where in the log."""
+    """A timer that has not fired: its id, the event that set it, and the position of that event."""
 
     id: UUID
     fact: TimerSet
@@ -61,39 +60,39 @@ _unpack = decoder_of(list[PendingTimer]).decode
 
 
 class TimerQueue:
-    """The timers of one process. `await look()` to hear what is new, `await fire(now)` to fire what is due."""
+    """The timers of one process. `await catch_up()` reads new events, `await fire(now)` fires those that are due."""
 
     def __init__(self, process: str, log: Log) -> None:
         self.process, self._log = process, log
         self._forget()
 
     def _forget(self) -> None:
-        self.position = 0  # every fact about timers up to here is in
+        self.position = 0  # all events about timers up to here, inclusive, are applied
         self._epoch = self._log.engine.epoch  # in which they were read
         self._waiting: dict[UUID, PendingTimer] = {}
         self._by_instance: dict[str, set[UUID]] = {}
         self._by_fired: dict[bytes, UUID] = {}
-        self._heap: list[tuple[int, int, UUID]] = []  # due, position, id; those that are gone are dropped when met
-        self._unkept = 0  # facts taken in since the snapshot
+        self._heap: list[tuple[int, int, UUID]] = []  # due, position, id; ended timers are removed when they come first
+        self._unkept = 0  # events applied since the last snapshot
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     @property
     def waiting(self) -> list[PendingTimer]:
-        """The timers that have not fired, by when they are due."""
+        """The timers that have not fired, ordered by when they are due."""
         return sorted(self._waiting.values(), key=lambda each: (each.fact.due, each.position))
 
     def next_due(self) -> int | None:
-        """When the next one is due, in µs since 1970 UTC; None where none is waiting."""
+        """Return when the next timer is due, in µs since 1970 UTC; None if there is none."""
         while self._heap and self._heap[0][2] not in self._waiting:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
     async def catch_up(self) -> None:
-        """Take in what was recorded about timers since the last look."""
+        """Apply the events about timers that were recorded since the last call."""
         while True:
-            if self._log.engine.epoch != self._epoch:  # history may be lost: what was known is worth nothing
+            if self._log.engine.epoch != self._epoch:  # applied events may be lost: read everything again
                 self._forget()
             if self.position == 0:
                 await self._restore()
@@ -112,10 +111,10 @@ class TimerQueue:
             await self._save_snapshot()
 
     async def fire(self, now: int) -> int:
-        """Fire what is due at `now` (µs since 1970 UTC), in the order in which it was due; returns how many did.
+        """Fire the timers that are due at `now` (µs since 1970 UTC), in the order of their due times. Returns how many.
 
-        Each fires once: its event's id is derived from the timer's, and is written under the condition that no timer
-        of the process was cancelled or has fired since we looked. Raises what an append raises.
+        Each fires once: its event has an id derived from the timer's, and is appended under the condition that no timer
+        of the process was cancelled or has fired since the last read. Raises what an append raises.
         """
         count = 0
         for _ in range(MAX_ROUNDS):
@@ -127,7 +126,7 @@ class TimerQueue:
                     self._settle(batch)
                     count += 0 if outcome.repeated else len(batch)
                     batch = self._due(now)
-                    # What we wrote ourselves is no reason to look again: nothing else stands between.
+                    # Nothing else was written in between, so there is nothing to read before the next batch.
                     if outcome.first == self.position + 1:
                         self.position = outcome.last
                         continue
@@ -144,7 +143,7 @@ class TimerQueue:
         return await submit(self._log.appender, AppendRequest(events, condition, epoch=self._epoch))
 
     def _due(self, now: int) -> list[PendingTimer]:
-        """The next batch: it stays on the heap until it is settled."""
+        """Return the next batch of due timers. They stay on the heap until they are settled."""
         batch: list[PendingTimer] = []
         held: list[tuple[int, int, UUID]] = []
         size = 0
@@ -158,7 +157,7 @@ class TimerQueue:
             heapq.heappush(self._heap, entry)
         return batch
 
-    # Snapshots: what waits, as far as it was read; dropping them changes nothing but time
+    # Snapshots of the pending timers: without them a restart only takes longer
 
     async def _restore(self) -> None:
         snapshots = self._log.engine.services.snapshots
@@ -166,7 +165,7 @@ class TimerQueue:
         if kept is None or kept.fingerprint != FINGERPRINT:
             return
         if await self._log.engine.event_id(kept.position) != kept.event_id:
-            return  # of another history: everything is read again
+            return  # of lost history: everything is read again
         try:
             found = _unpack(kept.state)
         except ValueError:  # msgspec's errors are ValueErrors
@@ -184,7 +183,7 @@ class TimerQueue:
         await snapshots.put(f"$timers:{self.process}", snapshot)
         self._unkept = 0
 
-    # Facts
+    # Applying events
 
     def _apply(self, events: Iterable[StoredEvent]) -> None:
         for stored in events:
