@@ -145,7 +145,7 @@ class ProcessRunner:
 
 
 class AsyncProcessRunner:
-    """The async version of ProcessRunner: `async with store.run(Payment) as running: …`, or `await store.run(Payment)`."""
+    """The async ProcessRunner: `async with store.run(Payment) as running: …`, or `await store.run(Payment)`."""
 
     def __init__(
         self, admin: Callable[[], Awaitable[ProjectionAdmin]], work: Sequence[Work], clock: Clock = wall_clock
