@@ -23,6 +23,7 @@ from eventfold.core.envelope import Receipt, StoredEvent
 from eventfold.core.mutex import Mutex
 from eventfold.core.query import Query
 from eventfold.engines.memory import MemoryEngine
+from eventfold.ports.engine import Engine
 from eventfold.ports.messages import AppendRequest, Capabilities, Head, Outcome, Page, Span, TagCount, TypeCount
 from eventfold.ports.services import Services
 
@@ -32,7 +33,7 @@ Clock = Callable[[], int]
 FIRST_BYTES = b'{"store":"'  # of every file: its first line is the identity of the store
 
 
-def open_engine(address: str, *, mode: Literal["sync", "async"], create: bool, clock: Clock | None = None) -> Any:
+def open_engine(address: str, *, mode: Literal["sync", "async"], create: bool, clock: Clock | None = None) -> Engine:
     """The entry point: the engine at `jsonl:PATH`, not yet open. It blocks in either mode: AsyncStore uses threads."""
     path = address.partition(":")[2]
     if not path:
@@ -43,6 +44,7 @@ def open_engine(address: str, *, mode: Literal["sync", "async"], create: bool, c
 class Line(msgspec.Struct, omit_defaults=True):
     """The store's identity; or the events of one append, with its request key; or a key of an append further up.
 
+    Events that were imported from another store are in one line for each call of `import_events`.
     Ids, payloads and metadata are bytes, in base64, so that they come back byte for byte.
     """
 
@@ -187,6 +189,10 @@ class LogFile:
         content = b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
         size = self.size + len(content)
         try:
+            if not os.fstat(self._file).st_nlink:
+                raise errors.StoreDamaged(
+                    f"{self.path} was removed or replaced while it was open.", "Close the store, and open it again."
+                )
             while content:
                 content = content[os.write(self._file, content) :]
             os.fsync(self._file)

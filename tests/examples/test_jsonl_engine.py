@@ -188,6 +188,21 @@ def test_a_disk_that_keeps_failing_is_reported(path: Path, monkeypatch: pytest.M
         assert store.append(deposit(amount=3)).first == 2
 
 
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+def test_a_file_that_is_gone_takes_no_more_events(how: str, path: Path) -> None:
+    """What is written to a file without a name is lost when it is closed, so it is not acknowledged."""
+    with ef.Store(f"jsonl:{path}") as store:
+        store.append(deposit())
+        if how == "removed":
+            path.unlink()
+        else:
+            other = path.with_name("other")
+            other.write_bytes(path.read_bytes())
+            other.rename(path)
+        with pytest.raises(StoreDamaged, match="removed or replaced"):
+            store.append(deposit())
+
+
 def test_a_damaged_line_is_named(path: Path) -> None:
     """Nothing is read, and the file stays as it is."""
     with ef.Store(f"jsonl:{path}") as store:

@@ -1,7 +1,7 @@
 """Engines and targets that other distributions bring: entry points of `eventfold.engines` and `eventfold.targets`.
 
-The name of an entry point is the scheme of its addresses. Looked up for schemes that are not built in, and then only:
-reading the metadata of every installed distribution takes milliseconds.
+The name of an entry point is the scheme of its addresses. Entry points are looked up only for schemes that are not
+built in, because reading the metadata of every installed distribution takes milliseconds.
 Knows: the metadata of installed distributions, signatures. Does not know: schemes that are built in, what is opened.
 """
 
