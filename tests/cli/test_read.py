@@ -85,7 +85,7 @@ def test_a_cursor_stands_for_a_position(bank: str) -> None:
 def test_a_position_in_the_future_is_refused(bank: str) -> None:
     """It is a mistake, or belongs to another store."""
     ran = run("read", bank, "--after", "7")
-    assert ran.code == 2 and "in the future" in ran.err
+    assert ran.code == 2 and "beyond the end of the log" in ran.err
 
 
 def test_an_unsound_payload_is_shown_and_not_skipped(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ async def cursor_at(log: Log, position: int) -> Cursor:
     found = await log.engine.event_id(check_position(position)) if position else None
     if position and found is None:
         raise CursorMismatch(
-            f"Position {position} is in the future of this store.",
+            f"Position {position} is beyond the end of this store's log.",
             "Use a position that this store returned.",
             position=position,
         )

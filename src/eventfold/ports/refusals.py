@@ -61,8 +61,8 @@ def epoch_ended(clause: ConditionClause, read_in: int, now: int) -> AppendConfli
 def beyond_head(position: int, head: int) -> PositionBeyondHead:
     """The error of a position that the log has not reached."""
     return PositionBeyondHead(
-        f"Position {position} is in the future: the log ends at {head}.",
-        "Use a position that this store returned; this one is of another store, or of history that was lost.",
+        f"Position {position} is beyond the end of the log, which is position {head}.",
+        "Use a position that this store returned; this one is from another store, or from history that was lost.",
         position=position,
         head=head,
     )
