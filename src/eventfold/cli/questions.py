@@ -95,7 +95,9 @@ def _parse_pairs(cls: type[State], fields: tuple[str, ...], words: list[str]) ->
         key, equals, value = word.partition("=")
         if not equals or (key not in fields and not key.isidentifier()):
             if place >= len(fields):
-                raise InvalidState(f"{word!r} is one value more than {cls.__name__} has key fields.", _usage(cls, fields))
+                raise InvalidState(
+                    f"{word!r} is one value more than {cls.__name__} has key fields.", _usage(cls, fields)
+                )
             key, value = fields[place], word
         if key in given:
             earlier: Any = given[key]
