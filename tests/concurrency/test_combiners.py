@@ -14,7 +14,7 @@ import pytest
 
 import eventfold as ef
 from eventfold.concurrency import ThreadGroupCommit, run
-from eventfold.concurrency.waiting import LOOK_AGAIN_S
+from eventfold.concurrency.waiting import CHECK_AGAIN_S
 from eventfold.core.envelope import NewEvent, Receipt, new_id
 from eventfold.engines.memory import MemoryEngine
 from eventfold.errors import StoreFull
@@ -82,7 +82,7 @@ def test_who_waits_for_a_leader_lets_it_work() -> None:
     waiting = threading.Thread(target=lambda: results.append(run(submit(combiner, request()))), daemon=True)
     waiting.start()
     assert soon(lambda: looks > 0)
-    time.sleep(10 * LOOK_AGAIN_S)
+    time.sleep(10 * CHECK_AGAIN_S)
     assert looks <= 20
     ended.set()
     waiting.join(60)

@@ -449,4 +449,4 @@ def test_a_reaction_that_asks_for_nonsense_is_stuck_not_ignored(memory: ef.Store
     with pytest.raises(ProcessError, match="asked for 42, which is no action"):
         memory.run_until_idle(Wild)
     errors = [entry.error for entry in memory.projections.parked("wild")]
-    assert len(errors) == 2 and "later than the last date" in errors[1]
+    assert len(errors) == 2 and "after the last date" in errors[1]

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from eventfold.concurrency.calls import Call
 from eventfold.concurrency.run import refuse_after_fork, run
-from eventfold.concurrency.waiting import LOOK_AGAIN_S
+from eventfold.concurrency.waiting import CHECK_AGAIN_S
 from eventfold.core.envelope import Receipt, as_first_answer
 from eventfold.core.mutex import Mutex
 from eventfold.errors import EventfoldError
@@ -94,7 +94,7 @@ class ThreadGroupCommit:
                 if led and (self._waiting or len(batch) > 1):
                     self._wake(batch)
             if not led:
-                ticket.gate.acquire(timeout=LOOK_AGAIN_S)
+                ticket.gate.acquire(timeout=CHECK_AGAIN_S)
         if isinstance(ticket.outcome, Exception) and not isinstance(ticket.outcome, EventfoldError):
             raise ticket.outcome
         return ticket.outcome

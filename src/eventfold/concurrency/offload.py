@@ -24,7 +24,7 @@ from eventfold.ports.messages import AppendRequest, Outcome
 from eventfold.ports.services import Services
 from eventfold.ports.wrapping import Wrapping, wrap_services
 
-LOOK_AGAIN_S = 1.0  # between checks of the queue by an idle thread: an exception may have prevented a wake-up
+CHECK_AGAIN_S = 1.0  # between checks of the queue by an idle thread: an exception may have prevented a wake-up
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -97,7 +97,7 @@ class WorkerThreads:
         while True:
             self._idle += 1
             with suppress(Empty):  # the queue is also checked after a timeout: an exception may have prevented a flush
-                self._something.get(timeout=LOOK_AGAIN_S)
+                self._something.get(timeout=CHECK_AGAIN_S)
             self._idle -= 1
             if self._closed:
                 return

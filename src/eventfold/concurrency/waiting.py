@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import asyncio
 
-LOOK_AGAIN_S = 0.05  # between checks by a waiter itself: an exception may end the call that was to wake it
+CHECK_AGAIN_S = 0.05  # between checks by a waiter itself: an exception may end the call that was to wake it
 
 
 class Waiters:
@@ -106,12 +106,12 @@ class Promise:
         return self.done
 
     def wait(self) -> None:
-        """Block until it is done, for LOOK_AGAIN_S at most: the caller must check again."""
-        self._waiters.wait(self.is_done, LOOK_AGAIN_S)
+        """Block until it is done, for CHECK_AGAIN_S at most: the caller must check again."""
+        self._waiters.wait(self.is_done, CHECK_AGAIN_S)
 
     async def wait_on_loop(self) -> None:
         """Do the same for the calling task."""
-        await self._waiters.wait_on_loop(self.is_done, LOOK_AGAIN_S)
+        await self._waiters.wait_on_loop(self.is_done, CHECK_AGAIN_S)
 
 
 class Flag:
@@ -140,8 +140,8 @@ class Flag:
         """Block until it is set. Returns False after `timeout` seconds; None: wait without limit."""
         end = None if timeout is None else time.monotonic() + timeout
         while not self._set:
-            left = LOOK_AGAIN_S * 10 if end is None else end - time.monotonic()
+            left = CHECK_AGAIN_S * 10 if end is None else end - time.monotonic()
             if left <= 0:
                 return False
-            self._waiters.wait(self.is_set, min(left, LOOK_AGAIN_S * 10))
+            self._waiters.wait(self.is_set, min(left, CHECK_AGAIN_S * 10))
         return True

@@ -40,9 +40,9 @@ class Decision(msgspec.Struct, frozen=True):
     @property
     def description(self) -> str:
         """The command as text, for operators."""
-        given = [*map(repr, self.args), *(f"{key}={value!r}" for key, value in self.kwargs.items())]
+        arguments = [*map(repr, self.args), *(f"{key}={value!r}" for key, value in self.kwargs.items())]
         name = getattr(self.function, "__qualname__", None) or repr(self.function)
-        return f"{name}({', '.join(given)})"
+        return f"{name}({', '.join(arguments)})"
 
 
 class Timer(msgspec.Struct, frozen=True):
@@ -113,8 +113,8 @@ def matches_refusal(errors: Refused, error: Exception) -> bool:
     `Exception` includes every error of the user's code, but none of the store's: a lost connection is not a refusal.
     """
     kinds = errors if isinstance(errors, tuple) else (errors,)
-    ours = isinstance(error, EventfoldError)
-    return any(isinstance(error, kind) and (not ours or issubclass(kind, EventfoldError)) for kind in kinds)
+    is_of_the_store = isinstance(error, EventfoldError)
+    return any(isinstance(error, kind) and (not is_of_the_store or issubclass(kind, EventfoldError)) for kind in kinds)
 
 
 def class_of(value: object) -> type:

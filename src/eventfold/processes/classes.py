@@ -71,10 +71,10 @@ else:
 
         def __new__(mcls, _name, _bases, _namespace, **keywords):
             check_keywords("Process", keywords)
-            given = take_options(keywords, ProcessOptions)
+            options = take_options(keywords, ProcessOptions)
             cls = super().__new__(mcls, _name, _bases, _namespace, **keywords)
             remember_visible_names(cls, sys._getframe(1).f_locals)
-            set_process_options(cls, given)
+            set_process_options(cls, options)
             return cls
 
     class _Struct(State, metaclass=ProcessMeta):

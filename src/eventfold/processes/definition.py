@@ -25,7 +25,7 @@ from eventfold.core.annotations import (
 )
 from eventfold.core.class_data import visible_names
 from eventfold.core.event import Event
-from eventfold.core.state import state_definition_of as fold_of
+from eventfold.core.state import state_definition_of
 from eventfold.core.tags import fields_by_tag
 from eventfold.errors import InvalidProcess
 from eventfold.processes.actions import class_of
@@ -85,28 +85,30 @@ def key_text(key: Key) -> str:
 def _compile(cls: type[Process]) -> ProcessDefinition:
     if not (isinstance(cls, type) and issubclass(cls, Process)) or cls is Process:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidProcess(f"{cls!r} is no process.", "Derive a class from ef.Process.")
-    terms = class_options(cls, ProcessOptions)
-    name = check_name(terms.name or component_name(cls), "a process")
-    if terms.start is None:
+    options = class_options(cls, ProcessOptions)
+    name = check_name(options.name or component_name(cls), "a process")
+    if options.start is None:
         raise InvalidProcess(
             f"{cls.__name__} does not say where it starts, and its actions cannot be undone.",
             f'Write class {cls.__name__}(ef.Process, start="now"), or start="beginning" for all events in the log.',
         )
-    fold = fold_of(cls)
-    tagged = dict(fold.tags)
-    plain = [field for field in fold.question if field not in tagged]
+    state = state_definition_of(cls)
+    tagged = dict(state.tags)
+    plain = [field for field in state.question if field not in tagged]
     if plain:
         raise InvalidProcess(
             f"{cls.__name__} is asked by {', '.join(plain)}, which is no tag: no event names its instance.",
             "Make it an ef.Tag, or give it a default.",
         )
-    tags = tuple(tagged[field] for field in fold.question)
-    partitions = terms.partitions if tags else 1
+    tags = tuple(tagged[field] for field in state.question)
+    partitions = options.partitions if tags else 1
     events = _events(cls)
-    plan = ProcessDefinition(cls, name, terms.start, terms.attempts, terms.max_chain, partitions, events, tags, {})
+    definition = ProcessDefinition(
+        cls, name, options.start, options.attempts, options.max_chain, partitions, events, tags, {}
+    )
     for event in events:
-        plan.keys[event] = _keys(plan, event)
-    return plan
+        definition.keys[event] = _keys(definition, event)
+    return definition
 
 
 def _events(cls: type[Process]) -> tuple[type, ...]:
@@ -129,17 +131,17 @@ def _refuse(cls: type, what: str, remedy: str | None) -> InvalidProcess:
     )
 
 
-def _keys(plan: ProcessDefinition, event: type) -> Callable[[Any], list[Key]]:
+def _keys(definition: ProcessDefinition, event: type) -> Callable[[Any], list[Key]]:
     """Return the function that finds an event's instances: by the fields that have the tag keys of the question."""
     by_key = fields_by_tag(event)
-    missing = [key for key in plan.tags if key not in by_key]
+    missing = [key for key in definition.tags if key not in by_key]
     if missing:
         raise InvalidProcess(
-            f"{plan.cls.__name__} reacts to {event.__name__}, which has no tag {', '.join(missing)}: "
+            f"{definition.cls.__name__} reacts to {event.__name__}, which has no tag {', '.join(missing)}: "
             "it cannot be assigned to an instance.",
             f"Make that field of {event.__name__} an ef.Tag.",
         )
-    getters = [[attrgetter(field) for field in by_key[key]] for key in plan.tags]
+    getters = [[attrgetter(field) for field in by_key[key]] for key in definition.tags]
 
     def keys(event: Any) -> list[Key]:
         values = [[value for get in each for value in _values(get(event))] for each in getters]

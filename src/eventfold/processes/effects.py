@@ -64,10 +64,10 @@ class Effect(msgspec.Struct, frozen=True):
 
     def call_with(self, recorded: Recorded[Any]) -> None:
         """Call the function for a recorded event, with or without its envelope as it is declared."""
-        done = self.function(recorded if self.recorded else recorded.event)
-        if hasattr(done, "__await__"):
-            if hasattr(done, "close"):
-                done.close()  # or Python would warn that it was never awaited
+        result = self.function(recorded if self.recorded else recorded.event)
+        if hasattr(result, "__await__"):
+            if hasattr(result, "close"):
+                result.close()  # or Python would warn that it was never awaited
             raise InvalidProcess(
                 f"The effect {self.name} is asynchronous, and effects run in threads.", "Make it a plain function."
             )
@@ -207,8 +207,8 @@ def webhook(
     def deliver(recorded: Recorded[Any]) -> None:
         body = body_of(recorded)
         signed = sign(str(recorded.id), int(clock()), body, secrets)
-        given = {"content-type": "application/json", **(headers or {}), **signed}
-        accepted(url, post(url, body, given, timeout, str(recorded.id)), str(recorded.id))
+        all_headers = {"content-type": "application/json", **(headers or {}), **signed}
+        accepted(url, post(url, body, all_headers, timeout, str(recorded.id)), str(recorded.id))
 
     return build_effect(
         deliver,

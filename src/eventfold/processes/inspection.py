@@ -13,7 +13,7 @@ import msgspec
 from eventfold.concurrency import run
 from eventfold.core.envelope import from_micros
 from eventfold.core.json_values import decode
-from eventfold.core.state import state_definition_of as fold_of
+from eventfold.core.state import state_definition_of
 from eventfold.log.read import load
 from eventfold.processes.classes import Process
 from eventfold.processes.definition import key_text, process_definition
@@ -48,8 +48,8 @@ class Instance(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def names(admin: ProjectionAdmin) -> list[str]:
     """Return the names of all processes and effects that a store has timers or records of, sorted."""
-    found = {tag.tag.partition(":")[2] for tag in run(admin.log.engine.tags("$process:"))}
-    return sorted(found | {each.name for each in admin.catalog.target_at().records() if each.kind == "effects"})
+    with_timers = {tag.tag.partition(":")[2] for tag in run(admin.log.engine.tags("$process:"))}
+    return sorted(with_timers | {each.name for each in admin.catalog.target_at().records() if each.kind == "effects"})
 
 
 def stuck(admin: ProjectionAdmin, name: str) -> list[Instance]:
@@ -58,10 +58,12 @@ def stuck(admin: ProjectionAdmin, name: str) -> list[Instance]:
     if target.record(name) is None:
         return []
     stopped = [
-        Instance(name, "", "stuck", position=why.position, error=f"all of it: {why.error}", attempts=why.attempts)
-        for held in live_checkpoints(target, name)
-        if held.stopped
-        for why in [decode(held.stopped, StopReason)]
+        Instance(
+            name, "", "stuck", position=reason.position, error=f"all of it: {reason.error}", attempts=reason.attempts
+        )
+        for checkpoint in live_checkpoints(target, name)
+        if checkpoint.stopped
+        for reason in [decode(checkpoint.stopped, StopReason)]
     ]
     entries = [entry for entry in admin.parked(name) if entry.state != "skipped"]
     return stopped + [
@@ -80,17 +82,17 @@ def stuck(admin: ProjectionAdmin, name: str) -> list[Instance]:
 
 def waiting(admin: ProjectionAdmin, name: str) -> list[Instance]:
     """Return the instances that wait for a timer, ordered by their next timer."""
-    table = TimerQueue(name, admin.log)
-    run(table.catch_up())
+    queue = TimerQueue(name, admin.log)
+    run(queue.catch_up())
     first: dict[str, Instance] = {}
-    for each in table.waiting:
+    for each in queue.waiting:
         fact = each.fact
-        known = first.get(fact.key)
-        if known is None:
+        instance = first.get(fact.key)
+        if instance is None:
             due = from_micros(fact.due).isoformat().replace("+00:00", "Z")
             first[fact.key] = Instance(name, fact.key, "waiting", timer=fact.type, due=due, timers=1)
         else:
-            first[fact.key] = msgspec.structs.replace(known, timers=known.timers + 1)
+            first[fact.key] = msgspec.structs.replace(instance, timers=instance.timers + 1)
     return list(first.values())
 
 
@@ -106,15 +108,15 @@ def list_all_instances(admin: ProjectionAdmin, cls: type[Process], questions: It
     name = process_definition(cls).name
     by_key = {each.key: each for each in list_instances(admin, name)}
     for question in questions:
-        key = key_text(fold_of(cls).key(question)[1:])
-        known = by_key.get(key)
-        if known is not None and known.state == "stuck":
+        key = key_text(state_definition_of(cls).key(question)[1:])
+        instance = by_key.get(key)
+        if instance is not None and instance.state == "stuck":
             continue
         if not run(admin.log.engine.count(question.query())):
             continue
         state, _ = run(load(admin.log, question))
         if state.done():
-            by_key[key] = msgspec.structs.replace(known or Instance(name, key, "finished"), state="finished")
-        elif known is None:
+            by_key[key] = msgspec.structs.replace(instance or Instance(name, key, "finished"), state="finished")
+        elif instance is None:
             by_key[key] = Instance(name, key, "running")
     return sorted(by_key.values(), key=lambda each: ORDER.index(each.state))

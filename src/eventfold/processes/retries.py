@@ -16,8 +16,8 @@ from eventfold.projections.leases import is_held_here
 
 def live_checkpoints(target: Target, name: str) -> list[Checkpoint]:
     """Return the checkpoints of the live generation of a projection; [] if the target has no record of it."""
-    known = target.record(name)
-    return [] if known is None else target.checkpoints(name, known.live)
+    record = target.record(name)
+    return [] if record is None else target.checkpoints(name, record.live)
 
 
 def first_parked_by_key(entries: list[ParkedEvent]) -> list[ParkedEvent]:
@@ -42,18 +42,18 @@ class RetryScheduler:
         seen: dict[tuple[PartitionKey, int, int], float] = {}
         count = 0
         for name, policy in self._policies.items():
-            for held in live_checkpoints(self._target, name):
-                if not is_held_here(held.holder):
+            for checkpoint in live_checkpoints(self._target, name):
+                if not is_held_here(checkpoint.holder):
                     continue  # the runner that holds the lease retries its events
-                for entry in first_parked_by_key(self._target.parked(held.place)):
+                for entry in first_parked_by_key(self._target.parked(checkpoint.place)):
                     waits = entry.state == "parked" and entry.attempts < policy.attempts
                     if not waits:
                         continue
-                    at = (held.place, entry.position, entry.attempts)
+                    at = (checkpoint.place, entry.position, entry.attempts)
                     pause = policy.pause(entry.attempts) if entry.attempts else 0.0
                     due = seen[at] = self._due.get(at, now + pause)
                     if due <= now:
-                        count += mark_due(self._target, held.place, entry)
+                        count += mark_due(self._target, checkpoint.place, entry)
         self._due = seen
         return count
 
@@ -61,21 +61,21 @@ class RetryScheduler:
         """Mark all parked events with attempts left as due, without a pause and whichever runner holds the lease."""
         count = 0
         for name, policy in self._policies.items():
-            for held in live_checkpoints(self._target, name):
-                for entry in first_parked_by_key(self._target.parked(held.place)):
+            for checkpoint in live_checkpoints(self._target, name):
+                for entry in first_parked_by_key(self._target.parked(checkpoint.place)):
                     if entry.state == "parked" and entry.attempts < policy.attempts:
-                        count += mark_due(self._target, held.place, entry)
+                        count += mark_due(self._target, checkpoint.place, entry)
         return count
 
 
-def mark_due(target: Target, place: PartitionKey, entry: ParkedEvent) -> bool:
+def mark_due(target: Target, key: PartitionKey, entry: ParkedEvent) -> bool:
     """Mark one parked event as due. Returns False, and changes nothing, if it was changed since it was read."""
     try:
-        with target.control(place.name) as tx:
-            there = any(each.place == place for each in tx.checkpoints(place.generation))
-            if not there or entry not in tx.parked(place):
+        with target.control(key.name) as tx:
+            exists = any(each.place == key for each in tx.checkpoints(key.generation))
+            if not exists or entry not in tx.parked(key):
                 return False
-            tx.save_parked(place, [msgspec.structs.replace(entry, state="due")])
+            tx.save_parked(key, [msgspec.structs.replace(entry, state="due")])
             return True
     except CheckpointChanged:
         return False

@@ -27,8 +27,8 @@ from eventfold.projections.admin import ProjectionAdmin
 from eventfold.projections.catch_up import CATCH_UP_TIMEOUT_S
 from eventfold.projections.runner import Runner
 
-LOOK_EVERY_S = 1.0  # between checks of the clock, which may have been set, and of parked events
-GATHER_S = 0.005  # pause after a notification of a commit, so that commits at the same time are read together
+CHECK_EVERY_S = 1.0  # between checks of the clock, which may have been set, and of parked events
+GATHER_PAUSE_S = 0.005  # pause after a notification of a commit, so that commits at the same time are read together
 BACK_OFF_S = (0.05, 5.0)  # the first and the longest pause while the store is unavailable
 Clock = Callable[[], int]
 
@@ -47,21 +47,19 @@ class ProcessRunner:
     """
 
     def __init__(self, admin: ProjectionAdmin, work: Sequence[Work], clock: Clock = wall_clock) -> None:
-        kept, reacting = partition_work(work)
+        projections, reacting = partition_work(work)
         subscriptions = register_all(admin, reacting)
         self._failed: dict[str, EventfoldError] = {}
         self._trouble: dict[str, EventfoldError] = {}
-        self._tables = [TimerQueue(name_of(each), admin.log) for each in reacting if not isinstance(each, Effect)]
-        self._retrying = RetryScheduler(
-            admin.catalog.target_at(), {name_of(each): policy_of(each) for each in reacting}
-        )
+        self._timers = [TimerQueue(name_of(each), admin.log) for each in reacting if not isinstance(each, Effect)]
+        self._retries = RetryScheduler(admin.catalog.target_at(), {name_of(each): policy_of(each) for each in reacting})
         self._clock = clock
         self._stop = threading.Event()
-        self._bell = CommitSignal(admin.log.engine.watch)
-        self._reactions: Runner = admin.run(*kept, *subscriptions)
-        self._keeper = threading.Thread(target=self._keep, name="eventfold-timers", daemon=True)
+        self._commits = CommitSignal(admin.log.engine.watch)
+        self._reactions: Runner = admin.run(*projections, *subscriptions)
+        self._timer_thread = threading.Thread(target=self._fire_timers, name="eventfold-timers", daemon=True)
         if reacting:
-            self._keeper.start()
+            self._timer_thread.start()
 
     @property
     def failed(self) -> dict[str, EventfoldError]:
@@ -76,7 +74,7 @@ class ProcessRunner:
     @property
     def running(self) -> bool:
         """Whether any of its threads is alive."""
-        return self._keeper.is_alive() or self._reactions.running
+        return self._timer_thread.is_alive() or self._reactions.running
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until it was stopped or everything has failed. Returns False after `timeout` seconds."""
@@ -85,10 +83,10 @@ class ProcessRunner:
     def stop(self) -> None:
         """Finish the current events, save the checkpoints and release the leases. Stopping twice has no effect."""
         self._stop.set()
-        self._bell.close()
+        self._commits.close()
         self._reactions.stop()
-        if self._keeper.is_alive() and self._keeper is not threading.current_thread():
-            self._keeper.join()
+        if self._timer_thread.is_alive() and self._timer_thread is not threading.current_thread():
+            self._timer_thread.join()
 
     def __enter__(self) -> ProcessRunner:
         return self
@@ -98,16 +96,16 @@ class ProcessRunner:
     ) -> None:
         self.stop()
 
-    def _keep(self) -> None:
-        pause, looked = BACK_OFF_S[0], 0.0
+    def _fire_timers(self) -> None:
+        pause, last_retry = BACK_OFF_S[0], 0.0
         while not self._stop.is_set():
-            self._bell.clear()
+            self._commits.clear()
             try:
-                for table in self._tables:
-                    run(table.fire(self._clock()))
-                if time.monotonic() - looked >= LOOK_EVERY_S:
-                    self._retrying.tick(time.monotonic())
-                    looked = time.monotonic()
+                for queue in self._timers:
+                    run(queue.fire(self._clock()))
+                if time.monotonic() - last_retry >= CHECK_EVERY_S:
+                    self._retries.tick(time.monotonic())
+                    last_retry = time.monotonic()
                 self._trouble.pop("timers", None)
                 pause = BACK_OFF_S[0]
             except StoreClosed:
@@ -121,27 +119,27 @@ class ProcessRunner:
                 self._end_with(error)
                 return
             except BaseException as error:  # noqa: BLE001 (e.g. of the user's clock: the thread must not end unnoticed)
-                found = ProcessError(
+                failure = ProcessError(
                     f"The thread that fires timers was ended by {error!r}.",
                     "Correct the clock given to run(clock=…), the only code of yours that it calls, and start again.",
                     process="timers",
                 )
-                found.__cause__ = error
-                self._end_with(found)
+                failure.__cause__ = error
+                self._end_with(failure)
                 return
-            if self._bell.wait(self._until_due()):
-                self._stop.wait(GATHER_S)
+            if self._commits.wait(self._until_due()):
+                self._stop.wait(GATHER_PAUSE_S)
 
     def _end_with(self, error: EventfoldError) -> None:
         self._failed["timers"] = error
         self._reactions.stop()  # otherwise a process would continue without its timers, unnoticed
 
     def _until_due(self) -> float:
-        """Return the seconds to wait for the next timer; at most LOOK_EVERY_S, since the clock may be set."""
-        dues = [due for table in self._tables if (due := table.next_due()) is not None]
+        """Return the seconds to wait for the next timer; at most CHECK_EVERY_S, since the clock may be set."""
+        dues = [due for queue in self._timers if (due := queue.next_due()) is not None]
         if not dues:
-            return LOOK_EVERY_S
-        return min(LOOK_EVERY_S, max(GATHER_S, (min(dues) - self._clock()) / 1e6))
+            return CHECK_EVERY_S
+        return min(CHECK_EVERY_S, max(GATHER_PAUSE_S, (min(dues) - self._clock()) / 1e6))
 
 
 class AsyncProcessRunner:
@@ -190,17 +188,17 @@ def run_until_idle(
     Parked events are tried once more, without a pause. Raises ProcessError if an event is parked in the end,
     ProjectionBehind if another runner holds a lease for longer than `timeout` seconds.
     """
-    kept, reacting = partition_work(work)
+    projections, reacting = partition_work(work)
     subscriptions = register_all(admin, reacting)
     target = admin.catalog.target_at()
-    tables = [TimerQueue(name_of(each), admin.log) for each in reacting if not isinstance(each, Effect)]
-    retrying = RetryScheduler(target, {name_of(each): policy_of(each) for each in reacting})
-    retrying.tick_all()
+    queues = [TimerQueue(name_of(each), admin.log) for each in reacting if not isinstance(each, Effect)]
+    retries = RetryScheduler(target, {name_of(each): policy_of(each) for each in reacting})
+    retries.tick_all()
     head = -1
     while True:
-        admin.project(*kept, *subscriptions, timeout=timeout)
-        for table in tables:
-            run(table.fire(clock()))
+        admin.project(*projections, *subscriptions, timeout=timeout)
+        for queue in queues:
+            run(queue.fire(clock()))
         now = run(admin.log.engine.head()).position
         if now == head:
             break

@@ -89,17 +89,17 @@ def timer_end_query(process: str) -> Query:
 
 
 def timer_set(
-    registry: Registry, wish: Timer, process: str, key: str, cause: StoredEvent, correlation: str, hops: int
+    registry: Registry, action: Timer, process: str, key: str, cause: StoredEvent, correlation: str, hops: int
 ) -> TimerSet:
     """Return the event that sets a timer. Raises InvalidEvent if its event cannot be stored, InvalidProcess."""
-    inner = registry.encode(wish.event)
+    inner = registry.encode(action.event)
     try:
-        due = from_micros(cause.time) + wish.delay if wish.delay is not None else wish.moment
+        due = from_micros(cause.time) + action.delay if action.delay is not None else action.moment
     except OverflowError:
         due = None
     if due is None:
         raise InvalidProcess(
-            f"The process {process} asked for {wish.event!r} after {wish.delay}, which is later than the last date.",
+            f"The process {process} asked for {action.event!r} after {action.delay}, which is after the last date.",
             "Give a shorter time.",
         )
     passes = due - from_micros(cause.time) >= timedelta(seconds=1)
@@ -107,14 +107,14 @@ def timer_set(
     return TimerSet(process, key, to_micros(due), inner.type, inner.version, data, inner.tags, correlation, hops)
 
 
-def timer_cancelled(registry: Registry, wish: Cancel, process: str, key: str) -> TimerCancelled:
+def timer_cancelled(registry: Registry, action: Cancel, process: str, key: str) -> TimerCancelled:
     """Return the event that cancels timers."""
-    if wish.what is None:
+    if action.what is None:
         return TimerCancelled(process, key)
-    if isinstance(wish.what, type):
-        return TimerCancelled(process, key, stored_names_of(wish.what))
-    kind = declaration_of(class_of(wish.what)).names
-    return TimerCancelled(process, key, kind, msgspec.Raw(registry.encode(wish.what).data))
+    if isinstance(action.what, type):
+        return TimerCancelled(process, key, stored_names_of(action.what))
+    kind = declaration_of(class_of(action.what)).names
+    return TimerCancelled(process, key, kind, msgspec.Raw(registry.encode(action.what).data))
 
 
 def new_event_of(fact: TimerSet | TimerCancelled, identity: UUID, metadata: dict[str, Any]) -> NewEvent:

@@ -35,9 +35,9 @@ from eventfold.processes.timer_events import (
     timer_query,
 )
 
-PAGE = 1_000
-BATCH = 500  # timers fired in one append
-MAX_SNAPSHOT_BYTES = 4_000_000  # payload bytes in one append: with these many the batch ends
+PAGE = 1_000  # events in one read
+MAX_APPEND_TIMERS = 500  # timers fired in one append
+MAX_APPEND_BYTES = 4_000_000  # payload bytes in one append: with these many the batch ends
 MAX_ROUNDS = 100  # conflicts with other processes before `fire` returns, to be called again later
 SNAPSHOT_EVERY_EVENTS = 5_000  # events about timers between two snapshots: a restart reads fewer than this
 FINGERPRINT = "timers-1"  # of the snapshot's format
@@ -73,7 +73,7 @@ class TimerQueue:
         self._by_instance: dict[str, set[UUID]] = {}
         self._by_fired: dict[bytes, UUID] = {}
         self._heap: list[tuple[int, int, UUID]] = []  # due, position, id; ended timers are removed when they come first
-        self._unkept = 0  # events applied since the last snapshot
+        self._unsaved = 0  # events applied since the last snapshot
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -104,10 +104,10 @@ class TimerQueue:
                 continue
             self._apply(page.events)
             self.position = page.scanned
-            self._unkept += len(page.events)
+            self._unsaved += len(page.events)
             if not page.more:
                 break
-        if self._unkept >= max(SNAPSHOT_EVERY_EVENTS, len(self._waiting)):
+        if self._unsaved >= max(SNAPSHOT_EVERY_EVENTS, len(self._waiting)):
             await self._save_snapshot()
 
     async def fire(self, now: int) -> int:
@@ -145,15 +145,20 @@ class TimerQueue:
     def _due(self, now: int) -> list[PendingTimer]:
         """Return the next batch of due timers. They stay on the heap until they are settled."""
         batch: list[PendingTimer] = []
-        held: list[tuple[int, int, UUID]] = []
+        entries: list[tuple[int, int, UUID]] = []
         size = 0
-        while (due := self.next_due()) is not None and due <= now and len(batch) < BATCH and size < MAX_SNAPSHOT_BYTES:
+        while (
+            (due := self.next_due()) is not None
+            and due <= now
+            and len(batch) < MAX_APPEND_TIMERS
+            and size < MAX_APPEND_BYTES
+        ):
             entry = heapq.heappop(self._heap)
-            held.append(entry)
-            waiting = self._waiting[entry[2]]
-            batch.append(waiting)
-            size += len(bytes(waiting.fact.data))
-        for entry in held:
+            entries.append(entry)
+            pending = self._waiting[entry[2]]
+            batch.append(pending)
+            size += len(bytes(pending.fact.data))
+        for entry in entries:
             heapq.heappush(self._heap, entry)
         return batch
 
@@ -161,18 +166,18 @@ class TimerQueue:
 
     async def _restore(self) -> None:
         snapshots = self._log.engine.services.snapshots
-        kept = None if snapshots is None else await snapshots.get(f"$timers:{self.process}")
-        if kept is None or kept.fingerprint != FINGERPRINT:
+        snapshot = None if snapshots is None else await snapshots.get(f"$timers:{self.process}")
+        if snapshot is None or snapshot.fingerprint != FINGERPRINT:
             return
-        if await self._log.engine.event_id(kept.position) != kept.event_id:
+        if await self._log.engine.event_id(snapshot.position) != snapshot.event_id:
             return  # of lost history: everything is read again
         try:
-            found = _unpack(kept.state)
+            pending = _unpack(snapshot.state)
         except ValueError:  # msgspec's errors are ValueErrors
             return
-        for waiting in found:
-            self._set(waiting)
-        self.position = kept.position
+        for each in pending:
+            self._set(each)
+        self.position = snapshot.position
 
     async def _save_snapshot(self) -> None:
         snapshots = self._log.engine.services.snapshots
@@ -181,7 +186,7 @@ class TimerQueue:
             return
         snapshot = Snapshot(FINGERPRINT, self.position, identity, msgspec.json.encode(list(self._waiting.values())))
         await snapshots.put(f"$timers:{self.process}", snapshot)
-        self._unkept = 0
+        self._unsaved = 0
 
     # Applying events
 
@@ -194,17 +199,17 @@ class TimerQueue:
             elif (timer := self._by_fired.get(stored.id)) is not None:
                 self._remove(timer)
 
-    def _set(self, waiting: PendingTimer) -> None:
-        self._waiting[waiting.id] = waiting
-        self._by_instance.setdefault(waiting.fact.key, set()).add(waiting.id)
-        self._by_fired[waiting.fired_id.bytes] = waiting.id
-        heapq.heappush(self._heap, (waiting.fact.due, waiting.position, waiting.id))
+    def _set(self, pending: PendingTimer) -> None:
+        self._waiting[pending.id] = pending
+        self._by_instance.setdefault(pending.fact.key, set()).add(pending.id)
+        self._by_fired[pending.fired_id.bytes] = pending.id
+        heapq.heappush(self._heap, (pending.fact.due, pending.position, pending.id))
 
     def _cancel(self, fact: TimerCancelled) -> None:
         for timer in tuple(self._by_instance.get(fact.key, ())):
-            found = self._waiting[timer].fact
-            same_type = fact.types is None or found.type in fact.types
-            if same_type and bytes(fact.data) in (bytes(ANY), bytes(found.data)):
+            set_by = self._waiting[timer].fact
+            same_type = fact.types is None or set_by.type in fact.types
+            if same_type and bytes(fact.data) in (bytes(ANY), bytes(set_by.data)):
                 self._remove(timer)
 
     def _settle(self, batch: Iterable[PendingTimer]) -> None:
@@ -212,11 +217,11 @@ class TimerQueue:
             self._remove(each.id)
 
     def _remove(self, timer: UUID) -> None:
-        gone = self._waiting.pop(timer, None)
-        if gone is None:
+        ended = self._waiting.pop(timer, None)
+        if ended is None:
             return
-        self._by_fired.pop(gone.fired_id.bytes, None)
-        others = self._by_instance[gone.fact.key]
+        self._by_fired.pop(ended.fired_id.bytes, None)
+        others = self._by_instance[ended.fact.key]
         others.discard(timer)
         if not others:
-            del self._by_instance[gone.fact.key]
+            del self._by_instance[ended.fact.key]

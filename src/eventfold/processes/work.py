@@ -21,8 +21,7 @@ from eventfold.processes.effects import Effect, RetryPolicy
 from eventfold.processes.reaction import MAX_ACTIONS, ProcessWorker
 from eventfold.projections import catalog
 from eventfold.projections.admin import ProjectionAdmin
-from eventfold.projections.definition import ProjectionLike, SubscriptionSpec
-from eventfold.projections.definition import projection_definition as kept_plan
+from eventfold.projections.definition import ProjectionLike, SubscriptionSpec, projection_definition
 from eventfold.projections.generations import register
 
 ProcessOrEffect = type[Process] | Effect
@@ -34,13 +33,13 @@ def load(address: str) -> list[Work]:
     return catalog.load(address, _declaring_module, "a projection, subscription, process or effect")
 
 
-def definitions(found: Any, log: Log) -> list[ProjectionLike]:
+def definitions(source: Any, log: Log) -> list[ProjectionLike]:
     """Return the projections and subscriptions for a class, an effect or an address MODULE:NAME.
 
     Raises InvalidProjection, InvalidProcess.
     """
-    kept, reacting = partition_work(load(found) if isinstance(found, str) else [found])
-    return [*kept, *(as_subscription(each, log) for each in reacting)]
+    projections, reacting = partition_work(load(source) if isinstance(source, str) else [source])
+    return [*projections, *(as_subscription(each, log) for each in reacting)]
 
 
 def _declaring_module(found: Any) -> str | None:
@@ -99,20 +98,20 @@ def partition_work(work: Sequence[Work]) -> tuple[list[ProjectionLike], list[Pro
     Raises InvalidProcess if there is nothing, or if two have the same name.
     """
     reacting: list[ProcessOrEffect] = []
-    kept: list[ProjectionLike] = []
+    projections: list[ProjectionLike] = []
     for each in work:
         if isinstance(each, Effect) or (isinstance(each, type) and issubclass(each, Process)):
             reacting.append(each)
         else:
-            kept.append(each)
-    names = [name_of(each) for each in reacting] + [kept_plan(each).name for each in kept]
+            projections.append(each)
+    names = [name_of(each) for each in reacting] + [projection_definition(each).name for each in projections]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None or not names:
         raise InvalidProcess(
             "There is nothing to run." if twice is None else f"Two of the things to run are named {twice}.",
             "Give a projection, a process or an effect." if twice is None else "Give one another name (name=…).",
         )
-    return kept, reacting
+    return projections, reacting
 
 
 def register_all(admin: ProjectionAdmin, work: Sequence[ProcessOrEffect]) -> list[SubscriptionSpec]:
@@ -123,13 +122,13 @@ def register_all(admin: ProjectionAdmin, work: Sequence[ProcessOrEffect]) -> lis
     target = admin.catalog.target_at()
     subscriptions: list[SubscriptionSpec] = []
     for each in work:
-        made = as_subscription(each, admin.log)
+        subscription = as_subscription(each, admin.log)
         try:
             with warnings.catch_warnings():
                 if not isinstance(each, Effect):  # the events that its timers record may not be in the log yet
                     warnings.simplefilter("ignore", UserWarning)
-                run(register(kept_plan(made), admin.log, target))
+                run(register(projection_definition(subscription), admin.log, target))
         except ProjectionChanged:
-            admin.accept(made)
-        subscriptions.append(made)
+            admin.accept(subscription)
+        subscriptions.append(subscription)
     return subscriptions
