@@ -47,7 +47,7 @@ def log_of(engine: Engine, registry: Registry, cache: StateCache, appender: Appe
         appender=appender,
         runtime=runtime,
         pipeline=DecisionPipeline(cache, appender.enqueue, runtime.mutex(), runtime.promise),
-        holds=LockTable(runtime.mutex()),
+        lock_table=LockTable(runtime.mutex()),
     )
 
 

@@ -52,7 +52,7 @@ def test_whatever_gets_lost_everything_happens_once(
     kind: str, seed: int, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each order is reserved, each timer fires once; what is paid in time is not reminded of; no mail is lost."""
-    monkeypatch.setattr("eventfold.log.append.FIRST_PAUSE", 0.0)  # what is lost on purpose needs no patience
+    monkeypatch.setattr("eventfold.log.append.FIRST_PAUSE_S", 0.0)  # what is lost on purpose needs no patience
     chance = random.Random(seed)
     sent.clear()
     faulty = Faulty(MemoryEngine() if kind == "memory" else SqliteEngine(str(tmp_path / "shop.db")))

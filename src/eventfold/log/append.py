@@ -29,10 +29,10 @@ from eventfold.log.cursors import LAST_POSITION, check_position, known_position,
 from eventfold.ports.messages import PAGE_BYTES, AppendRequest, Outcome
 from eventfold.ports.services import require
 
-Asked = Query | State
+Asked = Query | State  # what a condition, a read or a lock is about
 Unless = Asked | Sequence[tuple[Asked, int]] | None
-MOST_REPEATS = 8
-FIRST_PAUSE = 0.02  # seconds before an unconfirmed append is repeated, doubled each time: 2.54 s over eight attempts
+MAX_ATTEMPTS = 8  # of an unconfirmed append, at most: see FIRST_PAUSE_S
+FIRST_PAUSE_S = 0.02  # seconds before an unconfirmed append is repeated, doubled each time: 2.54 s over eight attempts
 
 
 async def append(
@@ -138,20 +138,20 @@ def write(log: Log, options: Options, request: AppendRequest, ticket: Any = None
 async def _write(log: Log, options: Options, request: AppendRequest, call: Call, ticket: Any) -> Receipt:
     if ticket is None:
         check_request(log, request)
-    attempts, lost, appender = min(options.attempts, MOST_REPEATS), None, log.appender
+    attempts, unconfirmed, appender = min(options.attempts, MAX_ATTEMPTS), None, log.appender
     for attempt in range(attempts):
         outcome = await appender.outcome(appender.enqueue(request, call) if ticket is None else ticket)
         ticket = None
         if isinstance(outcome, Receipt):
-            return outcome if lost is None else as_first_answer(outcome, request.events)
+            return outcome if unconfirmed is None else as_first_answer(outcome, request.events)
         if isinstance(outcome, AppendUnconfirmed):
-            lost = outcome
-        elif lost is None or not isinstance(outcome, StoreUnavailable):
+            unconfirmed = outcome
+        elif unconfirmed is None or not isinstance(outcome, StoreUnavailable):
             raise outcome  # a decision of the engine: if an earlier attempt had been written, this would be a receipt
         # An earlier outcome is unknown. It stays unknown while the store is not available.
         if attempt + 1 == attempts:
-            raise lost
-        await log.runtime.sleep(FIRST_PAUSE * 2**attempt)
+            raise unconfirmed
+        await log.runtime.sleep(FIRST_PAUSE_S * 2**attempt)
     raise InvalidInput("An append was given no attempts.", "Use attempts=1 or more.")
 
 
@@ -188,14 +188,14 @@ async def clauses_of(log: Log, unless: Unless, after: int | Cursor) -> tuple[Con
             "Leave after= away, or give one query alone.",
         )
     try:
-        pairs = [(asked, position) for asked, position in unless]
+        pairs = [(query, position) for query, position in unless]
     except (TypeError, ValueError) as error:
         raise InvalidQuery(
             "An append was given unless= that is neither one query nor pairs of (query, position).",
             "Write unless=query, after=position, or unless=[(query, position), …]; for several queries with the same "
             "position write Query.any_of([…]).",
         ) from error
-    clauses = tuple(clause(asked, position) for asked, position in pairs)
+    clauses = tuple(clause(query, position) for query, position in pairs)
     if not clauses:
         raise InvalidQuery(
             "An append was given unless=[], which names no event that would forbid it.",
@@ -204,19 +204,19 @@ async def clauses_of(log: Log, unless: Unless, after: int | Cursor) -> tuple[Con
     return clauses
 
 
-def clause(asked: Asked, after: int) -> ConditionClause:
+def clause(query: Asked, after: int) -> ConditionClause:
     """Return one clause of a condition. Raises InvalidQuery if `after` is not a position."""
     if check_position(after) < 0:
         raise InvalidQuery(
             f"A condition was given after={after}.", "Positions are not negative; 0 is before the first event."
         )
-    return ConditionClause(query_of(asked), after)
+    return ConditionClause(query_of(query), after)
 
 
-def query_of(asked: Asked) -> Query:
+def query_of(query: Asked) -> Query:
     """Return a query as it is, or the query of a state. Raises InvalidQuery if it is neither, or has too many items."""
-    if isinstance(asked, State):
-        return asked.query()
-    if not isinstance(asked, Query):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InvalidQuery(f"{asked!r} is no query.", "Give an ef.Query, for example ef.Query.of(types=…, tags=…).")
-    return check_limits(asked)
+    if isinstance(query, State):
+        return query.query()
+    if not isinstance(query, Query):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidQuery(f"{query!r} is no query.", "Give an ef.Query, for example ef.Query.of(types=…, tags=…).")
+    return check_limits(query)

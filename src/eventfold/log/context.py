@@ -92,7 +92,7 @@ class Log(msgspec.Struct, frozen=True, kw_only=True):
     appender: Appender
     runtime: Runtime
     pipeline: DecisionPipeline
-    holds: LockTable
+    lock_table: LockTable
 
 
 class Context(msgspec.Struct, frozen=True):
@@ -166,15 +166,15 @@ def context(metadata: dict[str, Any]) -> Generator[None, None, None]:
     A framework may leave the block in another `contextvars.Context` than it entered it in (a thread pool may run each
     half of a generator in its own copy). Nothing is raised then: the value to reset ended with the first context.
     """
-    before, mine = CONTEXT.get(), context_with(metadata)
-    token = CONTEXT.set(mine)
+    before, merged = CONTEXT.get(), context_with(metadata)
+    token = CONTEXT.set(merged)
     try:
         yield
     finally:
         try:
             CONTEXT.reset(token)
         except ValueError:  # another context: a copy of ours, or one that never had this metadata
-            if CONTEXT.get() is mine:
+            if CONTEXT.get() is merged:
                 CONTEXT.set(before)
 
 

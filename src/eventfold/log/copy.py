@@ -114,8 +114,8 @@ async def _same_beginning(source: Engine, target: Engine, head: int) -> None:
 async def _copy_keys(source: Replication, target: Replication, head: int) -> int:
     count, after = 0, ""
     while keys := await source.keys(after, PAGE):
-        known = dict(await target.keys(after, PAGE))
-        missing = [(key, first) for key, first in keys if key not in known and first <= head]
+        existing = dict(await target.keys(after, PAGE))
+        missing = [(key, first) for key, first in keys if key not in existing and first <= head]
         if missing:
             await target.import_events((), missing)
         count, after = count + len(keys), keys[-1][0]
@@ -128,20 +128,20 @@ async def verify(source: Engine, target: Engine, progress: Progress | None = Non
     Raises CursorMismatch, which names the first position that differs.
     """
     head = (await target.head()).position
-    after, whole = 0, hashlib.sha256()
+    after, total = 0, hashlib.sha256()
     while after < head:
         here = (await source.read(EVERYTHING, Span(after=after, until=head, limit=PAGE))).events
         there = (await target.read(EVERYTHING, Span(after=after, until=head, limit=PAGE))).events
         common = min(len(here), len(there)) or PAGE  # pages are also limited by bytes, so they may differ in length
         here, there = here[:common], there[:common]
-        ours = _fingerprint(here)
-        if ours != _fingerprint(there) or not there:
+        fingerprint = _fingerprint(here)
+        if fingerprint != _fingerprint(there) or not there:
             raise _differing(here, there, after)
-        whole.update(ours)
+        total.update(fingerprint)
         after = there[-1].position
         if progress is not None:
             progress(after, head)
-    return Copied(events=head, written=0, keys=0, verified=True, digest=whole.hexdigest())
+    return Copied(events=head, written=0, keys=0, verified=True, digest=total.hexdigest())
 
 
 def _fingerprint(events: Sequence[StoredEvent]) -> bytes:

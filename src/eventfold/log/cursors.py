@@ -27,34 +27,34 @@ async def verify(log: Log, cursor: Cursor) -> None:
         )
     if cursor.position == 0:
         return
-    found = await engine.event_id(cursor.position)
-    if found is None or (cursor.event_id and found.hex() != cursor.event_id):
-        what = "has no event there any more" if found is None else "has another event there now"
+    event_id = await engine.event_id(cursor.position)
+    if event_id is None or (cursor.event_id and event_id.hex() != cursor.event_id):
+        what = "has no event there any more" if event_id is None else "has another event there now"
         raise CursorMismatch(
             f"The cursor is at position {cursor.position}, and this store {what}: it was restored or replaced.",
             "Events that were read after the restored point are not in this log: rebuild what was made of them, from "
             "after=0.",
             position=cursor.position,
             expected=cursor.event_id,
-            found=found.hex() if found else None,
+            found=event_id.hex() if event_id else None,
         )
 
 
 async def cursor_at(log: Log, position: int) -> Cursor:
     """Return a verified cursor at a position of this store. Raises CursorMismatch if it is beyond the head."""
-    found = await log.engine.event_id(check_position(position)) if position else None
-    if position and found is None:
+    event_id = await log.engine.event_id(check_position(position)) if position else None
+    if position and event_id is None:
         raise CursorMismatch(
             f"Position {position} is beyond the end of this store's log.",
             "Use a position that this store returned.",
             position=position,
         )
-    return Cursor(log.engine.store_id, log.engine.epoch, position, found.hex() if found else "")
+    return Cursor(log.engine.store_id, log.engine.epoch, position, event_id.hex() if event_id else "")
 
 
-async def cursor_after(log: Log, given: int) -> Cursor:
+async def cursor_after(log: Log, position: int) -> Cursor:
     """Return a cursor at a position that a caller passed. Raises PositionBeyondHead, InvalidQuery."""
-    return await cursor_at(log, await known_position(log, given))
+    return await cursor_at(log, await known_position(log, position))
 
 
 async def position_of(log: Log, cursor: Cursor) -> int:
@@ -63,12 +63,12 @@ async def position_of(log: Log, cursor: Cursor) -> int:
     return cursor.position
 
 
-async def known_position(log: Log, given: Any) -> int:
+async def known_position(log: Log, position: Any) -> int:
     """Return a position that a caller passed, if it is not beyond the head; 0 is before the first event.
 
     Raises PositionBeyondHead, or InvalidQuery if it is not a position.
     """
-    position = check_position(given)
+    position = check_position(position)
     if position < 0:
         raise InvalidQuery(f"{position} is no position.", "Positions are counted from 1; 0 is before the first event.")
     if position and (position > LAST_POSITION or await log.engine.event_id(position) is None):
@@ -76,10 +76,10 @@ async def known_position(log: Log, given: Any) -> int:
     return position
 
 
-def check_position(given: Any) -> int:
-    """Return `given` if it is a number. Raises InvalidQuery otherwise: often a receipt or an event is passed."""
-    if not isinstance(given, int) or isinstance(given, bool):
+def check_position(position: Any) -> int:
+    """Return `position` if it is a number. Raises InvalidQuery otherwise: often a receipt or an event is passed."""
+    if not isinstance(position, int) or isinstance(position, bool):
         raise InvalidQuery(
-            f"{given!r} is no position.", "Give a number, such as receipt.last or recorded.position, or a Cursor."
+            f"{position!r} is no position.", "Give a number, such as receipt.last or recorded.position, or a Cursor."
         )
-    return given
+    return position

@@ -37,8 +37,8 @@ async def decide(
     """Run one decision until its events are written or it fails. An error of the decision is raised without a retry."""
     refuse_unauthorised(options, function, args, kwargs)
     call = DecisionCall(function, args, kwargs)
-    if (before := await _decided_before(log, options, call)) is not None:
-        return before
+    if (earlier := await _decided_before(log, options, call)) is not None:
+        return earlier
     deciding = DecisionAttempts(log, options, call)
     for attempt in range(1, options.attempts + 1):
         try:
@@ -49,8 +49,8 @@ async def decide(
         except AppendConflict as conflict:
             log.cache.distrust()
             if attempt == options.attempts:
-                if (before := await _decided_before(log, options, call)) is not None:
-                    return before
+                if (earlier := await _decided_before(log, options, call)) is not None:
+                    return earlier
                 raise AppendConflict(
                     f"The decision {call.name} met a conflict in each of {attempt} attempts.",
                     "Try again later, allow more attempts (store.using(attempts=…)), or decide over fewer events.",
@@ -61,17 +61,17 @@ async def decide(
             raise
         except Exception:
             # The same command may have been sent twice, and the other call decided it after this one read the states.
-            if (before := await _decided_before(log, options, call)) is not None:
-                return before
+            if (earlier := await _decided_before(log, options, call)) is not None:
+                return earlier
             raise
     raise InvalidInput("A decision was given no attempts.", "Use attempts=1 or more.")
 
 
 async def _decided_before(log: Log, options: Options, call: DecisionCall) -> Decided[Any] | None:
     """Return what was decided under this command id; None if nothing was."""
-    if options.command_id is None or (done := await log.engine.receipt_of(options.command_id)) is None:
+    if options.command_id is None or (receipt := await log.engine.receipt_of(options.command_id)) is None:
         return None
-    return await _repeat_of(log, call.questions, done)
+    return await _repeat_of(log, call.questions, receipt)
 
 
 class DecisionAttempts:

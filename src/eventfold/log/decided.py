@@ -122,10 +122,10 @@ class Decided(Generic[R_co]):
         key = state_definition_of(type(question)).key(question)
         if key not in self._states:
             raise InvalidDecision(f"This decision was not over {question!r}.", "Ask the store: store.state(…).")
-        found = self._states[key]
-        if isinstance(found, Exception):
-            raise found
-        return cast(S, copy_state(found))
+        state = self._states[key]
+        if isinstance(state, Exception):
+            raise state
+        return cast(S, copy_state(state))
 
     def __repr__(self) -> str:
         return f"Decided({', '.join(map(repr, self._events)) or 'nothing'})"

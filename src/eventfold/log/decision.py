@@ -30,8 +30,8 @@ class DecisionCall:
             )
         self.function = function
         self._names, self._positional = tuple(kwargs), len(args)
-        self._given = [*args, *kwargs.values()]
-        self.questions = [state for each in self._given for state in _questions_in(function, each)]
+        self._arguments = [*args, *kwargs.values()]
+        self.questions = [state for each in self._arguments for state in _questions_in(function, each)]
 
     @property
     def name(self) -> str:
@@ -45,7 +45,7 @@ class DecisionCall:
         """
         states = [copy_state(state) for state in folded]
         recorded, answers = record_jointly(states), iter(states)
-        arguments = [_with_answers(each, answers) for each in self._given]
+        arguments = [_with_answers(each, answers) for each in self._arguments]
         named = dict(zip(self._names, arguments[self._positional :], strict=True))
         result = self.function(*arguments[: self._positional], **named)
         return _decided_events(self.function, result, recorded, states)
@@ -76,9 +76,9 @@ def _with_answers(value: Any, answers: Iterator[State]) -> Any:
         parts = [_with_answers(each, answers) for each in value]
         return value if all(map(operator.is_, parts, value)) else type(value)(parts)
     if type(value) is dict:
-        given = cast("dict[Any, Any]", value)
-        parts = [_with_answers(each, answers) for each in given.values()]
-        return given if all(map(operator.is_, parts, given.values())) else dict(zip(given, parts, strict=True))
+        values = cast("dict[Any, Any]", value)
+        parts = [_with_answers(each, answers) for each in values.values()]
+        return values if all(map(operator.is_, parts, values.values())) else dict(zip(values, parts, strict=True))
     return value
 
 

@@ -158,19 +158,19 @@ def decoder_for(log: Log, as_raw: bool) -> Callable[[list[StoredEvent]], list[Re
     return lambda page: [Recorded(stored, event) for stored in page for event in decode(stored)]
 
 
-async def event_of(log: Log, given: UUID | str, as_raw: bool) -> Recorded[Any] | None:
+async def event_of(log: Log, id: UUID | str, as_raw: bool) -> Recorded[Any] | None:
     """Return the event with an id; None if there is none. Raises InvalidInput on an invalid id, Unreadable errors."""
     try:
-        identity = given if isinstance(given, UUID) else UUID(given)
+        identity = id if isinstance(id, UUID) else UUID(id)
     except (AttributeError, TypeError, ValueError):
-        raise InvalidInput(f"{given!r} is no event id.", "Give a uuid.UUID, or one as text.", id=repr(given)) from None
+        raise InvalidInput(f"{id!r} is no event id.", "Give a uuid.UUID, or one as text.", id=repr(id)) from None
     position = await require(log.engine, "lookups").position_of(identity.bytes)
     if position is None:
         return None
     page = await log.engine.read(Query(), Span(after=position - 1, until=position))
-    found = decoder_for(log, as_raw)([stored for stored in page.events if stored.id == identity.bytes])
-    if len(found) == 1:
-        return found[0]
+    parts = decoder_for(log, as_raw)([stored for stored in page.events if stored.id == identity.bytes])
+    if len(parts) == 1:
+        return parts[0]
     if not any(stored.id == identity.bytes for stored in page.events):
         raise CorruptEvent(
             f"The index lists event {identity} at position {position}, and it is not there.",
@@ -178,7 +178,7 @@ async def event_of(log: Log, given: UUID | str, as_raw: bool) -> Recorded[Any] |
             position=position,
         )
     raise InvalidInput(
-        f"Upcasters turn the event {identity} into {len(found)} events.",
+        f"Upcasters turn the event {identity} into {len(parts)} events.",
         f"Read them with store.read(after={position - 1}, until={position}), or read the stored one with raw=True.",
         id=str(identity),
         position=position,
@@ -188,9 +188,9 @@ async def event_of(log: Log, given: UUID | str, as_raw: bool) -> Recorded[Any] |
 async def tag_of(log: Log, tag: str) -> TagCount:
     """Return the counts of one tag; zeros if no event has it. Raises InvalidQuery if it is not a valid tag."""
     check_name("tag", tag, reserved=True, error=InvalidQuery)
-    for found in await log.engine.tags(tag, 1):  # in code point order it comes before the tags that it is a prefix of
-        if found.tag == tag:
-            return found
+    for count in await log.engine.tags(tag, 1):  # in code point order it comes before the tags that it is a prefix of
+        if count.tag == tag:
+            return count
     return TagCount(tag, 0, 0, 0)
 
 
@@ -254,12 +254,12 @@ async def load_cached(log: Log, question: S, until: int | None = None) -> tuple[
 async def _load_in(log: Log, question: S, until: int | None, folding: StateFold, epoch: int) -> tuple[S, int] | None:
     """Return the same; None if the store is no longer in `epoch`, so that folded events may be lost."""
     key = folding.plan.key(question)
-    kept = log.cache.get(key, epoch)
-    if kept is not None and (until is None or kept[1] <= until):
-        state, position, ours = cast(S, kept[0]), kept[1], False
+    cached = log.cache.get(key, epoch)
+    if cached is not None and (until is None or cached[1] <= until):
+        state, position, is_copy = cast(S, cached[0]), cached[1], False
     else:
         state, position = await load_snapshot(log, question, until) or (folding.plan.initial(question), 0)
-        ours = True
+        is_copy = True
     folded = 0
     while True:
         page = await log.engine.read(folding.query, Span(after=position, until=until, limit=PAGE))
@@ -267,11 +267,11 @@ async def _load_in(log: Log, question: S, until: int | None, folding: StateFold,
             return None
         if page.scanned < position:  # the store lost events that may have been folded
             log.cache.clear()
-            state, position, ours, folded = folding.plan.initial(question), 0, True, 0
+            state, position, is_copy, folded = folding.plan.initial(question), 0, True, 0
             continue
         if page.events:
-            if not ours:
-                state, ours = copy_state(state), True
+            if not is_copy:
+                state, is_copy = copy_state(state), True
             folding.fold(state, page.events)
             folded += len(page.events)
         position = page.scanned

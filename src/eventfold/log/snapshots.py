@@ -27,15 +27,15 @@ async def load_snapshot(log: Log, question: S, until: int | None) -> tuple[S, in
     code = fingerprint(type(question))
     if code.unknown:
         return None
-    found = await snapshots.get(key)
-    if found is None or found.fingerprint != code.digest:
+    snapshot = await snapshots.get(key)
+    if snapshot is None or snapshot.fingerprint != code.digest:
         return None
-    if until is not None and found.position > until:
+    if until is not None and snapshot.position > until:
         return None
-    if await log.engine.event_id(found.position) != found.event_id:
+    if await log.engine.event_id(snapshot.position) != snapshot.event_id:
         return None
-    state = unpack(type(question), found.state)
-    return None if state is None else (state, found.position)
+    state = unpack(type(question), snapshot.state)
+    return None if state is None else (state, snapshot.position)
 
 
 def is_snapshot_due(log: Log, key: object, folded: int) -> bool:

@@ -37,15 +37,17 @@ async def decide_staged(
             seen.update((stored.id, None) for stored in own[-MAX_SEEN_EVENTS:])
         over.append(each)
     states = [each.state for each in over]
-    if options.command_id is not None and (mine := [s for s, key in staged if key == options.command_id]):
-        done = Staged(store=log.engine.store_id, epoch=epoch, ids=tuple([s.id for s in mine]), digest=digest(mine))
-        return Decided((), None, _keyed(call, states), 0, done)
+    if options.command_id is not None and (same_command := [s for s, key in staged if key == options.command_id]):
+        staged_append = Staged(
+            store=log.engine.store_id, epoch=epoch, ids=tuple([s.id for s in same_command]), digest=digest(same_command)
+        )
+        return Decided((), None, _keyed(call, states), 0, staged_append)
     events = call.events(states)
     if not events:
         return Decided((), None, _keyed(call, states), attempt)
     new, clauses = encode(log, options, events), tuple([each.clause for each in over])
-    done = await stage(log, options, AppendRequest(new, clauses, options.command_id, epoch, tuple(seen)))
-    return Decided((), None, _keyed(call, states_after(over, new, events)), attempt, done)
+    staged_append = await stage(log, options, AppendRequest(new, clauses, options.command_id, epoch, tuple(seen)))
+    return Decided((), None, _keyed(call, states_after(over, new, events)), attempt, staged_append)
 
 
 async def _staged_events(log: Log, options: Options, queries: Sequence[Query]) -> list[tuple[StoredEvent, str | None]]:

@@ -268,8 +268,8 @@ def require(engine: Engine, service: Literal["backup"]) -> Callable[[str], None]
 def require(engine: Engine, service: Literal["blocking"]) -> BlockingEngines: ...
 def require(engine: Engine, service: str) -> Any:
     """Return a service of an engine. Raises NotSupported, with a remedy, if the engine does not have it."""
-    found = getattr(engine.services, service)
-    if found is None:
+    value = getattr(engine.services, service)
+    if value is None:
         what, remedy, capability = MISSING[service]
         raise NotSupported(what.format(engine.name), remedy, engine=engine.name, capability=capability)
-    return found
+    return value

@@ -141,18 +141,17 @@ class Caller(Protocol):
 
 def wrap_services(services: Services, call: Caller, call_locks: Caller | None = None) -> Services:
     """Return services whose coroutines pass through `call`, and those of locks through `call_locks` if it is given."""
-    given = services
     return Services(
-        lookups=None if given.lookups is None else _Lookups(given.lookups, call),
-        snapshots=None if given.snapshots is None else _Snapshots(given.snapshots, call),
-        locks=None if given.locks is None else _Locks(given.locks, call_locks or call),
-        replication=None if given.replication is None else _Replication(given.replication, call),
-        inline=None if given.inline is None else _Inline(given.inline, call),
-        transactions=None if given.transactions is None else _Transactions(given.transactions, call),
-        maintenance=None if given.maintenance is None else _Maintenance(given.maintenance, call),
-        backup=given.backup,
-        blocking=given.blocking,
-        lend=given.lend,
+        lookups=None if services.lookups is None else _Lookups(services.lookups, call),
+        snapshots=None if services.snapshots is None else _Snapshots(services.snapshots, call),
+        locks=None if services.locks is None else _Locks(services.locks, call_locks or call),
+        replication=None if services.replication is None else _Replication(services.replication, call),
+        inline=None if services.inline is None else _Inline(services.inline, call),
+        transactions=None if services.transactions is None else _Transactions(services.transactions, call),
+        maintenance=None if services.maintenance is None else _Maintenance(services.maintenance, call),
+        backup=services.backup,
+        blocking=services.blocking,
+        lend=services.lend,
     )
 
 

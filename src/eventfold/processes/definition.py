@@ -89,7 +89,7 @@ def _compile(cls: type[Process]) -> ProcessDefinition:
     name = check_name(options.name or component_name(cls), "a process")
     if options.start is None:
         raise InvalidProcess(
-            f"{cls.__name__} does not say where it starts, and its actions cannot be undone.",
+            f"{cls.__name__} does not declare where it starts, and its actions cannot be undone.",
             f'Write class {cls.__name__}(ef.Process, start="now"), or start="beginning" for all events in the log.',
         )
     state = state_definition_of(cls)
