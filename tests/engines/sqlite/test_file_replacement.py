@@ -1,4 +1,4 @@
-"""A folder says whether its entries changed since they were last looked through, and says no where it cannot know."""
+"""A folder's stamp shows whether its entries changed since the last check, and says "changed" where it cannot know."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from eventfold.engines.sqlite.file_replacement import DirectoryStamp
 
 @pytest.fixture
 def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder whose last change is so long ago that another one would show."""
+    """A folder whose last change is old enough that another change would alter its stamp."""
     monkeypatch.setattr(room, "COARSEST_TIMESTAMP_NS", 20_000_000)
     (tmp_path / "log.db").write_text("log")
     time.sleep(0.05)
@@ -22,16 +22,16 @@ def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def kept(path: Path) -> DirectoryStamp:
-    """What was found in order there."""
+    """Return the folder's stamp after a first check that found nothing wrong."""
     folder = DirectoryStamp(str(path))
     mark = folder.current()
-    assert not folder.is_unchanged(mark)  # nothing is known before the first look
+    assert not folder.is_unchanged(mark)  # nothing is known before the first check
     folder.remember(mark)
     return folder
 
 
 def test_what_is_written_into_files_changes_nothing(old: Path) -> None:
-    """Writing to the files in it leaves a folder the same."""
+    """Writing to the files in a folder leaves its stamp the same."""
     folder = kept(old)
     (old / "log.db").write_text("more")
     assert folder.is_unchanged(folder.current())
@@ -39,7 +39,7 @@ def test_what_is_written_into_files_changes_nothing(old: Path) -> None:
 
 @pytest.mark.parametrize("what", ["create", "remove", "replace", "rename"])
 def test_a_change_of_its_entries_shows(old: Path, what: str) -> None:
-    """Whatever is created, removed, replaced or renamed in it."""
+    """Creating, removing, replacing or renaming an entry changes the stamp."""
     (old / "other").write_text("another")
     time.sleep(0.05)
     folder = kept(old)
@@ -56,7 +56,7 @@ def test_a_change_of_its_entries_shows(old: Path, what: str) -> None:
 
 
 def test_a_folder_put_in_its_place_is_another(old: Path) -> None:
-    """The path leads to another folder, or to none."""
+    """The stamp changes if the path leads to another folder, or to none."""
     inner = old / "inner"
     inner.mkdir()
     time.sleep(0.05)
@@ -68,9 +68,9 @@ def test_a_folder_put_in_its_place_is_another(old: Path) -> None:
 
 
 def test_a_change_just_now_is_not_trusted_to_be_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Within the coarsest time a file system keeps, another change could leave the same mark: look each time."""
+    """Within the coarsest timestamp of a file system a second change can leave the same stamp: check each time."""
     assert room.COARSEST_TIMESTAMP_NS > 2_000_000_000
-    monkeypatch.setattr(room, "COARSEST_TIMESTAMP_NS", 1_000_000_000_000)  # however long this machine takes to look
+    monkeypatch.setattr(room, "COARSEST_TIMESTAMP_NS", 1_000_000_000_000)  # longer than this machine can take to check
     (tmp_path / "log.db").touch()
     folder = kept(tmp_path)
     assert not folder.is_unchanged(folder.current())

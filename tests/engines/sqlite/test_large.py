@@ -1,4 +1,4 @@
-"""Large events are held a few at a time, whatever moves them."""
+"""Large events are in memory a few at a time, in imports, copies and the command line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Scanned(ef.Event, type="large-scanned"):
 
 
 def test_an_import_of_large_events_is_cut_by_their_bytes(tmp_path: Path) -> None:
-    """`extend` makes an append of as many as may be held, though a batch could have a thousand."""
+    """`extend` ends an append at the byte limit of a page, although a batch could hold a thousand events."""
     told: list[int] = []
     drawn: list[int] = []
 
@@ -43,7 +43,7 @@ def test_an_import_of_large_events_is_cut_by_their_bytes(tmp_path: Path) -> None
 
 
 def test_the_command_line_holds_large_events_a_few_at_a_time() -> None:
-    """Chunks that are shown and batches that are appended end where the bytes of a page do."""
+    """Chunks that are printed and batches that are appended end at the byte limit of a page."""
     stored = SimpleNamespace(stored=SimpleNamespace(data=b"x" * LARGE))
     small = SimpleNamespace(stored=SimpleNamespace(data=b"x"))
     assert [len(chunk) for chunk in split_into_chunks([stored] * 25, 500)] == [10, 10, 5]  # pyright: ignore[reportArgumentType]

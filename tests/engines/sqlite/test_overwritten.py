@@ -1,4 +1,4 @@
-"""Another file is copied over a store that is open (`cp old.db live.db`): the inode stays, and nothing else does."""
+"""Another file is copied over a store that is open (`cp old.db live.db`): the inode stays, the content changes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(not byte_range_locks.AVAILABLE, reason="the inde
 
 @pytest.fixture
 def old(path: str, tmp_path: Path) -> Path:
-    """A copy of a store with one event, made while nothing had it open."""
+    """A copy of a store with one event, made while no process had the store open."""
     with ef.Store(path) as store:
         store.append(noted(1))
     copy = tmp_path / "old"
@@ -32,7 +32,7 @@ def old(path: str, tmp_path: Path) -> Path:
 
 
 def checkpoint(store: ef.Store) -> None:
-    """Bring the log into the file, as each checkpoint does."""
+    """Copy the write-ahead log into the file, as every checkpoint does."""
     wrote = engine_of(store)._writer
     assert wrote is not None
     wrote._run_alone(wrote._final_checkpoint)
@@ -52,7 +52,7 @@ ASKING: tuple[Callable[[ef.Store], Any], ...] = (
 def test_the_first_call_after_it_says_so(
     path: str, old: Path, ask: Callable[[ef.Store], Any], checkpointed: bool
 ) -> None:
-    """Whatever it is, and wherever the events are: nothing is acknowledged, nothing is returned."""
+    """This holds for every call, with the events in the log or in the file: it acknowledges and returns nothing."""
     with ef.Store(path) as store:
         for n in range(2, 30):
             store.append(noted(n))
@@ -70,7 +70,7 @@ def test_the_first_call_after_it_says_so(
 
 
 def test_a_backup_under_way_leaves_no_copy(path: str, old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file is overwritten after its last page was copied: pages of two files may be in the copy."""
+    """The file is overwritten after its last page was copied: the copy may contain pages of two files."""
     with ef.Store(path) as store:
         store.append(noted(2))
         copy = engine_module.backup
@@ -102,7 +102,7 @@ def test_a_read_under_way_returns_nothing(path: str, old: Path, monkeypatch: pyt
 
 
 def test_an_append_under_way_is_not_acknowledged(path: str, old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file is overwritten between BEGIN and COMMIT: the answer is that nobody knows."""
+    """The file is overwritten between BEGIN and COMMIT: the append's outcome is unknown, and the error says so."""
     with ef.Store(path) as store:
         store.append(noted(2))
         insert = writer.Batch.insert
@@ -117,7 +117,7 @@ def test_an_append_under_way_is_not_acknowledged(path: str, old: Path, monkeypat
 
 
 def test_checkpoints_of_other_processes_are_no_such_thing(path: str, process: Callable[..., Other]) -> None:
-    """Two processes read, write and checkpoint at once: neither takes the other's pages for foreign ones."""
+    """Two processes read, write and checkpoint at once: neither mistakes the other's pages for foreign ones."""
     other = process()
     other("from eventfold.engines.sqlite import writer; writer.CHECKPOINT_PAGES = 10")
     other(f"store = ef.Store({path!r}, durability='normal')")
@@ -137,7 +137,7 @@ def test_checkpoints_of_other_processes_are_no_such_thing(path: str, process: Ca
 def test_what_another_process_acknowledged_is_missed_in_a_file_that_was_put_back(
     path: str, old: Path, process: Callable[..., Other]
 ) -> None:
-    """This process has slept since the copy was made, and a checkpoint hides it: the last acknowledged event tells."""
+    """It has not read since the copy was made, and a checkpoint hides the change; the last acknowledged event shows."""
     with ef.Store(path) as store:
         assert store.count() == 1
         other = process()
@@ -157,7 +157,7 @@ CUT: dict[str, Callable[[Path, Path], Any]] = {
 
 @pytest.mark.parametrize("cut", CUT)
 def test_an_append_after_the_log_was_overwritten_or_cut_is_not_acknowledged(path: str, old: Path, cut: str) -> None:
-    """SQLite goes on where the index says, and no one could read it: the append says so, and each later call."""
+    """SQLite writes on where its index points, unreadable for everyone: this append raises, and so do later calls."""
     with ef.Store(path) as store:
         for n in range(2, 30):
             store.append(noted(n))
@@ -169,7 +169,7 @@ def test_an_append_after_the_log_was_overwritten_or_cut_is_not_acknowledged(path
 
 
 def test_a_log_that_is_begun_again_is_no_other_log(path: str) -> None:
-    """By a checkpoint of this process, of a second SQLite library, and of another store."""
+    """The log restarts after a checkpoint by this process, by a second SQLite library, and by another store."""
     with ef.Store(path) as store, ef.Store(path) as second:
         for n in range(1, 40):
             store.append(noted(n))

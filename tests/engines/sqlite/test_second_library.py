@@ -1,4 +1,4 @@
-"""A second SQLite library in the process (`sqlite3`, pandas) opens and closes the store's file, again and again."""
+"""A second SQLite library in the process (`sqlite3`, pandas) opens and closes the store's file repeatedly."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(not byte_range_locks.AVAILABLE, reason="locks of
 
 @pytest.mark.parametrize("library", ["sqlite3", "pandas"])
 def test_nothing_acknowledged_is_lost_beside_a_second_library(path: str, library: str) -> None:
-    """Two processes with threads, one of them killed: no SIGBUS, what was acknowledged is there, the file is whole."""
+    """Of two processes with threads one is killed: no SIGBUS, acknowledged events exist, and the file is whole."""
     if importlib.util.find_spec(library) is None:
         pytest.skip(f"{library} is not installed")
     ef.Store(path).close()
@@ -36,7 +36,7 @@ def test_nothing_acknowledged_is_lost_beside_a_second_library(path: str, library
     )
     said = lasting.communicate(timeout=150)[0]
     killed.kill()
-    said += killed.communicate(timeout=150)[0].rpartition("\n")[0]  # half a line is none
+    said += killed.communicate(timeout=150)[0].rpartition("\n")[0]  # an incomplete last line does not count
     assert lasting.returncode == 0
     with ef.Store(path) as store:
         there = {str(recorded.id) for recorded in store.read()}
@@ -46,12 +46,12 @@ def test_nothing_acknowledged_is_lost_beside_a_second_library(path: str, library
 
 
 def index_size(path: str) -> int:
-    """The size of the log's index."""
+    """Return the size of the write-ahead log's index (-shm), in bytes."""
     return os.stat(path + "-shm").st_size
 
 
 def test_the_index_is_not_cut_by_the_next_library_to_open_it(path: str, store: ef.Store) -> None:
-    """After a second library has dropped the process's locks, the next one is told that it is not the first."""
+    """A second library drops the process's POSIX locks; the next library still sees that it is not the first."""
     store.append(noted(1))
     for _ in range(3):
         sqlite3.connect(path).execute("SELECT count(*) FROM event").connection.close()
@@ -66,7 +66,7 @@ def test_the_index_is_not_cut_by_the_next_library_to_open_it(path: str, store: e
 
 
 def test_rows_in_a_file_of_their_own_are_held_as_well(path: str, tmp_path: Path) -> None:
-    """A target in another file: another program, the last to close it, does not take its log away."""
+    """This holds for a read model's own file: another program, the last to close it, does not remove its log."""
     rows = str(tmp_path / "rows.db")
 
     class Count(ef.Projection):
@@ -89,7 +89,7 @@ def test_rows_in_a_file_of_their_own_are_held_as_well(path: str, tmp_path: Path)
 
 
 def test_an_index_that_a_dead_process_left_is_begun_again(path: str) -> None:
-    """Nobody has it open, so what is in it is not believed: it is cut before it is held."""
+    """No process has it open, so its content is not trusted: it is truncated before it is locked."""
     ef.Store(path).close()
     with open(path + "-shm", "wb") as index:
         index.write(os.urandom(32_768))
@@ -102,7 +102,7 @@ def test_an_index_that_a_dead_process_left_is_begun_again(path: str) -> None:
 
 
 def test_an_index_in_use_is_held_as_it_is(path: str) -> None:
-    """The second library was first: it has the index mapped, and opening a store must not cut it."""
+    """The second library was first: it has the index mapped, and opening a store must not truncate it."""
     ef.Store(path).close()
     connection = sqlite3.connect(path)
     try:

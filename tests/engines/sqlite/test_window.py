@@ -1,4 +1,4 @@
-"""Conditions judged from memory and from the file: they mean what `Query.matches` means, whoever wrote."""
+"""Conditions judged from memory and from the file: they mean what `Query.matches` means, whichever engine wrote."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Kind = tuple[str, tuple[str, ...]]
 
 
 class Asked(NamedTuple):
-    """A request to be made: its events' kinds, and conditions whose `after` is so many events back from the head."""
+    """A request to be built: the kinds of its events, and conditions with `after` as a distance back from the head."""
 
     kinds: list[Kind]
     clauses: list[tuple[Query, int]]
@@ -46,13 +46,13 @@ turns = st.lists(st.tuples(st.integers(0, 1), st.lists(asked, min_size=1, max_si
 
 
 def first_match(log: list[Kind], query: Query, after: int) -> int | None:
-    """The oracle: the definition, event by event."""
+    """Return the first match by the definition, event by event. It is the oracle of these tests."""
     return next((p for p in range(after + 1, len(log) + 1) if query.matches(*log[p - 1])), None)
 
 
 @given(st.integers(0, 9), st.lists(kinds, max_size=30), queries, st.integers(0, 45))
 def test_a_window_finds_the_first_event_that_matches(start: int, log: list[Kind], query: Query, after: int) -> None:
-    """After any position, from its own beginning on."""
+    """This holds after any position, from the window's start on."""
     window = RecentWindow()
     window.restart(start)
     for position, (type, tags) in enumerate(log, start=start + 1):
@@ -64,7 +64,7 @@ def test_a_window_finds_the_first_event_that_matches(start: int, log: list[Kind]
 
 @pytest.fixture(scope="module", autouse=True)
 def small_bounds() -> object:
-    """Windows of a few events, and conditions that are long after a few, so that all paths meet."""
+    """Bounds so small that conditions are judged by every path: from the window, from the file, before the lock."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batch, "MAX_EVENTS", 7)
         patch.setattr(writer, "OLD_CONDITION_POSITIONS", 4)
@@ -119,7 +119,7 @@ def _kind(event: NewEvent) -> Kind:
 
 
 def test_a_batch_of_refusals_costs_later_conditions_nothing(path: str) -> None:
-    """The window is what it was: nothing was written."""
+    """Nothing was written, so the window does not change."""
     engine = SqliteEngine(path)
     run(engine.open())
     assert engine._writer is not None
