@@ -71,7 +71,7 @@ class Disk(apsw.VFS):
         """Refuse the operation from now on, after `after` more that succeed."""
         self._faults[operation] = (after, fault)
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """Remove every planted fault."""
         self._faults.clear()
         self._nth = None
@@ -152,6 +152,6 @@ def faulty_disk() -> Iterator[Disk]:
     try:
         yield disk
     finally:
-        disk.mend()
+        disk.repair()
         disk.unregister()
         _gone.append(disk)

@@ -67,12 +67,12 @@ def extending(store: ef.Store, say: Say, dice: random.Random) -> None:
     """Import many events in appends of 200, acknowledged by the progress callback."""
     base = dice.getrandbits(60) << 64
     drafts = (ef.Draft(noted(n), id=UUID(int=base + n)) for n in range(100_000))
-    told = 0
+    acknowledged = 0
 
     def progress(count: int) -> None:
-        nonlocal told
-        say(0, 0, [UUID(int=base + n) for n in (told, count - 1)])
-        told = count
+        nonlocal acknowledged
+        say(0, 0, [UUID(int=base + n) for n in (acknowledged, count - 1)])
+        acknowledged = count
 
     store.extend(drafts, batch=200, progress=progress)
 
@@ -105,7 +105,7 @@ def fork(path: str, seed: int) -> tuple[int, int]:
     return pid, reading
 
 
-def told(pipe: int) -> list[list[str]]:
+def read_lines(pipe: int) -> list[list[str]]:
     """Return the complete lines that a child wrote before it died."""
     with open(pipe, "rb") as found:
         *lines, _half = found.read().decode().split("\n")
@@ -127,7 +127,7 @@ def main(path: str, rounds: int, seed: int) -> None:
         for pid, _ in children:
             _, status = os.waitpid(pid, 0)
             assert os.WIFSIGNALED(status), f"a writer ended by itself: {status}"
-        lines = [line for _, pipe in children for line in told(pipe)]
+        lines = [line for _, pipe in children for line in read_lines(pipe)]
         with ef.Store(path) as store:
             engine = engine_of(store)
             for first, last, *ids in lines:

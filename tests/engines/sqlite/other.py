@@ -24,10 +24,10 @@ for line in sys.stdin:
             (code,) = code
             print("begun", flush=True)
         try:
-            told = eval(compile(code, "<told>", "eval"), globals())
+            result = eval(compile(code, "<sent>", "eval"), globals())
         except SyntaxError:
-            told = exec(compile(code, "<told>", "exec"), globals())
-        answer = {"told": told if isinstance(told, (str, int, float, list, dict)) else None}
+            result = exec(compile(code, "<sent>", "exec"), globals())
+        answer = {"result": result if isinstance(result, (str, int, float, list, dict)) else None}
     except BaseException as error:
         answer = {"error": type(error).__name__, "text": str(error), "trace": traceback.format_exc()}
     print(json.dumps(answer), flush=True)
@@ -65,7 +65,7 @@ class Other:
         """Return the result of the oldest unanswered code. Raises AssertionError if that code failed."""
         found = self.outcome()
         assert "error" not in found, found["trace"]
-        return found["told"]
+        return found["result"]
 
     def outcome(self) -> dict[str, Any]:
         """Return the same, with a failure as a value: its `error` and `text`."""

@@ -78,7 +78,7 @@ def test_a_short_condition_waits_for_the_lock(engine: SqliteEngine, monkeypatch:
 
 
 @pytest.mark.parametrize("type", ["Rare", "Other"])
-def test_what_is_written_while_a_long_condition_is_judged_still_counts(
+def test_an_event_written_while_a_long_condition_is_judged_still_counts(
     engine: SqliteEngine, path: str, monkeypatch: pytest.MonkeyPatch, type: str
 ) -> None:
     """Another process writes between the judgement and the lock: a matching event conflicts, another one does not."""
@@ -120,7 +120,7 @@ def test_a_long_condition_does_not_keep_other_tasks_from_the_log(path: str, monk
             await store.extend(noted(n) for n in range(400))
             mine = [ef.Query.of(types="Noted", tags=[f"who:t{n}"]) for n in range(40)]
             conditional = [store.append(noted(n, f"t{n}"), unless=query, after=0) for n, query in enumerate(mine)]
-            plain = [store.append(noted(n, "nobody")) for n in range(40)]
+            plain = [store.append(noted(n, "no-task")) for n in range(40)]
             done = await asyncio.gather(*conditional, *plain)
             refused = [store.append(noted(n, f"t{n}"), unless=query, after=0) for n, query in enumerate(mine)]
             outcomes = await asyncio.gather(*refused, return_exceptions=True)
@@ -152,7 +152,7 @@ def test_many_readers_at_once_leave_few_connections(store: ef.Store) -> None:
     assert not kept.is_in_use and len(kept._readers) <= pool.MAX_IDLE_READERS
 
 
-def test_stores_that_nobody_closes_leave_no_descriptors(path: str) -> None:
+def test_stores_that_are_never_closed_leave_no_descriptors(path: str) -> None:
     """A store that is dropped without being closed closes its files."""
     if not os.path.isdir("/proc/self/fd"):
         return

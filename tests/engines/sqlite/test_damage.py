@@ -212,7 +212,7 @@ def test_a_truncated_file_is_noticed(
             assert not wrong(path, truth), cut
 
 
-def test_a_store_cut_to_nothing_is_not_made_anew(
+def test_an_emptied_store_is_not_created_again(
     memory_folder: Path, contents: tuple[Content, Content, list[tuple[str, Any]]]
 ) -> None:
     """An empty file where a store was is not turned into a new store, unless the note beside it is removed."""
@@ -229,7 +229,7 @@ def test_a_store_cut_to_nothing_is_not_made_anew(
     run(engine.close())
 
 
-def test_the_checksum_of_a_row_is_the_same_for_ever() -> None:
+def test_the_checksum_of_a_row_never_changes() -> None:
     """A library or version that packed rows differently would make every stored event look corrupt."""
     from eventfold.engines.sqlite.schema import with_checksum
 
@@ -241,19 +241,19 @@ def test_the_checksum_of_a_row_is_the_same_for_ever() -> None:
 CHECKSUM, CHECKSUM_OF_EXTREMES = 3_237_965_134, 463_263_380
 
 
-def test_a_check_tells_how_far_it_has_come_and_disturbs_nobody(path: str) -> None:
+def test_a_check_reports_its_progress_and_does_not_block_appends(path: str) -> None:
     """Appends go on between the steps of the check, and inside its progress callback."""
     engine = SqliteEngine(path)
     run(engine.open())
     run(engine.append_many([request(*[NewEvent(new_id(), "T", 1, b"{}", ("a:1",))] * 1) for _ in range(2_300)]))
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
 
     def progress(done: int, of: int) -> None:
-        told.append((done, of))
+        reported.append((done, of))
         run(engine.append_many([request(NewEvent(new_id(), "T", 1, b"{}", ("a:2",)))]))
 
     assert list(engine.check(progress)) == []
-    assert told == [(1_000, 2_300), (2_000, 2_300), (2_300, 2_300)]
+    assert reported == [(1_000, 2_300), (2_000, 2_300), (2_300, 2_300)]
     assert run(engine.head()).position == 2_303
     run(engine.close())
 
@@ -271,7 +271,7 @@ def test_a_check_names_what_is_wrong_and_where(path: str) -> None:
         "UPDATE tag SET name = 'other' WHERE id = 1": "dictionary",
         "UPDATE request SET first = 4": "checksum",
     }
-    for plant, told in plants.items():
+    for plant, words in plants.items():
         for end in (*ENDS, "-shm"):
             Path(path + end).unlink(missing_ok=True)
         engine = SqliteEngine(path)
@@ -285,6 +285,6 @@ def test_a_check_names_what_is_wrong_and_where(path: str) -> None:
         connection.execute(plant)
         connection.close()
         problems = list(engine.check())
-        assert any(told in problem.what for problem in problems), (plant, problems)
+        assert any(words in problem.what for problem in problems), (plant, problems)
         assert all(problem.what.endswith(".") for problem in problems)
         run(engine.close())

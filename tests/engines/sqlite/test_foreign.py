@@ -83,7 +83,7 @@ def foreign_now(path: str, sql: str) -> None:
 
 @pytest.mark.usefixtures("unguarded")
 @pytest.mark.parametrize("written_before", [0, 3])
-def test_without_a_guard_a_lost_log_is_noticed_at_the_next_commit(path: str, written_before: int) -> None:
+def test_without_a_guard_a_lost_write_ahead_log_is_noticed_at_the_next_commit(path: str, written_before: int) -> None:
     """Nothing written to a removed write-ahead log is acknowledged; repeated after reopening, it is written once."""
     with ef.Store(path) as store:
         for n in range(written_before):
@@ -105,7 +105,7 @@ def test_without_a_guard_a_lost_log_is_noticed_at_the_next_commit(path: str, wri
 
 
 @pytest.mark.usefixtures("unguarded")
-def test_a_follower_hears_that_the_log_was_lost(path: str) -> None:
+def test_a_follower_raises_when_the_log_was_lost(path: str) -> None:
     """A follower of a file whose write-ahead log was removed raises, instead of waiting without end."""
     with ef.Store(path) as store:
         store.append(noted(1))
@@ -243,7 +243,7 @@ def test_a_journal_mode_that_another_program_set_is_set_back(path: str, mode: st
     assert assert_whole(path) == 2
 
 
-def test_a_journal_mode_that_cannot_be_set_back_is_said_at_once(path: str, process: Callable[..., Other]) -> None:
+def test_a_journal_mode_that_cannot_be_set_back_is_refused_at_once(path: str, process: Callable[..., Other]) -> None:
     """While another program uses the file, opening is refused within seconds; after it has closed, the store opens."""
     with ef.Store(path) as store:
         store.append(noted(1))
@@ -287,7 +287,7 @@ def store_count(path: str) -> int:
 
 
 @pytest.mark.skipif(memory_file_system("/dev/shm") != "tmpfs", reason="this system has no file system in memory there")
-def test_a_store_in_memory_is_warned_of(memory_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_store_in_memory_is_logged_as_a_warning(memory_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The warning is logged once for each path and process, by the logger "eventfold"; `stats` reports it, too."""
     path = str(memory_folder / "log.db")
     with caplog.at_level("WARNING", "eventfold"):
@@ -298,7 +298,7 @@ def test_a_store_in_memory_is_warned_of(memory_folder: Path, caplog: pytest.LogC
     assert record.name == "eventfold" and "restart" in record.getMessage()
 
 
-def test_a_store_on_a_disk_is_not_warned_of(path: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_store_on_a_disk_is_not_logged_as_a_warning(path: str, caplog: pytest.LogCaptureFixture) -> None:
     """Skipped where temporary files are in memory."""
     if memory_file_system(os.path.dirname(path)):
         pytest.skip("temporary files are in memory here")

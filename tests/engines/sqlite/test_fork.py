@@ -118,7 +118,7 @@ loop.run_until_complete(store.close())
 """
 
 
-def test_an_inherited_async_store_is_refused_and_does_not_wait_for_threads_that_are_gone(path: str) -> None:
+def test_an_inherited_async_store_is_refused_and_does_not_wait_for_the_parents_threads(path: str) -> None:
     """The threads that worked for the parent's loop do not exist in the child: calls raise instead of waiting."""
     assert run(REFUSED_ASYNC, path) == "2\n"
 
@@ -182,7 +182,7 @@ print(store.count() - count - rounds)
 """
 
 
-def test_forks_in_the_middle_of_commits_harm_nobody(path: str) -> None:
+def test_forks_in_the_middle_of_commits_do_no_harm(path: str) -> None:
     """Three threads are writing whenever the process forks; the children write too, and end in both ways."""
     assert run("import warnings; warnings.simplefilter('ignore')\n" + BUSY, path) == "0\n"
     assert_whole(path)

@@ -33,7 +33,7 @@ def draft(n: int = 0) -> ef.Draft:
 
 @pytest.mark.parametrize("after", [0, 1, 2, 5])
 @pytest.mark.parametrize("count", [1, 30])
-def test_without_room_nothing_is_written_and_it_says_so(path: str, disk: Disk, count: int, after: int) -> None:
+def test_on_a_full_disk_nothing_is_written_and_it_raises(path: str, disk: Disk, count: int, after: int) -> None:
     """StoreFull is raised, whichever write fails; with free space the same store works, for repeats and new events."""
     with ef.Store(path) as store:
         store.append(noted(0))
@@ -46,7 +46,7 @@ def test_without_room_nothing_is_written_and_it_says_so(path: str, disk: Disk, c
         assert "Nothing" in raised.value.remedy and "room" in raised.value.remedy
         before = store.count()
         assert before % count == 1 % count
-        disk.mend()
+        disk.repair()
         assert store.append(*drafts).repeated is False
         assert store.count() == before + count
         assert not list(engine_of(store).check())
@@ -61,14 +61,14 @@ def test_a_batch_larger_than_the_cache_is_refused_as_a_whole(path: str, disk: Di
         disk.refuse("write wal", full, after=300)
         with pytest.raises(StoreFull):
             store.append(*large)
-        disk.mend()
+        disk.repair()
         assert store.count() == 1
         assert store.append(*large).last == 41
     assert assert_whole(path) == 41
 
 
 @pytest.mark.parametrize("operation", ["write wal", "sync wal"])
-def test_a_failed_commit_is_never_called_a_failure_or_a_success(path: str, disk: Disk, operation: str) -> None:
+def test_a_failed_commit_is_unconfirmed(path: str, disk: Disk, operation: str) -> None:
     """AppendUnconfirmed is raised; no reader sees the event as committed; repeated, it is written once."""
     with ef.Store(path) as store:
         store.append(noted(0))
@@ -77,7 +77,7 @@ def test_a_failed_commit_is_never_called_a_failure_or_a_success(path: str, disk:
         with pytest.raises(AppendUnconfirmed) as raised:
             store.using(attempts=1).append(mine)
         assert raised.value.fields["cause"] == "store-unavailable" and "Repeat" in raised.value.remedy
-        disk.mend()
+        disk.repair()
         assert store.count() == 1
         store.append(mine)
         assert store.append(mine).repeated
@@ -96,7 +96,7 @@ def test_a_commit_whose_sync_failed_may_survive_a_crash_and_is_still_written_onc
         crashed = path + ".crashed"
         for end in ("", "-wal"):  # the disk's content at this moment
             shutil.copy(path + end, crashed + end)
-        disk.mend()
+        disk.repair()
     with ef.Store(crashed) as store:
         assert store.count() == 2
         assert store.append(mine).repeated
@@ -105,7 +105,7 @@ def test_a_commit_whose_sync_failed_may_survive_a_crash_and_is_still_written_onc
     assert assert_whole(crashed) == 3
 
 
-def test_the_flow_repeats_an_unconfirmed_append_by_itself(path: str, disk: Disk) -> None:
+def test_the_log_repeats_an_unconfirmed_append_by_itself(path: str, disk: Disk) -> None:
     """The caller does not see a fault that passes: the log appends the identical events again."""
     with ef.Store(path) as store:
         disk.refuse("sync wal", Passing(broken, times=2))
@@ -127,7 +127,7 @@ class Passing:
 
 @pytest.mark.parametrize("fault", [full, broken])
 @pytest.mark.parametrize("operation", ["write db", "sync db", "sync wal"])
-def test_a_failing_checkpoint_does_not_speak_for_the_commit(
+def test_a_failing_checkpoint_does_not_fail_the_commit(
     path: str, disk: Disk, monkeypatch: pytest.MonkeyPatch, operation: str, fault: Fault
 ) -> None:
     """The commit before it holds and is acknowledged; the checkpoint is repeated later, or when the store closes."""
@@ -143,18 +143,18 @@ def test_a_failing_checkpoint_does_not_speak_for_the_commit(
         disk.refuse(operation, fault, after=1 if operation == "sync wal" else 0)
         assert store.append(noted(9)).first == 10
         assert engine._writer._checkpoint_at > 8
-        disk.mend()
+        disk.repair()
         for n in range(10, 20):
             store.append(noted(n))
         assert [recorded.event.n for recorded in store.read()] == list(range(20))
         disk.refuse(operation, fault)  # the last checkpoint, at closing, fails as well
-    disk.mend()
+    disk.repair()
     with ef.Store(path) as store:
         assert store.count() == 20
         assert not list(engine_of(store).check())
 
 
-def test_combined_appends_without_room_are_all_refused_and_all_go_through_later(path: str, disk: Disk) -> None:
+def test_combined_appends_on_a_full_disk_are_all_refused_and_all_succeed_later(path: str, disk: Disk) -> None:
     """Every append that was in the commit raises StoreFull."""
 
     async def main() -> None:
@@ -164,7 +164,7 @@ def test_combined_appends_without_room_are_all_refused_and_all_go_through_later(
             disk.refuse("write wal", full)
             outcomes = await asyncio.gather(*[store.append(each) for each in drafts], return_exceptions=True)
             assert {type(each) for each in outcomes} == {StoreFull}
-            disk.mend()
+            disk.repair()
             await asyncio.gather(*[store.append(each) for each in drafts])
             assert await store.count() == 51
 
@@ -177,7 +177,7 @@ def test_a_new_store_on_a_full_disk_is_refused_and_made_later(path: str, disk: D
     disk.refuse("write wal", full)
     with pytest.raises(StoreFull):
         ef.Store(path)
-    disk.mend()
+    disk.repair()
     with ef.Store(path) as store:
         store.append(noted(1))
     assert assert_whole(path) == 1
@@ -273,4 +273,4 @@ def test_errors_of_the_disk_have_two_sentences(path: str, disk: Disk) -> None:
                     store.using(attempts=1).append(noted(1))
             except EventfoldError as error:
                 assert error.what.endswith(".") and error.remedy.endswith(".")
-            disk.mend()
+            disk.repair()

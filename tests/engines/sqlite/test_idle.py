@@ -78,7 +78,7 @@ def test_a_store_without_max_idle_stays_open(path: str) -> None:
     assert ran.returncode == 0, ran.stderr
 
 
-def test_what_is_in_use_is_not_idle(path: str) -> None:
+def test_a_store_with_a_waiting_follower_is_not_idle(path: str) -> None:
     """A waiting follower receives an event that another store appends, however long that takes."""
     with ef.Store(path, max_idle=IDLE_S) as store, ef.Store(path) as other, store.follow() as follower:
         pages = follower.pages(timeout=DEADLINE_S)
@@ -114,7 +114,7 @@ def test_a_file_that_was_replaced_meanwhile_is_noticed(path: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("wrong", [0, -1, True, "5", float("nan")])
-def test_what_is_no_length_of_time_is_refused(path: str, wrong: object) -> None:
+def test_an_invalid_max_idle_is_refused(path: str, wrong: object) -> None:
     """The refusal comes before a file is created."""
     with pytest.raises(InvalidInput, match="max_idle"):
         ef.Store(path, max_idle=wrong)
@@ -160,7 +160,7 @@ def test_five_hundred_stores_fit_into_a_thousand_descriptors(tmp_path: Path, opt
     assert set(ran.stdout.split()) == {"0"}
 
 
-def test_no_descriptor_at_all_is_said_to_be_the_reason(path: str) -> None:
+def test_an_error_without_free_descriptors_names_the_limit(path: str) -> None:
     """No store was idle: the error names the limit, and is not StoreNotFound.
 
     It runs in a process of its own: a store that an earlier test left open in this one would free descriptors.

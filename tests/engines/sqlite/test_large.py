@@ -22,9 +22,9 @@ class Scanned(ef.Event, type="large-scanned"):
     body: str = ""
 
 
-def test_an_import_of_large_events_is_cut_by_their_bytes(tmp_path: Path) -> None:
+def test_an_import_of_large_events_is_split_by_their_bytes(tmp_path: Path) -> None:
     """`extend` ends an append at the byte limit of a page, although a batch could hold a thousand events."""
-    told: list[int] = []
+    reported: list[int] = []
     drawn: list[int] = []
 
     def scans() -> object:
@@ -33,8 +33,8 @@ def test_an_import_of_large_events_is_cut_by_their_bytes(tmp_path: Path) -> None
             yield Scanned(str(number), "x" * LARGE)
 
     with ef.Store(tmp_path / "large.db") as store:
-        assert store.extend(scans(), progress=told.append) == 25  # pyright: ignore[reportArgumentType]
-        assert told == [10, 20, 25]
+        assert store.extend(scans(), progress=reported.append) == 25  # pyright: ignore[reportArgumentType]
+        assert reported == [10, 20, 25]
         assert [each.last for each in store.read(raw=True)][::10] == [10, 20, 25]
         assert drawn == list(range(25))
         other = ef.Store(tmp_path / "copy.db")

@@ -18,7 +18,7 @@ from eventfold.ports.messages import Span
 from tests.engines.sqlite.noted import assert_whole, engine_of, foreign, raw, request, written
 
 
-def test_a_number_given_back_is_not_remembered_for_a_type_that_never_was(store: ef.Store) -> None:
+def test_a_freed_id_is_not_cached_for_a_type_that_was_rolled_back(store: ef.Store) -> None:
     """The id of a type from a refused append goes to the next new type; no event may be stored under the old name."""
     engine = engine_of(store)
     known = raw(1, "a:1")
@@ -44,7 +44,7 @@ def test_a_number_given_back_is_not_remembered_for_a_type_that_never_was(store: 
     assert not list(engine.check())
 
 
-def test_names_made_by_a_batch_that_broke_are_forgotten(store: ef.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_inserted_by_a_failed_batch_are_forgotten(store: ef.Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever ends a batch, a full disk or a bug, its new names were not stored."""
     engine = engine_of(store)
     with monkeypatch.context() as broken:
@@ -59,7 +59,7 @@ def test_names_made_by_a_batch_that_broke_are_forgotten(store: ef.Store, monkeyp
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_names_stay_true_while_batches_fail_and_readers_look(store: ef.Store, path: str, seed: int) -> None:
+def test_names_stay_correct_while_batches_fail_and_readers_query(store: ef.Store, path: str, seed: int) -> None:
     """Batches with new names and repeated ids are rolled back and run again, while readers query all the names."""
     engine, dice = engine_of(store), random.Random(seed)
     names = [f"n:{n}" for n in range(120)]

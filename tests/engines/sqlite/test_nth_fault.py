@@ -31,7 +31,7 @@ from tests.engines.sqlite.noted import Noted, assert_whole, noted
 from tests.engines.sqlite.other import ROOT, Other
 from tests.support.programs import needs_mounts
 
-MOST = 300  # operations of one call; more would be an endless loop
+MAX_OPERATIONS = 300  # operations of one call; more would be an endless loop
 EVENTS = 8
 STRIDE = {"project": 6, "backup": 3, "open": 3}  # calls with many or slow steps: only every so many steps are tried
 
@@ -89,7 +89,7 @@ def assert_fits(error: EventfoldError, operation: str) -> None:
 @pytest.mark.parametrize("call", list(CALLS))
 def test_an_error_of_the_disk_at_any_step_is_no_damage(memory_folder: Path, disk: Disk, call: str) -> None:
     """After one EIO the same store object works; an append that needed confirmation is written once, or not written."""
-    for n in range(1, MOST, STRIDE.get(call, 1)):
+    for n in range(1, MAX_OPERATIONS, STRIDE.get(call, 1)):
         path = filled(memory_folder, n)
         with ef.Store(path) as store:
             acknowledged = EVENTS
@@ -100,7 +100,7 @@ def test_an_error_of_the_disk_at_any_step_is_no_damage(memory_folder: Path, disk
             except EventfoldError as error:
                 assert_fits(error, disk.done[n - 1])
             met = len(disk.done) >= n
-            disk.mend()
+            disk.repair()
             assert store.head() in {acknowledged, EVENTS + (call == "append")}
             after = store.append(noted(100)).last
             store.project(PerWho)
@@ -113,7 +113,7 @@ def test_an_error_of_the_disk_at_any_step_is_no_damage(memory_folder: Path, disk
 
 def test_an_error_of_the_disk_while_a_store_is_opened_is_no_damage(memory_folder: Path, disk: Disk) -> None:
     """An existing store and a new one are tried; opened again, both are whole."""
-    for n in range(1, MOST, STRIDE["open"]):
+    for n in range(1, MAX_OPERATIONS, STRIDE["open"]):
         path, new = filled(memory_folder, n), str(memory_folder / f"{n}.new.db")
         met = False
         for each in (path, new):
@@ -123,7 +123,7 @@ def test_an_error_of_the_disk_while_a_store_is_opened_is_no_damage(memory_folder
             except EventfoldError as error:
                 assert_fits(error, disk.done[n - 1])
             met |= len(disk.done) >= n
-            disk.mend()
+            disk.repair()
             with ef.Store(each) as store:
                 store.append(noted(1))
         assert (assert_whole(path), assert_whole(new)) == (EVENTS + 1, 1)
@@ -134,7 +134,7 @@ def test_an_error_of_the_disk_while_a_store_is_opened_is_no_damage(memory_folder
 
 def test_read_models_in_a_file_of_their_own_survive_an_error_at_any_step(memory_folder: Path, disk: Disk) -> None:
     """TargetUnavailable is raised; projected again, every event is counted once."""
-    for n in range(1, MOST, STRIDE["project"]):
+    for n in range(1, MAX_OPERATIONS, STRIDE["project"]):
         path, rows = filled(memory_folder, n), f"sqlite:{memory_folder / f'{n}.rows.db'}"
         with ef.Store(path) as store:
             disk.refuse_nth(n)
@@ -143,7 +143,7 @@ def test_read_models_in_a_file_of_their_own_survive_an_error_at_any_step(memory_
             except EventfoldError as error:
                 assert_fits(error, disk.done[n - 1])
             met = len(disk.done) >= n
-            disk.mend()
+            disk.repair()
             store.project(_own(rows))
             assert sum(row.events for row in store.rows(_own(rows))) == EVENTS
         if not met:
@@ -165,7 +165,7 @@ def _own(rows: str) -> type[ef.Projection]:
     return Own
 
 
-def test_a_full_disk_during_a_backup_is_told_of_the_copy(path: str, disk: Disk, tmp_path: Path) -> None:
+def test_a_full_disk_during_a_backup_is_reported_for_the_copy(path: str, disk: Disk, tmp_path: Path) -> None:
     """StoreFull names the copy, nothing is left of the copy, and the store goes on."""
     with ef.Store(path) as store:
         store.append(noted(1))
@@ -175,7 +175,7 @@ def test_a_full_disk_during_a_backup_is_told_of_the_copy(path: str, disk: Disk, 
             with pytest.raises(StoreFull) as raised:
                 store.backup(path + ".copy")
             assert "copy at" in raised.value.what and "append" not in raised.value.remedy
-            disk.mend()
+            disk.repair()
         assert sorted(os.listdir(tmp_path)) == before
         store.backup(path + ".copy")
     assert assert_whole(path + ".copy") == 1
@@ -200,7 +200,7 @@ def test_a_process_killed_at_any_step_leaves_a_whole_file_or_none(memory_folder:
     assert seen["steps"] > 40
 
 
-def test_what_a_killed_backup_left_is_never_taken_for_a_copy_and_never_in_the_way(path: str, tmp_path: Path) -> None:
+def test_the_partial_file_of_a_killed_backup_is_removed_by_the_next_backup(path: str, tmp_path: Path) -> None:
     """It has a hidden name of its own, and the next backup to the same path removes it."""
     copy = str(tmp_path / "copy.db")
     left = Path(partial_path(copy))
@@ -213,14 +213,14 @@ def test_what_a_killed_backup_left_is_never_taken_for_a_copy_and_never_in_the_wa
     assert not [each for each in tmp_path.iterdir() if "partial" in each.name]
 
 
-def test_a_backup_is_refused_beside_what_is_left_of_another_database(path: str, tmp_path: Path) -> None:
+def test_a_backup_is_refused_beside_the_write_ahead_log_of_another_database(path: str, tmp_path: Path) -> None:
     """SQLite would treat a write-ahead log with the copy's name as a part of the copy."""
     with ef.Store(path) as store:
         store.append(noted(1))
-        (tmp_path / "copy.db-wal").write_bytes(b"somebody's last commits")
+        (tmp_path / "copy.db-wal").write_bytes(b"another program's last commits")
         with pytest.raises(NotAStore, match=r"copy\.db-wal"):
             store.backup(str(tmp_path / "copy.db"))
-        assert (tmp_path / "copy.db-wal").read_bytes() == b"somebody's last commits"
+        assert (tmp_path / "copy.db-wal").read_bytes() == b"another program's last commits"
 
 
 def test_of_two_backups_to_one_path_at_once_one_is_refused(path: str, process: Callable[..., Other]) -> None:
@@ -259,7 +259,7 @@ NUMBERS: list[tuple[int, type[EventfoldError], str]] = [
 
 
 @pytest.mark.parametrize(("number", "kind", "word"), NUMBERS, ids=[errno.errorcode[n] for n, _, _ in NUMBERS])
-def test_a_file_that_the_system_does_not_open_is_told_by_its_reason(
+def test_a_file_that_the_system_does_not_open_raises_the_reason(
     path: str, disk: Disk, number: int, kind: type[EventfoldError], word: str
 ) -> None:
     """The error at opening has two sentences, and never reports damage."""
@@ -270,12 +270,12 @@ def test_a_file_that_the_system_does_not_open_is_told_by_its_reason(
         ef.Store(path)
     assert type(raised.value) is kind
     assert word in str(raised.value) and "backup" not in raised.value.remedy
-    disk.mend()
+    disk.repair()
     ef.Store(path).close()
 
 
 @needs_mounts
-def test_a_new_store_without_room_is_told_of_the_room(tmp_path: Path, process: Callable[..., Other]) -> None:
+def test_a_new_store_on_a_full_file_system_raises_store_full(tmp_path: Path, process: Callable[..., Other]) -> None:
     """No block for the content, or no inode for the file, its lock or its log: StoreFull, and never "not found"."""
     place = tmp_path / "small"
     place.mkdir()
@@ -291,7 +291,7 @@ def test_a_new_store_without_room_is_told_of_the_room(tmp_path: Path, process: C
         assert other(f"os.system('umount -l {place}')") == 0
 
 
-def test_a_note_that_cannot_be_read_is_not_taken_for_none(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_note_is_not_taken_for_a_missing_note(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the note, a log that lost its end would look whole: the store opens only when the note is readable."""
     with ef.Store(path) as store:
         store.append(noted(1))
@@ -308,7 +308,7 @@ def test_a_note_that_cannot_be_read_is_not_taken_for_none(path: str, monkeypatch
         assert store.count() == 1
 
 
-def test_a_process_without_descriptors_is_told_of_its_limit(path: str, process: Callable[..., Other]) -> None:
+def test_a_process_without_descriptors_raises_its_limit(path: str, process: Callable[..., Other]) -> None:
     """Whichever descriptor is missing: opening, reading and appending report it, and work once descriptors are free."""
     with ef.Store(path) as store:
         store.append(noted(1))

@@ -49,7 +49,7 @@ ASKING: tuple[Callable[[ef.Store], Any], ...] = (
 
 @pytest.mark.parametrize("ask", ASKING, ids=["append", "head", "read", "count", "backup"])
 @pytest.mark.parametrize("checkpointed", [False, True], ids=["in the log", "in the file"])
-def test_the_first_call_after_it_says_so(
+def test_the_first_call_after_the_overwrite_raises(
     path: str, old: Path, ask: Callable[[ef.Store], Any], checkpointed: bool
 ) -> None:
     """This holds for every call, with the events in the log or in the file: it acknowledges and returns nothing."""
@@ -116,7 +116,9 @@ def test_an_append_under_way_is_not_acknowledged(path: str, old: Path, monkeypat
             store.using(attempts=1).append(noted(3))
 
 
-def test_checkpoints_of_other_processes_are_no_such_thing(path: str, process: Callable[..., Other]) -> None:
+def test_checkpoints_of_other_processes_are_not_taken_for_an_overwrite(
+    path: str, process: Callable[..., Other]
+) -> None:
     """Two processes read, write and checkpoint at once: neither mistakes the other's pages for foreign ones."""
     other = process()
     other("from eventfold.engines.sqlite import writer; writer.CHECKPOINT_PAGES = 10")
@@ -134,7 +136,7 @@ def test_checkpoints_of_other_processes_are_no_such_thing(path: str, process: Ca
             assert store.count() == 60 * (turn + 1) == other("store.count()")
 
 
-def test_what_another_process_acknowledged_is_missed_in_a_file_that_was_put_back(
+def test_events_of_another_process_are_missed_in_a_file_that_was_put_back(
     path: str, old: Path, process: Callable[..., Other]
 ) -> None:
     """It has not read since the copy was made, and a checkpoint hides the change; the last acknowledged event shows."""
@@ -168,7 +170,7 @@ def test_an_append_after_the_log_was_overwritten_or_cut_is_not_acknowledged(path
             store.append(noted(31))
 
 
-def test_a_log_that_is_begun_again_is_no_other_log(path: str) -> None:
+def test_a_restarted_write_ahead_log_is_not_taken_for_another_log(path: str) -> None:
     """The log restarts after a checkpoint by this process, by a second SQLite library, and by another store."""
     with ef.Store(path) as store, ef.Store(path) as second:
         for n in range(1, 40):

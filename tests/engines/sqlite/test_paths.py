@@ -77,7 +77,7 @@ def test_another_programs_database_is_left_as_it_is(path: str) -> None:
 @pytest.mark.parametrize(
     "content", [b"# A text of some length, and no database at all.\n" * 40, b"short", b"\0" * 5000]
 )
-def test_what_is_no_database_is_no_store(path: str, content: bytes) -> None:
+def test_a_file_that_is_no_database_is_not_a_store(path: str, content: bytes) -> None:
     """The file is a text, a few bytes, or only zeros."""
     Path(path).write_bytes(content)
     refused(path, NotAStore)
@@ -106,7 +106,7 @@ def test_folders_and_missing_folders_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["with space.db", "ünï-çödé 漢字 🎉.db", "%41?mode=ro#x.db", "semi;colon'quote\".db", "-dash"]
 )
-def test_odd_names_are_names(tmp_path: Path, name: str) -> None:
+def test_unusual_file_names_work(tmp_path: Path, name: str) -> None:
     """Nothing in a path is taken for a URI, an option or SQL."""
     path = str(tmp_path / name)
     with ef.Store(path) as store:
@@ -196,7 +196,7 @@ def test_a_link_that_is_turned_to_another_store_is_noticed(tmp_path: Path) -> No
             store.count()
 
 
-def test_a_link_to_nothing_yet_is_filled(tmp_path: Path) -> None:
+def test_a_link_to_a_missing_file_creates_the_store_there(tmp_path: Path) -> None:
     """The store is created where the link leads, if that folder exists."""
     link = tmp_path / "link.db"
     link.symlink_to("made.db")
@@ -223,7 +223,7 @@ def test_a_renamed_or_removed_store_is_noticed(tmp_path: Path) -> None:
             left.unlink()
 
 
-NOBODY = "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"
+DROP_PRIVILEGES = "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"
 
 
 @pytest.fixture
@@ -238,19 +238,19 @@ def common_folder() -> str:
 
 
 @pytest.fixture
-def nobody(process: Callable[..., Other]) -> Other:
+def unprivileged(process: Callable[..., Other]) -> Other:
     """A process without root's permissions, also where the tests run as root: root may write to every file."""
     if os.geteuid() != 0:
         return process()
-    try_out = [*NOBODY, sys.executable, "-c", "import eventfold.engines.sqlite"]
+    try_out = [*DROP_PRIVILEGES, sys.executable, "-c", "import eventfold.engines.sqlite"]
     if shutil.which("setpriv") is None:
         raise Missing("setpriv", "util-linux")
     if subprocess.run(try_out, cwd=ROOT, capture_output=True, check=False).returncode:
         raise Missing("a Python that another user than root can run")
-    return process(*NOBODY)
+    return process(*DROP_PRIVILEGES)
 
 
-def test_a_file_that_may_not_be_written_can_be_read(common_folder: str, nobody: Other) -> None:
+def test_a_file_that_may_not_be_written_can_be_read(common_folder: str, unprivileged: Other) -> None:
     """File and folder are read-only: reads work, appends raise an error that says that nothing was written."""
     path = f"{common_folder}/log.db"
     with ef.Store(path) as store:
@@ -259,35 +259,35 @@ def test_a_file_that_may_not_be_written_can_be_read(common_folder: str, nobody: 
         os.chmod(f"{common_folder}/{each}", 0o444)
     os.chmod(common_folder, 0o555)
     for options in ("", ", readonly=True"):
-        nobody(f"store = ef.Store({path!r}{options})")
-        assert nobody("[each.event.n for each in store.read()]") == [1]
-        nobody.start("store.append(noted(2))")
-        outcome = nobody.outcome()
+        unprivileged(f"store = ef.Store({path!r}{options})")
+        assert unprivileged("[each.event.n for each in store.read()]") == [1]
+        unprivileged.start("store.append(noted(2))")
+        outcome = unprivileged.outcome()
         assert outcome["error"] == StoreReadOnly.__name__ and "Nothing was written" in outcome["text"], outcome
-        nobody("store.close()")
+        unprivileged("store.close()")
 
 
-def test_a_folder_that_may_not_be_written_takes_no_store(common_folder: str, nobody: Other) -> None:
+def test_a_folder_that_may_not_be_written_takes_no_store(common_folder: str, unprivileged: Other) -> None:
     """Creating the store is refused with a remedy."""
     os.chmod(common_folder, 0o555)
-    nobody.start(f"ef.Store('{common_folder}/new.db')")
-    outcome = nobody.outcome()
+    unprivileged.start(f"ef.Store('{common_folder}/new.db')")
+    outcome = unprivileged.outcome()
     assert outcome["error"] in ("StoreReadOnly", "StoreNotFound"), outcome
     assert not os.listdir(common_folder)
 
 
-def test_a_file_that_may_not_be_read_is_refused(common_folder: str, nobody: Other) -> None:
+def test_a_file_that_may_not_be_read_is_refused(common_folder: str, unprivileged: Other) -> None:
     """Another user's store raises an error of the library."""
     path = f"{common_folder}/log.db"
     ef.Store(path).close()
     for each in os.listdir(common_folder):
         os.chmod(f"{common_folder}/{each}", 0o000)
-    nobody.start(f"ef.Store({path!r})")
-    outcome = nobody.outcome()
+    unprivileged.start(f"ef.Store({path!r})")
+    outcome = unprivileged.outcome()
     assert issubclass(getattr(__import__("eventfold.errors").errors, outcome["error"]), EventfoldError), outcome
 
 
-def test_a_lock_file_that_may_not_be_written_is_named(common_folder: str, nobody: Other) -> None:
+def test_a_lock_file_that_may_not_be_written_is_named(common_folder: str, unprivileged: Other) -> None:
     """The lock file was left by another user, without permissions for others."""
     path = f"{common_folder}/log.db"
     ef.Store(path).close()
@@ -296,10 +296,10 @@ def test_a_lock_file_that_may_not_be_written_is_named(common_folder: str, nobody
     os.chmod(common_folder, 0o777)
     Path(path + ".lock").touch()
     os.chmod(path + ".lock", 0o600)
-    nobody(f"store = ef.Store({path!r})")
-    nobody.start("store.append(noted(1))")
+    unprivileged(f"store = ef.Store({path!r})")
+    unprivileged.start("store.append(noted(1))")
     if os.geteuid() == 0:
-        outcome = nobody.outcome()
+        outcome = unprivileged.outcome()
         assert outcome["error"] == "StoreReadOnly" and ".lock" in outcome["text"], outcome
     else:
-        nobody.answer()
+        unprivileged.answer()

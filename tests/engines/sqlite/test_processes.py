@@ -82,7 +82,7 @@ def test_checkpoints_under_load_from_two_processes_lose_nothing(path: str, proce
     assert assert_whole(path) == written
 
 
-def test_a_stopped_holder_of_the_lock_is_reported_and_survived(path: str, process: Callable[..., Other]) -> None:
+def test_a_stopped_holder_of_the_lock_makes_the_store_busy(path: str, process: Callable[..., Other]) -> None:
     """StoreBusy is raised after each timeout, with no extra thread or descriptor per attempt; later appends succeed."""
     stuck, other = process(), process()  # the other process has only the store's threads and descriptors
     stuck(f"store = ef.Store({path!r}); store.append(noted(0)); lock = engine_of(store)._file.lock; lock.acquire()")
@@ -190,7 +190,7 @@ def test_fifty_processes_may_open_a_store_that_is_not_there_yet(path: str) -> No
     assert assert_whole(path) == 50
 
 
-def test_opening_waits_for_the_one_who_is_creating(path: str, process: Callable[..., Other]) -> None:
+def test_opening_waits_for_the_process_that_is_creating_the_store(path: str, process: Callable[..., Other]) -> None:
     """A file that is empty because another process is creating the store is no error."""
     open(path, "x").close()
     creator = process()
@@ -242,11 +242,11 @@ def test_stores_of_both_modes_share_a_file(path: str) -> None:
     assert assert_whole(path) == 240
 
 
-def test_closing_while_others_read_ends_them_in_our_words(path: str) -> None:
+def test_closing_while_others_read_raises_store_closed_in_them(path: str) -> None:
     """Readers of a store that is closed meanwhile raise StoreClosed, and return their connections."""
     store = ef.Store(path)
     store.extend(noted(n) for n in range(3_000))
-    told: list[BaseException] = []
+    raised: list[BaseException] = []
 
     def read() -> None:
         try:
@@ -254,7 +254,7 @@ def test_closing_while_others_read_ends_them_in_our_words(path: str) -> None:
                 for _ in store.read():
                     pass
         except ef.EventfoldError as error:
-            told.append(error)
+            raised.append(error)
 
     threads = [threading.Thread(target=read) for _ in range(4)]
     for thread in threads:
@@ -264,12 +264,12 @@ def test_closing_while_others_read_ends_them_in_our_words(path: str) -> None:
     store.close()
     for thread in threads:
         thread.join(DEADLINE_S)
-    assert [type(each).__name__ for each in told] == ["StoreClosed"] * 4
+    assert [type(each).__name__ for each in raised] == ["StoreClosed"] * 4
     pool = engine_of(store)._file.pool
     assert not pool.is_in_use and not pool._readers and not pool._writers
 
 
-def test_an_error_kept_by_its_catcher_keeps_no_snapshot(path: str) -> None:
+def test_a_stored_error_keeps_no_snapshot_open(path: str) -> None:
     """The connection of a failed read is not left in an old snapshot for the next reader."""
     with ef.Store(path) as store:
         store.append(noted(1))

@@ -102,7 +102,7 @@ def test_a_log_that_went_back_is_noticed_by_the_other_processes(path: str, proce
         assert other("store.count()") == 7
 
 
-def test_a_plain_copy_of_the_file_put_back_is_refused_until_it_is_meant(path: str) -> None:
+def test_a_plain_copy_of_the_file_put_back_is_refused_until_it_is_confirmed(path: str) -> None:
     """A copy has the same epoch, so only the note beside the file shows that acknowledged events are missing."""
     with ef.Store(path) as store:
         store.append(noted(0))
@@ -169,7 +169,7 @@ def test_an_older_copy_written_over_the_very_file_never_gives_wrong_events(path:
     for look in (
         lambda: seen.append(numbers(store)),
         lambda: seen.append([recorded.event.n for recorded in store.read(some)]),
-        lambda: store.using(attempts=1).append(noted(7, "somebody")),
+        lambda: store.using(attempts=1).append(noted(7, "someone")),
         lambda: seen.append(numbers(store)),
         store.close,
         lambda: seen.append(numbers(ef.Store(path))),
@@ -183,7 +183,7 @@ def test_an_older_copy_written_over_the_very_file_never_gives_wrong_events(path:
 
 
 @pytest.mark.parametrize("gap", [0, 150])
-def test_an_older_copy_beside_the_log_of_a_newer_life_gives_no_wrong_log(path: str, gap: int) -> None:
+def test_an_older_copy_beside_a_newer_write_ahead_log_gives_no_wrong_events(path: str, gap: int) -> None:
     """The copy is put back without removing the write-ahead log, which SQLite then uses with the copy.
 
     If events are missing between the copy and that log, a tag's index may lack events, until a check reports it.
@@ -262,7 +262,7 @@ def test_a_write_ahead_log_cut_by_a_flipped_bit_is_missed(path: str, process: Ca
 
 
 @pytest.mark.parametrize("note", [b"", b"\0" * 90, b"what?\n", b"\xff\xfe 1 2 3 4\n", b"a b c d e f g\n"])
-def test_a_note_that_says_nothing_is_passed_over(path: str, note: bytes) -> None:
+def test_an_unreadable_note_is_ignored(path: str, note: bytes) -> None:
     """A note damaged by a power cut, or overwritten by another program, does not prevent opening."""
     with ef.Store(path) as store:
         store.append(noted(1))
@@ -275,7 +275,7 @@ def test_a_note_that_says_nothing_is_passed_over(path: str, note: bytes) -> None
         assert numbers(store) == [1, 2]
 
 
-def test_the_beginning_of_a_note_is_passed_over(path: str) -> None:
+def test_a_prefix_of_a_note_is_ignored(path: str) -> None:
     """A power cut may leave any prefix of the note: half an id is not taken for the id of a lost event."""
     with ef.Store(path) as store:
         store.append(noted(1))

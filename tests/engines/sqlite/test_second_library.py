@@ -34,13 +34,13 @@ def test_nothing_acknowledged_is_lost_beside_a_second_library(path: str, library
         subprocess.Popen([*command, name, seconds, library], cwd=ROOT, stdout=subprocess.PIPE, text=True)
         for name, seconds in (("lasting", SECONDS), ("killed", "60"))
     )
-    said = lasting.communicate(timeout=150)[0]
+    output = lasting.communicate(timeout=150)[0]
     killed.kill()
-    said += killed.communicate(timeout=150)[0].rpartition("\n")[0]  # an incomplete last line does not count
+    output += killed.communicate(timeout=150)[0].rpartition("\n")[0]  # an incomplete last line does not count
     assert lasting.returncode == 0
     with ef.Store(path) as store:
         there = {str(recorded.id) for recorded in store.read()}
-        acknowledged = set(said.split())
+        acknowledged = set(output.split())
         assert len(acknowledged) > 2 and not acknowledged - there
         assert not list(engine_of(store).check())
 
@@ -65,7 +65,7 @@ def test_the_index_is_not_cut_by_the_next_library_to_open_it(path: str, store: e
     assert store.count() == 2
 
 
-def test_rows_in_a_file_of_their_own_are_held_as_well(path: str, tmp_path: Path) -> None:
+def test_read_models_in_a_separate_file_are_protected_as_well(path: str, tmp_path: Path) -> None:
     """This holds for a read model's own file: another program, the last to close it, does not remove its log."""
     rows = str(tmp_path / "rows.db")
 
@@ -88,7 +88,7 @@ def test_rows_in_a_file_of_their_own_are_held_as_well(path: str, tmp_path: Path)
         assert [row.n for row in store.rows(Count)] == [2]
 
 
-def test_an_index_that_a_dead_process_left_is_begun_again(path: str) -> None:
+def test_an_index_that_a_dead_process_left_is_truncated(path: str) -> None:
     """No process has it open, so its content is not trusted: it is truncated before it is locked."""
     ef.Store(path).close()
     with open(path + "-shm", "wb") as index:
@@ -101,7 +101,7 @@ def test_an_index_that_a_dead_process_left_is_begun_again(path: str) -> None:
         assert store.append(noted(1)).last == 1
 
 
-def test_an_index_in_use_is_held_as_it_is(path: str) -> None:
+def test_an_index_in_use_is_not_truncated(path: str) -> None:
     """The second library was first: it has the index mapped, and opening a store must not truncate it."""
     ef.Store(path).close()
     connection = sqlite3.connect(path)

@@ -133,7 +133,7 @@ def test_a_page_takes_a_look_at_the_head_and_one_statement(engine: SqliteEngine,
     assert taken(trace, lambda: run(engine.read(both, Span()))) == {**page, "SELECT count(*)": 2}
 
 
-class Somebody(ef.State):
+class NoteCount(ef.State):
     """The number of notes about someone."""
 
     who: ef.Tag
@@ -149,18 +149,18 @@ def test_warm_states_heads_and_cursors_take_what_they_must(path: str, trace: lis
     with ef.Store(path) as store:
         for n in range(20):
             store.append(noted(n, "a"))
-        store.state(Somebody("a"))
+        store.state(NoteCount("a"))
         assert taken(trace, store.head) == HEAD
-        assert taken(trace, lambda: store.state(Somebody("a"))) == HEAD
+        assert taken(trace, lambda: store.state(NoteCount("a"))) == HEAD
         store.append(noted(1, "b"))
-        assert taken(trace, lambda: store.state(Somebody("a"))) == {**HEAD, "SELECT p.position,": 1}
+        assert taken(trace, lambda: store.state(NoteCount("a"))) == {**HEAD, "SELECT p.position,": 1}
         assert taken(trace, store.count) == HEAD
 
-        def once_more(state: Somebody) -> Noted:
+        def once_more(state: NoteCount) -> Noted:
             return noted(state.count, "a")
 
-        store.decide(once_more, Somebody("a"))
-        decided = taken(trace, lambda: store.decide(once_more, Somebody("a")))
+        store.decide(once_more, NoteCount("a"))
+        decided = taken(trace, lambda: store.decide(once_more, NoteCount("a")))
         assert decided == {**COMMITTED, EVENT: 1, TAGGED: 2}
 
 

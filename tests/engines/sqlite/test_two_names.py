@@ -86,7 +86,7 @@ def test_a_hard_link_made_while_a_store_is_open_stops_its_appends(
     assert assert_whole(one) == acknowledged + 1
 
 
-def test_an_append_is_not_the_first_to_look_for_a_second_name(
+def test_an_append_does_not_check_for_a_second_name_each_time(
     names: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The check runs once a second; appends in between do not run it."""
@@ -128,7 +128,7 @@ def test_a_file_mounted_by_itself_elsewhere_is_refused_while_it_is_open(
 
 
 @needs_mounts
-def test_what_a_killed_process_left_beside_another_mount_is_not_overwritten(
+def test_the_log_of_a_killed_process_beside_another_mount_is_not_overwritten(
     names: tuple[str, str], process: Callable[..., Other]
 ) -> None:
     """The mark on the file names the path that wrote the log: other names are refused until that path was opened."""
@@ -150,7 +150,7 @@ def test_what_a_killed_process_left_beside_another_mount_is_not_overwritten(
 
 
 @needs_mounts
-def test_folders_may_be_mounted_and_linked_as_one_likes(
+def test_mounted_and_linked_folders_share_one_write_ahead_log(
     names: tuple[str, str], tmp_path: Path, process: Callable[..., Other]
 ) -> None:
     """All of these paths lead to the same write-ahead log: every process sees what the others append."""

@@ -23,7 +23,7 @@ from tests.engines.sqlite.other import Other
 DEADLINE_S = 40
 
 
-def test_commits_of_another_process_ring(path: str, store: ef.Store, process: Callable[..., Other]) -> None:
+def test_commits_of_another_process_notify(path: str, store: ef.Store, process: Callable[..., Other]) -> None:
     """Each commit is announced, and soon."""
     rung = threading.Event()
     stop = engine_of(store).watch(rung.set)
@@ -56,7 +56,7 @@ class Troubled:
         self._connection.close(force=force)
 
 
-def test_watching_outlives_trouble_with_the_file(
+def test_watching_survives_errors_of_the_file(
     path: str, store: ef.Store, monkeypatch: pytest.MonkeyPatch, process: Callable[..., Other]
 ) -> None:
     """A failing poll notifies, so that followers see the error, and is repeated."""
@@ -78,7 +78,7 @@ def test_watching_outlives_trouble_with_the_file(
     stop()
 
 
-def test_the_thread_is_there_while_somebody_follows(store: ef.Store) -> None:
+def test_the_watch_thread_runs_while_a_follower_is_open(store: ef.Store) -> None:
     """The thread starts with the first follower, ends with the last, and starts again."""
     earlier = set(threading.enumerate())  # threads of earlier tests may not have ended yet
 
@@ -99,14 +99,14 @@ def test_the_thread_is_there_while_somebody_follows(store: ef.Store) -> None:
 def test_closing_ends_followers_and_their_thread(path: str) -> None:
     """A waiting follower ends when the store is closed; no connection is left open."""
     store = ef.Store(path)
-    told: list[BaseException] = []
+    raised: list[BaseException] = []
 
     def follow() -> None:
         try:
             for _ in store.follow():
                 pass
         except ef.EventfoldError as error:
-            told.append(error)
+            raised.append(error)
 
     thread = threading.Thread(target=follow)
     thread.start()
@@ -115,7 +115,7 @@ def test_closing_ends_followers_and_their_thread(path: str) -> None:
     store.close()
     thread.join(DEADLINE_S)
     assert not thread.is_alive()
-    assert [type(each) for each in told] in ([StoreClosed], [])
+    assert [type(each) for each in raised] in ([StoreClosed], [])
     assert not engine_of(store)._file.pool.is_in_use
 
 
@@ -178,7 +178,7 @@ def loop():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux reports writes")
-def test_the_system_tells_of_a_write_and_of_nothing_else(tmp_path: Path) -> None:
+def test_the_notifier_reports_a_write_and_nothing_else(tmp_path: Path) -> None:
     """A write to the file ends the wait and is reported once; waking the waiter ends it, too, without a write."""
     path = tmp_path / "log"
     path.write_bytes(b"")
@@ -195,14 +195,14 @@ def test_the_system_tells_of_a_write_and_of_nothing_else(tmp_path: Path) -> None
     notice.wake()  # waking after closing does nothing
 
 
-def test_where_nobody_tells_it_is_still_noticed(
+def test_a_commit_is_noticed_without_notifications(
     path: str, monkeypatch: pytest.MonkeyPatch, process: Callable[..., Other]
 ) -> None:
     """Without notifications another process's commit is found by polling, also when notifications stop later."""
     other = process()
     other(f"store = ef.Store({path!r})")
-    for told in (lambda _path: None, lambda _path: open_notifier(__file__)):
-        monkeypatch.setattr(watch, "open_notifier", told)
+    for opener in (lambda _path: None, lambda _path: open_notifier(__file__)):
+        monkeypatch.setattr(watch, "open_notifier", opener)
         rung = threading.Event()
         with ef.Store(path) as store:
             stop = engine_of(store).watch(rung.set)
@@ -213,6 +213,6 @@ def test_where_nobody_tells_it_is_still_noticed(
             stop()
 
 
-def test_there_is_no_notice_of_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_file_has_no_notifier(tmp_path: Path) -> None:
     """The file is polled instead."""
     assert open_notifier(str(tmp_path / "missing")) is None

@@ -28,7 +28,7 @@ queries = st.lists(items, min_size=1, max_size=3).map(Query.any_of)
 Kind = tuple[str, tuple[str, ...]]
 
 
-class Asked(NamedTuple):
+class PlannedRequest(NamedTuple):
     """A request to be built: the kinds of its events, and conditions with `after` as a distance back from the head."""
 
     kinds: list[Kind]
@@ -36,13 +36,15 @@ class Asked(NamedTuple):
     repeat: bool
 
 
-asked = st.builds(
-    Asked,
+planned_requests = st.builds(
+    PlannedRequest,
     st.lists(kinds, min_size=1, max_size=3),
     st.lists(st.tuples(queries, st.integers(0, 25)), max_size=2),
     st.booleans(),
 )
-turns = st.lists(st.tuples(st.integers(0, 1), st.lists(asked, min_size=1, max_size=4)), min_size=1, max_size=12)
+turns = st.lists(
+    st.tuples(st.integers(0, 1), st.lists(planned_requests, min_size=1, max_size=4)), min_size=1, max_size=12
+)
 
 
 def first_match(log: list[Kind], query: Query, after: int) -> int | None:
@@ -72,7 +74,7 @@ def small_bounds() -> object:
 
 
 @given(turns)
-def test_conditions_mean_what_queries_mean_whoever_wrote(turns: list[tuple[int, list[Asked]]]) -> None:
+def test_conditions_mean_what_queries_mean_with_several_writers(turns: list[tuple[int, list[PlannedRequest]]]) -> None:
     """Two writers of one file, in any order, with batches, repeats and refusals: each outcome is the oracle's."""
     with TemporaryDirectory(prefix="eventfold-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
         engines = [SqliteEngine(f"{folder}/log.db") for _ in range(2)]
@@ -89,7 +91,7 @@ def test_conditions_mean_what_queries_mean_whoever_wrote(turns: list[tuple[int, 
             run(engine.close())
 
 
-def _request(one: Asked, head: int, done: list[tuple[AppendRequest, Receipt]]) -> AppendRequest:
+def _request(one: PlannedRequest, head: int, done: list[tuple[AppendRequest, Receipt]]) -> AppendRequest:
     if one.repeat and done:
         return done[len(one.kinds) % len(done)][0]
     events = [raw(0, *tags, type=type) for type, tags in one.kinds]
