@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def together(calls: Sequence[Callable[[], Any]], timeout: float = PATIENCE) -> list[Any]:
-    """Call all of them at once, each in a thread; their results, or what they raised, in order.
+    """Call all of them at once, each in a thread. Returns their results, or what they raised, in order.
 
     Raises AssertionError if one of them does not end in time.
     """
@@ -43,7 +43,7 @@ def together(calls: Sequence[Callable[[], Any]], timeout: float = PATIENCE) -> l
 
 
 def fine(results: Sequence[Any]) -> Sequence[Any]:
-    """Results none of which is an error; the first error otherwise."""
+    """Return the results; raise the first error among them instead, if there is one."""
     for result in results:
         if isinstance(result, BaseException):
             raise result
@@ -78,7 +78,7 @@ class Worker:
         self._process.stdin.flush()
 
     def result(self, timeout: float = PATIENCE) -> Any:
-        """What the function returned. Raises AssertionError if it failed or did not end in time."""
+        """Return what the function returned. Raises AssertionError if it failed or did not end in time."""
         try:
             out, err = self._process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
@@ -89,7 +89,7 @@ class Worker:
 
 
 def processes(function: str, count: int, *arguments: Any) -> list[Any]:
-    """Run a worker function in several processes at once, told their number first; their results."""
+    """Run a worker function in several processes, with the process's number as first argument. Returns the results."""
     workers = [Worker(function, number, *arguments) for number in range(count)]
     start(*workers)
     return [worker.result() for worker in workers]
