@@ -1,4 +1,4 @@
-"""Files of older layouts: refused at open, upgraded by one command, every event as it was."""
+"""Files of older layouts are refused when opened, and upgraded by one command without changing an event."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def old(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def rows(path: str, sql: str = ROWS) -> list[tuple[Any, ...]]:
-    """What SQLite itself has."""
+    """Return rows by SQL from outside the library."""
     connection = apsw.Connection(path)
     try:
         return connection.execute(sql).fetchall()
@@ -42,18 +42,18 @@ def rows(path: str, sql: str = ROWS) -> list[tuple[Any, ...]]:
 
 
 def layout_of(path: str) -> int:
-    """The number in the file."""
+    """Return the number of the file's layout."""
     return rows(path, "PRAGMA user_version")[0][0]
 
 
 def upgraded(path: str, *more: Any, **options: Any) -> Any:
-    """The upgrade, as a program calls it."""
+    """Upgrade a store as a program does."""
     return run(SqliteEngine(path, timeout=0.2).upgrade(*more, **options))
 
 
 @pytest.mark.parametrize("options", [{}, {"readonly": True}, {"create": False}])
 def test_opening_is_refused_and_names_the_command(old: str, options: dict[str, Any]) -> None:
-    """Whatever the store is opened for, and the file is left as it is."""
+    """It is refused with any option, and the file is left as it is."""
     before = Path(old).read_bytes()
     with pytest.raises(StoreVersionMismatch) as refused:
         ef.Store(old, **options)
@@ -63,7 +63,7 @@ def test_opening_is_refused_and_names_the_command(old: str, options: dict[str, A
 
 
 def test_every_event_reads_and_verifies_as_before(old: str) -> None:
-    """The rows have the bytes and checksums that they had; the store its id, its epoch, its keys and registrations."""
+    """The rows keep their bytes and checksums, and the store its id, its epoch, its keys and registrations."""
     before = rows(old), rows(old, "SELECT * FROM tagged"), rows(old, "SELECT * FROM request ORDER BY key")
     done = upgraded(old)
     assert (done.had, done.now) == (1, schema.LAYOUT)
@@ -81,7 +81,7 @@ def test_every_event_reads_and_verifies_as_before(old: str) -> None:
 
 
 def test_an_upgraded_store_takes_appends(old: str) -> None:
-    """Behind the last event; a repeat of an old append is recognised."""
+    """They are written after the last event; a repeat of an old append is recognised."""
     upgraded(old)
     with ef.Store(old) as store:
         new = NewEvent(new_id(), "Deposited", 1, b'{"amount":2}', ("account:a-1",))
@@ -95,7 +95,7 @@ def test_an_upgraded_store_takes_appends(old: str) -> None:
 
 
 def test_an_upgraded_file_is_defined_like_a_new_one(old: str, tmp_path: Path) -> None:
-    """Every table, index and trigger: the next upgrade finds what it expects."""
+    """Every table, index and trigger is the same: the next upgrade finds what it expects."""
     upgraded(old)
     new = str(tmp_path / "new.db")
     ef.Store(new).close()
@@ -103,7 +103,7 @@ def test_an_upgraded_file_is_defined_like_a_new_one(old: str, tmp_path: Path) ->
 
 
 def test_a_copy_from_before_is_kept_beside_the_store(old: str) -> None:
-    """It has the old layout and the old events; none is written where none was wanted."""
+    """It has the old layout and the old events; none is written where none is requested."""
     before = rows(old)
     done = upgraded(old)
     assert done.backup == f"{old}.layout-1"
@@ -113,7 +113,7 @@ def test_a_copy_from_before_is_kept_beside_the_store(old: str) -> None:
 
 
 def test_the_copy_of_an_interrupted_upgrade_is_in_nobodys_way(old: str, tmp_path: Path) -> None:
-    """The next one gets a number; a name that was given is refused where something lies."""
+    """The next copy gets a number; a chosen name is refused if a file with it exists."""
     Path(f"{old}.layout-1").write_text("left behind")
     with pytest.raises(NotAStore, match="exists already"):
         upgraded(old, f"{old}.layout-1")
@@ -122,7 +122,7 @@ def test_the_copy_of_an_interrupted_upgrade_is_in_nobodys_way(old: str, tmp_path
 
 
 def test_a_store_of_the_newest_layout_is_left_as_it_is(old: str) -> None:
-    """Even while it is in use."""
+    """This also holds while it is in use."""
     upgraded(old)
     with ef.Store(old):
         again = upgraded(old)
@@ -130,7 +130,7 @@ def test_a_store_of_the_newest_layout_is_left_as_it_is(old: str) -> None:
 
 
 def test_a_file_that_is_open_elsewhere_is_not_upgraded(old: str) -> None:
-    """By any connection that has read it, as the eventfold of then keeps one: it could write by the old rules later."""
+    """Any connection that has read it counts, as an old eventfold keeps one: it could write by the old rules later."""
     other = apsw.Connection(old)
     other.execute("SELECT count(*) FROM event").fetchall()
     with pytest.raises(StoreBusy, match="open in another process"):
@@ -142,7 +142,7 @@ def test_a_file_that_is_open_elsewhere_is_not_upgraded(old: str) -> None:
 
 @pytest.mark.parametrize("point", ["first", "last"])
 def test_a_killed_upgrade_leaves_the_old_layout_whole(old: str, point: str) -> None:
-    """Before the first step, and with everything done but the COMMIT: the store is as it was, and upgrades later."""
+    """Killed before the first step or right before COMMIT, the store is unchanged, and can be upgraded later."""
     before = rows(old)
     dying = f"""
 import os, signal, sys
@@ -168,7 +168,7 @@ run(SqliteEngine({old!r}).upgrade())
 
 
 def test_a_step_that_fails_changes_nothing(old: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full disk, as SQLite says it; and a step that does not make what this version expects."""
+    """The step raises SQLite's error of a full disk, or does not create what this version expects."""
 
     def full(_connection: Any) -> None:
         raise apsw.FullError("no room")
@@ -183,7 +183,7 @@ def test_a_step_that_fails_changes_nothing(old: str, monkeypatch: pytest.MonkeyP
 
 
 def test_the_command_says_what_it_did(old: str) -> None:
-    """Once, and again; and an address without a layout."""
+    """It prints what it did, on the first run and on the second, and refuses an address without a layout."""
     done, again = eventfold("upgrade", old, "--table"), eventfold("upgrade", old, "--table")
     assert (done.code, again.code) == (0, 0)
     assert "was upgraded from layout 1 to 2" in " ".join(done.out.split()) and "bank.db.layout-1" in "".join(
