@@ -18,7 +18,7 @@ import eventfold
 
 PACKAGE = str(Path(eventfold.__file__).parent)
 YIELD = opcode.opmap["YIELD_VALUE"]
-LEFT_OUT = f"{PACKAGE}/testing"
+UNTRACED = f"{PACKAGE}/testing"
 
 
 class Raiser:
@@ -37,7 +37,7 @@ class Raiser:
 
     def _enter(self, frame: FrameType, event: str, arg: Any) -> Any:
         name = frame.f_code.co_filename
-        if not name.startswith(PACKAGE) or name.startswith(LEFT_OUT):
+        if not name.startswith(PACKAGE) or name.startswith(UNTRACED):
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         self._step(frame, event)

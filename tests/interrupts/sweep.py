@@ -17,7 +17,7 @@ from eventfold.core.query import Query
 from tests.interrupts.raising import Raiser
 
 WRITING = ("append", "decide_warm", "decide_cold")
-DEADLINE = 60.0  # seconds in which a working store finishes a test's calls
+DEADLINE_S = 60.0  # seconds in which a working store finishes a test's calls
 
 
 class Seated(ef.Event):
@@ -104,12 +104,12 @@ class Sweep:
 
     def lock(self, name: str) -> None:
         """Take a lock and release it."""
-        with self.store.lock(Seat("locked"), timeout=DEADLINE):
+        with self.store.lock(Seat("locked"), timeout=DEADLINE_S):
             self.store.head()
 
     def project(self, name: str) -> None:
         """Bring a read model up to date."""
-        self.store.project(SeatRow, timeout=DEADLINE / 2)
+        self.store.project(SeatRow, timeout=DEADLINE_S / 2)
 
     # What must hold
 
@@ -143,13 +143,13 @@ class Sweep:
         name = self.name()
         self.store.append(Seated("append", name), unless=Seat("none"), key=name)
         self.acknowledged.append(name)
-        with self.store.lock(Seat("locked"), timeout=DEADLINE / 2):
+        with self.store.lock(Seat("locked"), timeout=DEADLINE_S / 2):
             pass
         with self.store.follow(after=self.store.head() - 1) as follower:
-            page = next(follower.pages(timeout=DEADLINE / 2))
+            page = next(follower.pages(timeout=DEADLINE_S / 2))
             assert page[-1].event.by == name, page
         if self._projects:
-            self.store.project(SeatRow, timeout=DEADLINE / 2)
+            self.store.project(SeatRow, timeout=DEADLINE_S / 2)
             counted = Counter(recorded.event.seat for recorded in self.store.read(Query.of(types=Seated)))
             assert {row.seat: row.taken for row in self.store.rows(SeatRow)} == counted
 
@@ -174,12 +174,12 @@ class Sweep:
 
         thread = threading.Thread(target=use, daemon=True)
         thread.start()
-        thread.join(DEADLINE)
-        said = f"{act.__name__} interrupted at {at}, {raiser.where}"
+        thread.join(DEADLINE_S)
+        point = f"{act.__name__} interrupted at {at}, {raiser.where}"
         if thread.is_alive():
-            raise AssertionError(f"hangs: {said}")
+            raise AssertionError(f"hangs: {point}")
         if failed:
-            raise AssertionError(f"fails: {said}: {failed[0]!r}") from failed[0]
+            raise AssertionError(f"fails: {point}: {failed[0]!r}") from failed[0]
         return raiser
 
     def sweep(

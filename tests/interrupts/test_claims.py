@@ -14,7 +14,7 @@ import pytest
 import eventfold as ef
 from eventfold.concurrency import run
 from eventfold.core.mutex import Mutex
-from tests.interrupts.sweep import DEADLINE, Seat, Seated, sit
+from tests.interrupts.sweep import DEADLINE_S, Seat, Seated, sit
 from tests.support.servers.postgres import shared
 
 
@@ -23,7 +23,7 @@ def in_time(work: Callable[[], Any]) -> Any:
     results: list[Any] = []
     thread = threading.Thread(target=lambda: results.append(work()), daemon=True)
     thread.start()
-    thread.join(DEADLINE)
+    thread.join(DEADLINE_S)
     assert results, "it waits for ever, or failed"
     return results[0]
 
@@ -41,10 +41,10 @@ def test_an_exception_after_a_claim_leaves_nothing_claimed(method: str, monkeypa
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pipeline, method, interrupted)
-    with pytest.raises(KeyboardInterrupt) as held:  # keeps the traceback, and every frame in it, alive
+    with pytest.raises(KeyboardInterrupt) as raised_error:  # keeps the traceback, and every frame in it, alive
         store.decide(sit, Seat("a"), "first")
     assert in_time(lambda: store.decide(sit, Seat("a"), "second").receipt.last)
-    assert held.type is KeyboardInterrupt
+    assert raised_error.type is KeyboardInterrupt
 
 
 @pytest.mark.parametrize("method", ["claim", "release", "leave"])
@@ -57,15 +57,15 @@ def test_an_exception_instead_of_a_step_leaves_nothing_claimed(method: str, monk
         raise KeyboardInterrupt
 
     monkeypatch.setattr(store.projections.log.pipeline, method, interrupted)
-    with pytest.raises(KeyboardInterrupt) as held:
+    with pytest.raises(KeyboardInterrupt) as raised_error:
         store.decide(sit, Seat("a"), "first")
     assert in_time(lambda: store.decide(sit, Seat("a"), "second").receipt.last)
-    assert held.type is KeyboardInterrupt
+    assert raised_error.type is KeyboardInterrupt
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("place", ["evolve", "function"])
-def test_an_exit_in_code_of_the_users_leaves_nothing_claimed(error: type[BaseException], place: str) -> None:
+def test_an_exit_in_the_users_code_leaves_nothing_claimed(error: type[BaseException], place: str) -> None:
     """`evolve` runs while its state is claimed, the decision between claim and enqueueing: either may end the call."""
     store, ending = ef.Store("memory:"), [place]
 
@@ -89,20 +89,20 @@ def test_an_exit_in_code_of_the_users_leaves_nothing_claimed(error: type[BaseExc
         return Seated(seat.seat, str(seat.taken))
 
     store.append(Seated("a", "0"))
-    with pytest.raises(error) as held:
+    with pytest.raises(error) as raised_error:
         store.decide(decide, Strict("a"))
     assert in_time(lambda: store.decide(decide, Strict("a")).events[0].event.by) == "1"
-    assert held.type is error
+    assert raised_error.type is error
 
 
 def test_a_mutex_is_free_after_an_exception_and_excludes_meanwhile() -> None:
     """Any error in it releases it; until then no other caller gets in; a RuntimeError is raised to its own caller."""
     mutex, inside = Mutex(), threading.Event()
-    let_go = threading.Event()
+    may_end = threading.Event()
 
     def hold() -> None:
         inside.set()
-        assert let_go.wait(DEADLINE)
+        assert may_end.wait(DEADLINE_S)
 
     def fail(error: BaseException) -> None:
         raise error
@@ -114,10 +114,10 @@ def test_a_mutex_is_free_after_an_exception_and_excludes_meanwhile() -> None:
             mutex.attempt(fail, error)
     thread = threading.Thread(target=mutex.run, args=(hold,), daemon=True)
     thread.start()
-    assert inside.wait(DEADLINE)
+    assert inside.wait(DEADLINE_S)
     assert not mutex.attempt(fail, ZeroDivisionError())
-    let_go.set()
-    thread.join(DEADLINE)
+    may_end.set()
+    thread.join(DEADLINE_S)
     assert mutex.run(str) == ""
 
 
@@ -149,9 +149,7 @@ def test_connections_of_calls_that_an_exception_ended_are_lent_again(
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # psycopg: not closed
 @pytest.mark.parametrize("is_given_back", [False, True])
-def test_connections_taken_for_longer_are_lent_again_when_nothing_refers_to_them(
-    is_given_back: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_connections_without_references_are_lent_again(is_given_back: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same holds for a connection that outlives the call that takes it, such as a lock's."""
     with ef.Store(shared().url(), schema=f"t{uuid4().hex}", patience=1.0) as store:
         pool = store.engine._servers.writer_pool  # type: ignore[attr-defined]
@@ -175,7 +173,7 @@ def test_connections_taken_for_longer_are_lent_again_when_nothing_refers_to_them
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # psycopg: not closed
-def test_a_connection_that_nothing_refers_to_hangs_up_at_once() -> None:
+def test_a_connection_without_references_closes_at_once() -> None:
     """It closes without the garbage collector: a series of exceptions would exhaust the server's connections first."""
     with ef.Store(shared().url(), schema=f"t{uuid4().hex}", patience=1.0) as store:
         pool = store.engine._servers.writer_pool  # type: ignore[attr-defined]

@@ -30,7 +30,7 @@ class SignTotal(ef.Projection, name="sign_total"):
         self.count += 1
 
 
-def test_an_interrupt_while_a_helper_thread_starts_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_while_a_heartbeat_thread_starts_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error is not that the unstarted thread cannot be joined; the next call does the work."""
     store = ef.Store("memory:")
     store.append(SignPaid("o"))

@@ -112,7 +112,7 @@ def test_a_copy_from_before_is_kept_beside_the_store(old: str) -> None:
     assert layout_of(done.backup) == schema.LAYOUT
 
 
-def test_the_copy_of_an_interrupted_upgrade_is_in_nobodys_way(old: str, tmp_path: Path) -> None:
+def test_the_copy_of_an_interrupted_upgrade_does_not_prevent_the_next(old: str, tmp_path: Path) -> None:
     """The next copy gets a number; a chosen name is refused if a file with it exists."""
     Path(f"{old}.layout-1").write_text("left behind")
     with pytest.raises(NotAStore, match="exists already"):
@@ -171,7 +171,7 @@ def test_a_step_that_fails_changes_nothing(old: str, monkeypatch: pytest.MonkeyP
     """The step raises SQLite's error of a full disk, or does not create what this version expects."""
 
     def full(_connection: Any) -> None:
-        raise apsw.FullError("no room")
+        raise apsw.FullError("disk full")
 
     monkeypatch.setitem(upgrade.STEPS, 1, full)
     with pytest.raises(StoreFull):
@@ -182,7 +182,7 @@ def test_a_step_that_fails_changes_nothing(old: str, monkeypatch: pytest.MonkeyP
     assert layout_of(old) == 1 and len(rows(old, "SELECT * FROM snapshot")) == 1
 
 
-def test_the_command_says_what_it_did(old: str) -> None:
+def test_the_command_reports_what_it_did(old: str) -> None:
     """It prints what it did, on the first run and on the second, and refuses an address without a layout."""
     done, again = eventfold("upgrade", old, "--table"), eventfold("upgrade", old, "--table")
     assert (done.code, again.code) == (0, 0)

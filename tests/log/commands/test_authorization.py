@@ -24,7 +24,7 @@ def tellers_only(command: Command) -> None:
         raise Forbidden("too much")
 
 
-def test_a_decision_is_shown_with_who_asks_and_for_what() -> None:
+def test_the_command_has_the_actor_the_states_and_the_arguments() -> None:
     """It has the context's actor, the options' actor, the states and the arguments."""
     seen: list[Command] = []
     store = ef.Store("memory:")

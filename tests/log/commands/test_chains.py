@@ -92,7 +92,7 @@ def run(main: Any) -> None:
     asyncio.run(asyncio.wait_for(main, 60))
 
 
-def test_decisions_over_one_question_share_a_commit(opening: Opening) -> None:
+def test_decisions_over_one_state_share_a_commit(opening: Opening) -> None:
     """During a commit the next decisions are made, each over the one before; none is made twice."""
 
     async def main() -> None:
@@ -113,7 +113,7 @@ def test_decisions_over_one_question_share_a_commit(opening: Opening) -> None:
     run(main())
 
 
-def test_what_is_refused_over_something_uncommitted_is_decided_again_if_that_fails(opening: Opening) -> None:
+def test_a_refusal_over_an_uncommitted_event_is_decided_again_if_that_fails(opening: Opening) -> None:
     """A withdrawal that was refused because of another, uncommitted one succeeds if that other one fails."""
 
     async def main() -> None:
@@ -121,7 +121,7 @@ def test_what_is_refused_over_something_uncommitted_is_decided_again_if_that_fai
         async with store:
             await store.append(PaidIn("a", Decimal(100)))
             gate = faulty.hold()
-            faulty.fail_before(StoreFull("The disk is full.", "Make room."))
+            faulty.fail_before(StoreFull("The disk is full.", "Free some space."))
             (holding,) = await _started(store.decide(deposit, Account("b"), 1))
             assert await asyncio.to_thread(gate.arrived)
             everything, some = await _started(
@@ -137,7 +137,7 @@ def test_what_is_refused_over_something_uncommitted_is_decided_again_if_that_fai
     run(main())
 
 
-def test_what_is_refused_over_something_committed_stays_refused(opening: Opening) -> None:
+def test_a_refusal_over_a_committed_event_stays_a_refusal(opening: Opening) -> None:
     """The decision's own error reaches the caller once the events it depends on are committed."""
 
     async def main() -> None:
@@ -197,7 +197,7 @@ def test_a_lost_answer_in_the_middle_of_a_chain_writes_nothing_twice(opening: Op
     run(main())
 
 
-def test_a_cancelled_decision_takes_nobody_with_it(opening: Opening) -> None:
+def test_a_cancelled_decision_does_not_cancel_those_built_on_it(opening: Opening) -> None:
     """A decision cancelled before its turn is not written; those that were built on it are made again."""
 
     async def main() -> None:
@@ -293,7 +293,7 @@ def test_threads_chain_as_tasks_do(engine: str, tmp_path: Path) -> None:
         assert len(faulty.commits) < 200
 
 
-def test_what_is_remembered_saves_a_look_at_the_log_and_is_never_believed_in_vain(tmp_path: Path) -> None:
+def test_a_cached_state_saves_a_read_and_is_never_the_reason_of_a_refusal(tmp_path: Path) -> None:
     """A cached decision reads nothing; one that refuses over an outdated state reads the log before it raises."""
     reads: list[int] = []
 
@@ -314,12 +314,12 @@ def test_what_is_remembered_saves_a_look_at_the_log_and_is_never_believed_in_vai
             store.decide(withdraw, Account("a"), 50).state(Account("a")).balance == 58
         )  # the cached 8 would not suffice
         rival.append(PaidIn("a", Decimal(100)))
-        done = store.using(attempts=1).decide(withdraw, Account("a"), 1)  # accepted over 58, then a conflict
+        done = store.using(attempts=1).decide(withdraw, Account("a"), 1)  # over 58, so it conflicts
         assert done.state(Account("a")).balance == 157
         assert done.attempts == 1
 
 
-def test_a_decision_that_decides_inside_itself_hangs_nobody(tmp_path: Path) -> None:
+def test_a_decision_that_decides_inside_itself_does_not_hang(tmp_path: Path) -> None:
     """Deciding within a decision is discouraged, but does not deadlock."""
     with ef.Store(str(tmp_path / "log.db")) as store:
         store.append(PaidIn("a", Decimal(10)))

@@ -116,7 +116,7 @@ def until(holds: Callable[[], bool]) -> None:
     """Wait until a condition holds."""
     deadline = time.monotonic() + 60
     while not holds():
-        assert time.monotonic() < deadline, "it did not come about in time"
+        assert time.monotonic() < deadline, "the condition did not hold in time"
         time.sleep(0.01)
 
 
@@ -167,7 +167,7 @@ def test_each_effect_is_done_once_before_and_after(here: str, there: str, place:
 
 
 @pytest.mark.parametrize("here", ["sqlite", "postgres"])
-def test_nothing_goes_on_at_the_old_place(here: str, place: Place) -> None:
+def test_nothing_goes_on_in_the_old_store(here: str, place: Place) -> None:
     """A live runner finishes its current event, whose progress is copied, and does no more; a follower raises."""
     with ef.Store(place(here)) as source, ef.Store(place("sqlite")) as copy:
         source.append(Ordered("slow-1"))
@@ -215,7 +215,7 @@ def test_an_interrupted_copy_takes_progress_along_when_it_goes_on(place: Place) 
 
 
 @pytest.mark.parametrize("step", ["pause", "lease"])
-def test_a_copy_does_not_succeed_while_effects_cannot_be_ended_at_the_old_place(
+def test_a_copy_fails_while_effects_cannot_be_paused_in_the_old_store(
     step: str, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their checkpoints change each time: the copy ends with an error, before it takes over the identity."""
@@ -302,7 +302,7 @@ def test_an_effect_whose_progress_is_not_known_does_not_start(place: Place, tmp_
         assert all(proof.proved for proof in copy.projections.verify(mail))
 
 
-def test_a_store_that_was_never_copied_asks_for_nothing(place: Place) -> None:
+def test_a_store_that_was_never_copied_needs_no_begin(place: Place) -> None:
     """Effects begin where their classes say, in a new store and in later epochs of a store that has their progress."""
     url = place("sqlite")
     with ef.Store(url) as store:
@@ -328,7 +328,7 @@ def test_a_backup_goes_on_where_the_store_was(place: Place, tmp_path: Path) -> N
     assert SENT == ["o-1", "o-2"]
 
 
-def test_the_commands_say_what_goes_on_where(place: Place, tmp_path: Path) -> None:
+def test_the_commands_copy_and_begin_report_progress(place: Place, tmp_path: Path) -> None:
     """`copy --keep-identity` names what goes on in the copy; `projections begin` sets an effect's position."""
     here, there = place("sqlite"), place("sqlite")
     module = f"moved_{uuid4().hex[:8]}"

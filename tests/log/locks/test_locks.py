@@ -20,19 +20,19 @@ HOLDER = """
 import sys, eventfold as ef
 store = ef.Store(sys.argv[1])
 with store.lock(ef.Query.of(tags="gate:7"), owner="the other process"):
-    print("held", flush=True)
+    print("locked", flush=True)
     sys.stdin.read()
 """
 GATE = ef.Query.of(tags="gate:7")
 
 
 @pytest.fixture
-def held(tmp_path: Path) -> subprocess.Popen[str]:
+def lock_owner(tmp_path: Path) -> subprocess.Popen[str]:
     """Another process that has the lock of gate 7."""
     command = [sys.executable, "-c", HOLDER, str(tmp_path / "s.db")]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    assert process.stdout.readline() == "held\n"
+    assert process.stdout.readline() == "locked\n"
     yield process  # type: ignore[misc]
     if process.poll() is None:
         os.kill(process.pid, signal.SIGKILL)
@@ -42,23 +42,23 @@ def held(tmp_path: Path) -> subprocess.Popen[str]:
             stream.close()
 
 
-def test_a_lock_of_another_process_is_respected_and_named(held: subprocess.Popen[str], tmp_path: Path) -> None:
+def test_a_lock_of_another_process_is_respected_and_named(lock_owner: subprocess.Popen[str], tmp_path: Path) -> None:
     """StoreBusy names the lock's owner."""
     store = ef.Store(str(tmp_path / "s.db"))
     with pytest.raises(StoreBusy, match="the other process"), store.lock(GATE, timeout=0.05):
-        raise AssertionError("it was given away twice")
+        raise AssertionError("the lock was given to two owners")
     store.close()
 
 
-def test_a_killed_process_lets_go_of_its_locks(held: subprocess.Popen[str], tmp_path: Path) -> None:
+def test_a_killed_process_releases_its_locks(lock_owner: subprocess.Popen[str], tmp_path: Path) -> None:
     """After kill -9 the lock is free."""
-    os.kill(held.pid, signal.SIGKILL)
-    held.wait(60)
+    os.kill(lock_owner.pid, signal.SIGKILL)
+    lock_owner.wait(60)
     with ef.Store(str(tmp_path / "s.db")) as store, store.lock(GATE, timeout=60):
         pass
 
 
-def test_waiting_for_a_lock_does_not_block_the_loop(held: subprocess.Popen[str], tmp_path: Path) -> None:
+def test_waiting_for_a_lock_does_not_block_the_loop(lock_owner: subprocess.Popen[str], tmp_path: Path) -> None:
     """Other tasks go on while one waits."""
 
     async def ticked() -> int:
@@ -80,7 +80,7 @@ def test_waiting_for_a_lock_does_not_block_the_loop(held: subprocess.Popen[str],
     assert asyncio.run(ticked()) > 5
 
 
-def test_locks_of_several_questions_are_taken_in_one_order(tmp_path: Path) -> None:
+def test_locks_of_several_queries_are_taken_in_one_order(tmp_path: Path) -> None:
     """Two callers that lock the same two queries, in opposite order, do not deadlock."""
     import threading
 
@@ -88,9 +88,9 @@ def test_locks_of_several_questions_are_taken_in_one_order(tmp_path: Path) -> No
     one, two = ef.Query.of(tags="a:1"), ef.Query.of(tags="b:2")
     done: list[int] = []
 
-    def work(*asked: ef.Query) -> None:
+    def work(*queries: ef.Query) -> None:
         for turn in range(20):
-            with store.lock(*asked, timeout=90):
+            with store.lock(*queries, timeout=90):
                 done.append(turn)
 
     threads = [threading.Thread(target=work, args=pair) for pair in ((one, two), (two, one))]
@@ -102,7 +102,7 @@ def test_locks_of_several_questions_are_taken_in_one_order(tmp_path: Path) -> No
     store.close()
 
 
-def test_the_condition_stays_the_safety(tmp_path: Path) -> None:
+def test_a_condition_is_still_judged_under_a_lock(tmp_path: Path) -> None:
     """An append without the lock still conflicts, or makes the lock's owner conflict."""
 
     class Seated(ef.Event, type="lock-seated"):
@@ -180,7 +180,7 @@ def test_a_task_cancelled_while_a_thread_unlocks_waits_for_it(tmp_path: Path, mo
             async with ef.AsyncStore(path) as other, other.lock(GATE, timeout=0):
                 with pytest.raises(StoreBusy):
                     async with store.lock(GATE, timeout=0):
-                        raise AssertionError("it was given away twice")
+                        raise AssertionError("the lock was given to two owners")
 
     asyncio.run(scenario())
 
