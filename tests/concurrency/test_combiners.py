@@ -58,7 +58,7 @@ def behind(store: ef.Store, faults: Faulty, calls: Sequence[Any], planned: Any =
     return results
 
 
-def test_who_waits_for_a_leader_lets_it_work() -> None:
+def test_a_caller_that_waits_for_a_leader_does_not_spin() -> None:
     """The first in the queue checks again when it is woken, or after a moment, and does not spin."""
     combiner = ThreadGroupCommit(MemoryEngine())
     leading, ended, looks = threading.Event(), threading.Event(), 0
@@ -90,7 +90,7 @@ def test_who_waits_for_a_leader_lets_it_work() -> None:
     assert [type(each) for each in results] == [Receipt]
 
 
-def test_what_gathers_is_committed_together() -> None:
+def test_appends_that_arrive_during_a_commit_are_committed_together() -> None:
     """Appends that arrive during a commit share the next one."""
     faults = Faulty(MemoryEngine())
     store = ef.Store(faults)
@@ -120,7 +120,7 @@ def test_each_of_a_shared_commit_has_its_own_outcome() -> None:
     assert all(isinstance(result, Receipt) for result in results[6:])
 
 
-def test_more_than_fit_into_one_commit_are_all_served() -> None:
+def test_more_appends_than_fit_into_one_commit_are_all_served() -> None:
     """Hundreds of waiting threads are served by several commits; none is left waiting."""
     faults = Faulty(MemoryEngine())
     store = ef.Store(faults)
@@ -136,7 +136,7 @@ def test_more_than_fit_into_one_commit_are_all_served() -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [StoreFull("Full.", "Make room."), ZeroDivisionError("a bug"), MemoryError()],
+    [StoreFull("Full.", "Free some space."), ZeroDivisionError("a bug"), MemoryError()],
     ids=lambda error: type(error).__name__,
 )
 def test_an_engine_that_raises_leaves_no_one_waiting(error: Exception) -> None:
@@ -157,7 +157,7 @@ def test_errors_of_a_shared_commit_are_each_callers_own() -> None:
     faults = Faulty(MemoryEngine())
     store = ef.Store(faults)
     calls = [lambda n=n: store.append(Written(f"t-{n}", 0)) for n in range(6)]
-    results = behind(store, faults, calls, lambda: faults.fail_before(StoreFull("Full.", "Make room."), times=6))
+    results = behind(store, faults, calls, lambda: faults.fail_before(StoreFull("Full.", "Free some space."), times=6))
     errors = [result for result in results if isinstance(result, StoreFull)]
     assert len({id(error) for error in errors}) == len(errors) == 6
 
@@ -176,8 +176,8 @@ def test_an_engine_that_miscounts_leaves_no_one_waiting(count: int) -> None:
     calls = [lambda: run(submit(combiner, request())) for _ in range(4)]
     threading.Timer(0.2, await_all.set).start()
     results = together(calls)
-    told = [result for result in results if isinstance(result, RuntimeError)]
-    assert len(told) >= 3  # a lone first one may have got the right number
+    failures = [result for result in results if isinstance(result, RuntimeError)]
+    assert len(failures) >= 3  # a lone first one may have got the right number
 
 
 def test_a_slow_engine_is_waited_for() -> None:
@@ -338,8 +338,8 @@ for each in threads:
 if any(each.is_alive() for each in threads):
     sys.exit("a thread waits for ever")
 there = {recorded.stored.id for recorded in store.read()}
-told = set(acknowledged)
-print(interrupted > 50, len(told) > 500, told <= there, len(told) == len(acknowledged))
+distinct = set(acknowledged)
+print(interrupted > 50, len(distinct) > 500, distinct <= there, len(distinct) == len(acknowledged))
 """
 
 

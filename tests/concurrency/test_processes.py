@@ -38,15 +38,15 @@ def test_processes_count_every_number_once(address: Address, store: ef.Store) ->
 
 
 @shared_engines
-def test_nothing_of_any_process_is_lost(address: Address, store: ef.Store) -> None:
+def test_no_append_of_any_process_is_lost(address: Address, store: ef.Store) -> None:
     """What three processes write at once all exists, each append whole, at the positions of its receipt."""
     results = processes("write", 3, *address, 120)
     events = list(store.read())
     assert len(events) == 360
     assert contiguous(events)
     assert each_once(events, ["p-0", "p-1", "p-2"], 120)
-    told = sorted((first, last) for acknowledged in results for first, last in acknowledged)
-    assert told == sorted({(recorded.first, recorded.last) for recorded in events})
+    acknowledged_spans = sorted((first, last) for spans in results for first, last in spans)
+    assert acknowledged_spans == sorted({(recorded.first, recorded.last) for recorded in events})
 
 
 @shared_engines
@@ -56,8 +56,8 @@ def test_tasks_of_several_processes_write_one_log(address: Address, store: ef.St
     events = list(store.read())
     assert len(events) == 200
     assert contiguous(events)
-    for number, told in enumerate(results):
-        assert [events[position - 1].event for position in told] == [Written(f"p-{number}", n) for n in range(100)]
+    for number, positions in enumerate(results):
+        assert [events[position - 1].event for position in positions] == [Written(f"p-{number}", n) for n in range(100)]
 
 
 @shared_engines

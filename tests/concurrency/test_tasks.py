@@ -68,7 +68,7 @@ def test_one_task_wins_each_seat(address: Address) -> None:
 
 
 @every_engine
-def test_nothing_of_any_task_is_lost(address: Address) -> None:
+def test_no_append_of_any_task_is_lost(address: Address) -> None:
     """A thousand appends by 64 tasks are all acknowledged and exist, in the order of each task."""
     url, options = address
     each = 16
@@ -83,8 +83,10 @@ def test_nothing_of_any_task_is_lost(address: Address) -> None:
             events = [recorded async for recorded in store.read()]
             assert contiguous(events)
             assert each_once(events, [f"t-{n}" for n in range(TASKS)], each)
-            for number, told in enumerate(receipts):
-                assert [events[r.first - 1].event for r in told] == [Written(f"t-{number}", n) for n in range(each)]
+            for number, own_receipts in enumerate(receipts):
+                assert [events[r.first - 1].event for r in own_receipts] == [
+                    Written(f"t-{number}", n) for n in range(each)
+                ]
 
     asyncly(main)
 
@@ -153,7 +155,7 @@ def test_loops_in_several_threads_share_a_store(address: Address) -> None:
         asyncly(store.close)
 
 
-def test_what_is_made_once_is_made_once() -> None:
+def test_an_async_once_makes_its_value_once() -> None:
     """The first caller makes the value; a failure is raised to that caller, and the next one tries again."""
     made: list[int] = []
     once: AsyncOnce[int] = AsyncOnce()
@@ -166,7 +168,7 @@ def test_what_is_made_once_is_made_once() -> None:
         return len(made)
 
     async def main() -> list[Any]:
-        return await asyncio.gather(*[_told(once.get(make)) for _ in range(5)])
+        return await asyncio.gather(*[_outcome_of(once.get(make)) for _ in range(5)])
 
     results = [each for found in fine(together([lambda: asyncly(main) for _ in range(4)])) for each in found]
     assert len(made) == 2
@@ -196,7 +198,7 @@ async def writers(store: ef.AsyncStore) -> list[str]:
     return [recorded.event.writer async for recorded in store.read()]
 
 
-def test_cancelled_before_its_turn_has_written_nothing() -> None:
+def test_an_append_cancelled_before_its_turn_has_written_nothing() -> None:
     """A caller cancelled while its append waits for its turn gets a plain CancelledError, and nothing is written."""
 
     async def main() -> None:
@@ -214,7 +216,7 @@ def test_cancelled_before_its_turn_has_written_nothing() -> None:
     asyncly(main)
 
 
-def test_cancelled_in_the_middle_of_its_commit_is_a_plain_cancellation() -> None:
+def test_an_append_cancelled_inside_its_commit_is_a_plain_cancellation() -> None:
     """A caller cancelled while its append is being committed gets asyncio's own error. Here the append is written."""
 
     async def main() -> None:
@@ -245,7 +247,7 @@ def test_a_cancelled_caller_harms_no_one_in_its_commit() -> None:
             together[2].cancel()
             await asyncio.sleep(0.02)
             second.open()
-            kinds = [type(await _told(task)) for task in together]
+            kinds = [type(await _outcome_of(task)) for task in together]
             assert kinds == [asyncio.CancelledError, Receipt, asyncio.CancelledError, Receipt]
             await first
             assert await writers(store) == ["first", "t-0", "t-1", "t-2", "t-3"]
@@ -340,7 +342,7 @@ def test_a_group_that_fails_cancels_its_appends() -> None:
     asyncly(main)
 
 
-def test_closing_refuses_what_still_waits() -> None:
+def test_closing_refuses_appends_that_still_wait() -> None:
     """Closing a store finishes the current commit; appends that still wait raise StoreClosed and write nothing."""
 
     async def main() -> None:
@@ -370,7 +372,7 @@ def _everything() -> Any:
 
 
 @pytest.mark.parametrize(
-    "error", [StoreFull("Full.", "Make room."), ZeroDivisionError(), KeyboardInterrupt()], ids=repr
+    "error", [StoreFull("Full.", "Free some space."), ZeroDivisionError(), KeyboardInterrupt()], ids=repr
 )
 def test_a_writer_that_raises_leaves_no_task_waiting(error: BaseException) -> None:
     """Whatever a commit raises on the writer thread reaches every task in it, and the next append succeeds."""
@@ -378,7 +380,7 @@ def test_a_writer_that_raises_leaves_no_task_waiting(error: BaseException) -> No
     async def main() -> None:
         async with held() as (store, faults, gate, first):
             faults.fail_before(error)
-            tasks = [asyncio.create_task(_told(store.append(Written(f"t-{n}", 0)))) for n in range(6)]
+            tasks = [asyncio.create_task(_outcome_of(store.append(Written(f"t-{n}", 0)))) for n in range(6)]
             await asyncio.sleep(0.02)
             gate.open()
             await first
@@ -388,7 +390,7 @@ def test_a_writer_that_raises_leaves_no_task_waiting(error: BaseException) -> No
     asyncly(main)
 
 
-async def _told(awaitable: Awaitable[Any]) -> Any:
+async def _outcome_of(awaitable: Awaitable[Any]) -> Any:
     try:
         return await awaitable
     except BaseException as error:  # noqa: BLE001 (handed back to the test)
@@ -478,7 +480,7 @@ def test_an_engine_that_suspends_is_combined_on_its_loop() -> None:
     asyncly(main)
 
 
-@pytest.mark.parametrize("error", [StoreFull("Full.", "Make room."), ZeroDivisionError(), None], ids=repr)
+@pytest.mark.parametrize("error", [StoreFull("Full.", "Free some space."), ZeroDivisionError(), None], ids=repr)
 def test_an_engine_that_suspends_and_fails_leaves_no_one_waiting(error: Exception | None) -> None:
     """Whatever it raises, or miscounts, every caller of the batch gets the error; the next batch succeeds."""
 
@@ -486,11 +488,11 @@ def test_an_engine_that_suspends_and_fails_leaves_no_one_waiting(error: Exceptio
         engine = Suspending()
         combiner = LoopGroupCommit(engine)
         engine.error, engine.miscount = error, error is None
-        tasks = [asyncio.create_task(_told(submit(combiner, request()))) for _ in range(5)]
+        tasks = [asyncio.create_task(_outcome_of(submit(combiner, request()))) for _ in range(5)]
         await engine.arrived.wait()
         engine.gate.set()
-        told = await asyncio.gather(*tasks)
-        assert {type(each) for each in told} == {RuntimeError if error is None else type(error)}
+        outcomes = await asyncio.gather(*tasks)
+        assert {type(each) for each in outcomes} == {RuntimeError if error is None else type(error)}
         engine.error, engine.miscount = None, False
         assert isinstance(await submit(combiner, request()), Receipt)
 

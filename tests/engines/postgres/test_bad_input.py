@@ -51,10 +51,10 @@ def refused(url: str, kind: type[EventfoldError], *words: str, **options: Any) -
     return error  # pyright: ignore[reportPossiblyUnbound]
 
 
-def test_a_wrong_password_is_said_to_be_wrong(server: PostgresServer) -> None:
+def test_a_wrong_password_is_refused(server: PostgresServer) -> None:
     """A wrong password or user: the error names the server, and where to correct it."""
     refused(server.url(password="wrong"), StoreUnavailable, "user name or password", "127.0.0.1")
-    refused(server.url(user="nobody-here"), StoreUnavailable, "user name or password")
+    refused(server.url(user="no-such-user"), StoreUnavailable, "user name or password")
 
 
 def test_a_missing_database_is_not_found(server: PostgresServer) -> None:
@@ -80,20 +80,20 @@ def test_a_server_that_does_not_answer_is_unavailable() -> None:
         ("postgresql://a@127.0.0.1/x", {"schema": "x" * 64}),
     ],
 )
-def test_an_address_that_means_nothing_is_invalid(url: str, options: dict[str, Any]) -> None:
+def test_an_invalid_address_is_refused(url: str, options: dict[str, Any]) -> None:
     """Typing errors in the URL and the options are refused before a connection is opened."""
     with pytest.raises(InvalidUrl):
         Opened(url, **options).open()
 
 
-def test_the_schema_may_stand_in_the_url(url: str, schema: str, opening: Open) -> None:
+def test_the_schema_may_be_given_in_the_url(url: str, schema: str, opening: Open) -> None:
     """`?schema=` in the URL is eventfold's; every other parameter is libpq's."""
     engine = opening(f"{url}?schema={schema}&application_name=mine")
     engine.append(event())
     assert sql(url, f"SELECT count(*) FROM {schema}.event") == [(1,)]
 
 
-def test_nothing_is_made_unasked(url: str, schema: str) -> None:
+def test_no_store_is_created_without_create(url: str, schema: str) -> None:
     """With create=False a missing store raises StoreNotFound with a remedy, and nothing is created."""
     refused(url, StoreNotFound, "create=True", schema=schema, create=False)
     assert sql(url, "SELECT count(*) FROM pg_namespace WHERE nspname = %s", values=[schema]) == [(0,)]
@@ -169,7 +169,7 @@ def test_a_weaker_synchronous_commit_is_corrected(server: PostgresServer, schema
 
 
 @pytest.mark.parametrize("level", ["repeatable read", "serializable"])
-def test_a_stricter_default_isolation_is_set_right(server: PostgresServer, schema: str, level: str) -> None:
+def test_a_stricter_default_isolation_is_overridden(server: PostgresServer, schema: str, level: str) -> None:
     """The database's default is another isolation level: the store's transactions are still READ COMMITTED."""
     name = f"strict_{uuid4().hex[:8]}"
     sql(server.url(), f"CREATE DATABASE {name}", f"ALTER DATABASE {name} SET default_transaction_isolation = '{level}'")
@@ -199,7 +199,7 @@ def test_a_read_only_database_can_be_read(server: PostgresServer, schema: str) -
     refused(url, StoreReadOnly, "takes no writes", schema=f"{schema}x")
 
 
-def test_a_user_without_rights_is_told_which(server: PostgresServer, url: str, schema: str, opening: Open) -> None:
+def test_a_user_without_permission_is_refused(server: PostgresServer, url: str, schema: str, opening: Open) -> None:
     """The user has no permission for the schema, or none to create one."""
     opening()
     user = f"u{uuid4().hex[:8]}"
@@ -209,7 +209,7 @@ def test_a_user_without_rights_is_told_which(server: PostgresServer, url: str, s
     refused(theirs, StoreUnavailable, "may not create the schema", schema=f"{schema}x")
 
 
-def test_no_connection_left_is_said(server: PostgresServer, url: str, schema: str, opening: Open) -> None:
+def test_too_many_connections_are_reported(server: PostgresServer, url: str, schema: str, opening: Open) -> None:
     """The role, or the server, has reached its limit of connections."""
     opening()
     user = f"u{uuid4().hex[:8]}"
@@ -267,7 +267,7 @@ def test_a_statement_timeout_is_busy(server: PostgresServer, schema: str) -> Non
         ("XX000", StoreUnavailable),
     ],
 )
-def test_whatever_the_server_refuses_has_a_name(
+def test_every_error_of_the_server_is_translated(
     url: str, schema: str, engine: Opened, mode: str, opening: Open, state: str, kind: type[EventfoldError]
 ) -> None:
     """A full disk, a deadlock or damaged data, planted inside an append, raises its error, and nothing is written."""
@@ -306,7 +306,7 @@ def test_a_store_that_vanishes_is_not_found(url: str, schema: str, opening: Open
             engine.append(event())
 
 
-def test_many_processes_may_make_the_store_at_once(url: str, schema: str) -> None:
+def test_many_engines_may_create_the_store_at_once(url: str, schema: str) -> None:
     """The first process creates the store; all of them find the same one."""
     engines = [Opened(url, schema=schema) for _ in range(8)]
     try:
@@ -349,7 +349,7 @@ def test_several_stores_live_in_one_database(url: str, schema: str, opening: Ope
     assert odd.stats()["schema"].endswith("ä")
 
 
-def test_a_closed_engine_says_so(opening: Open) -> None:
+def test_a_closed_engine_raises_store_closed(opening: Open) -> None:
     """Calls after close() raise StoreClosed; closing again does nothing."""
     engine = opening()
     engine.close()
@@ -389,7 +389,7 @@ def test_a_fork_is_refused(url: str, schema: str) -> None:
     assert ran.returncode == 0, ran.stderr
 
 
-def test_too_many_callers_are_told_to_wait(opening: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_callers_get_store_busy(opening: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     """All connections are in use for longer than the time limit."""
     engine = opening(pool=1, patience=0)
     pool = engine.inner._servers._reader_pool  # pyright: ignore[reportPrivateUsage]

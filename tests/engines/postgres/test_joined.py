@@ -99,7 +99,7 @@ def test_a_condition_that_does_not_hold_fails_the_commit(url: str, engine: Opene
     assert (count(url, rows), engine.head().position) == (0, 1)
 
 
-def test_every_other_refusal_has_its_name(url: str, engine: Opened) -> None:
+def test_every_other_refusal_is_translated(url: str, engine: Opened) -> None:
     """A reused id and a condition in the future: the error of the COMMIT is translated into the library's."""
     known = event("Taken")
     engine.append(known)
@@ -215,7 +215,7 @@ def test_another_store_of_the_same_name_is_noticed(server: PostgresServer, schem
     twin.end()
 
 
-def test_the_users_habits_do_not_matter(url: str, engine: Opened) -> None:
+def test_the_users_connection_settings_do_not_matter(url: str, engine: Opened) -> None:
     """The user's row factories, client-side binding, binary cursors and prepared statements make no difference."""
     with psycopg.connect(url, row_factory=dict_row, cursor_factory=psycopg.ClientCursor) as connection:
         connection.prepare_threshold = 0

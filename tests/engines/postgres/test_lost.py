@@ -174,7 +174,7 @@ def test_a_cancelled_statement_has_not_written(url: str, schema: str, opening: O
     assert engine.append(event()).first == 1
 
 
-def test_a_read_that_loses_its_connection_is_asked_again(
+def test_a_read_that_loses_its_connection_is_repeated(
     server: PostgresServer, proxy: Proxy, opening: Open, mode: str
 ) -> None:
     """A read can always be repeated."""
@@ -185,14 +185,14 @@ def test_a_read_that_loses_its_connection_is_asked_again(
     assert proxy.lost.is_set()
 
 
-def test_a_commit_that_no_standby_has_is_unconfirmed(schema: str, mode: str) -> None:
+def test_a_commit_without_its_standby_is_unconfirmed(schema: str, mode: str) -> None:
     """The server reports success when the wait for a standby is cancelled. The store raises AppendUnconfirmed."""
     with own() as server:
         engine = Opened(server.url(), mode, schema=schema)
         engine.open()
         engine.append(event())
-        sql(server.url(), "ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()")
-        assert soon(lambda: sql(server.url(), "SHOW synchronous_standby_names") == [("nobody",)])
+        sql(server.url(), "ALTER SYSTEM SET synchronous_standby_names = 'no_standby'", "SELECT pg_reload_conf()")
+        assert soon(lambda: sql(server.url(), "SHOW synchronous_standby_names") == [("no_standby",)])
         mine, met = request(event("Taken", "seat:1")), list[EventfoldError]()
 
         def append() -> None:
@@ -282,7 +282,7 @@ def test_a_server_killed_under_load_keeps_what_it_acknowledged(schema: str) -> N
             assert problems == [], "lost answers were asked for again"
 
 
-def test_a_server_that_stays_away_is_unavailable(schema: str, mode: str) -> None:
+def test_a_server_that_stays_down_is_unavailable(schema: str, mode: str) -> None:
     """Once `patience` has run out, the reason is raised; after the server's return, the next call succeeds."""
     with own() as server:
         engine = Opened(server.url(), mode, schema=schema, patience=0.2)

@@ -23,7 +23,7 @@ from tests.engines.postgres.given import EVERYTHING, Opened, event, request, soo
 
 WRITERS = 16
 SECONDS = 2.5
-SLOW = 0.002  # seconds that every fourth transaction stays open after its insert
+SLOW_COMMIT_S = 0.002  # seconds that every fourth transaction stays open after its insert
 
 
 def under_load(write: Callable[[int, float], None], look: Callable[[], None]) -> None:
@@ -68,7 +68,7 @@ def test_a_naive_follower_of_a_sequence_skips_events(url: str, schema: str) -> N
 
 
 @pytest.mark.parametrize("joined", [False, True], ids=["appends", "joined transactions"])
-def test_our_follower_skips_nothing(url: str, opening: Open, joined: bool) -> None:
+def test_a_follower_of_the_store_skips_nothing(url: str, opening: Open, joined: bool) -> None:
     """The same load, with plain appends and in users' transactions: every position once, in order, without a gap."""
     reader = opening()
     seen: list[int] = []
@@ -85,7 +85,7 @@ def test_our_follower_skips_nothing(url: str, opening: Open, joined: bool) -> No
                 if joined:
                     engine.transactions.stage(connection, [request(event("Deposited", f"writer:{number}"))])
                     if turn % 4 == 0:
-                        time.sleep(SLOW)
+                        time.sleep(SLOW_COMMIT_S)
                     if chance.random() < 0.01:
                         connection.rollback()
                         continue
@@ -114,7 +114,7 @@ def test_recorded_time_never_decreases(opening: Open) -> None:
     assert len(times) == 80
 
 
-def test_positions_are_visible_in_order_to_everyone(opening: Open) -> None:
+def test_positions_become_visible_in_order_on_every_connection(opening: Open) -> None:
     """After a reader has seen a position, no event appears at or below it, on any connection."""
     writers, readers = [opening() for _ in range(4)], [opening() for _ in range(2)]
     done = threading.Event()
