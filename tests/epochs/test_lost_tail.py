@@ -108,7 +108,7 @@ def test_a_state_that_is_being_read_is_read_again(failover: Failover) -> None:
     assert failover.store.state(Seat("a")).n == 5
 
 
-def test_a_decision_is_made_over_what_is_there(failover: Failover) -> None:
+def test_a_decision_is_made_over_the_new_history(failover: Failover) -> None:
     """The next taker is the sixth, not the ninth; the receipt is of the new epoch."""
     for _ in range(8):
         failover.store.decide(take, Seat("a"))
@@ -161,7 +161,7 @@ def test_decisions_in_flight_are_made_again(failover: Failover) -> None:
     assert [r.event.n for r in store.read(Query.of(tags="seat:a"))] == list(range(1, 8))
 
 
-def test_an_append_behind_a_cursor_is_refused(failover: Failover) -> None:
+def test_an_append_after_a_lost_cursor_is_refused(failover: Failover) -> None:
     """A cursor that was verified before the failover proves nothing after it."""
     for number in range(8):
         failover.store.append(Noted(str(number)))
@@ -216,7 +216,7 @@ def test_a_follower_goes_on_where_nothing_of_its_own_was_lost(failover: Failover
     follower.close()
 
 
-def test_a_reader_goes_on_behind_what_it_has_given_or_says_that_it_is_lost(failover: Failover) -> None:
+def test_a_reader_goes_on_after_its_last_event_or_raises_that_it_is_lost(failover: Failover) -> None:
     """The failover comes between two pages of one read."""
     failover.store.extend([Noted(str(number)) for number in range(1_005)])
     reading = iter(failover.store.read())
@@ -241,7 +241,7 @@ class Last(ef.Projection, name="epochs_last"):
         self.takers += 1
 
 
-def test_a_view_is_not_gone_on_with_over_lost_events(failover: Failover) -> None:
+def test_a_view_is_not_continued_over_lost_events(failover: Failover) -> None:
     """`since` with a view of the old history returns the rows of the new one."""
     for _ in range(8):
         failover.store.decide(take, Seat("a"))
@@ -254,7 +254,7 @@ def test_a_view_is_not_gone_on_with_over_lost_events(failover: Failover) -> None
     assert failover.store.view(Last, since=after)["a"].takers == 3
 
 
-def test_a_snapshot_of_lost_events_is_not_believed(failover: Failover) -> None:
+def test_a_snapshot_of_lost_events_is_not_used(failover: Failover) -> None:
     """If another event, or none, is at its position now, the state is folded from the log."""
     if isinstance(failover.store, Store):
         failover.store.close()
@@ -269,7 +269,7 @@ def test_a_snapshot_of_lost_events_is_not_believed(failover: Failover) -> None:
     assert failover.store.state(Seat("a")).n == 5
 
 
-def test_a_snapshot_is_not_kept_over_a_failover(failover: Failover) -> None:
+def test_a_snapshot_is_not_stored_across_a_failover(failover: Failover) -> None:
     """A state folded before the failover would be stored with the id of an event that came after it."""
     store = EngineUnderTest("memory:").open(failover.planned, snapshots=4)  # type: ignore[arg-type]
     for _ in range(8):
@@ -312,7 +312,7 @@ def test_rows_ahead_of_the_log_are_refused_while_their_runner_lives(failover: Fa
             store.project(Kept)
 
 
-def test_rows_that_lost_nothing_are_kept_up_by_the_same_runner(failover: Failover, tmp_path: Path) -> None:
+def test_rows_that_lost_nothing_are_updated_by_the_same_runner(failover: Failover, tmp_path: Path) -> None:
     """They are at an event that both histories have: the runner goes on, and drops the page it read early."""
 
     class Kept(Last, name="epochs_kept_on", target=f"sqlite:{tmp_path}/rows.db"):
@@ -484,7 +484,7 @@ def test_nothing_is_written_about_an_event_that_a_failover_lost() -> None:
         assert all(proof.proved for proof in store.projections.verify(Greeter))
 
 
-def test_nothing_is_written_about_a_lost_event_behind_one_that_was_kept() -> None:
+def test_nothing_is_written_about_a_lost_event_after_a_surviving_one() -> None:
     """Of events that were read together, the first still exists after a failover, and the last does not."""
     log = Log()
     with Store(Handle(log)) as store:  # type: ignore[arg-type]

@@ -44,7 +44,7 @@ events = st.lists(
 items = st.builds(
     lambda types, tags: Item(tuple(types), tuple(sorted(f"account:{tag}" for tag in tags))),
     st.lists(st.sampled_from([*NAMES.values(), "conformance.never"]), max_size=2, unique=True),
-    st.lists(st.sampled_from([*ACCOUNTS, "nobody"]), max_size=2, unique=True),
+    st.lists(st.sampled_from([*ACCOUNTS, "unknown"]), max_size=2, unique=True),
 )
 queries = st.lists(items, min_size=1, max_size=3).map(Query.any_of)
 back = st.integers(-1, 8)  # a distance back from the head: -1 is in the future
@@ -283,14 +283,14 @@ class Histories(RuleBasedStateMachine):
 
 
 EMBEDDED = ("memory", "sqlite")  # the others have a server, and each history costs round trips
-MOST = settings.default.max_examples if settings.default is not None else 50
+MAX_EXAMPLES = settings.default.max_examples if settings.default is not None else 50
 
 
 def machine(engine: str, mode: str) -> Any:
     """Return the test of one engine in one mode."""
     histories = type(f"Histories_{engine}_{mode}", (Histories,), {"engine": engine, "mode": mode})
     test = histories.TestCase
-    examples = MOST // ((1 if mode == "sync" else 3) * (1 if engine in EMBEDDED else 6))
+    examples = MAX_EXAMPLES // ((1 if mode == "sync" else 3) * (1 if engine in EMBEDDED else 6))
     test.settings = settings(max_examples=examples, stateful_step_count=30, report_multiple_bugs=False)
     return test
 

@@ -30,7 +30,7 @@ PASSWORD = "not-a-secret"
 UNPRIVILEGED = ("postgres", "nobody")
 PATIENCE = 80.0  # seconds a server may take to start or to stop
 _PORTS: list[socket.socket] = []  # bound until this process ends, see free_port
-LEAST_ROOM = 4 << 30  # the write-ahead log alone may take 1 GiB
+MIN_FREE_BYTES = 4 << 30  # the write-ahead log alone may take 1 GiB
 
 
 def programs() -> Path:
@@ -251,8 +251,8 @@ def shared() -> PostgresServer:
 def _in_memory() -> str | None:
     """Return a file system in memory with space for a server, or None: the shared server's tests concern no disk."""
     memory = Path("/dev/shm")
-    roomy = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > LEAST_ROOM
-    return str(memory) if roomy else None
+    fits = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > MIN_FREE_BYTES
+    return str(memory) if fits else None
 
 
 @contextlib.contextmanager
