@@ -215,7 +215,7 @@ def test_rows_that_were_kept_here_alone_are_sent_when_a_sink_is_named(store: ef.
     store.project(WithSink)
     assert sink.readers() == folded(flights(50))
     assert {batch.chunk for batch in sink.batches} == {1}
-    with pytest.raises(InvalidProjection, match="its rows are sent on from there"):
+    with pytest.raises(InvalidProjection, match="sends to a sink"):
         store.project(CarrierMonth)
 
 

@@ -1,6 +1,6 @@
-"""The catalog of a store's projections: which target keeps which, and where the class of each is imported from.
+"""The catalog of a store's projections: which target each is in, and from where its class is imported.
 
-Knows: addresses MODULE:NAME, the targets opened so far. Does not know: what is asked or done, how a target is opened.
+Knows: addresses MODULE:NAME, the targets opened so far. Does not know: operations, how a target is opened.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from eventfold.projections.generations import register, require_record
 
 
 def declaring_module(found: Any) -> str | None:
-    """The module in which a projection or subscription was declared; None for anything else."""
+    """Return the module in which a projection or subscription was declared; None for any other object."""
     bases = (Projection, SqlProjection, Subscription)
     if isinstance(found, SubscriptionSpec):
         return found.code.partition(":")[0]
@@ -41,10 +41,10 @@ def declaring_module(found: Any) -> str | None:
 def load(
     address: str, home: Callable[[Any], str | None] = declaring_module, what: str = "a projection or subscription"
 ) -> list[Any]:
-    """What is to be run at MODULE:NAME: a class, an instance, or a list of them; MODULE alone: all it declares.
+    """Import the objects at MODULE:NAME: a class, an instance, or a list of them; for MODULE alone, all it declares.
 
-    `home` tells in which module something was declared, None where it cannot be run. Raises InvalidProjection if there
-    is nothing of the kind.
+    `home(object)` returns the module that declares an object, None for one of another kind than `what`. Raises
+    InvalidProjection if there is none.
     """
     module_name, _, name = address.partition(":")
     here = str(Path.cwd())
@@ -57,8 +57,8 @@ def load(
             found = getattr(found, part)
     except Exception as error:  # importing runs the user's module, which may raise anything
         raise InvalidProjection(
-            f"There is nothing to run at {address!r}: {error}.",
-            "Give MODULE:NAME, as in myapp.models:CarrierMonth, from a directory where that module can be imported.",
+            f"{address!r} cannot be imported: {error}.",
+            "Give MODULE:NAME, as in myapp.models:CarrierMonth, and run it where that module can be imported.",
             code=address,
         ) from error
     if not name:
@@ -67,19 +67,19 @@ def load(
     several: list[Any] = [*found] if isinstance(found, list | tuple) else [found]  # pyright: ignore[reportUnknownArgumentType]
     if not several or not all(map(home, several)):
         raise InvalidProjection(
-            f"{address} is nothing that can be run.",
-            f"Name {what}, a list of such, or a module that declares some.",
+            f"{address} cannot be run.",
+            f"Name {what}, a list of them, or a module that declares them.",
             code=address,
         )
     return several
 
 
 class EffectLike(Protocol):
-    """An effect, as far as this module needs to know it."""
+    """The part of an effect that this module uses."""
 
     @property
     def name(self) -> str:
-        """Under which name its progress is kept."""
+        """The name of its progress."""
         ...
 
     @property
@@ -94,16 +94,16 @@ OpenTarget = Callable[[str | Sink | None, Callable[[], Target]], Target]
 
 
 def only_projections(found: Any, _log: Log) -> list[ProjectionLike]:
-    """What a class, an instance or an address MODULE:NAME stands for on the read side. Raises InvalidProjection."""
+    """Return the projections for a class, an instance or an address MODULE:NAME. Raises InvalidProjection."""
     return load(found) if isinstance(found, str) else [found]
 
 
 class ProjectionCatalog:
-    """Which target keeps which projection.
+    """Which target each projection of a store is in.
 
-    `open_target(address, own)` opens a target, by None the store's own one, which `own` gives too. `has_own_target`:
-    whether there is one, since an engine may have no place for rows. `resolve` gives the read side's classes for
-    processes and effects, which this layer does not know. `lease`: for how many seconds work is claimed at a time.
+    `open_target(address, own)` opens a target; the address None is the store's own target, which `own()` returns too.
+    `has_own_target`: False for an engine that cannot store rows. `resolve` returns the subscriptions for processes and
+    effects, which this layer does not know. `lease`: the length of leases in seconds.
     """
 
     def __init__(
@@ -121,10 +121,10 @@ class ProjectionCatalog:
         self._resolve = resolve
         self._subscriptions: dict[Any, ProjectionLike] = {}
         self._targets: dict[str | int | None, Target] = {}
-        self._homes: dict[str, Target] = {}  # of those whose class was seen here
+        self._homes: dict[str, Target] = {}  # by name, of projections whose class this process has used
 
     def target_at(self, address: str | Sink | None = None) -> Target:
-        """The target at an address, opened at its first use; by default the store's own. Raises NotSupported."""
+        """Return the target at an address, opened at first use; by default the store's own. Raises NotSupported."""
         at = address if address is None or isinstance(address, str) else id(address)
         target = self._targets.get(at)
         if target is None:
@@ -132,15 +132,15 @@ class ProjectionCatalog:
         return target
 
     def own_target(self) -> Target | None:
-        """The store's own target; None where its engine has no place for rows and none was given."""
+        """Return the store's own target; None where its engine cannot store rows and no other was configured."""
         return self.target_at() if self._has_own_target else None
 
     def open_targets(self) -> list[Target]:
-        """The targets that were opened so far."""
+        """Return the targets that were opened so far."""
         return list(self._targets.values())
 
     def target_of(self, definition: ProjectionDefinition) -> Target:
-        """Where the rows of a definition are kept. A sink gets the shape of its rows."""
+        """Return the target of a definition, which is passed the columns of its rows (a sink needs them)."""
         target = self.target_at(definition.target)
         if definition.rows is not None:
             target.bind(definition.name, definition.rows)
@@ -148,26 +148,29 @@ class ProjectionCatalog:
         return target
 
     def register(self, definition: ProjectionDefinition) -> tuple[Target, ProjectionRecord]:
-        """Make a projection known: where its rows are kept, and where that is elsewhere, in the store's own too."""
+        """Register a projection in its target; return both. The store's own database notes one in another database.
+
+        Raises InvalidProjection, ProjectionChanged, ProgressUnknown, TargetUnavailable.
+        """
         target, own = self.target_of(definition), self.own_target()
-        if own is None:  # there is no place to note where the rows are: they are found by their class only
+        if own is None:  # the location of the rows cannot be noted: they are found by their class only
             return target, run(register(definition, self.log, target))
         noted = own.record(definition.name)
         here = definition.target is None or target.forwards  # its progress is in the store's own database
         if here and noted is not None and noted.kind == ELSEWHERE:
             with own.control(definition.name) as tx:
                 if tx.record() == noted:
-                    tx.forget(noted.tables)  # it has moved here
+                    tx.forget(noted.tables)  # it has moved to the store's own database
         if noted is not None and noted.kind == FORWARDED and not target.forwards:
-            raise self._kept_here(definition, f"and its rows are sent on from there, by {noted.code}")
+            raise self._kept_here(definition, f"with rows that {noted.code} sends to a sink")
         record = run(register(definition, self.log, target))
         if target.forwards and noted is not None and noted.kind == "rows" and target is not own:
-            with target.control(definition.name) as tx:  # its rows, which are here, are to be sent on from now on
+            with target.control(definition.name) as tx:  # its rows are here, and are sent to the sink from now on
                 if (now := tx.record()) is not None:
                     tx.save_record(now)
         if not here and target.address != own.address and (noted is None or noted.code != definition.code):
             if noted is not None and noted.kind != ELSEWHERE:
-                raise self._kept_here(definition, f"by {noted.code or 'a follower'}")
+                raise self._kept_here(definition, f"as {noted.code or 'a follower'}")
             with own.control(definition.name) as tx:
                 if tx.record() == noted:
                     tx.save_record(ProjectionRecord(name=definition.name, kind=ELSEWHERE, code=definition.code, live=1))
@@ -176,13 +179,13 @@ class ProjectionCatalog:
     @staticmethod
     def _kept_here(definition: ProjectionDefinition, how: str) -> InvalidProjection:
         return InvalidProjection(
-            f"{definition.name} is kept in the store's own database already, {how}.",
-            f"Give one of them another name; or give that one up: eventfold projections remove {definition.name}.",
+            f"A projection {definition.name} is in the store's own database already, {how}.",
+            f"Give one of them another name; or remove that one: eventfold projections remove {definition.name}.",
             projection=definition.name,
         )
 
     def compile(self, found: Any) -> ProjectionDefinition:
-        """The definition of a class or of what stands at MODULE:NAME; a process or an effect is a subscription here."""
+        """Return the definition of a class or an address MODULE:NAME; for a process or effect, of its subscription."""
         if isinstance(found, str) or declaring_module(found) is None:
             if found not in self._subscriptions:
                 self._subscriptions[found] = self._resolve(found, self.log)[0]
@@ -190,7 +193,7 @@ class ProjectionCatalog:
         return projection_definition(found)
 
     def find(self, projection: Named) -> tuple[str, Target]:
-        """The name of a projection, and where it is kept."""
+        """Return the name of a projection and its target."""
         if not isinstance(projection, str):
             definition = self.compile(projection)
             return definition.name, self.target_of(definition)
@@ -205,14 +208,14 @@ class ProjectionCatalog:
                 return projection, target
         if noted is not None:
             return projection, self.target_of(self.compile(noted.code))
-        return projection, own or self.target_at()  # which says what is missing
+        return projection, own or self.target_at()  # raises NotSupported where there is no own target
 
     def name_of(self, projection: Named) -> str:
-        """The name of a projection, process or effect."""
+        """Return the name of a projection, process or effect."""
         return projection if isinstance(projection, str) else self.compile(projection).name
 
     def definition_of(self, projection: Named) -> ProjectionDefinition:
-        """The definition of a projection; by name, its class is imported from where it was recorded to be.
+        """Return the definition of a projection; for a name, its class is imported from the recorded MODULE:NAME.
 
         Raises UnknownProjection, InvalidProjection.
         """
@@ -221,8 +224,8 @@ class ProjectionCatalog:
             record = require_record(target, name)
             if record.kind == "follower":
                 raise InvalidProjection(
-                    f"{name} is a follower: it has no code and no rows here.",
-                    f"See eventfold projections status {name}; to begin anew: eventfold projections remove {name}.",
+                    f"{name} is a follower, which has no class and no rows.",
+                    f"See eventfold projections status {name}; to start over: eventfold projections remove {name}.",
                     projection=name,
                 )
             return self.compile(record.code)
