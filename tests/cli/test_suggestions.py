@@ -56,9 +56,9 @@ def test_nothing_is_told_where_every_name_is_there(bank: str) -> None:
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("mailr", "keeps no projection 'mailr'. Did you mean mailer?"),
-        ("Mailer", "keeps no projection 'Mailer'. Did you mean mailer?"),
-        ("xyz", "keeps no projection 'xyz'. It keeps mailer."),
+        ("mailr", "has no projection 'mailr'. Did you mean mailer?"),
+        ("Mailer", "has no projection 'Mailer'. Did you mean mailer?"),
+        ("xyz", "has no projection 'xyz'. It has mailer."),
     ],
     ids=["a letter", "capitals", "nothing like it"],
 )

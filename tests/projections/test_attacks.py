@@ -53,7 +53,9 @@ def test_a_generation_that_somebody_builds_is_not_switched_to(store: ef.Store, m
     assert builder is not None
     assert builder.position < 300
     for act in (store.projections.switch, store.projections.rebuild):
-        with pytest.raises(LeaseHeld, match=r"is being built by elsewhere:1:x, and has come to position"):
+        with pytest.raises(
+            LeaseHeld, match=r"elsewhere:1:x is building generation \d+ of .*, and has reached position"
+        ):
             act(CarrierMonth)
         assert require_record(target, "carrier_month").live == 1
     target.release(builder)
@@ -143,8 +145,8 @@ def test_rows_that_cannot_be_right_are_not_accepted(either: ef.Store) -> None:
     several, wide, hungry = counting(partitions=4), wider(), hungrier()
     wide.__qualname__ = hungry.__qualname__ = "Counting"  # the same class, written anew
     for changed, why in (
-        (several, "split into 4, and its rows were made in 1"),
-        (wide, "its tables are declared otherwise"),
+        (several, "it has 4 partitions now, but its rows were written with 1"),
+        (wide, "the declaration of its tables has changed"),
         (hungry, "up to position 2 there are events"),
     ):
         with pytest.raises(ProjectionChanged, match="projections accept counting"):

@@ -66,7 +66,7 @@ def test_the_read_model_stops_at_the_event_and_has_no_second_row(either: ef.Stor
         with pytest.raises(ProjectionStopped) as caught:
             either.project(model)
         assert caught.value.fields["position"] == 4
-        assert "found by the key 'b', and has the key 'c'" in str(caught.value)
+        assert "found by the key 'b', but has the key 'c'" in str(caught.value)
         assert "Stopped at event 4" in either.projections.status(model)[0].sentence
         assert "c" not in {row.account for row in either.rows(model)}
 

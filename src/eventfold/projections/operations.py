@@ -1,8 +1,8 @@
 """Operations on projections: pause, resume, retry, skip, accept, begin, remove.
 
 Each is one transaction of the target, which decides by what it reads there, and is recorded in the log afterwards. An
-operation that changes nothing is not recorded. Knows: parked events, which events wait for them. Does not know: how an
-event is folded.
+operation that changes nothing is not recorded.
+Knows: parked events, which events wait for them. Does not know: how events are folded.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ class ProjectionOperations:
         self._catalog, self._commands, self._log = catalog, commands, catalog.log
 
     def pause(self, projection: Named, because: str) -> None:
-        """Stop working on it, everywhere, until it is resumed."""
+        """Pause a projection in all processes until it is resumed."""
         name, target = self._catalog.find(projection)
         if not because.strip():
-            raise InvalidProjection("A pause was given no reason.", "Say why: --because, for whoever wonders later.")
+            raise InvalidProjection("The pause has no reason.", "Give one, which the status shows: --because ….")
 
         def attempt() -> None:
             require_record(target, name)
@@ -63,7 +63,7 @@ class ProjectionOperations:
         self._commands.carry_out(target, name, attempt)
 
     def resume(self, projection: Named) -> None:
-        """Go on: after a pause, or once more with the event at which it stopped."""
+        """Resume a projection after a pause, or try again the event at which it stopped."""
         name, target = self._catalog.find(projection)
 
         def attempt() -> None:
@@ -81,7 +81,7 @@ class ProjectionOperations:
         self._commands.carry_out(target, name, attempt)
 
     def parked(self, projection: Named, generation: int | None = None) -> list[ParkedEvent]:
-        """The events that were not handled: parked, due to be tried again, or skipped; by default what readers see."""
+        """Return the parked, due and skipped events of a generation (by default the live one), in order of position."""
         name, target = self._catalog.find(projection)
         record = require_record(target, name)
         if generation is not None:
@@ -90,7 +90,7 @@ class ProjectionOperations:
         return sorted((e for each in checkpoints for e in entries_of(target, each)), key=lambda e: e.position)
 
     def retry(self, projection: Named, position: int | None = None) -> int:
-        """Have parked events tried again by the runner: one, or all; returns how many. Later ones of a key follow."""
+        """Mark parked events due for a retry, one or all, and later ones of their keys; return how many."""
         name, target = self._catalog.find(projection)
 
         def attempt() -> int:
@@ -116,10 +116,10 @@ class ProjectionOperations:
         return self._commands.carry_out(target, name, attempt)
 
     def skip(self, projection: Named, position: int, because: str) -> None:
-        """Leave one event out for good, and say why: one that is parked, or the one it stopped at."""
+        """Skip one event for good: a parked one, or the one at which the projection stopped."""
         name, target = self._catalog.find(projection)
         if not because.strip():
-            raise InvalidProjection("A skip was given no reason.", "Say why: --because, for whoever wonders later.")
+            raise InvalidProjection("The skip has no reason.", "Give one, which the log records: --because ….")
         identity = (run(self._log.engine.event_id(position)) or b"").hex()
 
         def attempt() -> None:
@@ -168,12 +168,12 @@ class ProjectionOperations:
         self._commands.carry_out(target, definition.name, attempt)
 
     def begin(self, projection: Named, at: int | date) -> int:
-        """Let what reacts to events go on behind a position (or moment, or day); returns the position."""
+        """Continue an effect, process or subscription after a position (or moment, or day); return the position."""
         definition = self._catalog.definition_of(projection)
         if definition.kind != "effects":
             raise InvalidProjection(
-                f"{definition.name} is a read model, which begins at the beginning.",
-                f"Build it again: eventfold projections rebuild {definition.name}.",
+                f"{definition.name} is a read model, which always starts at the first event.",
+                f"Rebuild it: eventfold projections rebuild {definition.name}.",
                 projection=definition.name,
             )
         target = self._catalog.target_of(definition)
@@ -185,7 +185,7 @@ class ProjectionOperations:
                 record, checkpoints = tx.record(), tx.checkpoints()
                 if record is not None and record.kind != definition.kind:
                     raise InvalidProjection(
-                        f"{definition.name} is kept as {record.kind} already.",
+                        f"{definition.name} is registered already, as {record.kind}.",
                         "Give one of them another name (name=…).",
                     )
                 _refuse_busy(checkpoints, tx.now())
@@ -200,10 +200,10 @@ class ProjectionOperations:
         return self._commands.carry_out(target, definition.name, attempt)
 
     def remove(self, projection: Named) -> int:
-        """Give up what is kept: of a follower its progress, of a read model every generation and its rows."""
+        """Remove a follower's progress, or all generations of a read model with their rows; return its position."""
         try:
             name, target = self._catalog.find(projection)
-        except ProjectionDamaged:  # what says where it is kept: in the store's own database
+        except ProjectionDamaged:  # the record in the store's own database is damaged
             name, target = str(projection), self._catalog.target_at()
 
         def attempt() -> int:
@@ -230,7 +230,7 @@ class ProjectionOperations:
         return position
 
     def _forget_damaged(self, target: Target, projection: Named, name: str) -> int:
-        """Give up what is not as it was written: nothing of it is believed, whose lease it is neither."""
+        """Remove a projection whose records are damaged, without checking its lease, which may be damaged, too."""
         target.withdraw(name, None, self._log.engine.store_id)
         with target.control(name) as tx:
             tables = tx.written_tables()
@@ -241,7 +241,7 @@ class ProjectionOperations:
         return 0
 
     def _forget_note(self, name: str) -> None:
-        """That it is kept elsewhere is noted no longer."""
+        """Remove the note in the store's own database that a projection is in another one."""
         own = self._catalog.own_target()
         if own is not None and own.record(name) is not None:
             with own.control(name) as tx:
@@ -251,7 +251,7 @@ class ProjectionOperations:
 
 
 def _record(tx: ControlTransaction) -> ProjectionRecord:
-    """What is known, where it was known just now. Raises CheckpointChanged."""
+    """Return the record of a projection that existed a moment ago. Raises CheckpointChanged if it is gone."""
     record = tx.record()
     if record is None:
         raise CheckpointChanged
@@ -259,7 +259,7 @@ def _record(tx: ControlTransaction) -> ProjectionRecord:
 
 
 def _entries(tx: ControlTransaction, checkpoint: Checkpoint) -> list[ParkedEvent]:
-    """What was not handled. Raises ProjectionDamaged where some of it is gone."""
+    """Return the parked events of a checkpoint. Raises ProjectionDamaged where some are missing."""
     entries = tx.parked(checkpoint.place)
     if not is_complete(checkpoint, entries):
         raise incomplete_error(checkpoint)
@@ -269,20 +269,24 @@ def _entries(tx: ControlTransaction, checkpoint: Checkpoint) -> list[ParkedEvent
 def _not_parked(
     name: str, position: int, checkpoints: list[Checkpoint], entries: Mapping[PartitionKey, Sequence[ParkedEvent]]
 ) -> EventNotParked:
-    """The error for an event that is to be retried or skipped and is not parked; it says what it is instead."""
+    """Return the error for an event that cannot be retried or skipped since it is not parked, and its state instead."""
     found = next((each for some in entries.values() for each in some if each.position == position), None)
     reached = min((each.position for each in checkpoints), default=0)
     if found is not None and found.state == "due":
-        state, what = "due", "another command has had it tried again, and its runner has not done so yet"
+        state, what = "due", "another command has marked it for a retry, and its runner has not retried it yet"
     elif found is not None:
         state, what = "skipped", f"it was skipped ({found.because.rstrip('.')})"
     elif position <= reached:
-        state, what = "handled", "it was handled, or retried and handled since, or is none that it takes"
+        state, what = (
+            "handled",
+            "it was handled, also if by a retry, or its type is not handled here",
+        )
     else:
-        state, what = "ahead", f"it has come to position {reached:,} only"
+        state, what = "ahead", f"it has only reached position {reached:,}"
     return EventNotParked(
         f"{name} has not parked event {position}: {what}.",
-        f"See eventfold projections parked {name}, and who did what: eventfold read --tag '$projection:{name}'.",
+        f"List its parked events: eventfold projections parked {name}. List its operations: eventfold read --tag "
+        f"'$projection:{name}'.",
         projection=name,
         position=position,
         state=state,
@@ -290,7 +294,10 @@ def _not_parked(
 
 
 def _skip(tx: ControlTransaction, checkpoint: Checkpoint, position: int, identity: str, because: str) -> bool:
-    """Leave an event out in one partition, and retry what waits for it; False where the event is not open there."""
+    """Skip an event in one partition and mark those that wait for it due.
+
+    Returns False where the event is neither parked or due there, nor the one at which it stopped.
+    """
     entries = {entry.position: entry for entry in _entries(tx, checkpoint)}
     entry = entries.get(position)
     if _stops(checkpoint, position):
@@ -306,12 +313,12 @@ def _skip(tx: ControlTransaction, checkpoint: Checkpoint, position: int, identit
 
 
 def _refuse_busy(checkpoints: list[Checkpoint], now: int) -> None:
-    """Raises LeaseHeld where a living holder has a lease of any of these. `now` in µs since 1970 UTC."""
+    """Raise LeaseHeld where a live holder has a lease of any of these. `now` in µs since 1970 UTC."""
     busy = next((each for each in checkpoints if each.holder and each.expires > now), None)
     if busy is not None and not is_dead_holder(busy.holder):
         raise LeaseHeld(
-            f"{busy.place.name} is being worked on by {busy.holder}.",
-            "End that one first; a lease ends by itself some seconds after its holder was killed.",
+            f"{busy.holder} is working on {busy.place.name}.",
+            "Stop that process first; if it was killed, its lease expires within seconds.",
             projection=busy.place.name,
             holder=busy.holder,
         )

@@ -118,7 +118,7 @@ def test_an_interrupted_rebuild_continues(store: ef.Store) -> None:
     generation = store.projections.rebuild(CarrierMonth, progress=progress, stop=lambda: len(reported) >= 3)
     first = reported[-1][0]
     assert 0 < first < 3_000
-    with pytest.raises(UnknownProjection, match="has no generation to go back to"):
+    with pytest.raises(UnknownProjection, match="has no previous generation to roll back to"):
         store.projections.rollback(CarrierMonth)
     assert store.projections.rebuild(CarrierMonth, progress=progress) == generation
     assert reported[3][0] > first
@@ -136,7 +136,7 @@ def test_a_generation_being_built_can_be_discarded(store: ef.Store) -> None:
     store.project(CarrierMonth)
     store.projections.rebuild(CarrierMonth)
     store.projections.discard(CarrierMonth)
-    with pytest.raises(UnknownProjection, match="Nothing is built beside conformance_carrier_month"):
+    with pytest.raises(UnknownProjection, match="No new generation of conformance_carrier_month is being built"):
         store.projections.switch(CarrierMonth)
     assert len({held.place.generation for held in store.projections.checkpoints(CarrierMonth)}) == 1
     assert rows(store) == folded(flights(100))
