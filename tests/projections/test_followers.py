@@ -99,7 +99,7 @@ def test_a_follower_that_was_away_too_long_is_fenced_off(store: ef.Store) -> Non
     stalled._lease = 0.2  # pyright: ignore[reportPrivateUsage]
     stalled.take()
     stalled.end()  # no sign of life any more: given back, and believed to be held
-    stalled._heart.join()  # type: ignore[union-attr]  # pyright: ignore[reportPrivateUsage, reportOptionalMemberAccess]
+    stalled._heartbeat.join()  # type: ignore[union-attr]  # pyright: ignore[reportPrivateUsage, reportOptionalMemberAccess]
     events = [r.stored for r in store.read(limit=10)]
     stalled.note(events)
     with store.follow(name="billing") as follower:
