@@ -164,7 +164,7 @@ def test_what_a_follower_missed_or_took_twice_is_named(store: ef.Store) -> None:
         taken(follower, 50)
     target = store.projections.target("billing")
     (held,) = target.checkpoints("billing")
-    for position, what in ((42, "was skipped"), (7, "was handled twice")):
+    for position, what in ((42, "was missed"), (7, "was handled twice")):
         (event,) = store.read(after=position - 1, limit=1)
         one = Tally(1, event_hash(position, event.stored.id))
         forged = held.seen - one if "skipped" in what else held.seen + one

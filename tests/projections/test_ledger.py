@@ -62,7 +62,7 @@ def test_the_event_that_was_skipped_is_named(store: ef.Store) -> None:
     assert not proof.proved
     assert proof.place == (41, 42)
     assert "Event 42" in proof.verdict
-    assert "was skipped" in proof.verdict
+    assert "was missed" in proof.verdict
 
 
 def test_the_event_that_was_handled_twice_is_named(store: ef.Store) -> None:
@@ -97,7 +97,7 @@ def test_the_first_stretch_that_differs_is_named(file_store: ef.Store) -> None:
     assert not proof.proved
     assert proof.place is not None
     assert proof.place[0] < 12_000 <= 13_000 <= proof.place[1]
-    assert "3 skipped" in proof.verdict
+    assert "3 events missed" in proof.verdict
 
 
 def test_entries_that_do_not_add_up_are_found(store: ef.Store) -> None:

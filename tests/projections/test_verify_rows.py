@@ -151,6 +151,6 @@ def test_the_command_shows_the_rows_that_differ_in_80_columns(tmp_path: Path) ->
     code, shown = on_terminal("verify", "store.db", "--rows", folder=tmp_path)
     text = " ".join(ANSI.sub("", shown).split())
     assert code == 1
-    assert "1 of 24 rows are not what the log folds to." in text
+    assert "1 of 24 rows differ from the rows folded from the log." in text
     assert "carrier_month, row c0, 1:" in text
     assert "4711" in text

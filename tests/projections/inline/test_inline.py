@@ -205,7 +205,7 @@ def test_what_cannot_be_kept_within_appends_is_refused(opening: Open) -> None:
         def evolve(self, event: ef.Event) -> None: ...
 
     for each in (Mailed, Parked, Split, Elsewhere, Everything):
-        with pytest.raises(InvalidProjection, match="cannot be kept within appends"), opening(inline=[each]):
+        with pytest.raises(InvalidProjection, match="cannot be updated by appends"), opening(inline=[each]):
             raise AssertionError("it was taken")
     with opening() as store:
         assert store.append(InlineMoved("a", 13)).first == 1  # and nothing of them was left behind
@@ -233,7 +233,7 @@ def test_what_makes_no_sense_for_it_says_so(opening: Open) -> None:
     with opening(inline=[InlineBalance]) as store:
         store.append(InlineMoved("a", 1))
         for act in (lambda d: d.pause(InlineBalance, because="x"), lambda d: d.rollback(InlineBalance)):
-            with pytest.raises(InvalidProjection, match="kept within every append"):
+            with pytest.raises(InvalidProjection, match="updated by every append"):
                 act(store.projections)
         store.project(InlineBalance, timeout=0.5)
         store.append(InlineNoted("n"))

@@ -316,6 +316,6 @@ def test_verify_finds_an_event_that_nobody_folded(tmp_path: Path) -> None:
             other.append(InlineMoved("a", 20))
         (proof,) = store.projections.verify(InlineBalance)
         assert not proof.proved
-        assert "no append has taken them in" in proof.verdict
+        assert "no append has folded them" in proof.verdict
         assert store.projections.status(InlineBalance)[0].state == "stopped"
         assert projection_definition(InlineBalance).name == "inline_balance"
