@@ -58,21 +58,21 @@ class Throughput:
 
     def __init__(self) -> None:
         self._rate = 0.0
-        self._told = "{}"
+        self._last_stats = "{}"
         self._slowest: dict[str, float] = {}
 
     def updated(self, timing: Timing, events: int, seconds: float) -> str:
         """Add a page; return the throughput as JSON, as the checkpoint stores it: rate, slowest, micros."""
         if not events:
-            return self._told  # a page without events of this partition says nothing about its throughput
+            return self._last_stats  # a page without events of this partition says nothing about its throughput
         if seconds > 0:
             self._rate = events / seconds if not self._rate else 0.7 * self._rate + 0.3 * events / seconds
         for name, spent in timing.spent.items():
             self._slowest[name] = 1e6 * spent / max(1, timing.events[name])
         slowest = max(self._slowest, key=self._slowest.__getitem__, default="")
-        facts = {"rate": round(self._rate), "slowest": slowest, "micros": round(self._slowest.get(slowest, 0.0), 1)}
-        self._told = msgspec.json.encode(facts).decode()
-        return self._told
+        stats = {"rate": round(self._rate), "slowest": slowest, "micros": round(self._slowest.get(slowest, 0.0), 1)}
+        self._last_stats = msgspec.json.encode(stats).decode()
+        return self._last_stats
 
 
 class RowCache:

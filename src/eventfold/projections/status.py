@@ -19,9 +19,7 @@ from eventfold.ports.messages import Span
 from eventfold.ports.target import INLINE, Checkpoint, ParkedEvent, ProjectionRecord, Target
 from eventfold.projections.failures import StopReason, ahead_of_log_error, entries_of
 
-WRITE_STATS_EVERY_US = (
-    10_000_000  # µs a partition may be without a holder while others have one: a runner is handing it to another
-)
+HANDOVER_US = 10_000_000  # µs a partition may be without a holder while others have one: it changes runners
 SILENT_AFTER_US = 2_000_000  # µs without a heartbeat, after which a lock or a slow handler is reported
 BLOCKED_AFTER_US = 300_000_000  # µs after the end of a lease, during which its holder may still be waiting for a lock
 RECENT_US = 10_000_000  # µs: the time over which the log's own rate is measured
@@ -194,7 +192,7 @@ def _not_run(checkpoints: list[Checkpoint], now: int) -> list[Checkpoint]:
     free = [each for each in checkpoints if not each.holder or each.expires < now]
     if len(free) == len(checkpoints):
         return free
-    return [each for each in free if now - max(each.beat, each.expires) > WRITE_STATS_EVERY_US]
+    return [each for each in free if now - max(each.beat, each.expires) > HANDOVER_US]
 
 
 def _followed(checkpoint: Checkpoint, behind: int, stats: _Stats, now: int, trend: str) -> tuple[ProjectionState, str]:
