@@ -116,9 +116,9 @@ class ProjectionAdmin:
         Raises NotSupported, InvalidProjection, ProjectionChanged (the code has changed), ProjectionStopped.
         """
         definitions, own = projection_definitions(projections), self.catalog.target_at()
-        folder = inline_admin.inline_projector(self.log, own, definitions)
+        projector = inline_admin.inline_projector(self.log, own, definitions)
         records = {definition.name: self.catalog.register(definition)[1] for definition in definitions}
-        require(self.log.engine, "inline").set_projector(folder)
+        require(self.log.engine, "inline").set_projector(projector)
         for definition in inline_admin.unregistered(self.log, definitions):
             self._register_inline(definition, own, records[definition.name])
 
@@ -173,8 +173,8 @@ class ProjectionAdmin:
     def wait(self, projection: Named, position: int | None = None, timeout: float = CATCH_UP_TIMEOUT_S) -> int:
         """See Store.wait."""
         name, target = self.catalog.find(projection)
-        wanted = run(self.log.engine.head()).position if position is None else position
-        ends, nap = time.monotonic() + timeout, 0.001
+        position_wanted = run(self.log.engine.head()).position if position is None else position
+        ends, pause = time.monotonic() + timeout, 0.001
         while True:
             try:
                 record = require_record(target, name)
@@ -184,17 +184,17 @@ class ProjectionAdmin:
                     raise
                 time.sleep(0.05)  # the database may be reachable again before the timeout, for its writer too
                 continue
-            if checkpoint.position >= wanted and not target.delivery_lag(name, record.live):
+            if checkpoint.position >= position_wanted and not target.delivery_lag(name, record.live):
                 self._refuse_restored(record, checkpoint)
                 return checkpoint.position
-            if is_inline([checkpoint]) and (head := run(self.log.engine.head()).position) >= wanted:
+            if is_inline([checkpoint]) and (head := run(self.log.engine.head()).position) >= position_wanted:
                 return head
             if checkpoint.stopped:
                 raise stopped_error(name, checkpoint)
             if time.monotonic() > ends:
-                raise behind_error(self.log, target, name, checkpoint, wanted, timeout)
-            time.sleep(nap)
-            nap = min(nap * 1.5, 0.02)
+                raise behind_error(self.log, target, name, checkpoint, position_wanted, timeout)
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.02)
 
     def _refuse_restored(self, record: ProjectionRecord, checkpoint: Checkpoint) -> None:
         """Raise CursorMismatch where the rows were folded from history that this log does not have."""
@@ -219,14 +219,14 @@ class ProjectionAdmin:
         """
         own = self.catalog.own_target()
         if own is None:
-            found = {each.name: each for target in self.catalog.open_targets() for each in target.records()}
-            return sorted(found.values(), key=lambda each: each.name)
-        found = {each.name: each for each in own.records()}
-        for name, noted in found.items():
-            if noted.kind in (ELSEWHERE, FORWARDED):
+            records = {each.name: each for target in self.catalog.open_targets() for each in target.records()}
+            return sorted(records.values(), key=lambda each: each.name)
+        records = {each.name: each for each in own.records()}
+        for name, record in records.items():
+            if record.kind in (ELSEWHERE, FORWARDED):
                 with suppress(EventfoldError):
-                    found[name] = require_record(self.catalog.find(name)[1], name)
-        return sorted(found.values(), key=lambda each: each.name)
+                    records[name] = require_record(self.catalog.find(name)[1], name)
+        return sorted(records.values(), key=lambda each: each.name)
 
     def status(self, *projections: Named) -> builtins.list[Status]:
         """Return the status of these projections, by default of all in `list()`."""
@@ -238,10 +238,10 @@ class ProjectionAdmin:
             return run(status_of(self.log, target, require_record(target, name), target.now()))
         except (TargetUnavailable, InvalidProjection, UnknownProjection) as error:
             own = self.catalog.own_target()
-            noted = own.record(projection) if own is not None and isinstance(projection, str) else None
-            if not one_of_all or noted is None:
+            record = own.record(projection) if own is not None and isinstance(projection, str) else None
+            if not one_of_all or record is None:
                 raise
-            return unreachable_status(noted, run(self.log.engine.head()).position, error)
+            return unreachable_status(record, run(self.log.engine.head()).position, error)
 
     def checkpoints(self, projection: Named) -> builtins.list[Checkpoint]:
         """Return the checkpoints of all partitions and generations of a projection."""
@@ -271,10 +271,10 @@ class ProjectionAdmin:
         packed = {name: filter_value(table, name, value) for name, value in where.items()}
         refuse_unstorable_filter(definition.name, definition.rows.table, packed)
         try:
-            found = target.select(table, packed, by, limit)
+            rows = target.select(table, packed, by, limit)
         except (RowRefused, TypeError, ValueError, OverflowError) as error:  # no row can have such a value
             raise unstorable_filter_error(definition.name, definition.rows.table, packed, error) from error
-        return [definition.rows.unpack(row) for row in found]
+        return [definition.rows.unpack(row) for row in rows]
 
     def verify(self, *projections: Named, progress: Progress = lambda _done, _all: None) -> builtins.list[Proof]:
         """Recount the log and compare every ledger with it: of these projections, processes and followers, or of all.
@@ -313,16 +313,16 @@ class ProjectionAdmin:
         """
         name, target = self.catalog.find(projection)
         record = require_record(target, name)
-        found: list[tuple[Target, Checkpoint, ProjectionDefinition | None, bool]] = []
+        checkpoints: list[tuple[Target, Checkpoint, ProjectionDefinition | None, bool]] = []
         for checkpoint in target.checkpoints(name):
             definition = None
             if checkpoint.partitions > 1 or not isinstance(projection, str):
                 with suppress(InvalidInput):
                     definition = self.catalog.definition_of(projection)
-            found.append(
+            checkpoints.append(
                 (target, checkpoint, definition, checkpoint.place.generation not in (record.live, record.building))
             )
-        return found
+        return checkpoints
 
     def verify_rows(
         self, *projections: Named, progress: Progress = lambda _done, _all: None
@@ -334,17 +334,17 @@ class ProjectionAdmin:
         fails, InvalidProjection for a projection without rows or whose class cannot be imported, TargetUnavailable.
         """
         named = projections or [each.name for each in self.list() if each.kind not in ("effects", "follower")]
-        found: list[RowProof] = []
+        proofs: list[RowProof] = []
         for each in named:
             definition = self.catalog.definition_of(each)
             if definition.kind == "effects":
                 raise InvalidProjection(
                     f"{definition.name} has no rows.", "Name a read model.", projection=definition.name
                 )
-            found.append(
+            proofs.append(
                 RowCheck(definition, self.catalog.target_of(definition), self.log, self.catalog.lease).compare(progress)
             )
-        return found
+        return proofs
 
     def verify_log(self, progress: Progress = lambda _done, _all: None) -> LogProof:
         """Have the engine check its own log, by comparing data that it stores twice.

@@ -28,14 +28,14 @@ from eventfold.projections.definition import (
 from eventfold.projections.generations import register, require_record
 
 
-def declaring_module(found: Any) -> str | None:
+def declaring_module(projection: Any) -> str | None:
     """Return the module in which a projection or subscription was declared; None for any other object."""
     bases = (Projection, SqlProjection, Subscription)
-    if isinstance(found, SubscriptionSpec):
-        return found.code.partition(":")[0]
-    if isinstance(found, type):
-        return found.__module__ if issubclass(found, bases) and found not in bases else None
-    return type(found).__module__ if isinstance(found, bases[1:]) else None
+    if isinstance(projection, SubscriptionSpec):
+        return projection.code.partition(":")[0]
+    if isinstance(projection, type):
+        return projection.__module__ if issubclass(projection, bases) and projection not in bases else None
+    return type(projection).__module__ if isinstance(projection, bases[1:]) else None
 
 
 def load(
@@ -47,14 +47,14 @@ def load(
     InvalidProjection if there is none.
     """
     module_name, _, name = address.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    directory = str(Path.cwd())
+    if directory not in sys.path:
+        sys.path.insert(0, directory)
     try:
         module = importlib.import_module(module_name)
-        found: Any = module
+        loaded: Any = module
         for part in name.split(".") if name else ():
-            found = getattr(found, part)
+            loaded = getattr(loaded, part)
     except Exception as error:  # importing runs the user's module, which may raise anything
         raise InvalidProjection(
             f"{address!r} cannot be imported: {error}.",
@@ -63,8 +63,8 @@ def load(
         ) from error
     if not name:
         declared: list[Any] = list(vars(module).values())
-        found = [each for each in declared if home(each) == module_name]
-    several: list[Any] = [*found] if isinstance(found, list | tuple) else [found]  # pyright: ignore[reportUnknownArgumentType]
+        loaded = [each for each in declared if home(each) == module_name]
+    several: list[Any] = [*loaded] if isinstance(loaded, list | tuple) else [loaded]  # pyright: ignore[reportUnknownArgumentType]
     if not several or not all(map(home, several)):
         raise InvalidProjection(
             f"{address} cannot be run.",
@@ -93,9 +93,9 @@ Resolve = Callable[[Any, Log], list[ProjectionLike]]
 OpenTarget = Callable[[str | Sink | None, Callable[[], Target]], Target]
 
 
-def only_projections(found: Any, _log: Log) -> list[ProjectionLike]:
+def only_projections(projection: Any, _log: Log) -> list[ProjectionLike]:
     """Return the projections for a class, an instance or an address MODULE:NAME. Raises InvalidProjection."""
-    return load(found) if isinstance(found, str) else [found]
+    return load(projection) if isinstance(projection, str) else [projection]
 
 
 class ProjectionCatalog:
@@ -155,24 +155,28 @@ class ProjectionCatalog:
         target, own = self.target_of(definition), self.own_target()
         if own is None:  # the location of the rows cannot be noted: they are found by their class only
             return target, run(register(definition, self.log, target))
-        noted = own.record(definition.name)
-        here = definition.target is None or target.forwards  # its progress is in the store's own database
-        if here and noted is not None and noted.kind == ELSEWHERE:
+        own_record = own.record(definition.name)
+        in_own_database = definition.target is None or target.forwards  # its progress is in the store's own database
+        if in_own_database and own_record is not None and own_record.kind == ELSEWHERE:
             with own.control(definition.name) as tx:
-                if tx.record() == noted:
-                    tx.forget(noted.tables)  # it has moved to the store's own database
-        if noted is not None and noted.kind == FORWARDED and not target.forwards:
-            raise self._kept_here(definition, f"with rows that {noted.code} sends to a sink")
+                if tx.record() == own_record:
+                    tx.forget(own_record.tables)  # it has moved to the store's own database
+        if own_record is not None and own_record.kind == FORWARDED and not target.forwards:
+            raise self._kept_here(definition, f"with rows that {own_record.code} sends to a sink")
         record = run(register(definition, self.log, target))
-        if target.forwards and noted is not None and noted.kind == "rows" and target is not own:
+        if target.forwards and own_record is not None and own_record.kind == "rows" and target is not own:
             with target.control(definition.name) as tx:  # its rows are here, and are sent to the sink from now on
-                if (now := tx.record()) is not None:
-                    tx.save_record(now)
-        if not here and target.address != own.address and (noted is None or noted.code != definition.code):
-            if noted is not None and noted.kind != ELSEWHERE:
-                raise self._kept_here(definition, f"as {noted.code or 'a follower'}")
+                if (current := tx.record()) is not None:
+                    tx.save_record(current)
+        if (
+            not in_own_database
+            and target.address != own.address
+            and (own_record is None or own_record.code != definition.code)
+        ):
+            if own_record is not None and own_record.kind != ELSEWHERE:
+                raise self._kept_here(definition, f"as {own_record.code or 'a follower'}")
             with own.control(definition.name) as tx:
-                if tx.record() == noted:
+                if tx.record() == own_record:
                     tx.save_record(ProjectionRecord(name=definition.name, kind=ELSEWHERE, code=definition.code, live=1))
         return target, record
 
@@ -184,13 +188,13 @@ class ProjectionCatalog:
             projection=definition.name,
         )
 
-    def compile(self, found: Any) -> ProjectionDefinition:
+    def compile(self, projection: Any) -> ProjectionDefinition:
         """Return the definition of a class or an address MODULE:NAME; for a process or effect, of its subscription."""
-        if isinstance(found, str) or declaring_module(found) is None:
-            if found not in self._subscriptions:
-                self._subscriptions[found] = self._resolve(found, self.log)[0]
-            found = self._subscriptions[found]
-        return projection_definition(found)
+        if isinstance(projection, str) or declaring_module(projection) is None:
+            if projection not in self._subscriptions:
+                self._subscriptions[projection] = self._resolve(projection, self.log)[0]
+            projection = self._subscriptions[projection]
+        return projection_definition(projection)
 
     def find(self, projection: Named) -> tuple[str, Target]:
         """Return the name of a projection and its target."""
@@ -198,16 +202,16 @@ class ProjectionCatalog:
             definition = self.compile(projection)
             return definition.name, self.target_of(definition)
         own = self.own_target()
-        noted = None if own is None else own.record(projection)
-        if own is not None and noted is not None and noted.kind not in (ELSEWHERE, FORWARDED):
+        record = None if own is None else own.record(projection)
+        if own is not None and record is not None and record.kind not in (ELSEWHERE, FORWARDED):
             return projection, own
         if projection in self._homes:
             return projection, self._homes[projection]
         for target in self._targets.values():
             if not target.forwards and target is not own and target.record(projection) is not None:
                 return projection, target
-        if noted is not None:
-            return projection, self.target_of(self.compile(noted.code))
+        if record is not None:
+            return projection, self.target_of(self.compile(record.code))
         return projection, own or self.target_at()  # raises NotSupported where there is no own target
 
     def name_of(self, projection: Named) -> str:

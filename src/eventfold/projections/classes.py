@@ -40,20 +40,20 @@ def set_projection_options(cls: type, terms: dict[str, Any], depth: int) -> None
     """
     if "indexes" in terms:
         terms["indexes"] = tuple((i,) if isinstance(i, str) else tuple(i) for i in terms["indexes"])
-    said = read_options(cls, ClassOptions, terms, InvalidProjection)
-    if not isinstance(said.target, str | Sink | None):
+    options = read_options(cls, ClassOptions, terms, InvalidProjection)
+    if not isinstance(options.target, str | Sink | None):
         raise InvalidProjection(
-            f"The target of {cls.__qualname__} is neither an address nor a sink: {said.target!r}.",
+            f"The target of {cls.__qualname__} is neither an address nor a sink: {options.target!r}.",
             "Give a text such as duckdb:rows.duckdb, or an object with the methods of eventfold.ports.sink.Sink.",
         )
-    if said.without_key == "park" and said.on_error != "park":
+    if options.without_key == "park" and options.on_error != "park":
         raise InvalidProjection(
             f"{cls.__qualname__} parks failing events without a key, but stops at all other failing events.",
             'Give on_error="park" as well.',
         )
-    if said.attempts < 1 or said.partitions < 1:
+    if options.attempts < 1 or options.partitions < 1:
         raise InvalidProjection(f"{cls.__qualname__} has less than one attempt or partition.", "Give 1 or more.")
-    set_class_options(cls, said)
+    set_class_options(cls, options)
     remember_visible_names(cls, sys._getframe(depth).f_locals)  # pyright: ignore[reportPrivateUsage]
 
 

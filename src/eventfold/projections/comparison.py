@@ -185,10 +185,10 @@ class RowCheck:
                     with target.control(definition.name) as tx:
                         tx.update_checkpoint(_place(checkpoint, scratch), until=checkpoint.position)
                     self._fold(_place(checkpoint, scratch), last, progress)
-                found = compare(definition, target, (record.live, scratch))
+                comparison = compare(definition, target, (record.live, scratch))
                 before, live = live, self._live(record.live)
                 if list(map(_version, live)) == list(map(_version, before)):
-                    return _proof(found, last)
+                    return _proof(comparison, last)
             why = f"Its rows changed during each of {ROUNDS} comparisons: pause it first (eventfold projections pause)."
             return self._unproved(live, why)
         finally:
@@ -241,10 +241,10 @@ class RowCheck:
             raise stopped_error(place.name, checkpoint)
 
     def _live(self, generation: int) -> list[Checkpoint]:
-        found = self._target.checkpoints(self._definition.name, generation)
-        if not found:
+        checkpoints = self._target.checkpoints(self._definition.name, generation)
+        if not checkpoints:
             raise self._changed()
-        return found
+        return checkpoints
 
     async def _checkpoint(self, checkpoint: Checkpoint, scratch: int) -> Checkpoint:
         """Return the first checkpoint of a scratch partition, at the start position of the live one."""
@@ -271,13 +271,13 @@ def _version(checkpoint: Checkpoint) -> tuple[int, int, int]:
     return checkpoint.place.partition, checkpoint.position, checkpoint.revision
 
 
-def _proof(found: Comparison, position: int) -> RowProof:
-    count, different = found.rows[0], found.different
+def _proof(comparison: Comparison, position: int) -> RowProof:
+    count, different = comparison.rows[0], comparison.different
     verdict = f"Each of {count:,} rows is equal to the row folded from the log."
     if different:
-        verdict = f"{different:,} of {max(found.rows):,} rows differ from the rows folded from the log."
-    name, generation = found.name, found.generations[0]
-    return RowProof(name, generation, position, count, different, found.differences, not different, verdict)
+        verdict = f"{different:,} of {max(comparison.rows):,} rows differ from the rows folded from the log."
+    name, generation = comparison.name, comparison.generations[0]
+    return RowProof(name, generation, position, count, different, comparison.differences, not different, verdict)
 
 
 def _place(checkpoint: Checkpoint, generation: int) -> PartitionKey:

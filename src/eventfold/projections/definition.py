@@ -136,18 +136,18 @@ class ProjectionDefinition(msgspec.Struct):
             if self.kind == "effects":  # they are never repeated, so only their own class counts
                 self.prints = [class_fingerprint(self.cls, self.shape, self.meaning)]
             else:
-                found = fingerprint_of_rules(self.cls, self.events, (self.key, self.meaning), self.version)
-                report_unknown(self.name, found, "Changes to these are not detected.")
+                rules = fingerprint_of_rules(self.cls, self.events, (self.key, self.meaning), self.version)
+                report_unknown(self.name, rules, "Changes to these are not detected.")
                 tables = class_fingerprint(self.cls, self.shape, self.meaning)
-                self.prints = [f"{tables.partition('-')[0]}-{found.digest}", tables]
+                self.prints = [f"{tables.partition('-')[0]}-{rules.digest}", tables]
         return self.prints
 
 
-def keys_of(found: Any) -> tuple[Key, ...]:
+def keys_of(result: Any) -> tuple[Key, ...]:
     """Return the result of a `key` function (a key, a list of keys, or None) as a tuple of distinct keys."""
-    if found is None:
+    if result is None:
         return ()
-    several: list[Any] = list(dict.fromkeys(cast("list[Any]", found))) if isinstance(found, list) else [found]
+    several: list[Any] = list(dict.fromkeys(cast("list[Any]", result))) if isinstance(result, list) else [result]
     return tuple([cast("Key", each) if isinstance(each, tuple) else (each,) for each in several])
 
 

@@ -151,31 +151,31 @@ class RowCache:
                 self._first_times(cache)
             cache.clear()
             missing = dict(keys)
-        wanted: Iterable[Key] = () if self._whole else missing
+        to_load: Iterable[Key] = () if self._whole else missing
         if self._begun is not None:
-            wanted = list(compress(missing, self._first_times(missing)))
-        self._fetch(wanted, missing)
+            to_load = list(compress(missing, self._first_times(missing)))
+        self._fetch(to_load, missing)
 
-    def _fetch(self, wanted: Iterable[Key], missing: dict[Key, None]) -> None:
+    def _fetch(self, to_load: Iterable[Key], missing: dict[Key, None]) -> None:
         """Load the `wanted` rows. The `missing` ones that are not found do not exist."""
-        if wanted:
+        if to_load:
             columns = self._of.table.columns
-            keys = self._packed(self._of.pack_key, wanted, "key")
+            keys = self._packed(self._of.pack_key, to_load, "key")
             try:
-                found_rows = self._target.load(self.table, keys)
+                rows = self._target.load(self.table, keys)
             except (RowRefused, TypeError, ValueError, OverflowError) as error:
                 raise HandlerFailed(
                     None, unstorable_error(self._definition.name, columns, keys, _cause(error)), "key"
                 ) from error
-            for row in found_rows:
+            for row in rows:
                 try:
-                    found = self._of.unpack(row)
+                    loaded = self._of.unpack(row)
                 except InvalidProjection as error:  # the class's own check refused the row
                     raise HandlerFailed(None, error, "evolve") from error
-                key = self._of.key_of(found)
-                self._cache[key] = found
+                key = self._of.key_of(loaded)
+                self._cache[key] = loaded
                 if key not in missing:
-                    raise HandlerFailed(None, self._odd(key), "key")
+                    raise HandlerFailed(None, self._wrong_types_error(key), "key")
                 del missing[key]
         self._cache.update(missing)
 
@@ -189,7 +189,7 @@ class RowCache:
             begun[slot] = 1
         return before
 
-    def _odd(self, key: Any) -> EventfoldError:
+    def _wrong_types_error(self, key: Any) -> EventfoldError:
         return InvalidProjection(
             f"{self._definition.cls.__name__}.key returned values of other types than its fields have: "
             f"the table has {key!r}.",
@@ -199,12 +199,12 @@ class RowCache:
     def write(self, tx: TargetTransaction) -> None:
         """Write the changed rows. Raises HandlerFailed where the database refuses a row, or a row has another key."""
         cache, touched = self._cache, self._touched
-        gone = [key for key in touched if cache[key] is None] if self._definition.keeps else []
-        there = list(filterfalse(set(gone).__contains__, touched) if gone else touched)
-        rows = list(map(cache.__getitem__, there))
-        self.refuse_other_keys(there, rows)
+        deleted = [key for key in touched if cache[key] is None] if self._definition.keeps else []
+        remaining = list(filterfalse(set(deleted).__contains__, touched) if deleted else touched)
+        rows = list(map(cache.__getitem__, remaining))
+        self.refuse_other_keys(remaining, rows)
         packed = self._packed(self._of.pack, rows, "evolve")
-        keys = self._packed(self._of.pack_key, gone, "key")
+        keys = self._packed(self._of.pack_key, deleted, "key")
         try:
             tx.upsert(self.table, packed)
             tx.delete(self.table, keys)
@@ -216,9 +216,9 @@ class RowCache:
 
     def refuse_other_keys(self, keys: list[Key], rows: list[Any]) -> None:
         """Raise HandlerFailed where evolve changed the key of a row."""
-        found = list(map(self._of.key_of, rows))
-        if found != keys:
-            key, row = next((k, r) for k, r, f in zip(keys, rows, found, strict=True) if f != k)
+        actual_keys = list(map(self._of.key_of, rows))
+        if actual_keys != keys:
+            key, row = next((k, r) for k, r, f in zip(keys, rows, actual_keys, strict=True) if f != k)
             error = key_changed_error(self._definition, key, row)
             raise HandlerFailed(None, error, "evolve") from error
 
@@ -268,11 +268,11 @@ class HandlerDispatch:
     def of(self, event: Any) -> tuple[Handler, ...]:
         """Return the handlers that take single events of this event's class."""
         kind = cast("type[Any]", type(event))
-        found = self._by_type.get(kind)
-        if found is None:
-            found = tuple(h for h in self._definition.handlers if isinstance(event, h.events) and not h.batch)
-            self._by_type[kind] = found
-        return found
+        handlers = self._by_type.get(kind)
+        if handlers is None:
+            handlers = tuple(h for h in self._definition.handlers if isinstance(event, h.events) and not h.batch)
+            self._by_type[kind] = handlers
+        return handlers
 
     def handle(
         self,
@@ -303,13 +303,13 @@ class HandlerDispatch:
                 if not self._batches and (tx.should_yield() or clock() - first > patience):
                     return index + 1
         for handler in self._batches:
-            taken = [(i.stored, e) for i in items for e, _ in i.parts if isinstance(e, handler.events)]
-            if taken:
-                given = [Recorded(stored, event) if handler.recorded else event for stored, event in taken]
+            batch = [(i.stored, e) for i in items for e, _ in i.parts if isinstance(e, handler.events)]
+            if batch:
+                arguments = [Recorded(stored, event) if handler.recorded else event for stored, event in batch]
                 began = clock()
                 try:
-                    handler.call(given, *rest)
+                    handler.call(arguments, *rest)
                 except self._catches as error:
                     raise HandlerFailed(None if len(items) > 1 else 0, error, handler.name) from error
-                timing.add(handler.name, clock() - began, len(taken))
+                timing.add(handler.name, clock() - began, len(batch))
         return len(items)

@@ -202,8 +202,8 @@ class FollowerProgress:
         self._advanced_at = now
         self._advance(cursor, EMPTY_TALLY)
 
-    def _advance(self, cursor: Cursor, taken: Tally) -> None:
-        stats = self._throughput(taken.count)
+    def _advance(self, cursor: Cursor, handled: Tally) -> None:
+        stats = self._throughput(handled.count)
         for _ in range(MAX_ATTEMPTS):
             checkpoint = self._checkpoint
             if checkpoint is None:
@@ -212,8 +212,8 @@ class FollowerProgress:
                 position=cursor.position,
                 event_id=cursor.event_id,
                 epoch=cursor.epoch,
-                seen=checkpoint.seen + taken,
-                handled=checkpoint.handled + taken,
+                seen=checkpoint.seen + handled,
+                handled=checkpoint.handled + handled,
                 mark=cursor.position // MARK_EVERY_EVENTS != checkpoint.position // MARK_EVERY_EVENTS,
                 stats=stats or checkpoint.stats,
             )

@@ -154,17 +154,17 @@ async def _checkpoints(
 
 
 async def _warn_of_unwritten(definition: ProjectionDefinition, log: Log) -> None:
-    written = [found.type for found in await log.engine.types()]
+    log_types = [found.type for found in await log.engine.types()]
     for each in definition.events:
         names = stored_names_of(each)  # with aliases and older classes: it is enough if the log has one of them
-        if not names or not {*names}.isdisjoint(written):
+        if not names or not {*names}.isdisjoint(log_types):
             continue
-        wanted = declaration_of(each).type
-        near = difflib.get_close_matches(wanted, written, 3)
+        type_name = declaration_of(each).type
+        near = difflib.get_close_matches(type_name, log_types, 3)
         if near:
             warnings.warn(
-                f"{definition.name} handles {wanted}, of which the log has no event. It has {', '.join(near)}: check "
-                "the spelling.",
+                f"{definition.name} handles {type_name}, of which the log has no event. It has {', '.join(near)}: "
+                "check the spelling.",
                 stacklevel=2,
             )
 
@@ -228,10 +228,10 @@ async def _of_this_log(log: Log, checkpoints: Sequence[Checkpoint]) -> bool:
 
 def refuse_unknown(checkpoints: Sequence[Checkpoint], name: str, generation: int) -> None:
     """Raise UnknownProjection where a generation is not among all checkpoints of a projection."""
-    kept = list(dict.fromkeys(each.place.generation for each in checkpoints))
-    if generation not in kept:
+    generations = list(dict.fromkeys(each.place.generation for each in checkpoints))
+    if generation not in generations:
         raise UnknownProjection(
-            f"{name} has no generation {generation}: it has {', '.join(map(str, kept))}.",
+            f"{name} has no generation {generation}: it has {', '.join(map(str, generations))}.",
             f"See eventfold projections show {name}.",
             projection=name,
             generation=generation,

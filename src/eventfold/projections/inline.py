@@ -63,8 +63,8 @@ class InlineRowCache(RowCache):
         self._touched.update(keys)
         try:
             self._evolve(items)
-            there = [key for key in keys if cache[key] is not None]
-            self.refuse_other_keys(there, [cache[key] for key in there])
+            remaining = [key for key in keys if cache[key] is not None]
+            self.refuse_other_keys(remaining, [cache[key] for key in remaining])
         except HandlerFailed as failed:
             if shared:  # an earlier request may have left an invalid value in the row, which is not written yet
                 raise HandlerFailed(None, failed.error, failed.handler) from failed.error
@@ -122,20 +122,20 @@ class InlineModel:
                 self._rows = InlineRowCache(self.definition, joined, self.place)
             self._rows.begin(joined)
 
-    def take(self, mine: list[StoredEvent], at_once: bool) -> None:
-        """Fold events of this read model. Raises HandlerFailed, with an index into `mine`; after that, call `undo`.
+    def take(self, events: list[StoredEvent], at_once: bool) -> None:
+        """Fold events of this read model. Raises HandlerFailed, with an index into `events`; after that, call `undo`.
 
         `at_once`: write the rows now, not at the end of the transaction.
         """
         self._last_sum = self._sum
-        items = self._decoder.items(mine, {})
+        items = self._decoder.items(events, {})
         if self._rows is not None:
             self._rows.take(items)
             if at_once:
                 self._rows.write_now(self.joined)
         else:
             self._handlers.handle(items, self.joined, Timing(), _no_clock)
-        self._sum += tally(mine)
+        self._sum += tally(events)
 
     def undo(self) -> None:
         """Restore the state before the last `take`. The caller rolls back what that has written."""
@@ -175,19 +175,19 @@ class InlineModel:
 class InlineBatch:
     """The inline read models of one transaction of an engine. See ports.inline.InlineTransaction."""
 
-    def __init__(self, owner: LocalInlineProjector | None, kept: Sequence[InlineModel], epoch: int) -> None:
-        self.types = frozenset[str]().union(*(each.types for each in kept))
-        self._owner, self._kept, self._epoch = owner, kept, epoch
+    def __init__(self, owner: LocalInlineProjector | None, models: Sequence[InlineModel], epoch: int) -> None:
+        self.types = frozenset[str]().union(*(each.types for each in models))
+        self._owner, self._models, self._epoch = owner, models, epoch
         self._last: StoredEvent | None = None
         self._taken = False
 
     def fold(self, events: Sequence[StoredEvent], at_once: bool = False) -> EventfoldError | None:
         """See the port."""
         concerned: list[tuple[InlineModel, list[StoredEvent]]] = []
-        for each in self._kept:
-            mine = [event for event in events if event.type in each.types]
-            if mine:
-                concerned.append((each, mine))
+        for each in self._models:
+            own_events = [event for event in events if event.type in each.types]
+            if own_events:
+                concerned.append((each, own_events))
         if not concerned:
             return None
         self._taken = True
@@ -195,15 +195,15 @@ class InlineBatch:
         saves = at_once or any(each.definition.kind == "sql" for each, _ in concerned)
         if saves:
             tx.execute(SAVEPOINT)
-        for number, (each, mine) in enumerate(concerned):
+        for number, (each, own_events) in enumerate(concerned):
             try:
-                each.take(mine, at_once)
+                each.take(own_events, at_once)
             except HandlerFailed as failed:
                 if saves:
                     _undo(tx, failed)
                 for earlier, _ in concerned[: number + 1]:
                     earlier.undo()
-                error = inline_failed_error(each.definition, failed, mine)
+                error = inline_failed_error(each.definition, failed, own_events)
                 if failed.index is None and not at_once:
                     raise error from failed.error
                 return error
@@ -216,7 +216,7 @@ class InlineBatch:
         """See the port."""
         if self._last is None:
             return
-        for each in self._kept:
+        for each in self._models:
             try:
                 each.write(self._last, self._epoch)
             except HandlerFailed as failed:
@@ -225,7 +225,7 @@ class InlineBatch:
     def end(self, head: int | None) -> None:
         """See the port."""
         if head is None and self._taken:
-            for each in self._kept:
+            for each in self._models:
                 each.forget()
         if head is not None and self._owner is not None:
             self._owner.head, self._owner.epoch = head, self._epoch
@@ -239,7 +239,7 @@ class LocalInlineProjector:
         self.head = self.epoch = -1  # after this process's last commit
         self._engine, self._registry, self._host = engine, registry, host
         self._definitions: dict[str, ProjectionDefinition] = {}
-        self._kept: dict[str, InlineModel] = {}
+        self._models: dict[str, InlineModel] = {}
 
     def add(self, definition: ProjectionDefinition) -> None:
         """Add the code of a read model."""
@@ -249,26 +249,26 @@ class LocalInlineProjector:
     def forget(self) -> None:
         """See the port."""
         self.head = -1
-        for kept in self._kept.values():
-            kept.forget()
+        for model in self._models.values():
+            model.forget()
 
-    def begin(self, connection: Any, head: int, inlined: Sequence[InlineRegistration]) -> InlineBatch:
+    def begin(self, connection: Any, head: int, registrations: Sequence[InlineRegistration]) -> InlineBatch:
         """See the port."""
-        now: list[InlineModel] = []
+        models: list[InlineModel] = []
         epoch = self._engine.epoch
         warm = self.head == head and self.epoch == epoch
-        for each in inlined:
+        for each in registrations:
             if self.codes.get(each.name) != each.code:
                 continue  # the engine refuses its events
-            kept = self._kept.get(each.name)
-            if kept is None or kept.incarnation != each.incarnation:
-                kept = self._kept[each.name] = InlineModel(
+            model = self._models.get(each.name)
+            if model is None or model.incarnation != each.incarnation:
+                model = self._models[each.name] = InlineModel(
                     self._definitions[each.name], each.incarnation, self._registry
                 )
-            kept.begin(self._host.joined(connection, kept.place), warm=warm)
-            refuse_lost_history(kept, head)
-            now.append(kept)
-        return InlineBatch(self, now, epoch)
+            model.begin(self._host.joined(connection, model.place), warm=warm)
+            refuse_lost_history(model, head)
+            models.append(model)
+        return InlineBatch(self, models, epoch)
 
 
 def types_of(definition: ProjectionDefinition) -> tuple[str, ...]:
@@ -276,9 +276,9 @@ def types_of(definition: ProjectionDefinition) -> tuple[str, ...]:
     return tuple(name for item in definition.query.items for name in item.types)
 
 
-def refuse_lost_history(kept: InlineModel, head: int) -> None:
+def refuse_lost_history(model: InlineModel, head: int) -> None:
     """Raise CursorMismatch where the rows are beyond the log's head, so that they are of another history."""
-    checkpoint = kept.checkpoint
+    checkpoint = model.checkpoint
     if checkpoint is not None and checkpoint.position > head:
         raise CursorMismatch(
             f"{checkpoint.place.name} is at position {checkpoint.position}, but the log ends at {head}.",
@@ -288,13 +288,13 @@ def refuse_lost_history(kept: InlineModel, head: int) -> None:
 
 
 def inline_failed_error(
-    definition: ProjectionDefinition, failed: HandlerFailed, mine: Sequence[StoredEvent]
+    definition: ProjectionDefinition, failed: HandlerFailed, events: Sequence[StoredEvent]
 ) -> InlineFailed:
     """Return the error for an append that was refused; the error of user code is its cause."""
     error = failed.error
-    type = mine[failed.index or 0].type if mine else ""
+    type = events[failed.index or 0].type if events else ""
     of = f" of {type}" if type else ""
-    found = InlineFailed(
+    refusal = InlineFailed(
         f"{definition.name}, which every append{of} updates (inline), failed in {failed.handler}: "
         f"{error.__class__.__name__}: {str(error)[:2_000].rstrip('.')}.",
         "Nothing of this append was written: change its events, or fix that code and restart the process.",
@@ -302,8 +302,8 @@ def inline_failed_error(
         handler=failed.handler,
         type=type,
     )
-    found.__cause__ = error
-    return found
+    refusal.__cause__ = error
+    return refusal
 
 
 def _undo(tx: InlineTargetTransaction, failed: HandlerFailed) -> None:

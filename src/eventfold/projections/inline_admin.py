@@ -53,11 +53,11 @@ NAP = 0.01  # seconds between two checks of a backfill by another process
 def inline_projector(log: Log, target: Target, definitions: Sequence[ProjectionDefinition]) -> LocalInlineProjector:
     """Return a projector for these definitions, for an engine. Raises NotSupported, InvalidProjection."""
     require(log.engine, "inline")
-    folder = LocalInlineProjector(log.engine, log.registry, _host(target))
+    projector = LocalInlineProjector(log.engine, log.registry, _host(target))
     for definition in definitions:
         refuse_definition(definition)
-        folder.add(definition)
-    return folder
+        projector.add(definition)
+    return projector
 
 
 def registered_by_name(log: Log) -> dict[str, InlineRegistration]:
@@ -190,11 +190,11 @@ async def _enrol_now(
     entry = InlineRegistration(
         definition.name, definition.fingerprint, types_of(definition), f"{generation} {new_id().hex()}"
     )
-    kept = InlineModel(definition, entry.incarnation, log.registry)
+    model = InlineModel(definition, entry.incarnation, log.registry)
     record = host.controlled(turn.connection, definition.name).record()
     if record is not None and record.live != generation:
         raise CheckpointChanged  # it was switched meanwhile
-    joined = host.joined(turn.connection, kept.place)
+    joined = host.joined(turn.connection, model.place)
     checkpoint = joined.acquire_inline()
     if checkpoint is None:
         raise UnknownProjection(
@@ -203,16 +203,16 @@ async def _enrol_now(
             projection=definition.name,
         )
     await verify(log, Cursor(checkpoint.store, checkpoint.epoch, checkpoint.position, checkpoint.event_id))
-    kept.begin(joined, warm=False)
-    refuse_lost_history(kept, turn.head)
-    taking, after = InlineBatch(None, [kept], log.engine.epoch), checkpoint.position
+    model.begin(joined, warm=False)
+    refuse_lost_history(model, turn.head)
+    batch, after = InlineBatch(None, [model], log.engine.epoch), checkpoint.position
     while after < turn.head:
         page = await turn.read(definition.query, after)
         for events in group_by_append(page.events):
-            error = taking.fold(events, at_once=True)
+            error = batch.fold(events, at_once=True)
             if error is not None:
                 raise error
-        taking.write()
+        batch.write()
         after = page.scanned
     await turn.register(entry)
 

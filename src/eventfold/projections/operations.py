@@ -97,10 +97,10 @@ class ProjectionOperations:
             require_record(target, name)
             with target.control(name) as tx:
                 record = _record(tx)
-                found = {each.place: _entries(tx, each) for each in tx.checkpoints(record.live)}
+                parked = {each.place: _entries(tx, each) for each in tx.checkpoints(record.live)}
                 positions: list[int] = []
                 count = 0
-                for place, entries in found.items():
+                for place, entries in parked.items():
                     chosen = [e for e in entries if e.state == "parked" and position in (None, e.position)]
                     if chosen:
                         due = with_later_ones(entries, chosen)
@@ -110,7 +110,7 @@ class ProjectionOperations:
                 if positions:
                     self._commands.save(tx, name, "retry", record.live, positions=positions)
                 elif position is not None:
-                    raise _not_parked(name, position, tx.checkpoints(record.live), found)
+                    raise _not_parked(name, position, tx.checkpoints(record.live), parked)
                 return count
 
         return self._commands.carry_out(target, name, attempt)
@@ -148,11 +148,11 @@ class ProjectionOperations:
 
         def attempt() -> None:
             record = require_record(target, definition.name)
-            judged = target.checkpoints(definition.name, record.live)
-            through = run(refuse_other_tables(definition, self._log, target, judged))
+            checked = target.checkpoints(definition.name, record.live)
+            through = run(refuse_other_tables(definition, self._log, target, checked))
             with target.control(definition.name) as tx:
                 now, checkpoints = _record(tx), tx.checkpoints(record.live)
-                if now.live != record.live or not is_same_code(judged, checkpoints, through):
+                if now.live != record.live or not is_same_code(checked, checkpoints, through):
                     raise CheckpointChanged
                 others = [
                     each.place
@@ -178,7 +178,7 @@ class ProjectionOperations:
             )
         target = self._catalog.target_of(definition)
         position = run(resolve_position(self._log, at))
-        begun = run(generations.first_checkpoints(definition, self._log, position))
+        first_checkpoints = run(generations.first_checkpoints(definition, self._log, position))
 
         def attempt() -> int:
             with target.control(definition.name) as tx:
@@ -193,7 +193,7 @@ class ProjectionOperations:
                 if record is not None:
                     tx.forget(record.tables)
                 new = ProjectionRecord(name=definition.name, kind=definition.kind, code=definition.code, live=1)
-                tx.create(new, {}, [msgspec.structs.replace(each, token=token) for each in begun])
+                tx.create(new, {}, [msgspec.structs.replace(each, token=token) for each in first_checkpoints])
                 self._commands.save(tx, definition.name, "begin", 1, position=position)
             return position
 
@@ -245,9 +245,9 @@ class ProjectionOperations:
         own = self._catalog.own_target()
         if own is not None and own.record(name) is not None:
             with own.control(name) as tx:
-                noted = tx.record()
-                if noted is not None and noted.kind == ELSEWHERE:
-                    tx.forget(noted.tables)
+                record = tx.record()
+                if record is not None and record.kind == ELSEWHERE:
+                    tx.forget(record.tables)
 
 
 def _record(tx: ControlTransaction) -> ProjectionRecord:
@@ -270,12 +270,12 @@ def _not_parked(
     name: str, position: int, checkpoints: list[Checkpoint], entries: Mapping[PartitionKey, Sequence[ParkedEvent]]
 ) -> EventNotParked:
     """Return the error for an event that cannot be retried or skipped since it is not parked, and its state instead."""
-    found = next((each for some in entries.values() for each in some if each.position == position), None)
+    entry = next((each for some in entries.values() for each in some if each.position == position), None)
     reached = min((each.position for each in checkpoints), default=0)
-    if found is not None and found.state == "due":
+    if entry is not None and entry.state == "due":
         state, what = "due", "another command has marked it for a retry, and its runner has not retried it yet"
-    elif found is not None:
-        state, what = "skipped", f"it was skipped ({found.because.rstrip('.')})"
+    elif entry is not None:
+        state, what = "skipped", f"it was skipped ({entry.because.rstrip('.')})"
     elif position <= reached:
         state, what = (
             "handled",

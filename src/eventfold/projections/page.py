@@ -103,15 +103,15 @@ def stored_events(items: Sequence[DecodedEvent], through: int | None = None) -> 
 def key_changed_error(definition: ProjectionDefinition, key: Key, row: Any) -> InvalidProjection:
     """Return the error for a row whose `evolve` changed its key."""
     assert definition.rows is not None
-    found = definition.rows.key_of(row)
+    changed = definition.rows.key_of(row)
     return InvalidProjection(
         f"A row of {definition.cls.__name__} was found by the key {_describe_key(key)}, "
-        f"but has the key {_describe_key(found)} after evolve: it would be two rows.",
+        f"but has the key {_describe_key(changed)} after evolve: it would be two rows.",
         "Do not change the fields of the key in evolve. To move a row to another key, return the old and the new key "
         "from key(), and let keep() drop the old row.",
         projection=definition.name,
         key=_describe_key(key),
-        changed_to=_describe_key(found),
+        changed_to=_describe_key(changed),
     )
 
 
@@ -150,15 +150,15 @@ class PageDecoder:
         Raises HandlerFailed, with an index into `events`, where one cannot be decoded or its key is wrong.
         """
         if events and not parked and self._key_size:
-            straight = self._columns_of(events)
-            if straight is not None:
-                return straight
-        found: list[DecodedEvent] = []
+            columns = self._columns_of(events)
+            if columns is not None:
+                return columns
+        items: list[DecodedEvent] = []
         codecs, decode, key_of, size = self._codecs, self._registry.decode_as, self._definition.key, self._key_size
         split = self._partitions > 1
         for at, stored in enumerate(events):
             if parked and stored.position in parked:
-                found.append(DecodedEvent(at, stored))
+                items.append(DecodedEvent(at, stored))
                 continue
             try:
                 codec = codecs.get((stored.type, stored.version))
@@ -185,8 +185,8 @@ class PageDecoder:
                 if own is None:
                     continue
                 parts, keys = own
-            found.append(DecodedEvent(at, stored, parts, keys))
-        return found
+            items.append(DecodedEvent(at, stored, parts, keys))
+        return items
 
     def _columns_of(self, events: Sequence[StoredEvent]) -> ColumnarPage | None:
         """Return a page in columns; None where an event has to be decoded by itself, or cannot be decoded."""
@@ -204,9 +204,9 @@ class PageDecoder:
         if self._partitions == 1:
             return ColumnarPage(range(len(decoded)), list(events), decoded, keys)
         mine = [self._is_mine(key) for key in keys]
-        places = list(compress(range(len(decoded)), mine))
+        indexes = list(compress(range(len(decoded)), mine))
         stored, own = list(compress(events, mine)), list(compress(decoded, mine))
-        return ColumnarPage(places, stored, own, list(compress(keys, mine)))
+        return ColumnarPage(indexes, stored, own, list(compress(keys, mine)))
 
     def _decoded(self, events: Sequence[StoredEvent]) -> list[Any] | None:
         kinds = [(stored.type, stored.version) for stored in events]
@@ -217,10 +217,10 @@ class PageDecoder:
                 codec = self._codecs.get(kind) or self._codec(own[0])
             except EventfoldError:
                 return None
-            found = self._registry.decode_all(codec, own)
-            if found is None or len(found) == len(kinds):
-                return found
-            of[kind] = iter(found)
+            events_of_kind = self._registry.decode_all(codec, own)
+            if events_of_kind is None or len(events_of_kind) == len(kinds):
+                return events_of_kind
+            of[kind] = iter(events_of_kind)
         return [next(of[kind]) for kind in kinds]
 
     def _is_mine(self, key: Key) -> bool:
@@ -239,8 +239,8 @@ class PageDecoder:
     def _keys(self, event: Any) -> tuple[Key, ...]:
         return () if self._definition.key is None else self._checked(self._definition.key(event))
 
-    def _checked(self, given: Any) -> tuple[Key, ...]:
-        keys = keys_of(given)
+    def _checked(self, result: Any) -> tuple[Key, ...]:
+        keys = keys_of(result)
         if self._key_size:
             for key in keys:
                 if len(key) != self._key_size:
@@ -251,10 +251,10 @@ class PageDecoder:
         """Return the parts and keys of an event in this partition, or None. One without a key is in partition 0."""
         if not keys:
             return None if self._partition else (parts, keys)
-        mine = tuple(k for k in keys if partition_of(k, self._partitions) == self._partition)
-        if not mine:
+        own_keys = tuple(k for k in keys if partition_of(k, self._partitions) == self._partition)
+        if not own_keys:
             return None
-        return tuple((event, tuple(k for k in own if k in mine)) for event, own in parts), mine
+        return tuple((event, tuple(k for k in own if k in own_keys)) for event, own in parts), own_keys
 
     def _wrong_key(self, key: Any) -> InvalidProjection:
         return InvalidProjection(

@@ -71,17 +71,17 @@ class PartitionLease:
 
     async def claim(self) -> bool:
         """Claim the lease, also from a dead holder. Returns False if another holder has it. Raises CursorMismatch."""
-        context, asked = self.context, self.context.clock()
+        context, asked_at = self.context, self.context.clock()
         checkpoint = context.target.claim(self.place, self.holder, context.lease)
         if checkpoint is None:
             current = context.target.checkpoint(self.place)
             if current is None or not current.holder or not context.is_dead_holder(current.holder):
                 return False
-            asked = context.clock()
+            asked_at = context.clock()
             checkpoint = context.target.claim(self.place, self.holder, context.lease, take_over_from=current.holder)
             if checkpoint is None:
                 return False
-        self._expires = asked + context.lease
+        self._expires = asked_at + context.lease
         self.verified_epoch = context.log.engine.epoch
         cursor = Cursor(checkpoint.store, checkpoint.epoch, checkpoint.position, checkpoint.event_id)
         try:
@@ -94,14 +94,14 @@ class PartitionLease:
 
     def renew(self) -> bool:
         """Renew the lease. Returns False if an operator changed the checkpoint since it was read. Raises LeaseLost."""
-        checkpoint, asked = self.claimed, self.context.clock()
+        checkpoint, asked_at = self.claimed, self.context.clock()
         revision = self.context.target.renew_lease(checkpoint, self.context.lease)
-        self.note_renewed(asked)
+        self.note_renewed(asked_at)
         return revision == checkpoint.revision
 
-    def note_renewed(self, asked: float) -> None:
+    def note_renewed(self, asked_at: float) -> None:
         """Record that the lease was renewed by a call that began at this time of the clock."""
-        self._expires = max(self._expires, asked + self.context.lease)
+        self._expires = max(self._expires, asked_at + self.context.lease)
 
     def ensure(self) -> None:
         """Renew the lease if an effect could outlast it. Raises LeaseLost, CheckpointChanged."""

@@ -39,13 +39,13 @@ class Prefetcher:
 
     def __init__(self, log: Log, query: Query, decoder: PageDecoder, start_in_thread: StartInThread | None) -> None:
         self._log, self._query, self._decoder, self._start_in_thread = log, query, decoder, start_in_thread
-        self._coming: tuple[Span, Callable[[], Prepared]] | None = None
-        self._known: tuple[list[StoredEvent], Tally] | None = None
+        self._pending: tuple[Span, Callable[[], Prepared]] | None = None
+        self._last_tally: tuple[list[StoredEvent], Tally] | None = None
 
     def begin(self, span: Span) -> None:
         """Start to read this span in a thread. No event of it may be parked."""
         if self._start_in_thread is not None:
-            self._coming = (span, self._start_in_thread(self._prepare(span)))
+            self._pending = (span, self._start_in_thread(self._prepare(span)))
 
     async def _prepare(self, span: Span) -> Prepared:
         page = await self._log.engine.read(self._query, span)
@@ -54,26 +54,26 @@ class Prefetcher:
 
     def take(self, span: Span) -> Prepared | None:
         """Return the page of this span; None if it was not begun, or if reading or decoding it failed."""
-        coming, self._coming, self._known = self._coming, None, None
-        if coming is None:
+        pending, self._pending, self._last_tally = self._pending, None, None
+        if pending is None:
             return None
         try:
-            found = coming[1]()
+            prepared = pending[1]()
         except Exception:  # noqa: BLE001 (the caller reads the page again and handles its errors)
             return None
-        if coming[0] != span:
+        if pending[0] != span:
             return None
-        self._known = (stored_events(found.items), found.seen)
-        return found
+        self._last_tally = (stored_events(prepared.items), prepared.seen)
+        return prepared
 
     def drop(self) -> None:
         """Wait for a read that was begun, and drop its page."""
-        if self._coming is not None:
-            self.take(self._coming[0])
-        self._known = None
+        if self._pending is not None:
+            self.take(self._pending[0])
+        self._last_tally = None
 
     def tally(self, events: list[StoredEvent]) -> Tally:
         """Return the tally of events; it is not computed again where `events` is the list of the last page taken."""
-        if self._known is not None and self._known[0] is events:
-            return self._known[1]
+        if self._last_tally is not None and self._last_tally[0] is events:
+            return self._last_tally[1]
         return tally(events)

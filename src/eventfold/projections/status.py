@@ -114,11 +114,11 @@ async def status_of(log: Log, target: Target, record: ProjectionRecord, now: int
     )
 
 
-def unreachable_status(noted: ProjectionRecord, head: int, error: EventfoldError) -> Status:
+def unreachable_status(record: ProjectionRecord, head: int, error: EventfoldError) -> Status:
     """Return the status of a projection whose rows are in another database, which is unreachable."""
     return Status(
-        name=noted.name,
-        kind=noted.kind,
+        name=record.name,
+        kind=record.kind,
         state="away",
         sentence=str(error),
         position=0,

@@ -55,10 +55,10 @@ async def prove_log(log: Log, progress: Progress) -> LogProof:
         return LogProof(log.engine.name, events, False)
     problems = maintenance.check(progress)
     if isinstance(problems, AsyncIterable):
-        found = [each async for each in problems]
+        problems_found = [each async for each in problems]
     else:
-        found = list(problems)
-    return LogProof(log.engine.name, events, True, tuple(Flaw(each.what, each.position) for each in found))
+        problems_found = list(problems)
+    return LogProof(log.engine.name, events, True, tuple(Flaw(each.what, each.position) for each in problems_found))
 
 
 class Proof(msgspec.Struct, frozen=True):
@@ -113,7 +113,7 @@ async def prove(
     due = [entry for entry in entries if entry.position <= checkpoint.position]
     parked = [entry for entry in due if entry.state != "skipped"]
 
-    def found(counted: int, verdict: str, where: tuple[int, int] | None = None, good: bool = False) -> Proof:
+    def result(counted: int, verdict: str, where: tuple[int, int] | None = None, good: bool = False) -> Proof:
         return Proof(
             *(place.name, place.generation, place.partition, checkpoint.position, counted, checkpoint.handled.count),
             *(len(parked), len(due) - len(parked), good, verdict, where),
@@ -123,11 +123,11 @@ async def prove(
         await verify(log, Cursor(checkpoint.store, checkpoint.epoch, checkpoint.position, checkpoint.event_id))
     except CursorMismatch as error:
         if for_rollback and checkpoint.store == log.engine.store_id:
-            return msgspec.structs.replace(found(0, _of_lost_history(checkpoint)), provable=False)
-        return found(0, str(error), (checkpoint.position - 1, checkpoint.position))
+            return msgspec.structs.replace(result(0, _of_lost_history(checkpoint)), provable=False)
+        return result(0, str(error), (checkpoint.position - 1, checkpoint.position))
     belongs = _belonging(log, checkpoint, definition, {entry.position: entry for entry in entries})
     if belongs is None:
-        return found(
+        return result(
             0, "It has partitions, so its class is needed to find the events of each: name it as MODULE:CLASS."
         )
     query = decode(checkpoint.query, Query)
@@ -138,15 +138,15 @@ async def prove(
         progress(position)
         total += counted
         if total != seen:
-            return found(total.count, *await _name(log, query, (after, position), total - seen, belongs))
+            return result(total.count, *await _name(log, query, (after, position), total - seen, belongs))
         after = position
     rest = sum(event_hash(entry.position, bytes.fromhex(entry.event_id)) for entry in due)
     if checkpoint.handled + Tally(len(due), rest % MODULUS) != checkpoint.seen:
-        return found(total.count, "Handled, parked and skipped events do not add up to those seen.", (start, after))
+        return result(total.count, "Handled, parked and skipped events do not add up to those seen.", (start, after))
     if checkpoint.holder == INLINE and (left := await _left(log, target, checkpoint, query)):
         stretch = (checkpoint.position, (await log.engine.head()).position)
-        return found(total.count, f"{left:,} later events are in the log, but no append has folded them.", stretch)
-    return found(total.count, f"Each of {total.count:,} events was processed exactly once.", good=True)
+        return result(total.count, f"{left:,} later events are in the log, but no append has folded them.", stretch)
+    return result(total.count, f"Each of {total.count:,} events was processed exactly once.", good=True)
 
 
 def _of_lost_history(checkpoint: Checkpoint) -> str:
@@ -206,11 +206,11 @@ async def _name(
 ) -> tuple[str, tuple[int, int]]:
     """Describe the difference in a range and return its positions: of one event, where the digests differ by one."""
     after, until = stretch
-    wanted = off.digest if off.count > 0 else -off.digest % MODULUS
+    digest = off.digest if off.count > 0 else -off.digest % MODULUS
     while after < until and abs(off.count) == 1:
         page = await log.engine.read(query, Span(after=after, until=until, limit=PAGE))
         for event in belongs(page.events):
-            if event_hash(event.position, event.id) == wanted:
+            if event_hash(event.position, event.id) == digest:
                 what = "was missed" if off.count > 0 else "was handled twice"
                 return f"Event {event.position} ({event.type}) {what}.", (event.position - 1, event.position)
         after = page.scanned
