@@ -252,12 +252,12 @@ class LocalInlineProjector:
         for model in self._models.values():
             model.forget()
 
-    def begin(self, connection: Any, head: int, registrations: Sequence[InlineRegistration]) -> InlineBatch:
+    def begin(self, connection: Any, head: int, inlined: Sequence[InlineRegistration]) -> InlineBatch:
         """See the port."""
         models: list[InlineModel] = []
         epoch = self._engine.epoch
         warm = self.head == head and self.epoch == epoch
-        for each in registrations:
+        for each in inlined:
             if self.codes.get(each.name) != each.code:
                 continue  # the engine refuses its events
             model = self._models.get(each.name)
