@@ -45,7 +45,7 @@ def plan(faulty: Faulty, chance: random.Random) -> None:
                 faulty.before(lambda: None)  # one that goes through
 
 
-@pytest.mark.filterwarnings("ignore:fault_mail handles shop-reminded, of which the log has no event")
+@pytest.mark.filterwarnings("ignore:fault_mail handles shop-reminded, which the log does not have")
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
 def test_whatever_gets_lost_everything_happens_once(

@@ -182,7 +182,7 @@ def test_a_type_that_nothing_writes_is_warned_of_without_the_place(desk: Desk) -
         "    carrier: str\n    def evolve(self, event: Depart) -> None: ...\n"
     )
     said = desk("run", "slips:Slip", "--once", group="")
-    assert said == "slip handles Depart, of which the log has no event. It has Departed: check the spelling."
+    assert said == "slip handles Depart, which the log does not have; it has Departed."
     assert "slip: Current; the log has no event that it handles yet." in desk("status", "slip")
 
 

@@ -134,7 +134,7 @@ def test_a_type_that_nothing_wrote_is_warned_of_with_near_matches(store: ef.Stor
         def evolve(self, event: Departd) -> None: ...
 
     store.append(Departed("a", 1, 1))
-    with pytest.warns(UserWarning, match="Departd, of which the log has no event. It has Departed: check the spelling"):
+    with pytest.warns(UserWarning, match="Departd, which the log does not have; it has Departed"):
         store.project(Slip)
 
 

@@ -43,7 +43,7 @@ def problems(place: Place, allowed: Allowed | None = None) -> str:
     return "; ".join(findings.problems)
 
 
-@pytest.mark.filterwarnings("ignore:.*handles soak-greeted, of which the log has no event")
+@pytest.mark.filterwarnings("ignore:.*handles soak-greeted, which the log does not have")
 def test_nothing_is_found_where_nothing_is_wrong(place: Place) -> None:
     """A log that is as it was acknowledged has no problems; nor have the read models folded from it."""
     findings = Findings()

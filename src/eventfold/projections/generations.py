@@ -163,8 +163,7 @@ async def _warn_of_unwritten(definition: ProjectionDefinition, log: Log) -> None
         near = difflib.get_close_matches(type_name, log_types, 3)
         if near:
             warnings.warn(
-                f"{definition.name} handles {type_name}, of which the log has no event. It has {', '.join(near)}: "
-                "check the spelling.",
+                f"{definition.name} handles {type_name}, which the log does not have; it has {', '.join(near)}.",
                 stacklevel=2,
             )
 
