@@ -71,7 +71,7 @@ def test_a_field_may_have_any_name_and_an_index(store: ef.Store) -> None:
         assert len(store.rows(cls, {field: 3}, order=field)) == 1, field
 
 
-def test_a_name_of_63_bytes_has_room_for_its_generation(store: ef.Store) -> None:
+def test_a_name_of_63_bytes_may_have_generations(store: ef.Store) -> None:
     """A database cuts a longer name without a word: two generations would be one table."""
     store.append(Did("a", 1), Did("a", 2))
     use(store, made("A" * 63, ["b" * 63], indexes=["b" * 63]), "b" * 63)
