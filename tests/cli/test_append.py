@@ -181,7 +181,7 @@ def test_what_cannot_be_used_is_refused_and_nothing_is_written(bank: str, words:
     assert run("read", bank, "--count").out == "6\n"
 
 
-def test_append_makes_a_store_only_if_told_to(tmp_path: Path) -> None:
+def test_append_creates_a_store_only_with_its_option(tmp_path: Path) -> None:
     """A typing error makes no new store."""
     url = str(tmp_path / "new.db")
     assert run("append", url, "A").code == 4

@@ -121,7 +121,7 @@ def test_the_advice_to_make_a_store_can_be_pasted_into_a_shell(tmp_path: Path) -
 
 
 def test_reading_makes_no_store(tmp_path: Path) -> None:
-    """Whoever only looks leaves nothing behind, and is told how to make one."""
+    """Reading creates no store, and the error says how to create one."""
     for verb in ("read", "tail", "types", "tags", "stats", "cursor", "history", "state", "backup"):
         rest = {"history": ["--type", "A"], "state": ["--type", "A"], "backup": [str(tmp_path / "copy.db")]}.get(
             verb, []

@@ -1,4 +1,4 @@
-"""`eventfold state` and `history`: folds of somebody's classes, and last values without any."""
+"""`eventfold state` and `history`: folds by a user's classes, and last values without any."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_moment_inside_an_append_means_all_of_it(steady: str) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["bank:Nobody"], "Name one of its State classes: Account, Several, Careless."),
+        (["bank:Unknown"], "Name one of its State classes: Account, Several, Careless."),
         (["nowhere:Account"], "There is no module nowhere"),
         (["account:a-1"], "write --tag account:a-1"),
         (["bank"], "'bank' does not name a class"),
@@ -117,8 +117,8 @@ def test_a_moment_inside_an_append_means_all_of_it(steady: str) -> None:
         ([], "name what to fold"),
     ],
 )
-def test_a_mistake_is_told_without_a_traceback(bank: str, tmp_path: Path, words: list[str], says: str) -> None:
-    """In the command line, or in the code of the class: what it was, and where to mend it; exit code 2."""
+def test_a_mistake_is_reported_without_a_traceback(bank: str, tmp_path: Path, words: list[str], says: str) -> None:
+    """In the command line, or in the code of the class: the error says what it is and where to fix it; exit code 2."""
     ran = asked("state", bank, *words, folder=tmp_path)
     assert ran.code == 2
     assert says in " ".join(ran.err.replace("│", " ").split())

@@ -1,7 +1,7 @@
 """32 racers at one store: threads or tasks, on two handles each, all at once.
 
 A racer is a function of a store that says what it does: `lambda store: store.decide(draw, Queue("q"))`. What it
-returns, or raises, is its answer. Threads meet inside their first decision: nobody writes before everyone has read.
+returns, or raises, is its answer. Threads meet inside their first decision: no thread writes before all have read.
 Knows: stores, threads, loops. Does not know: any recipe.
 """
 

@@ -41,7 +41,7 @@ class Shelf(ef.Aggregate):
     left: int = 0
 
     def sell(self, answer: Any = None) -> Any:
-        """Records, and returns what it is told to."""
+        """Records events, and returns its argument."""
         self.record(Sold(self.item, 1))
         return answer
 

@@ -15,7 +15,7 @@ def test_the_patient_all_get_a_number(crowd: Crowd) -> None:
     assert sorted(answer.events[0].event.number for answer in done(answers)) == list(range(1, RACERS + 1))
 
 
-def test_the_impatient_are_told(crowd: Crowd) -> None:
+def test_a_caller_without_retries_gets_the_conflict(crowd: Crowd) -> None:
     """With one attempt each, those who lost the race to another handle get AppendConflict, nothing is written."""
     answers = crowd.race(*[lambda store: store.using(attempts=1).decide(draw, Queue("bakery"))] * RACERS)
     assert len(done(answers)) + len(refused(answers, ef.AppendConflict)) == RACERS

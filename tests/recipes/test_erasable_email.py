@@ -51,7 +51,7 @@ def test_an_erased_address_is_free_once(crowd: Crowd) -> None:
 
 
 def test_only_the_holder_releases_it() -> None:
-    """Whoever does not hold an address releases nothing; the holder taking it again writes nothing."""
+    """A user who does not hold an address releases nothing; the holder who claims it again writes nothing."""
     past = given(EmailTaken("p-1", ADA))
     past.when(release, Email(ADA), "p-2").nothing()
     past.when(take, Email(ADA), "p-1").nothing()

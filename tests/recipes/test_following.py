@@ -8,7 +8,7 @@ import eventfold as ef
 
 
 class Rung(ef.Event, type="following-rung"):
-    """A bell."""
+    """A signal."""
 
     number: int
 

@@ -35,7 +35,7 @@ def bought(crowd: Crowd, orders: list[tuple[str, int]]) -> list[Any]:
 
 @pytest.mark.parametrize(("stock", "each"), [(20, 1), (100, 3), (500, 7)])
 def test_the_stock_is_sold_to_the_last(crowd: Crowd, stock: int, each: int) -> None:
-    """Thirty-two buyers at once: nobody is refused while there is enough, and no shelf goes below zero."""
+    """Thirty-two buyers at once: no buyer is refused while there is enough, and no shelf goes below zero."""
     crowd.store.append(*delivered("concert", stock))
     answers = bought(crowd, [(f"o-{n}", each) for n in range(RACERS)])
     sold = min(RACERS, stock // each)

@@ -1,4 +1,4 @@
-"""What people write before they have read the page: each is told in two sentences, none in a traceback of ours."""
+"""Mistakes that users make before they have read the page: each is an error in two sentences, without a traceback of ours."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ MISTAKES: dict[str, tuple[Callable[[Any], Any], type[ef.EventfoldError], str]] =
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_told(store: ef.Store, mistake: str) -> None:
+def test_a_mistake_is_reported(store: ef.Store, mistake: str) -> None:
     """The error says what was given, and what to give instead."""
     call, kind, advice = MISTAKES[mistake]
-    with pytest.raises(kind, match=advice) as told:
+    with pytest.raises(kind, match=advice) as raised:
         call(store)
-    assert told.value.what and told.value.remedy
+    assert raised.value.what and raised.value.remedy
 
 
 def forgot(account: Account) -> Any:
@@ -65,13 +65,13 @@ def forgot(account: Account) -> Any:
 
 
 def test_a_decision_that_is_at_fault_is_named_with_its_place(store: Any) -> None:
-    """The function, its file and its line: whoever reads the error need not search."""
+    """The function, its file and its line: the reader of the error need not search."""
     line = forgot.__code__.co_firstlineno
     for decision, fault in ((forgot, "returned None"), (lambda account: 3, "returned 3, which is no event")):
-        with pytest.raises(InvalidDecision, match=rf"\(test_mistakes.py, line \d+\) {fault}") as told:
+        with pytest.raises(InvalidDecision, match=rf"\(test_mistakes.py, line \d+\) {fault}") as raised:
             store.decide(decision, Account("a-1"))
         if decision is forgot:
-            assert f"forgot (test_mistakes.py, line {line}) returned None" in str(told.value)
+            assert f"forgot (test_mistakes.py, line {line}) returned None" in str(raised.value)
 
 
 def test_a_question_stands_for_its_query_everywhere(store: ef.Store) -> None:

@@ -17,7 +17,7 @@ HOUR = timedelta(hours=1)
 
 
 def test_a_token_works_once(crowd: Crowd) -> None:
-    """Thirty-two follow one link at once; one is let in, the others are told that it was used."""
+    """Thirty-two follow one link at once; one succeeds, the others get the error that it was used."""
     token = secrets.token_urlsafe(32)
     crowd.store.append(OptInRequested(fingerprint(token), "ada", NOW + HOUR))
     answers = crowd.race(*[lambda store: store.decide(confirm, OptIn(fingerprint(token)), now=NOW)] * RACERS)
@@ -48,7 +48,7 @@ def test_a_token_expires(now: datetime, answer: str | None) -> None:
 
 
 def test_an_unknown_token_is_refused() -> None:
-    """A token nobody asked for is no token."""
+    """A token that was never requested is refused."""
     given().when(confirm, OptIn(fingerprint("guess")), now=NOW).raises(TokenRefused, "unknown")
 
 

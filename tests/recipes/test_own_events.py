@@ -50,11 +50,11 @@ class Row(ef.Aggregate):
         self.count += 1
 
 
-@pytest.mark.parametrize(("other", "told"), [("s-2", "a Stocked of shelf s-2"), ("", "a Stocked of ")])
-def test_an_aggregate_records_no_events_of_another(other: str, told: str) -> None:
+@pytest.mark.parametrize(("other", "message"), [("s-2", "a Stocked of shelf s-2"), ("", "a Stocked of ")])
+def test_an_aggregate_records_no_events_of_another(other: str, message: str) -> None:
     """Its next fold would never see them: refused before anything is folded or written, naming both entities."""
     rack = Rack("s-1")
-    with pytest.raises(ef.InvalidDecision, match=f"The Rack of shelf s-1 recorded {told}.*decide over both"):
+    with pytest.raises(ef.InvalidDecision, match=f"The Rack of shelf s-1 recorded {message}.*decide over both"):
         rack.stock(other, "tea")
     assert rack == Rack("s-1") and not rack.recorded()
     with ef.Store("memory:") as store:

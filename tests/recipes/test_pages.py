@@ -35,7 +35,7 @@ def recipe_of(page: Path) -> list[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_page_and_module_show_the_same_code(page: Path) -> None:
-    """What stands before the first section of the page is examples/recipes/<its name>.py, blank lines aside."""
+    """The code before the first section of the page is examples/recipes/<its name>.py, except for blank lines."""
     module = MODULES / f"{page.stem.replace('-', '_')}.py"
     assert [line for line in code_of(module) if line.strip()] == [line for line in recipe_of(page) if line.strip()]
 

@@ -1,4 +1,4 @@
-"""A name has one holder at any moment of the log, whoever races for it."""
+"""A name has one holder at any moment of the log, however many race for it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def holders(store: ef.Store, name: str) -> list[str | None]:
 
 
 def test_one_of_many_gets_the_name(crowd: Crowd) -> None:
-    """Of 32 who ask for one name, in four spellings, one gets it and the others are told."""
+    """Of 32 who ask for one name, in four spellings, one gets it and the others get an error."""
     answers = crowd.race(
         *[
             lambda store, n=n: store.decide(join, Person(f"p-{n}"), Username(SPELLINGS[n % len(SPELLINGS)]))
@@ -61,7 +61,7 @@ def test_a_rename_frees_the_old_name(crowd: Crowd) -> None:
     held = holders(crowd.store, "ada")
     assert held[:2] == ["p-0", None]
     assert len(held) <= 3
-    if len(held) == 2:  # nobody came after the rename: now it is free
+    if len(held) == 2:  # no other claim came after the rename: now it is free
         crowd.store.decide(join, Person("p-99"), Username("ada"))
     assert crowd.store.state(Username("countess")).holder == "p-0"
 

@@ -26,8 +26,8 @@ QUICK = hypothesis.settings(max_examples=25, deadline=None)
 class Shade(Enum):
     """An enum, which is stored by its values."""
 
-    RED = "red"
-    BLUE = "blue"
+    SMALL = "small"
+    LARGE = "large"
 
 
 class Everything(ef.Event, type="kit-everything"):
