@@ -1,4 +1,4 @@
-"""Mistakes that users make before they have read the page: each is an error in two sentences, without a traceback of ours."""
+"""Mistakes of users who have not read the page: each is an error in two sentences, without a traceback of ours."""
 
 from __future__ import annotations
 
