@@ -58,7 +58,7 @@ def test_a_cancelled_seat_is_sold_again(crowd: Crowd) -> None:
 
 
 def test_a_numbered_seat_has_one_guest(crowd: Crowd) -> None:
-    """Thirty-two guests want two adjacent seats each, of eight: each seat has one guest, and each guest both or none."""
+    """Thirty-two guests want two adjacent seats each, of eight: a seat has one guest, and a guest both or none."""
     answers = crowd.race(
         *[
             lambda store, n=n: store.using(attempts=1_000).decide(
