@@ -1,4 +1,4 @@
-"""The checker: what a log, its followers, read models, processes and copies must look like after any faults.
+"""The checker: what must hold for a log, its followers, read models, processes and copies after any faults.
 
 Knows: the promises. Does not know: what was done to the store. Every problem is one sentence.
 """
@@ -19,7 +19,7 @@ from soak.clients import Place
 from soak.facts import EVERY, Fragile, Greeted, Greeting, Noted, PerSeat, PerWriter, SeatTaken, elsewhere, letter
 from soak.history import Told, Written, lines, told
 
-SHOWN = 4  # of a list of similar problems
+SHOWN = 4  # problems of a list of similar ones
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Allowed:
     """What may be lost in a round, by promises.md.
 
     `epoch`: acknowledgements of epochs before it may be lost, but only a tail; `tail`: as if every acknowledgement
-    were of such an epoch; `progress`: acknowledged progress of followers by name may be lost (power cuts on SQLite).
+    were of such an epoch; `progress`: acknowledged progress of named followers may be lost (power cuts on SQLite).
     """
 
     epoch: int = 0
@@ -42,12 +42,12 @@ class Findings:
     problems: list[str] = field(default_factory=list[str])
 
     def add(self, problem: str) -> None:
-        """One more."""
+        """Add a problem."""
         self.problems.append(problem)
 
     @contextlib.contextmanager
     def within(self, step: str) -> Iterator[None]:
-        """A step of checking that must not fail."""
+        """Run a step of checking that must not fail."""
         try:
             yield
         except Exception as error:  # noqa: BLE001 - it becomes a problem of the round
@@ -55,7 +55,7 @@ class Findings:
 
 
 def check(place: Place, findings: Findings, allowed: Allowed | None = None, *, models: bool = True) -> list[Any]:
-    """Everything. Returns the events of the log."""
+    """Check everything. Returns the events of the log."""
     allowed = allowed or Allowed()
     events: list[ef.Recorded[Any]] = []
     with findings.within("opening the store"), place.open() as store:
@@ -85,7 +85,7 @@ def _line(recorded: ef.Recorded[Any]) -> str:
 
 
 def check_log(events: list[Any], said: Told, findings: Findings, allowed: Allowed) -> None:
-    """Positions, times, ids, whole appends, decisions; and every answer that was given."""
+    """Check positions, times, ids, whole appends, decisions, and every answer that a client got."""
     written, seats = _look(events, findings)
     for op, positions in written.items():
         if op not in said.asked:
@@ -153,7 +153,7 @@ def _acknowledged(events: list[Any], said: Told, findings: Findings, allowed: Al
 
 
 def check_follower(path: Path, events: list[Any], findings: Findings, lost: Allowed) -> None:
-    """Lives of one follower: each without gap; the next skips nothing, and repeats only what it may."""
+    """Check the runs of one follower: each has no gap; the next skips nothing, and repeats only what it may."""
     name, named = path.stem, path.stem.startswith("follow-named")
     seen = acknowledged = before = 0
     ids = {recorded.position: recorded.id.hex for recorded in events}
@@ -184,7 +184,7 @@ def check_follower(path: Path, events: list[Any], findings: Findings, lost: Allo
 
 
 def check_models(store: ef.Store, place: Place, findings: Findings) -> None:
-    """After everything was resumed and done: rows equal a fold, every greeting is made once, `verify` proves."""
+    """After everything was resumed and done, rows equal a fold, every greeting exists once, and `verify` succeeds."""
     Path(place.folder / "failing").unlink(missing_ok=True)
     models, desk = place.models(), store.projections
     with findings.within("resuming read models"):
@@ -212,13 +212,13 @@ def check_models(store: ef.Store, place: Place, findings: Findings) -> None:
         _greetings(events, place, findings)
     with findings.within("verifying read models"):
         live = {each.name: each.live for each in desk.list()}
-        for proof in desk.verify():  # what was built before a failover is kept for a while, and is of what was lost
+        for proof in desk.verify():  # a generation of before a failover is kept for some time, and has lost events
             if not proof.proved and (proof.name, proof.generation >= live[proof.name]) != ("soak_elsewhere", False):
                 findings.add(f"{proof.name} (generation {proof.generation}) is not proved: {proof.verdict}")
 
 
 def _rebuild(store: ef.Store, place: Place, findings: Findings) -> None:
-    """Rows elsewhere may be of events that a failover lost: then the read model says so, and is built again."""
+    """Rows in another database may include events that a failover lost: the read model raises, and is rebuilt."""
     model = elsewhere(place.other)
     with findings.within("rebuilding what is ahead of the log"):
         try:
@@ -229,7 +229,7 @@ def _rebuild(store: ef.Store, place: Place, findings: Findings) -> None:
 
 
 def ef_name(model: type[ef.Projection]) -> str:
-    """The name a read model is kept under."""
+    """Return the stored name of a read model."""
     from eventfold.projections.definition import projection_definition
 
     return projection_definition(model).name
@@ -283,7 +283,7 @@ def _greetings(events: list[Any], place: Place, findings: Findings) -> None:
 
 
 def check_copies(place: Place, findings: Findings) -> None:
-    """Every file of a backup is whole and of a later epoch; an interrupted copy can be finished."""
+    """Check that every backup file is whole and of a later epoch, and that an interrupted copy can be finished."""
     with findings.within("reading the copies"), place.open() as store:
         epoch, ids = store.engine.epoch, [recorded.id for recorded in store.read()]
         complete = {
