@@ -74,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
         with Stage(settings, Path(scratch) / "stage") as stage:
             for name in wanted:
                 try:
-                    for figure in import_module(f"benchmarks.{name}").run(stage, _teller(name)):
+                    for figure in import_module(f"benchmarks.{name}").run(stage, _announcer(name)):
                         figures.append(figure)
                         report.show_one(figure)
                         _write(asked, head, settings, figures)
@@ -97,7 +97,7 @@ def _write(asked: argparse.Namespace, head: dict[str, str], settings: Settings, 
         asked.markdown.write_text(report.markdown(head, figures), encoding="utf-8")
 
 
-def _teller(group: str) -> Callable[[str], None]:
+def _announcer(group: str) -> Callable[[str], None]:
     return lambda what: print(f"{group}: {what} …", file=sys.stderr, flush=True)
 
 

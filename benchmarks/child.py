@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 60.0  # seconds a child may take to answer
+TIMEOUT_S = 60.0  # seconds a child may take to answer
 SPAWN = multiprocessing.get_context("spawn")
 
 
@@ -30,7 +30,7 @@ class Child:
         self.process.start()
         theirs.close()
 
-    def answer(self, patience: float = PATIENCE) -> Any:
+    def answer(self, patience: float = TIMEOUT_S) -> Any:
         """Return what the process sends next. Raises RuntimeError if it ended, or took too long."""
         if not self.pipe.poll(patience):
             raise RuntimeError("a benchmark's child process did not answer")
@@ -39,7 +39,7 @@ class Child:
         except EOFError as error:
             raise RuntimeError("a benchmark's child process ended early") from error
 
-    def tell(self, word: Any) -> None:
+    def send(self, word: Any) -> None:
         """Send something to the process."""
         self.pipe.send(word)
 
@@ -61,7 +61,7 @@ def appenders(path: str, stored: int, count: int, seconds: float, threads: int =
             child.answer()
         start = time.time() + 0.1
         for child in children:
-            child.tell(start)
+            child.send(start)
         return [child.answer() for child in children]
     finally:
         for child in children:
@@ -140,7 +140,7 @@ def program(code: str, cache: Path, *arguments: str) -> tuple[float, str]:
     environment["PYTHONPYCACHEPREFIX"] = str(cache)
     command = [sys.executable, "-c", code, *arguments]
     start = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=environment, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, env=environment, check=False)
     elapsed = (time.perf_counter() - start) * 1000
     if done.returncode:
         raise RuntimeError(f"a benchmark's child process failed: {done.stderr.strip()[-300:]}")

@@ -28,16 +28,16 @@ CLIENTS = (8, 32, 512)
 AIMS = {("threads", 32): 4.0, ("tasks", 32): 6.0, ("tasks", 512): 12.0}
 
 
-def run(stage: Stage, tell: Callable[[str], None]) -> Iterator[Figure]:
+def run(stage: Stage, announce: Callable[[str], None]) -> Iterator[Figure]:
     """The figures of this group."""
     ours = stage.open(Eventfold)
     tasks = stage.open(EventfoldTasks)
     peers = stage.those(Eventsourcing, Umadb)
-    tell("threads and tasks")
+    announce("threads and tasks")
     yield from _many(stage, ours, tasks, stage.open(RawSqlite), peers)
-    tell("conditional appends")
+    announce("conditional appends")
     yield from _conditional(stage, ours, tasks, peers)
-    tell("two processes on one file")
+    announce("two processes on one file")
     yield from _processes(stage)
 
 

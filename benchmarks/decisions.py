@@ -99,17 +99,17 @@ def with_currency(old: PricedThen) -> Priced:
     return Priced(old.item, old.amount, old.note, "EUR")
 
 
-def run(stage: Stage, tell: Callable[[str], None]) -> Iterator[Figure]:
+def run(stage: Stage, announce: Callable[[str], None]) -> Iterator[Figure]:
     """Yield the figures of this group."""
     folder = stage.folder / "decisions"
     folder.mkdir(parents=True, exist_ok=True)
-    tell("two warm entities")
+    announce("two warm entities")
     yield _warm(stage, str(folder / "accounts.db"))
-    tell("timers")
+    announce("timers")
     yield _timers(stage, str(folder / "timers.db"))
-    tell("an old event class")
+    announce("an old event class")
     yield _upcast(stage, str(folder / "prices.db"))
-    tell("a very long entity")
+    announce("a very long entity")
     yield from _long(stage, str(folder / "long.db"))
 
 

@@ -23,7 +23,7 @@ MEMORY = "eventsourcing memory"
 GAP = 0.004  # seconds between two appends whose way is timed
 
 
-def run(stage: Stage, tell: Callable[[str], None]) -> Iterator[Figure]:
+def run(stage: Stage, announce: Callable[[str], None]) -> Iterator[Figure]:
     """The figures of this group."""
     ours = stage.open(Eventfold)
     peers: dict[str, Any] = stage.those(Umadb)
@@ -31,13 +31,13 @@ def run(stage: Stage, tell: Callable[[str], None]) -> Iterator[Figure]:
         peers[MEMORY] = _memory(stage)
     except Missing as reason:
         stage.missing[MEMORY] = str(reason)
-    tell("catching up")
+    announce("catching up")
     yield _catch_up(stage, ours, peers)
-    tell("append to receipt, in one process")
+    announce("append to receipt, in one process")
     yield from _latency(stage, ours, peers)
-    tell("append to receipt, across processes")
+    announce("append to receipt, across processes")
     yield from _across(stage, ours)
-    tell("an idle follower")
+    announce("an idle follower")
     yield _idle(stage, ours)
 
 

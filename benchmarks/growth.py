@@ -30,12 +30,12 @@ BLOCK = 100_000
 LOADS = 200  # entities read, or conditions checked, in one turn
 
 
-def run(stage: Stage, tell: Callable[[str], None]) -> Iterator[Figure]:
+def run(stage: Stage, announce: Callable[[str], None]) -> Iterator[Figure]:
     """Yield the figures of this group: the value at the largest size, beside every smaller one."""
     sizes = stage.settings.growth
     root = stage.folder / "growth"
     for size in sizes:
-        tell(f"growing to {size:,} events")
+        announce(f"growing to {size:,} events")
         _grow(Eventfold, root, size, sizes)
         _grow(RawSqlite, root, size, sizes)
     with contextlib.ExitStack() as opened:
@@ -45,7 +45,7 @@ def run(stage: Stage, tell: Callable[[str], None]) -> Iterator[Figure]:
             opened.callback(each.close)
         yield _bytes(root, sizes)
         for name, unit, better, cell in _measures(stage.settings.seconds):
-            tell(name)
+            announce(name)
             contenders: dict[int, Any] = raws if name.startswith(RAW) else stores
             found = interleave({f"{size:,}": cell(contender, size) for size, contender in contenders.items()}, 5)
             yield _figure(name, unit, better, sizes, found)

@@ -51,13 +51,13 @@ def move(source: Counter, target: Counter) -> list[Counted]:
     return [Counted(source.counter, -1), Counted(target.counter, 1)]
 
 
-def run(stage: Stage, tell: Callable[[str], None]) -> Iterator[Figure]:
+def run(stage: Stage, announce: Callable[[str], None]) -> Iterator[Figure]:
     """Yield the figures of this group."""
     ours, tasks = stage.open(Eventfold), stage.open(EventfoldTasks)
-    tell("one counter")
+    announce("one counter")
     with ExitStack() as handles:
         yield from _one(stage, ours, tasks, handles)
-    tell("ten accounts")
+    announce("ten accounts")
     yield _ten(stage, tasks)
 
 

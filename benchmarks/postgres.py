@@ -29,9 +29,9 @@ FLOOR = RawPsycopg.name
 class Contenders:
     """Everyone on one server, each in a schema of its own with the same events stored."""
 
-    def __init__(self, stage: Stage, cluster: Cluster, opened: ExitStack, tell: Callable[[str], None]) -> None:
+    def __init__(self, stage: Stage, cluster: Cluster, opened: ExitStack, announce: Callable[[str], None]) -> None:
         stored = stage.settings.stored
-        tell(f"storing {stored:,} events for each ({cluster.facts()})")
+        announce(f"storing {stored:,} events for each ({cluster.facts()})")
         self.url = f"{cluster.url}?schema={cluster.schema()}"
         self.ours = Eventfold(Path(), stored, url=self.url, cache=0, snapshots=0)
         opened.callback(self.ours.close)
@@ -65,27 +65,27 @@ class Contenders:
         return found | ({PEER: self.peer} if self.peer else {})
 
 
-def run(stage: Stage, tell: Callable[[str], None]) -> Iterator[Figure]:
+def run(stage: Stage, announce: Callable[[str], None]) -> Iterator[Figure]:
     """The figures of this group; none, with a word why, where there is no server."""
     try:
         cluster = Cluster()
     except Missing as reason:
-        tell(f"left out: {reason}")
+        announce(f"left out: {reason}")
         return
     with ExitStack() as opened:
         opened.callback(cluster.close)
-        them = Contenders(stage, cluster, opened, tell)
-        tell("appends")
+        them = Contenders(stage, cluster, opened, announce)
+        announce("appends")
         yield from _appends(stage, them)
-        tell("concurrent appends")
+        announce("concurrent appends")
         yield from _concurrent(stage, them)
-        tell("four processes")
+        announce("four processes")
         yield _processes(stage, them)
-        tell("reads")
+        announce("reads")
         yield from _reads(stage, them)
-        tell("append to receipt")
+        announce("append to receipt")
         yield from _latency(stage, them)
-        yield from rows.figures(stage, cluster, them.ours.store, them.environment, tell)
+        yield from rows.figures(stage, cluster, them.ours.store, them.environment, announce)
 
 
 def _others(stage: Stage, found: dict[str, Sample], *names: str) -> dict[str, Sample | str]:

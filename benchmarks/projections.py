@@ -58,7 +58,7 @@ class Flights(ef.Projection, name="flights"):
         self.delay += event.delay
 
 
-def run(stage: Stage, tell: Callable[[str], None]) -> Iterator[Figure]:
+def run(stage: Stage, announce: Callable[[str], None]) -> Iterator[Figure]:
     """The figures of this group."""
     count, rounds = stage.settings.stored, stage.settings.repeats
     folder = stage.folder / "projections"
@@ -67,10 +67,10 @@ def run(stage: Stage, tell: Callable[[str], None]) -> Iterator[Figure]:
     with ef.Store(str(path)) as store:
         if not store.head():
             store.extend(Departed(_flight(n, count), f"C{n % 16}", n % 12 + 1, n % 90) for n in range(count))
-        tell("folds in memory")
+        announce("folds in memory")
         views = interleave({"eventfold": lambda: _rate(count, lambda: store.view(Carriers))}, rounds)
         yield _figure("fold in memory", views).aim("≥ 100,000/s", views["eventfold"].median >= 100_000)
-        tell("keyed rows")
+        announce("keyed rows")
         few = interleave({"eventfold": lambda: _rate(count, lambda: _rebuilt(store, Carriers))}, rounds)
         yield _figure("rebuild, 192 rows", few)
         many = interleave(
@@ -82,10 +82,10 @@ def run(stage: Stage, tell: Callable[[str], None]) -> Iterator[Figure]:
         )
         upsert = _figure("rebuild, a row for each event", many)
         yield upsert.aim("≥ 0.6 of raw", upsert.against("raw upsert") >= 0.6)
-        tell("proof")
+        announce("proof")
         proofs = interleave({"eventfold": lambda: _rate(count, lambda: store.projections.verify(Carriers))}, rounds)
         yield _figure("verify", proofs)
-    yield from rebuilds.figures(stage, tell)
+    yield from rebuilds.figures(stage, announce)
 
 
 def _flight(number: int, count: int) -> str:

@@ -21,19 +21,19 @@ FLOORS = (RawSqlite.name, RawApsw.name)
 PEERS = (Eventsourcing.name, Umadb.name)
 
 
-def run(stage: Stage, tell: Callable[[str], None]) -> Iterator[Figure]:
+def run(stage: Stage, announce: Callable[[str], None]) -> Iterator[Figure]:
     """Yield the figures of this group. Folded states are not cached (cache=0, snapshots=0) where a load is measured."""
     contenders = stage.those(RawSqlite, RawApsw)
     contenders[Eventfold.name] = stage.open(Eventfold, cache=0, snapshots=0)
     contenders |= stage.those(Eventsourcing, Umadb)
-    tell("the whole log")
+    announce("the whole log")
     yield _whole(stage, contenders)
     yield _folded(stage, contenders[Eventfold.name])
     for events, bound, each in ((100, 0.5, 20), (stage.settings.long, 40.0, 1)):
-        tell(f"an entity of {events:,} events")
+        announce(f"an entity of {events:,} events")
         yield _entity(stage, contenders, events, bound, each)
     yield _snapshot(stage)
-    tell("decisions")
+    announce("decisions")
     yield _decide(stage, contenders)
 
 

@@ -83,26 +83,26 @@ class HeavyShared(Heavy, name="heavy_shared", partitions=WORKERS):
     """The same, split by flight."""
 
 
-def figures(stage: Stage, tell: Callable[[str], None]) -> Iterator[Figure]:
+def figures(stage: Stage, announce: Callable[[str], None]) -> Iterator[Figure]:
     """Yield all figures; none where the flights' data is not installed."""
     folder = stage.folder / "projections"
     limit = QUICK if stage.settings.quick else None
     try:
-        tell("loading the flights")
+        announce("loading the flights")
         events = _loaded(folder / "year.db", limit)
         tenth = _loaded(folder / "weeks.db", (limit or FLIGHTS) // 10)
     except Missing as reason:
-        tell(f"left out: {reason}")
+        announce(f"left out: {reason}")
         return
-    tell("a rebuild of the flights")
+    announce("a rebuild of the flights")
     yield _months(stage, folder / "year.db", events)
-    tell("memory of a rebuild")
+    announce("memory of a rebuild")
     if Path("/proc/self/status").exists():
         yield _memory(folder, events, tenth)
-    tell("four partitions in four processes")
+    announce("four partitions in four processes")
     for pair in ((Light, LightShared), (Heavy, HeavyShared)):
         yield _shared(stage, folder / "weeks.db", *pair)
-    tell("an idle runner")
+    announce("an idle runner")
     yield _idle(stage, folder / "weeks.db")
 
 
@@ -163,17 +163,17 @@ def _shared(stage: Stage, path: Path, alone: type[ef.Projection], shared: type[e
 
 def _together(store: ef.Store, path: str, kind: type[ef.Projection]) -> float:
     """Return the seconds until every partition has reached the end, each in a process that was started before."""
-    desk, plan = store.projections, projection_definition(kind)
+    admin, plan = store.projections, projection_definition(kind)
     with suppress(UnknownProjection):
-        desk.remove(kind)
-    run(register(plan, desk.log, desk.target(kind)))
+        admin.remove(kind)
+    run(register(plan, admin.log, admin.target(kind)))
     children = [Child(_partition, path, kind.__name__, number) for number in range(plan.partitions)]
     try:
         for child in children:
             child.answer()
         began = time.perf_counter()
         for child in children:
-            child.tell("go")
+            child.send("go")
         for child in children:
             child.answer()
         return time.perf_counter() - began
@@ -185,8 +185,8 @@ def _together(store: ef.Store, path: str, kind: type[ef.Projection]) -> float:
 def _partition(pipe: Connection, path: str, name: str, number: int) -> None:
     kind: type[ef.Projection] = globals()[name]
     with ef.Store(path) as store:
-        desk, plan = store.projections, projection_definition(kind)
-        means = worker_context(desk.log, desk.target(kind), 10.0)
+        admin, plan = store.projections, projection_definition(kind)
+        means = worker_context(admin.log, admin.target(kind), 10.0)
         work = PartitionWorker(plan, means, PartitionKey(plan.name, 1, number), new_holder_id())
         pipe.send("ready")
         pipe.recv()

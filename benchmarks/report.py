@@ -162,8 +162,8 @@ def show(head: dict[str, str], figures: Sequence[Figure]) -> None:
         for index, title in enumerate(heads):
             table.add_column(title, justify="left" if index == 0 or title == "target" else "right")
         for row, figure in zip(body, of, strict=True):
-            colour = {True: "green", False: "red", None: ""}[figure.met]
-            table.add_row(*row[:-1], f"[{colour}]{row[-1]}[/]" if colour else row[-1])
+            style = {True: "green", False: "red", None: ""}[figure.met]
+            table.add_row(*row[:-1], f"[{style}]{row[-1]}[/]" if style else row[-1])
         console.print()
         console.print(table)
         for each in notes(of):

@@ -69,10 +69,10 @@ class Scans(ef.Projection, name="bench_scans"):
 
 
 def figures(
-    stage: Stage, cluster: Cluster, store: ef.Store, peer: Any, tell: Callable[[str], None]
+    stage: Stage, cluster: Cluster, store: ef.Store, peer: Any, announce: Callable[[str], None]
 ) -> Iterator[Figure]:
     """All of them, over the events that are stored: `peer` the environment of `eventsourcing` with them, or None."""
-    tell("read models")
+    announce("read models")
     head, repeats = store.head(), stage.settings.repeats
     events = [(f"{r.event.parcel}-{r.event.depot}-{r.event.weight}", r.event.weight, 0) for r in _scanned(store)]
     count = len(events)

@@ -306,35 +306,35 @@ def operate(place: Place, name: str, seed: str, seconds: float) -> None:
 
 
 def _acts(store: ef.Store, dice: random.Random) -> list[Callable[[], object]]:
-    desk = store.projections
+    admin = store.projections
 
     def skip() -> None:
-        parked = [entry for entry in desk.parked(Fragile) if entry.state == "parked"]
+        parked = [entry for entry in admin.parked(Fragile) if entry.state == "parked"]
         if parked:
-            desk.skip(Fragile, dice.choice(parked).position, because="soak")
+            admin.skip(Fragile, dice.choice(parked).position, because="soak")
 
     def rebuild() -> None:
-        desk.rebuild(dice.choice([PerWriter, PerSeat]))
+        admin.rebuild(dice.choice([PerWriter, PerSeat]))
 
     def switch() -> None:
-        desk.rebuild(PerSeat)
-        desk.switch(PerSeat)
+        admin.rebuild(PerSeat)
+        admin.switch(PerSeat)
 
     return [
-        lambda: desk.pause(PerWriter, "soak"),
-        lambda: desk.resume(PerWriter),
-        lambda: desk.resume(PerWriter),
-        lambda: desk.retry(Fragile),
-        lambda: desk.retry(Fragile),
+        lambda: admin.pause(PerWriter, "soak"),
+        lambda: admin.resume(PerWriter),
+        lambda: admin.resume(PerWriter),
+        lambda: admin.retry(Fragile),
+        lambda: admin.retry(Fragile),
         skip,
         rebuild,
         switch,
-        lambda: desk.compare(PerSeat),
-        lambda: desk.rollback(PerSeat),
-        lambda: desk.discard(dice.choice([PerWriter, PerSeat])),
-        lambda: desk.accept(PerWriter),
-        lambda: desk.status(),
-        lambda: desk.verify(Fragile),
+        lambda: admin.compare(PerSeat),
+        lambda: admin.rollback(PerSeat),
+        lambda: admin.discard(dice.choice([PerWriter, PerSeat])),
+        lambda: admin.accept(PerWriter),
+        lambda: admin.status(),
+        lambda: admin.verify(Fragile),
     ]
 
 

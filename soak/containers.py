@@ -23,7 +23,7 @@ from soak.rounds import Round
 HOST = "one-name"
 EVENTS = 25
 LEASE = 2.0  # seconds
-PATIENCE = 40.0
+TIMEOUT_S = 40.0
 IN_HAND = 2  # events that one container may have begun without saving its progress
 
 
@@ -104,7 +104,7 @@ def _append(turn: Round, place: Place, count: int) -> None:
 
 def _befall(turn: Round, fate: str, boxes: dict[str, int]) -> str:
     """Kill the container that is working, or stop it for longer than its lease. Returns its name, or ""."""
-    ends = time.monotonic() + PATIENCE
+    ends = time.monotonic() + TIMEOUT_S
     while not (found := sorted(turn.folder.glob("errand-*.history"), key=lambda path: path.stat().st_mtime_ns)):
         if time.monotonic() > ends:
             turn.findings.add("no container began to work")
@@ -127,7 +127,7 @@ def _befall(turn: Round, fate: str, boxes: dict[str, int]) -> str:
 
 
 def _await_errands(turn: Round, place: Place) -> None:
-    ends = time.monotonic() + PATIENCE
+    ends = time.monotonic() + TIMEOUT_S
     while time.monotonic() < ends:
         done = {
             words[1] for path in turn.folder.glob("errand-*.history") for words in lines(path) if words[0] == "ended"

@@ -123,7 +123,7 @@ def _answer(question: Callable[[ef.Store], Any], store: ef.Store) -> Any:
 def judge(turn: Round, what: str, right: Answers, found: Answers) -> str:
     """Compare the answers with the right ones. Returns how the flip ended."""
     wrong = list[str]()
-    told = any(isinstance(answer, EventfoldError) for answer in found.values())
+    has_error = any(isinstance(answer, EventfoldError) for answer in found.values())
     for name, answer in found.items():
         if isinstance(answer, EventfoldError):
             continue
@@ -132,7 +132,7 @@ def judge(turn: Round, what: str, right: Answers, found: Answers) -> str:
         elif answer != right.get(name) and name != "verify":
             wrong.append(f"{what}: {name} answers wrongly: {_difference(right.get(name), answer)}")
     if not wrong:
-        return "errors" if told else "right"
+        return "errors" if has_error else "right"
     if what.startswith(LOOKED_UP) and found.get("verify") is not True:
         return "wrong answers that verify finds"
     turn.findings.problems += wrong

@@ -21,7 +21,7 @@ from soak.kills import await_work
 from soak.machine import LoopDisk, MemoryDisk
 from soak.rounds import Round
 
-ROOMS = 4  # times that free space is added
+ENLARGEMENTS = 4  # times that free space is added
 
 
 def full(turn: Round) -> None:
@@ -38,8 +38,8 @@ def full(turn: Round) -> None:
             children.fork(turn.folder, clients.run, place, 60.0, name="run"),
             children.fork(turn.folder, _follow, place, turn.seed, name="follow"),
         ]
-        for room in range(ROOMS):
-            found = _await_full(turn, room)
+        for enlargement in range(ENLARGEMENTS):
+            found = _await_full(turn, enlargement)
             turn.count("full disks", found)
             _backup(turn, place, disk.folder)
             if isinstance(disk, MemoryDisk):
@@ -116,6 +116,6 @@ def _backup(turn: Round, place: Place, folder: Path) -> None:
             list(copy.read())
     except EventfoldError as error:
         if path.exists():
-            turn.findings.add(f"a backup that failed for want of room left {path.name}: {error}")
+            turn.findings.add(f"a backup that failed on a full disk left {path.name}: {error}")
         if isinstance(error, StoreFull) and "append" in str(error):
             turn.findings.add(f"a full disk in a backup is reported as an append: {error}")

@@ -68,7 +68,7 @@ class Written:
 
 
 @dataclass
-class Told:
+class Outcomes:
     """Everything that the clients of one round requested and were answered."""
 
     asked: dict[str, int] = field(default_factory=dict[str, int])
@@ -86,28 +86,28 @@ def lines(path: Path) -> Iterator[list[str]]:
     yield from (line.split(" ") for line in complete)
 
 
-def told(folder: Path) -> Told:
+def read_outcomes(folder: Path) -> Outcomes:
     """Read all histories of a folder."""
-    found = Told()
+    outcomes = Outcomes()
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         for words in lines(path):
             match words:
                 case ["asked", op, size]:
-                    found.asked[op] = int(size)
+                    outcomes.asked[op] = int(size)
                 case ["written", op, epoch, first, repeated, ids]:
-                    found.written[op] = Written(op, int(epoch), int(first), repeated == "1", ids.split(","))
+                    outcomes.written[op] = Written(op, int(epoch), int(first), repeated == "1", ids.split(","))
                 case ["unknown", op, *rest]:
-                    found.unknown[op] = " ".join(rest)
+                    outcomes.unknown[op] = " ".join(rest)
                 case ["refused", op, *rest]:
-                    found.refused[op] = " ".join(rest)
+                    outcomes.refused[op] = " ".join(rest)
                 case ["foreign", *rest]:
-                    found.foreign.append(f"{path.stem}: {' '.join(rest)}")
+                    outcomes.foreign.append(f"{path.stem}: {' '.join(rest)}")
                 case _:
                     continue
-    for op in found.written:  # an append repeated with the same ids has one outcome: the last
-        found.unknown.pop(op, None)
-        found.refused.pop(op, None)
-    return found
+    for op in outcomes.written:  # an append repeated with the same ids has one outcome: the last
+        outcomes.unknown.pop(op, None)
+        outcomes.refused.pop(op, None)
+    return outcomes
 
 
 @dataclass

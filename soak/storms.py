@@ -22,7 +22,7 @@ from soak.history import History, lines
 from soak.rounds import Round
 
 SECONDS = 1.5  # a storm
-PATIENCE = 30.0  # seconds after the storm in which everything must work again
+TIMEOUT_S = 30.0  # seconds after the storm in which everything must work again
 
 
 def sqlite(turn: Round) -> None:
@@ -50,7 +50,7 @@ def _storm(turn: Round, place: Place) -> None:
         turn.count("signals")
         time.sleep(turn.dice.uniform(0.0005, 0.02))
     os.kill(pid, signal.SIGUSR2)  # the storm is over
-    if children.wait([pid], PATIENCE):
+    if children.wait([pid], TIMEOUT_S):
         turn.findings.add("the process hangs, or failed, after the storm")
     turn.count("storms")
     turn.count("raised", sum(int(words[1]) for words in lines(ready) if words[0] == "alarms"))

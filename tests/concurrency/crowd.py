@@ -14,11 +14,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 60.0  # seconds after which a thread or process counts as hung
+TIMEOUT_S = 60.0  # seconds after which a thread or process counts as hung
 ROOT = Path(__file__).parents[2]
 
 
-def together(calls: Sequence[Callable[[], Any]], timeout: float = PATIENCE) -> list[Any]:
+def together(calls: Sequence[Callable[[], Any]], timeout: float = TIMEOUT_S) -> list[Any]:
     """Call all of them at once, each in a thread. Returns their results, or what they raised, in order.
 
     Raises AssertionError if one of them does not end in time.
@@ -77,7 +77,7 @@ class Worker:
         self._process.stdin.write("go\n")
         self._process.stdin.flush()
 
-    def result(self, timeout: float = PATIENCE) -> Any:
+    def result(self, timeout: float = TIMEOUT_S) -> Any:
         """Return what the function returned. Raises AssertionError if it failed or did not end in time."""
         try:
             out, err = self._process.communicate(timeout=timeout)

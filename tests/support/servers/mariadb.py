@@ -20,7 +20,7 @@ from uuid import uuid4
 from tests.support.programs import find_program, needs_program
 from tests.support.servers.postgres import _end_with_parent, _in_memory, as_unprivileged, free_port, unprivileged
 
-PATIENCE = 60.0  # seconds a server may take to start or to stop
+TIMEOUT_S = 60.0  # for a server to start or to stop
 SECRET = "not-a-secret"
 PROGRAMS = tuple(map(find_program, ("mariadbd", "mariadb-install-db")))
 needed = needs_program("mariadbd", "mariadb-server", lambda: None not in PROGRAMS)
@@ -40,7 +40,7 @@ class MariaServer:
         made = subprocess.run(
             [str(PROGRAMS[1]), "--no-defaults", f"--datadir={self.folder}/data", "--skip-test-db",
              "--auth-root-authentication-method=normal"],
-            capture_output=True, text=True, timeout=PATIENCE, check=False, **as_unprivileged(self.folder),
+            capture_output=True, text=True, timeout=TIMEOUT_S, check=False, **as_unprivileged(self.folder),
         )  # fmt: skip
         assert made.returncode == 0, made.stdout + made.stderr
 
@@ -62,7 +62,7 @@ class MariaServer:
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
                 preexec_fn=_end_with_parent, **as_unprivileged(self.folder),
             )  # fmt: skip
-        ends = time.monotonic() + PATIENCE
+        ends = time.monotonic() + TIMEOUT_S
         while time.monotonic() < ends:
             assert self._process.poll() is None, (self.folder / "log").read_text(errors="replace")[-2000:]
             with socket.socket() as probe:
@@ -88,7 +88,7 @@ class MariaServer:
         """Shut it down in order, or kill it."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal_number)
-            self._process.wait(PATIENCE)
+            self._process.wait(TIMEOUT_S)
         self._process = None
 
     def remove(self) -> None:

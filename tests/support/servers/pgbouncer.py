@@ -18,8 +18,8 @@ from pathlib import Path
 from tests.support.programs import Missing, find_program
 from tests.support.servers.postgres import (
     PASSWORD,
-    PATIENCE,
     SUPERUSER,
+    TIMEOUT_S,
     PostgresServer,
     as_unprivileged,
     free_port,
@@ -54,12 +54,12 @@ def before(server: PostgresServer, servers: int = 3) -> Generator[int]:
         yield port
     finally:
         process.terminate()
-        process.wait(PATIENCE)
+        process.wait(TIMEOUT_S)
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes], folder: Path) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return

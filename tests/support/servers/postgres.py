@@ -28,7 +28,7 @@ from tests.support.programs import Missing
 SUPERUSER = "eventfold"
 PASSWORD = "not-a-secret"
 UNPRIVILEGED = ("postgres", "nobody")
-PATIENCE = 80.0  # seconds a server may take to start or to stop
+TIMEOUT_S = 80.0  # for a server to start or to stop
 _PORTS: list[socket.socket] = []  # bound until this process ends, see free_port
 MIN_FREE_BYTES = 4 << 30  # the write-ahead log alone may take 1 GiB
 
@@ -130,7 +130,7 @@ class PostgresServer:
         return self
 
     def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT_S
         pid_file = self.folder / "data" / "postmaster.pid"
         while time.monotonic() < deadline:
             if self._process is None or self._process.poll() is not None:
@@ -147,7 +147,7 @@ class PostgresServer:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
             try:
-                self._process.wait(PATIENCE)
+                self._process.wait(TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 self.kill()
         self._process = None
@@ -160,8 +160,8 @@ class PostgresServer:
         for pid in family:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        self._process.wait(PATIENCE)
-        deadline = time.monotonic() + PATIENCE
+        self._process.wait(TIMEOUT_S)
+        deadline = time.monotonic() + TIMEOUT_S
         while any(map(_running, family)) and time.monotonic() < deadline:
             time.sleep(0.01)
         self._process = None
@@ -180,7 +180,7 @@ class PostgresServer:
             [self.bin / program, *arguments],
             capture_output=True,
             text=True,
-            timeout=PATIENCE * 2,
+            timeout=TIMEOUT_S * 2,
             check=False,
             **as_unprivileged(self.folder),
         )

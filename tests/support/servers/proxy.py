@@ -11,7 +11,7 @@ import threading
 import time
 
 CHUNK = 65536
-PATIENCE = 30.0  # seconds a server may take to answer what is to be lost
+TIMEOUT_S = 30.0  # seconds a server may take to answer what is to be lost
 
 
 class Proxy:
@@ -72,7 +72,7 @@ class Proxy:
                     deaf.set()
                     if self._through:
                         server.sendall(data)
-                        answered.wait(PATIENCE)  # so that the server has done it
+                        answered.wait(TIMEOUT_S)  # so that the server has done it
                         time.sleep(0.2)  # for what it does after the first words of its answer
                     self.lost.set()
                     break

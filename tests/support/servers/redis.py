@@ -19,7 +19,7 @@ from typing import Any
 from tests.support.programs import find_program, needs_program
 from tests.support.servers.postgres import _end_with_parent, _in_memory, free_port
 
-PATIENCE = 80.0  # seconds a server may take to start or to stop
+TIMEOUT_S = 80.0  # for a server to start or to stop
 PROGRAM = find_program("redis-server")
 needed = needs_program("redis-server", "redis-server")
 DATABASES = 4096
@@ -44,7 +44,7 @@ class RedisServer:
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
                 preexec_fn=_end_with_parent,
             )  # fmt: skip
-        ends = time.monotonic() + PATIENCE
+        ends = time.monotonic() + TIMEOUT_S
         while time.monotonic() < ends:
             assert self._process.poll() is None, Path(f"{self.folder}/log").read_text(errors="replace")[-2000:]
             with socket.socket() as probe:
@@ -61,7 +61,7 @@ class RedisServer:
         """Shut the server down in order, or kill it."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal_number)
-            self._process.wait(PATIENCE)
+            self._process.wait(TIMEOUT_S)
         self._process = None
 
     def remove(self) -> None:
