@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import eventfold as ef
+from eventfold.core.backoff import Backoff
 from eventfold.engines.memory import MemoryEngine
 from eventfold.engines.sqlite import SqliteEngine
 from eventfold.errors import EventfoldError, StoreBusy, StoreFull
@@ -52,7 +53,7 @@ def test_whatever_gets_lost_everything_happens_once(
     kind: str, seed: int, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each order is reserved, each timer fires once; what is paid in time is not reminded of; no mail is lost."""
-    monkeypatch.setattr("eventfold.log.append.FIRST_PAUSE_S", 0.0)  # what is lost on purpose needs no patience
+    monkeypatch.setattr("eventfold.log.append.UNCONFIRMED_BACKOFF", Backoff(0.0, 0.0))  # faults here are simulated
     chance = random.Random(seed)
     sent.clear()
     faulty = Faulty(MemoryEngine() if kind == "memory" else SqliteEngine(str(tmp_path / "shop.db")))

@@ -15,8 +15,8 @@ from typing import Any, Generic, TypeVar
 
 from eventfold.concurrency.calls import Call
 from eventfold.concurrency.group_commit import MAX_BATCH_REQUESTS, Appends, check_count
-from eventfold.concurrency.run import with_jitter
 from eventfold.concurrency.waiting import Promise
+from eventfold.core.backoff import with_jitter
 from eventfold.core.mutex import Mutex
 from eventfold.errors import AppendUnconfirmed, EventfoldError, InvalidInput, NotSupported
 from eventfold.ports.messages import AppendRequest, Outcome

@@ -7,13 +7,13 @@ Knows: threads. Does not know: what a coroutine does.
 from __future__ import annotations
 
 import os
-import random
 import threading
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from eventfold.concurrency.waiting import Promise
+from eventfold.core.backoff import with_jitter
 from eventfold.core.mutex import Mutex
 from eventfold.errors import StoreClosed
 
@@ -86,8 +86,3 @@ class ThreadRuntime:
     async def wait(self, promise: Promise, /) -> None:
         """Wait in the calling thread."""
         promise.wait()
-
-
-def with_jitter(seconds: float) -> float:
-    """Return a random time, `seconds` on average and at most twice as long, so that callers do not wake together."""
-    return random.uniform(0.0, 2 * seconds)  # noqa: S311 (not a secret)

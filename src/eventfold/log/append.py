@@ -11,6 +11,7 @@ from types import CoroutineType
 from typing import Any
 
 from eventfold.concurrency.calls import Call
+from eventfold.core.backoff import Backoff
 from eventfold.core.codec import with_metadata
 from eventfold.core.envelope import (
     MAX_EVENTS_PER_APPEND,
@@ -31,8 +32,8 @@ from eventfold.ports.services import require
 
 Asked = Query | State  # what a condition, a read or a lock is about
 Unless = Asked | Sequence[tuple[Asked, int]] | None
-MAX_ATTEMPTS = 8  # of an unconfirmed append, at most: see FIRST_PAUSE_S
-FIRST_PAUSE_S = 0.02  # seconds before an unconfirmed append is repeated, doubled each time: 2.54 s over eight attempts
+MAX_ATTEMPTS = 8  # of an unconfirmed append, at most: with the pauses between them it is repeated for 2.54 s
+UNCONFIRMED_BACKOFF = Backoff(0.02, 2.56)
 
 
 async def append(
@@ -151,7 +152,7 @@ async def _write(log: Log, options: Options, request: AppendRequest, call: Call,
         # An earlier outcome is unknown. It stays unknown while the store is not available.
         if attempt + 1 == attempts:
             raise unconfirmed
-        await log.runtime.sleep(FIRST_PAUSE_S * 2**attempt)
+        await log.runtime.sleep(UNCONFIRMED_BACKOFF.pause(attempt + 1))
     raise InvalidInput("An append was given no attempts.", "Use attempts=1 or more.")
 
 

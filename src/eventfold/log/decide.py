@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from eventfold.concurrency.calls import Call
+from eventfold.core.backoff import Backoff
 from eventfold.core.envelope import NewEvent, Receipt
 from eventfold.core.event import Recorded, event_of
 from eventfold.core.query import Query
@@ -28,7 +29,7 @@ from eventfold.ports.messages import AppendRequest
 
 R = TypeVar("R")
 MAX_ROUNDS = 32  # how often other decisions of this process may be queued first before this one skips the pipeline
-CONFLICT_PAUSE_S = 0.001  # doubled with each conflict, up to 64 ms, with jitter
+CONFLICT_BACKOFF = Backoff(0.002, 0.064)
 
 
 async def decide(
@@ -56,7 +57,7 @@ async def decide(
                     "Try again later, allow more attempts (store.using(attempts=…)), or decide over fewer events.",
                     **conflict.fields,
                 ) from None
-            await log.runtime.sleep(min(CONFLICT_PAUSE_S * 2**attempt, 0.064), jitter=True)
+            await log.runtime.sleep(CONFLICT_BACKOFF.pause(attempt), jitter=True)
         except EventfoldError:
             raise
         except Exception:

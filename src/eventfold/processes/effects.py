@@ -7,7 +7,6 @@ and signatures (webhooks.py does).
 from __future__ import annotations
 
 import inspect
-import random
 import sys
 import time
 import typing
@@ -18,6 +17,7 @@ from typing import Any
 import msgspec
 
 from eventfold.core.annotations import EventHint, event_classes, resolving_annotations
+from eventfold.core.backoff import Backoff, with_jitter
 from eventfold.core.event import Recorded, hint_for_generic, is_event_class
 from eventfold.core.renamed import refuse_old_keywords
 from eventfold.core.tags import fields_by_tag, tag_values
@@ -42,7 +42,7 @@ class RetryPolicy(msgspec.Struct, frozen=True):
 
     def pause(self, attempts: int) -> float:
         """Return the seconds to wait after this many attempts."""
-        return min(self.first_delay * 4.0 ** min(attempts - 1, 30), self.max_delay) * random.uniform(0.75, 1.25)  # noqa: S311 (not a secret)
+        return with_jitter(Backoff(self.first_delay, self.max_delay, factor=4.0).pause(attempts), spread=0.25)
 
 
 class Effect(msgspec.Struct, frozen=True):

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from eventfold.concurrency import CommitSignal, in_thread, run
+from eventfold.core.backoff import Backoff
 from eventfold.errors import (
     EventfoldError,
     ProcessError,
@@ -29,7 +30,7 @@ from eventfold.projections.runner import Runner
 
 CHECK_EVERY_S = 1.0  # between checks of the clock, which may have been set, and of parked events
 GATHER_PAUSE_S = 0.005  # pause after a notification of a commit, so that commits at the same time are read together
-BACK_OFF_S = (0.05, 5.0)  # the first and the longest pause while the store is unavailable
+BACKOFF = Backoff(0.05, 5.0)  # while the store is unavailable
 Clock = Callable[[], int]
 
 
@@ -97,7 +98,7 @@ class ProcessRunner:
         self.stop()
 
     def _fire_timers(self) -> None:
-        pause, last_retry = BACK_OFF_S[0], 0.0
+        failures, last_retry = 0, 0.0
         while not self._stop.is_set():
             self._commits.clear()
             try:
@@ -107,13 +108,13 @@ class ProcessRunner:
                     self._retries.tick(time.monotonic())
                     last_retry = time.monotonic()
                 self._trouble.pop("timers", None)
-                pause = BACK_OFF_S[0]
+                failures = 0
             except StoreClosed:
                 return
             except (StoreUnavailable, TargetUnavailable) as error:
                 self._trouble["timers"] = error
-                self._stop.wait(pause)
-                pause = min(pause * 2, BACK_OFF_S[1])
+                failures += 1
+                self._stop.wait(BACKOFF.pause(failures))
                 continue
             except EventfoldError as error:
                 self._end_with(error)

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 import msgspec
 
+from eventfold.core.backoff import Backoff
 from eventfold.core.envelope import StoredEvent
 from eventfold.core.json_values import decode
 from eventfold.core.tally import MODULUS, Tally, event_hash
@@ -19,7 +20,7 @@ from eventfold.projections.definition import ProjectionDefinition
 from eventfold.projections.page import DecodedEvent, HandlerFailed, storable
 
 KEYLESS_NOTE = ' (no key of it can be read, so all others wait; without_key="park" would park it alone)'
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 30.0  # before an event is retried: four times as long after each attempt
+EVENT_BACKOFF = Backoff(0.05, 30.0, factor=4.0)  # before an event is retried
 
 
 class StopReason(msgspec.Struct, frozen=True):
@@ -297,7 +298,7 @@ class FailurePolicy:
         attempts = self._attempts[event.position] = self._attempts.get(event.position, 0) + 1
         kind = (type(failed.error), event.type)
         if attempts < self._definition.attempts and kind not in self._exhausted:
-            return Retry(min(FIRST_PAUSE_S * 4 ** (attempts - 1), LONGEST_PAUSE_S))
+            return Retry(EVENT_BACKOFF.pause(attempts))
         error = describe_error(failed)
         if self._parks:
             self._exhausted.add(kind)  # the next event that fails like this is parked at its first attempt

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import msgspec
 
 from eventfold.concurrency import CommitSignal, run
+from eventfold.core.backoff import Backoff
 from eventfold.errors import EventfoldError, ProjectionStopped, StoreClosed, StoreUnavailable, TargetUnavailable
 from eventfold.log.context import Log
 from eventfold.ports.target import PartitionKey, Target
@@ -24,7 +25,7 @@ from eventfold.projections.worker import PartitionWorker, StepResult
 
 GATHER_S = 0.002  # seconds to wait after a commit signal, so that events appended one by one share a page
 LOOK_EVERY_S = 1.0  # seconds: how often an idle worker reads whether an operator changed something
-BACK_OFF_S = (0.05, 5.0)  # seconds: the first pause after a database was unreachable, and the longest
+BACKOFF = Backoff(0.05, 5.0)  # while a database is unreachable
 MAX_REPEATS = 10  # parked events that are logged one by one
 
 
@@ -125,7 +126,7 @@ class _PartitionThread:
         self._shared, self._definition, self._target, self._partition = shared, definition, target, partition
         self._signal, self._heartbeat, self._worker_log = signal, heartbeat, WorkerLog(definition.name)
         self._assignment = assignment
-        self._pause = BACK_OFF_S[0]
+        self._failures = 0  # since the last success
 
     def run(self) -> None:
         """Work until stopped. Where another generation became the live one, continue with that one."""
@@ -138,8 +139,8 @@ class _PartitionThread:
             except (TargetUnavailable, StoreUnavailable) as error:
                 shared.trouble[name] = error
                 self._worker_log.trouble(error)
-                self._wait(self._pause)
-                self._pause = min(self._pause * 2, BACK_OFF_S[1])
+                self._failures += 1
+                self._wait(BACKOFF.pause(self._failures))
             except EventfoldError as error:
                 shared.failed[name] = error
                 self._worker_log.failed(error)
@@ -216,8 +217,8 @@ class _PartitionThread:
         return True
 
     def _note_success(self) -> None:
-        if self._pause != BACK_OFF_S[0]:
-            self._pause = BACK_OFF_S[0]
+        if self._failures:
+            self._failures = 0
             self._shared.trouble.pop(self._definition.name, None)
             self._worker_log.recovered()
 
