@@ -162,9 +162,9 @@ def _open_parquet(path: str, address: str) -> Target:
     with _require_extra("Parquet", "duckdb"):
         from eventfold.targets.duckdb.parquet import DEFAULT_INTERVAL_S, ParquetTarget
     folder, _, options = path.partition("?")
-    name, _, given = options.partition("=")
+    name, _, seconds = options.partition("=")
     try:
-        every = float(given) if options else DEFAULT_INTERVAL_S
+        every = float(seconds) if options else DEFAULT_INTERVAL_S
     except ValueError:
         every = -1.0
     if options and (name != "every" or not 0 <= every < 1e9):

@@ -137,9 +137,9 @@ class SharedDuckDb:
 
 def parse_lock_holder(message: str) -> str:
     """Describe the process that has the file open, by DuckDB's error message: "process 12 (python3)"."""
-    _, found, rest = message.partition("(PID ")
+    _, marker, rest = message.partition("(PID ")
     number = rest.partition(")")[0]
-    if not found or not number.isdecimal():
+    if not marker or not number.isdecimal():
         return "another process"
     with suppress(OSError):
         return f"process {number} ({Path(f'/proc/{number}/comm').read_text().strip()})"

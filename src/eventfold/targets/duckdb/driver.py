@@ -161,8 +161,8 @@ class DuckDbDriver:
         self, connection: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters = ()
     ) -> list[tuple[Any, ...]]:
         """See Driver. The count of changed rows, DuckDB's result of a writing statement, is not returned as a row."""
-        given: Any = parameters
-        result = connection.execute(sql, given) if given else connection.execute(sql)
+        values: Any = parameters
+        result = connection.execute(sql, values) if values else connection.execute(sql)
         rows: list[tuple[Any, ...]] = result.fetchall()
         counts = sql.lstrip()[:6].upper() in WRITE_STATEMENTS and [c[0] for c in connection.description or ()] == [
             "Count"

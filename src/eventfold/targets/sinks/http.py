@@ -45,17 +45,17 @@ class HttpSink:
         headers: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        given = [secret] if isinstance(secret, str) else list(secret)
-        given = given or os.environ.get(SECRET_VARIABLE, "").split()
+        secrets = [secret] if isinstance(secret, str) else list(secret)
+        secrets = secrets or os.environ.get(SECRET_VARIABLE, "").split()
         parts = urlsplit(url)
-        if not is_address(url) or not given:
+        if not is_address(url) or not secrets:
             raise InvalidUrl(
                 f"{parts.hostname or url} is no address to post rows to, or there is no secret to sign requests with.",
                 f"Give https://HOST/PATH, and a secret: {SECRET_VARIABLE}=whsec_… in the environment, or "
                 "target=HttpSink(url, secret=…).",
             )
         try:
-            self._keys = [key_of(each) for each in given]
+            self._keys = [key_of(each) for each in secrets]
         except InvalidProcess as error:
             raise InvalidUrl(error.what, error.remedy) from None
         self._url, self._timeout, self._headers, self._clock = url, timeout, dict(headers or {}), clock

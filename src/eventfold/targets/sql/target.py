@@ -106,8 +106,8 @@ class SqlTarget:
         """The layout of the control tables; 0 if there are none. Raises TargetUnavailable on a later layout."""
         if not self._driver.has_relation(connection, "eventfold_layout"):
             return int(self._driver.has_relation(connection, "eventfold_mark"))
-        found = self.execute(connection, "SELECT layout FROM eventfold_layout")
-        layout = max((row[0] for row in found), default=control_tables.LAYOUT)
+        rows = self.execute(connection, "SELECT layout FROM eventfold_layout")
+        layout = max((row[0] for row in rows), default=control_tables.LAYOUT)
         control_tables.refuse_layout(self.address, layout)
         return layout
 
@@ -160,8 +160,8 @@ class SqlTarget:
 
     def record(self, name: str) -> ProjectionRecord | None:
         """See the port."""
-        found = self.query(f"SELECT {control_tables.RECORD_COLUMNS} FROM eventfold_projection WHERE name = ?", (name,))  # noqa: S608
-        return control_tables.record_from_row(tuple(found[0])) if found else None
+        rows = self.query(f"SELECT {control_tables.RECORD_COLUMNS} FROM eventfold_projection WHERE name = ?", (name,))  # noqa: S608
+        return control_tables.record_from_row(tuple(rows[0])) if rows else None
 
     def records(self) -> list[ProjectionRecord]:
         """See the port."""
@@ -211,15 +211,15 @@ class SqlTarget:
 
     def checkpoints(self, name: str, generation: int | None = None) -> list[Checkpoint]:
         """See the port."""
-        found = self._checkpoints(name, generation)
-        if not found and generation is not None:
-            known = self.record(name)
-            if known is not None and known.kind != ELSEWHERE and generation in known.generations:
-                found = self._checkpoints(name, generation)  # a generation dropped meanwhile is not in the record
-                if not found:
+        checkpoints = self._checkpoints(name, generation)
+        if not checkpoints and generation is not None:
+            record = self.record(name)
+            if record is not None and record.kind != ELSEWHERE and generation in record.generations:
+                checkpoints = self._checkpoints(name, generation)  # a generation dropped meanwhile is not in the record
+                if not checkpoints:
                     raise control_tables.damaged_row_error("eventfold_checkpoint", name, generation)
-        control_tables.refuse_partial(found, name)
-        return found
+        control_tables.refuse_partial(checkpoints, name)
+        return checkpoints
 
     def _checkpoints(self, name: str, generation: int | None) -> list[Checkpoint]:
         rows = self.query(control_tables.SELECT_CHECKPOINTS, (name,))
@@ -291,15 +291,15 @@ class SqlTarget:
         """See the port."""
 
         def load(connection: Any) -> list[tuple[Any, ...]]:
-            found: list[tuple[Any, ...]] = []
+            rows: list[tuple[Any, ...]] = []
             rest = iter(keys)
             try:
                 while chunk := list(islice(rest, PAGE)):
                     sql, parameters = self._statements.load_sql(table, chunk)
-                    found += self.execute(connection, sql, parameters)
+                    rows += self.execute(connection, sql, parameters)
             except self._driver.value_errors as error:
                 raise RowRefused(str(error)) from error
-            return found
+            return rows
 
         return self._statements.decode_rows(table, self._read_with_retry(load))
 
@@ -314,10 +314,10 @@ class SqlTarget:
             keyed = is_keyed(table, where, order)
             try:
                 with nullcontext() if keyed else self._driver.allow_full_scan(connection):
-                    found = self.execute(connection, sql, parameters)
+                    rows = self.execute(connection, sql, parameters)
             except self._driver.value_errors as error:
                 raise RowRefused(str(error)) from error
-            return self._statements.decode_rows(table, found)
+            return self._statements.decode_rows(table, rows)
 
         return self._read_with_retry(select)
 

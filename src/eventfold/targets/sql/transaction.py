@@ -106,14 +106,14 @@ class SqlTransaction:
 
     def load(self, table: Table, keys: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
         """See the port."""
-        found: list[tuple[Any, ...]] = []
+        rows: list[tuple[Any, ...]] = []
         for at in range(0, len(keys), PAGE):
             sql, parameters = self._statements.load_sql(table, keys[at : at + PAGE])
             try:
-                found += self._driver.execute(self.connection, self._driver.adapt_sql(sql), parameters)
+                rows += self._driver.execute(self.connection, self._driver.adapt_sql(sql), parameters)
             except self._driver.value_errors as error:
                 raise RowRefused(str(error)) from error
-        return self._statements.decode_rows(table, found)
+        return self._statements.decode_rows(table, rows)
 
     def look(self) -> Checkpoint | None:
         """See the port."""
@@ -143,10 +143,10 @@ def lock_checkpoint(
     `locking`: the clause that locks the row; None: the driver's, "": no lock.
     """
     suffix = driver.row_lock_clause if locking is None else locking
-    found = driver.execute(
+    rows = driver.execute(
         connection, driver.adapt_sql(control_tables.SELECT_CHECKPOINT + suffix), control_tables.key_columns(key)
     )
-    return control_tables.checkpoint_from_row(tuple(found[0])) if found else None
+    return control_tables.checkpoint_from_row(tuple(rows[0])) if rows else None
 
 
 def save_checkpoint(driver: Driver, connection: Any, checkpoint: Checkpoint) -> Checkpoint:

@@ -25,15 +25,15 @@ class ConnectionPools:
     """The connection pools of one target. A database that is not a server has one pool, SQLAlchemy's default."""
 
     def __init__(self, url: sa.URL) -> None:
-        given = engine_options(url)
+        options = engine_options(url)
         if url.get_backend_name() in SERVERS:
-            given |= {"pool_size": POOL_SIZE, "max_overflow": 0, "pool_timeout": POOL_TIMEOUT_S}
-        self.default_pool = self._handler_pool = self._unpooled = sa.create_engine(url, **given)
+            options |= {"pool_size": POOL_SIZE, "max_overflow": 0, "pool_timeout": POOL_TIMEOUT_S}
+        self.default_pool = self._handler_pool = self._unpooled = sa.create_engine(url, **options)
         configure_connections(self.default_pool)
         if url.get_backend_name() in SERVERS:
-            self._handler_pool = sa.create_engine(url, **given)
+            self._handler_pool = sa.create_engine(url, **options)
             of_pool = ("pool_size", "max_overflow", "pool_timeout", "pool_pre_ping", "pool_recycle")
-            rest: dict[str, Any] = {name: value for name, value in given.items() if name not in of_pool}
+            rest: dict[str, Any] = {name: value for name, value in options.items() if name not in of_pool}
             self._unpooled = sa.create_engine(url, **rest, poolclass=NullPool)
             configure_connections(self._handler_pool)
             configure_connections(self._unpooled)

@@ -155,13 +155,13 @@ class SqlAlchemyTarget:
 
     def record(self, name: str) -> ProjectionRecord | None:
         """See the port."""
-        found = self._query(sa.select(PROJECTION).where(PROJECTION.c.name == name))
-        return control_tables.record_from_row(found[0]) if found else None
+        rows = self._query(sa.select(PROJECTION).where(PROJECTION.c.name == name))
+        return control_tables.record_from_row(rows[0]) if rows else None
 
     def records(self) -> list[ProjectionRecord]:
         """See the port."""
-        found = self._query(sa.select(PROJECTION).order_by(PROJECTION.c.name))
-        return [control_tables.record_from_row(row) for row in found if not row[0].startswith("$")]
+        rows = self._query(sa.select(PROJECTION).order_by(PROJECTION.c.name))
+        return [control_tables.record_from_row(row) for row in rows if not row[0].startswith("$")]
 
     @contextmanager
     def control(self, name: str) -> Generator[SqlAlchemyControlTransaction]:
@@ -200,21 +200,21 @@ class SqlAlchemyTarget:
 
     def checkpoints(self, name: str, generation: int | None = None) -> list[Checkpoint]:
         """See the port."""
-        found = self._checkpoints(name, generation)
-        if not found and generation is not None:
-            known = self.record(name)
-            if known is not None and known.kind != ELSEWHERE and generation in known.generations:
-                found = self._checkpoints(name, generation)  # a generation dropped meanwhile is not in the record
-                if not found:
+        checkpoints = self._checkpoints(name, generation)
+        if not checkpoints and generation is not None:
+            record = self.record(name)
+            if record is not None and record.kind != ELSEWHERE and generation in record.generations:
+                checkpoints = self._checkpoints(name, generation)  # a generation dropped meanwhile is not in the record
+                if not checkpoints:
                     raise control_tables.damaged_row_error("eventfold_checkpoint", name, generation)
-        control_tables.refuse_partial(found, name)
-        return found
+        control_tables.refuse_partial(checkpoints, name)
+        return checkpoints
 
     def _checkpoints(self, name: str, generation: int | None) -> list[Checkpoint]:
-        found = sa.select(CHECKPOINT).where(CHECKPOINT.c.name == name)
+        select = sa.select(CHECKPOINT).where(CHECKPOINT.c.name == name)
         if generation is not None:
-            found = found.where(CHECKPOINT.c.generation == generation)
-        ordered = found.order_by(CHECKPOINT.c.generation, CHECKPOINT.c.part)
+            select = select.where(CHECKPOINT.c.generation == generation)
+        ordered = select.order_by(CHECKPOINT.c.generation, CHECKPOINT.c.part)
         return [control_tables.checkpoint_from_row(row) for row in self._query(ordered)]
 
     def parked(self, key: PartitionKey) -> list[ParkedEvent]:
@@ -261,8 +261,8 @@ class SqlAlchemyTarget:
                 save_checkpoint(connection, control_tables.release_lease(current))
 
     def _lock_checkpoint(self, connection: sa.Connection, key: PartitionKey) -> Checkpoint | None:
-        found = sa.select(CHECKPOINT).where(partition_rows(CHECKPOINT, key)).with_for_update()
-        row = connection.execute(found.with_hint(CHECKPOINT, "WITH (UPDLOCK, ROWLOCK)", "mssql")).first()
+        select = sa.select(CHECKPOINT).where(partition_rows(CHECKPOINT, key)).with_for_update()
+        row = connection.execute(select.with_hint(CHECKPOINT, "WITH (UPDLOCK, ROWLOCK)", "mssql")).first()
         return None if row is None else control_tables.checkpoint_from_row(tuple(row))
 
     # Rows

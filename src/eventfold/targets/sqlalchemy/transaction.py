@@ -44,10 +44,10 @@ class SqlAlchemyTransaction:
         """See the port."""
         sql = self._expand_tables(sql)
         if isinstance(parameters, Mapping):
-            found = self.connection.execute(sa.text(sql), dict(parameters))
+            result = self.connection.execute(sa.text(sql), dict(parameters))
         else:
-            found = self.connection.exec_driver_sql(sql, tuple(parameters) or None)
-        return [tuple(row) for row in found] if found.returns_rows else []
+            result = self.connection.exec_driver_sql(sql, tuple(parameters) or None)
+        return [tuple(row) for row in result] if result.returns_rows else []
 
     def _expand_tables(self, sql: str) -> str:
         return expand_table_names(

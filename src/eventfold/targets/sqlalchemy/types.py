@@ -48,16 +48,16 @@ class ExactType(TypeDecorator[Any]):
         """Return the database's own type."""
         match dialect.name:
             case "sqlite":
-                found = _sqlite(self.kind)
+                own_type = _sqlite(self.kind)
             case "postgresql":
-                found = _postgres(self.kind)
+                own_type = _postgres(self.kind)
             case "mysql" | "mariadb":
-                found = _mysql(self.kind, self.keyed, _collation(dialect))
+                own_type = _mysql(self.kind, self.keyed, _collation(dialect))
             case "mssql":
-                found = _mssql(self.kind, self.keyed)
+                own_type = _mssql(self.kind, self.keyed)
             case _:
-                found = _other(self.kind, self.keyed)
-        return dialect.type_descriptor(found)
+                own_type = _other(self.kind, self.keyed)
+        return dialect.type_descriptor(own_type)
 
     def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:
         """Convert a value for the database. Raises ValueError if it cannot be stored exactly."""

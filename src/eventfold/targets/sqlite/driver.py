@@ -308,9 +308,9 @@ class SqliteDriver:
 
     def view_columns(self, connection: apsw.Connection, name: str) -> str:
         """The columns of the fields, without the order columns (see statements.py)."""
-        found = [row[0] for row in connection.execute("SELECT name FROM pragma_table_info(?)", (name,))]
-        second = {order_column_name(each) for each in found}
-        return ", ".join(quote_identifier(each) for each in found if each not in second) or "*"
+        names = [row[0] for row in connection.execute("SELECT name FROM pragma_table_info(?)", (name,))]
+        second = {order_column_name(each) for each in names}
+        return ", ".join(quote_identifier(each) for each in names if each not in second) or "*"
 
     def count_columns(self, connection: apsw.Connection, name: str) -> int:
         """See Driver."""

@@ -61,12 +61,12 @@ class SqliteStatements(Statements):
         return table.name in self.tables_without_order_columns
 
     def _order_columns(self, table: Table) -> tuple[Column, ...]:
-        found = self._order_columns_cache.get(table)
-        if found is None:
-            found = self._order_columns_cache[table] = (
+        columns = self._order_columns_cache.get(table)
+        if columns is None:
+            columns = self._order_columns_cache[table] = (
                 () if table.name in self.tables_without_order_columns else columns_with_order(table)
             )
-        return found
+        return columns
 
     def _sort_columns(self, table: Table, names: Iterable[str]) -> list[str]:
         """The identifiers of columns in keys and indexes: the order column if there is one, else the column."""
