@@ -334,9 +334,9 @@ def test_an_evolve_that_returns_something_is_refused(store: ef.Store) -> None:
             return ef.Query()  # type: ignore[return-value]
 
     store.append(Departed("a", 1, 1))
-    with pytest.raises(ProjectionStopped, match="evolve changes self"):
+    with pytest.raises(ProjectionStopped, match="has to change self"):
         store.project(Returns)
-    with pytest.raises(InvalidProjection, match="evolve changes self"):
+    with pytest.raises(InvalidProjection, match="has to change self"):
         store.view(Returns)
 
 
