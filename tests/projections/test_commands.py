@@ -1,4 +1,4 @@
-"""`eventfold projections …` and `eventfold run` as people see them: in 80 columns, on both engines."""
+"""The output of `eventfold projections …` and `eventfold run`: in 80 columns, on both engines."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ class Stops(Apart, name="stops", on_error="stop", attempts=1):
 
 
 class Desk:
-    """A store, and a terminal."""
+    """A store and a terminal."""
 
     def __init__(self, folder: Path, url: str) -> None:
         self.folder, self.url = folder, url
         (folder / "air_models.py").write_text(MODULE)
 
     def __call__(self, *words: str, code: int = 0, group: str = "projections", **env: str) -> str:
-        """What a command shows; it is never wider than the terminal."""
+        """Return what a command prints; check that it is never wider than the terminal."""
         command = [group, *words[:1], self.url, *words[1:]] if group else [words[0], self.url, *words[1:]]
         ended, shown = on_terminal(*command, folder=self.folder, **env)
         text = plain(shown)
@@ -55,14 +55,14 @@ class Desk:
 
 @pytest.fixture
 def desk(shared_url: str, tmp_path: Path) -> Desk:
-    """A store of 200 flights, nothing kept yet."""
+    """Return a store of 200 flights, without projections yet."""
     with ef.Store(shared_url) as store:
         store.extend(flights(200), batch=5)
     return Desk(tmp_path, shared_url)
 
 
 def test_every_command_says_what_it_did_in_eighty_columns(desk: Desk) -> None:
-    """From the first run to the last rollback, with the sentence that each ends in."""
+    """From the first run to the last rollback, each command prints its sentence."""
     models = ("air_models:Plain", "air_models:Apart", "air_models:Stops")
     said = desk("run", *models, "--once", code=1, group="")
     assert "stops stopped at event 16 (Departed), in evolve, after 1 attempts: ValueError: five." in said
@@ -103,7 +103,7 @@ def test_every_command_says_what_it_did_in_eighty_columns(desk: Desk) -> None:
 
 
 def test_a_rebuild_that_is_interrupted_is_gone_on_with(desk: Desk) -> None:
-    """Ctrl-C in the middle: what is done is kept, the next rebuild begins there, and the comparison finds it equal."""
+    """Ctrl-C in the middle: finished work is kept, the next rebuild continues there, and no row differs."""
     desk("run", "air_models:Plain", "--once", group="")
     before = ["projections", "rebuild", desk.url, "plain"]
     code, shown = on_terminal(*before, folder=desk.folder, interrupt_after="events/s", PACE="0.05")
@@ -121,7 +121,7 @@ def test_a_rebuild_that_is_interrupted_is_gone_on_with(desk: Desk) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_runner_asked_to_end_finishes_its_page(desk: Desk, number: signal.Signals) -> None:
-    """It ends with 0, gives the lease back at once, and has told what was wrong while it ran."""
+    """It exits with 0, releases the lease at once, and has logged the failures while it ran."""
     codes = ["air_models:Plain", "air_models:Apart", "air_models:Stops"]
     with started("run", desk.url, *codes, folder=desk.folder) as running:
         with ef.Store(desk.url) as store:
@@ -140,7 +140,7 @@ def test_a_runner_asked_to_end_finishes_its_page(desk: Desk, number: signal.Sign
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_a_runner_at_once(desk: Desk, number: signal.Signals) -> None:
-    """The first one waits for the handler in hand, here for ever; the second does not: 128 and the signal's number."""
+    """The first signal waits for the current handler (endless here), the second does not: 128 + its number."""
     (desk.folder / "endless.py").write_text(
         "import time\nimport eventfold as ef\nfrom tests.projections.flights import Departed\n\n"
         "class Endless(ef.Projection):\n    carrier: str\n"
@@ -157,7 +157,7 @@ def test_a_second_signal_ends_a_runner_at_once(desk: Desk, number: signal.Signal
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_runner_asked_to_end_while_it_starts_ends_in_order(desk: Desk, number: signal.Signals) -> None:
-    """As soon as its module is imported a signal is a request to stop, and the exit code is 0."""
+    """From the import of its module on, a signal is a request to stop, and the exit code is 0."""
     (desk.folder / "slow.py").write_text(
         "import time\nimport eventfold as ef\nfrom tests.projections.flights import Departed\n"
         "print('imported', flush=True)\ntime.sleep(0.5)\n\n"
@@ -170,13 +170,13 @@ def test_a_runner_asked_to_end_while_it_starts_ends_in_order(desk: Desk, number:
 
 
 def _through(store: ef.Store) -> bool:
-    """Whether all three have come as far as they can."""
+    """Return whether all three have come as far as they can."""
     found = store.projections.status() if len(store.projections.list()) == 3 else []
     return bool(found) and all(each.position >= 200 or each.state == "stopped" for each in found)
 
 
 def test_a_type_that_nothing_writes_is_warned_of_without_the_place(desk: Desk) -> None:
-    """The near one is named; a place in the library's own code would help nobody."""
+    """The warning names the nearest type; a line of the library's own code would not help."""
     (desk.folder / "slips.py").write_text(
         "import eventfold as ef\n\nclass Depart(ef.Event):\n    carrier: ef.Tag\n\nclass Slip(ef.Projection):\n"
         "    carrier: str\n    def evolve(self, event: Depart) -> None: ...\n"
@@ -187,7 +187,7 @@ def test_a_type_that_nothing_writes_is_warned_of_without_the_place(desk: Desk) -
 
 
 def test_programs_get_facts(desk: Desk) -> None:
-    """In a pipe every command gives JSON lines."""
+    """With output to a pipe every command prints JSON lines."""
     with ef.Store(desk.url) as store, store.follow(ef.Query.of(types="Departed"), name="billing") as follower:
         next(iter(follower))
     assert run("projections", "pause", desk.url, "billing", "--because", "so").lines == [

@@ -1,4 +1,4 @@
-"""Why a read model is behind: every sentence of its status, brought about for real."""
+"""Why a read model is behind: each sentence of its status, in the situation that it reports."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ Sentence = Callable[[], tuple[str, str]]
 
 
 class Slow(ef.Projection, name="slow", on_error="park", attempts=1):
-    """As slow as the event's month says, in milliseconds; it cannot bear a delay of 13."""
+    """A handler that takes as many milliseconds as the event's month; it fails at a delay of 13."""
 
     carrier: str
     n: int = 0
 
     def evolve(self, event: Departed) -> None:
-        """Take its time."""
+        """Wait that long."""
         time.sleep(event.month / 1_000)
         self.n += 1 // (event.delay - 13)
 
 
 def said(store: ef.Store, name: str = "slow") -> tuple[str, str]:
-    """Its state and its sentence."""
+    """Return its state and its sentence."""
     (status,) = store.projections.status(name)
     return status.state, status.sentence
 
 
 @contextmanager
 def working(store: ef.Store, steps: int, page: int = 10) -> Iterator[PartitionWorker]:
-    """A worker that has done some steps and still holds its lease.
+    """Return a worker that has done some steps and still holds its lease.
 
     Only `Slow` takes time by its clock: what a busy machine adds is not what these tests are about.
     """
@@ -76,7 +76,7 @@ def working(store: ef.Store, steps: int, page: int = 10) -> Iterator[PartitionWo
 
 
 def until(true: Callable[[], bool], seconds: float = 60.0) -> None:
-    """Wait for something that is bound to come about."""
+    """Wait for a condition."""
     ends = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < ends
@@ -84,7 +84,7 @@ def until(true: Callable[[], bool], seconds: float = 60.0) -> None:
 
 
 def test_never_run_and_not_running_since(store: ef.Store) -> None:
-    """Nobody runs it: since when, how many events wait, and what to do."""
+    """No runner works on it: the status has since when, how many events wait, and what to do."""
     store.project(Slow)
     assert said(store) == ("idle", "Current; no runner is working on it.")
     days = {time.strftime("%Y-%m-%d", time.gmtime())}
@@ -98,7 +98,7 @@ def test_never_run_and_not_running_since(store: ef.Store) -> None:
 
 
 def test_catching_up_tells_the_rate_and_how_long(store: ef.Store) -> None:
-    """At work and faster than the log: a rate, and a time that follows from it."""
+    """It works and is faster than the log: the status has a rate, and the time left."""
     store.project(Slow)
     store.extend((Departed("a", 0, 1) for _ in range(400)), batch=10)
     with working(store, 3):
@@ -111,7 +111,7 @@ def test_catching_up_tells_the_rate_and_how_long(store: ef.Store) -> None:
 
 
 def test_falling_behind_when_the_log_is_faster(store: ef.Store) -> None:
-    """Four milliseconds an event, and more than that were written every one of the last ten seconds."""
+    """An event takes four milliseconds, and more than that were written in each of the last ten seconds."""
     store.project(Slow)
     store.extend((Departed("a", 4, 1) for _ in range(12_000)), batch=20)
     with working(store, 2):
@@ -123,7 +123,7 @@ def test_falling_behind_when_the_log_is_faster(store: ef.Store) -> None:
 
 
 def test_a_slow_handler_is_named_with_its_time(store: ef.Store) -> None:
-    """Forty milliseconds for each event: whose they are, and how many."""
+    """An event takes forty milliseconds: the status names the handler and the time."""
     store.project(Slow)
     store.extend((Departed("a", 40, 1) for _ in range(20)), batch=4)
     with working(store, 1, page=4):
@@ -133,7 +133,7 @@ def test_a_slow_handler_is_named_with_its_time(store: ef.Store) -> None:
 
 
 def test_parked_is_told_with_its_keys_also_while_behind(store: ef.Store) -> None:
-    """A poisoned event never blocks silently: its key is named, and it is not forgotten while others catch up."""
+    """A parked event is never silent: its key is named, also while other keys catch up."""
     store.project(Slow)
     store.append(Departed("ill", 0, 13), Departed("well", 0, 1))
     with working(store, 4):
@@ -150,7 +150,7 @@ def test_parked_is_told_with_its_keys_also_while_behind(store: ef.Store) -> None
 
 
 def test_a_handler_that_does_not_return_is_told(store: ef.Store) -> None:
-    """Its runner lives and gives no sign of life: not a lock, so it is the handler."""
+    """Its runner lives but makes no progress, and no lock is held: the handler is the cause."""
     hanging, free = threading.Event(), threading.Event()
 
     class Hanging(ef.SqlProjection, name="hanging"):
@@ -158,7 +158,7 @@ def test_a_handler_that_does_not_return_is_told(store: ef.Store) -> None:
 
         def take(self, event: Departed, tx: ef.Transaction) -> None:
             if store.engine.name == "memory":
-                free.set()  # its rows live in one connection, which nobody could ask meanwhile
+                free.set()  # its rows share one connection, which could not be queried meanwhile
             hanging.set()
             free.wait(150)
 
@@ -181,7 +181,7 @@ WRITER = {
 @pytest.mark.skipif(not Path("/proc/locks").exists(), reason="only Linux tells who holds a lock")
 @pytest.mark.parametrize("how", WRITER)
 def test_whoever_keeps_a_runner_from_writing_a_file_is_named(tmp_path: Path, how: str) -> None:
-    """Another process holds the writers' turn, or SQLite's own lock without waiting for its turn."""
+    """Another process holds the writer lock, or SQLite's own lock without the writer lock."""
     path = str(tmp_path / "store.db")
     with ef.Store(path) as store:
         store.project(CarrierMonth)
@@ -222,7 +222,7 @@ def test_whoever_keeps_a_runner_from_writing_a_file_is_named(tmp_path: Path, how
 def test_whoever_keeps_a_runner_from_writing_to_a_server_is_named(
     server: object, request: pytest.FixtureRequest, lock: str
 ) -> None:
-    """Another session has locked the checkpoint's row, or the table of the rows: by its backend, name and state."""
+    """Another session has locked the checkpoint's row, or the table of the rows: named by backend, name and state."""
     schema = f"blocked_{uuid4().hex[:12]}"
     url: str = request.getfixturevalue("server").url(schema=schema)
     with ef.Store(url) as store:
@@ -245,7 +245,7 @@ def test_whoever_keeps_a_runner_from_writing_to_a_server_is_named(
 
 
 def test_a_follower_that_acknowledges_nothing_is_told(store: ef.Store) -> None:
-    """Who follows, and that it has acknowledged nothing, or nothing for a while."""
+    """The status names the follower, and that it has acknowledged nothing, or nothing for a while."""
     store.extend(flights(10))
     with store.follow(name="billing") as follower:
         events = iter(follower)
@@ -258,5 +258,5 @@ def test_a_follower_that_acknowledges_nothing_is_told(store: ef.Store) -> None:
         target = store.projections.target("billing")
         edit(
             target, PartitionKey("billing", 1), at=(time.time_ns() // 1_000) - 60_000_000, stats="{}"
-        )  # a minute has gone by
+        )  # a minute later
         assert re.search(r"has acknowledged nothing for (59|60|61) s; 9 events wait\.$", said(store, "billing")[1])

@@ -81,7 +81,7 @@ def test_other_seats_do_not_conflict(crowd: Crowd) -> None:
 
 
 def test_the_rules() -> None:
-    """Bookings and seats, without a race."""
+    """Test the rules of booking and seats, without a race."""
     hall = given(ShowAnnounced("hamlet", 3))
     hall.when(book, Show("hamlet"), "b-1", seats=2).then(SeatsBooked("hamlet", "b-1", 2))
     hall.when(book, Show("hamlet"), "b-1", seats=2).nothing()
