@@ -20,7 +20,7 @@ RECORDER = "eventsourcing recorder"
 
 
 def run(stage: Stage, announce: Callable[[str], None]) -> Iterator[Figure]:
-    """The figures of this group."""
+    """Yield the figures of this group."""
     floors = stage.those(RawSqlite, RawApsw)
     ours = stage.open(Eventfold)
     peers = stage.those(Eventsourcing, Umadb)

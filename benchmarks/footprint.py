@@ -1,4 +1,4 @@
-"""The group "footprint": bytes an event takes on disk, the time of an import, memory at an open store.
+"""The group "footprint": bytes of an event on disk, the time of an import, memory of an open store.
 
 Knows: folders, fresh interpreters. Does not know: what makes them large.
 """
@@ -39,7 +39,7 @@ KINDS = {kind.name: kind for kind in (Eventfold, RawSqlite, Eventsourcing, Umadb
 
 
 def run(stage: Stage, announce: Callable[[str], None]) -> Iterator[Figure]:
-    """The figures of this group."""
+    """Yield the figures of this group."""
     announce("bytes on disk")
     yield _disk(stage)
     announce("import")

@@ -1,4 +1,4 @@
-"""The checker of the soak programme finds each kind of broken promise: what never fails proves nothing.
+"""The checker of the soak programme finds each kind of broken promise: a checker that never fails proves nothing.
 
 Knows: small histories that are wrong on purpose. Does not know: faults.
 """
@@ -19,7 +19,7 @@ from soak.history import History
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """A store of four appends, and a history that tells of them truly."""
+    """A store of four appends, and a correct history of them."""
     monkeypatch.setenv("SOAK_FAILING", "")
     monkeypatch.setenv("SOAK_LETTERS", "")
     configure(tmp_path)
@@ -37,7 +37,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
 
 
 def problems(place: Place, allowed: Allowed | None = None) -> str:
-    """What the checker says."""
+    """Return the checker's problems."""
     findings = Findings()
     check(place, findings, allowed, models=False)
     return "; ".join(findings.problems)
@@ -45,7 +45,7 @@ def problems(place: Place, allowed: Allowed | None = None) -> str:
 
 @pytest.mark.filterwarnings("ignore:.*handles soak-greeted, which the log does not have")
 def test_nothing_is_found_where_nothing_is_wrong(place: Place) -> None:
-    """A log that is as it was acknowledged has no problems; nor have the read models folded from it."""
+    """A log that equals its acknowledgements has no problems; nor have the read models folded from it."""
     findings = Findings()
     check(place, findings)
     assert findings.problems == []
@@ -64,7 +64,7 @@ def test_nothing_is_found_where_nothing_is_wrong(place: Place) -> None:
     ],
 )
 def test_an_answer_that_was_not_true_is_found(place: Place, words: tuple[object, ...], found: str) -> None:
-    """Lost, refused and written, incomplete, foreign: each is named. An unknown outcome may be either."""
+    """Lost, refused but written, incomplete, foreign: each is named. An unknown outcome may be either."""
     History(place.folder, "x").write(*words)
     said = problems(place)
     assert found in said
@@ -90,7 +90,7 @@ def test_a_decision_over_what_it_did_not_read_is_found(place: Place) -> None:
 
 
 def test_a_lost_tail_is_allowed_only_where_it_is_promised(place: Place) -> None:
-    """After a failover acknowledgements of an older epoch may be gone, but none before one that is kept."""
+    """After a failover acknowledgements of an older epoch may be lost, but none before one that survived."""
     History(place.folder, "x").write("asked", "x", 1)
     History(place.folder, "x").write("written", "x", 1, 90, 0, "00" * 16)
     assert problems(place)
@@ -111,7 +111,7 @@ def test_a_lost_tail_is_allowed_only_where_it_is_promised(place: Place) -> None:
     ],
 )
 def test_a_follower_that_skips_or_repeats_is_found(place: Place, lives: str, found: str) -> None:
-    """What was not acknowledged may come again; nothing else may, and nothing is left out."""
+    """Unacknowledged events may come again; others may not, and none is left out."""
     with place.open() as store:
         events = list(store.read())
     history = History(place.folder, "follow-named-0")
@@ -129,7 +129,7 @@ def test_a_follower_that_skips_or_repeats_is_found(place: Place, lives: str, fou
 
 
 def test_what_was_synced_survives_a_power_cut(tmp_path: Path) -> None:
-    """Of two writes the synced one is always there, and the other sometimes."""
+    """Of two writes the synced one always survives, and the other one sometimes."""
     into, record = tmp_path / "after", tmp_path / "record"
     into.mkdir()
     steps = [(b"w", 0, b"a" * 600), (b"s", 0, b""), (b"w", 600, b"b" * 600)]

@@ -1,4 +1,4 @@
-"""Whatever is asked of it, this engine answers as the memory engine does: the same outcomes, the same log."""
+"""The PostgreSQL engine answers every call as the memory engine does: the same outcomes, the same log."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.model.calls import queries, requests, seen, timeless
 def test_it_behaves_as_the_memory_engine_does(
     server: Any, few: int | None, calls: list[list[AppendRequest]], asked: list[Query]
 ) -> None:
-    """Any calls: reused ids, known keys, conditions on each other, behind events of any call; then any reads."""
+    """Any calls: reused ids, known keys, conditions on each other, also after events of any call; then any reads."""
     with pytest.MonkeyPatch.context() as patch:
         if few is not None:
             patch.setattr(large_queries, "MAX_WALKS", few)
@@ -35,7 +35,7 @@ def test_it_behaves_as_the_memory_engine_does(
 
 
 def compare(engine: Opened, calls: list[list[AppendRequest]], asked: list[Query]) -> None:
-    """Make the calls here and in memory."""
+    """Make the calls on the engine and in memory, and compare."""
     model = MemoryEngine()
     engine.open()
     try:
@@ -56,7 +56,7 @@ def compare(engine: Opened, calls: list[list[AppendRequest]], asked: list[Query]
 
 
 def test_calls_are_cut_where_one_request_repeats_another() -> None:
-    """A call holds no id and no key twice, and not too many requests that bear on each other."""
+    """A batch contains no id and no key twice, and not too many requests whose conditions match each other."""
 
     def asking(number: int, key: str | None = None, unless: tuple[ConditionClause, ...] = ()) -> AppendRequest:
         return AppendRequest((NewEvent(bytes([number]) * 16, "T", 1, b"{}", ("a:1",)),), unless, key)

@@ -1,7 +1,7 @@
-"""A program that dies (kill -9) at each step of making a file in turn, and looks each time at what is there.
+"""A program that dies (kill -9) at each step of creating a file in turn, and checks each time what is left.
 
-Run as `python -m tests.engines.sqlite.dying backup|create FOLDER`; prints the number of steps, and what was wrong.
-Steps are SQLite's calls of its file system and, of a backup, those of the operating system that make the copy visible.
+Run as `python -m tests.engines.sqlite.dying backup|create FOLDER`; prints the number of steps, and the problems.
+Steps are SQLite's calls of its file system and, for a backup, the system calls that make the copy visible.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ FINISHED = 7
 
 
 def die() -> None:
-    """As a process that is killed: nothing is tidied up."""
+    """Die as a killed process does: without any cleanup."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def counted(disk: Disk, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of the system that is a step, too."""
+    """Return a function of the system that counts as a step, too."""
 
     def step(*args: Any) -> Any:
         disk.meet(name)
@@ -40,7 +40,7 @@ def counted(disk: Disk, name: str, function: Callable[..., Any]) -> Callable[...
 
 
 def dying(n: int, work: Callable[[], None]) -> bool:
-    """Run `work` in a child that dies at its nth step. Returns whether it got so far as to end by itself."""
+    """Run `work` in a child that dies at its nth step. Returns whether it ended by itself before."""
     pid = os.fork()
     if pid == 0:
         _child(n, work)
@@ -62,7 +62,7 @@ def _child(n: int, work: Callable[[], None]) -> NoReturn:
 
 
 def backups(folder: Path) -> tuple[int, list[str]]:
-    """Backups that die: nothing is at the path, or the whole copy in its epoch; the next backup works and tidies up."""
+    """Kill backups: nothing is at the path, or the whole copy in its epoch; the next backup works and cleans up."""
     source, copy = str(folder / "log.db"), folder / "copy.db"
     with ef.Store(source) as store:
         for n in range(40):
@@ -97,7 +97,7 @@ def backups(folder: Path) -> tuple[int, list[str]]:
 
 
 def creations(folder: Path) -> tuple[int, list[str]]:
-    """Stores whose making dies: nothing usable is there, or a store; making it again makes it whole."""
+    """Kill the creation of stores: nothing usable is left, or a store; creating it again makes it whole."""
     path = folder / "new.db"
     wrong: list[str] = []
     for n in range(1, MOST):
@@ -123,7 +123,7 @@ def creations(folder: Path) -> tuple[int, list[str]]:
 
 
 def remove(path: Path) -> None:
-    """A store, and what is beside it."""
+    """Remove a store and the files that belong to it."""
     for end in ("", "-wal", "-shm", "-journal", ".lock"):
         Path(f"{path}{end}").unlink(missing_ok=True)
 

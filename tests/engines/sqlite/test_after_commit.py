@@ -1,4 +1,4 @@
-"""Whatever fails after a COMMIT that succeeded is AppendUnconfirmed; never is it said that nothing was written."""
+"""A failure after a successful COMMIT raises AppendUnconfirmed; no error says that nothing was written."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ERRORS = [OSError(28, "No space left on device"), apsw.IOError("disk I/O error")
 def test_a_fault_after_the_commit_says_that_it_may_be_written(
     path: str, monkeypatch: pytest.MonkeyPatch, step: str, error: Exception
 ) -> None:
-    """AppendUnconfirmed, the event is there, and the identical append again is recognised."""
+    """AppendUnconfirmed is raised, the event exists, and repeating the identical append is recognised."""
     monkeypatch.setattr(writer, "CHECKPOINT_PAGES", 0)
     with ef.Store(path) as store:
         store.append(noted(0))
@@ -55,7 +55,7 @@ def test_a_fault_after_the_commit_says_that_it_may_be_written(
 
 
 def test_a_fault_before_the_commit_is_itself(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing was written then, and that is what is said."""
+    """Nothing was written then, and the error says so."""
     with ef.Store(path) as store:
         store.append(noted(0))
         engine = engine_of(store)

@@ -1,4 +1,4 @@
-"""Whatever is asked of it, this engine answers as the memory engine does: the same outcomes, the same log."""
+"""The SQLite engine answers every call as the memory engine does: the same outcomes, the same log."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_behaves_as_the_memory_engine_does(
     place: Path, few: int | None, calls: list[list[AppendRequest]], asked: list[Query]
 ) -> None:
-    """Any calls: reused ids, known keys, conditions on each other, behind events of any call; then any reads."""
+    """Any calls: reused ids, known keys, conditions on each other, also after events of any call; then any reads."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (
             (("SCANNED_ITEMS", few), ("MAX_STRETCH_ROWS", 3), ("MIN_STRETCH_POSITIONS", 1)) if few is not None else ()
@@ -39,7 +39,7 @@ def test_it_behaves_as_the_memory_engine_does(
 
 
 def compare(engine: SqliteEngine, calls: list[list[AppendRequest]], asked: list[Query]) -> None:
-    """Make the calls here and in memory."""
+    """Make the calls on the engine and in memory, and compare."""
     model = MemoryEngine()
     run(engine.open())
     try:

@@ -1,4 +1,4 @@
-"""PgBouncer in transaction mode before a PostgreSQL of the tests' own, where the program is installed.
+"""PgBouncer in transaction mode in front of a PostgreSQL server of the tests, where the program is installed.
 
 Knows: its settings. Does not know: eventfold.
 """
@@ -31,7 +31,7 @@ PROGRAM = find_program("pgbouncer")
 
 @contextlib.contextmanager
 def before(server: PostgresServer, servers: int = 3) -> Generator[int]:
-    """The port of a PgBouncer in transaction mode with so many server connections."""
+    """Yield the port of a PgBouncer in transaction mode with so many server connections."""
     if PROGRAM is None:
         raise Missing("pgbouncer", "pgbouncer")
     port, account = free_port(), unprivileged()
