@@ -18,7 +18,7 @@ from benchmarks.subject import ParcelScanned
 
 GROUP = "PostgreSQL"
 PAGE = 2_000  # rows in one transaction of the floor
-MOST = 5_000  # events for the peer, which handles them one by one
+MAX_PEER_EVENTS = 5_000  # events for the peer, which handles them one by one
 FLOOR, PEER = "raw upsert", "eventsourcing"
 TABLE = "CREATE TABLE {name} (key TEXT PRIMARY KEY, scans BIGINT NOT NULL, weight BIGINT NOT NULL)"
 UPSERT = """INSERT INTO {name} SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bigint[])
@@ -101,13 +101,15 @@ def _beside(stage: Stage, store: ef.Store, peer: Any, count: int) -> Figure:
     else:
         from benchmarks import viewed
 
-        most = min(MOST, count)
+        most = min(MAX_PEER_EVENTS, count)
         cells[PEER] = lambda: viewed.rate(peer, most)
     found = interleave(cells, stage.settings.repeats)
     if peer is not None:
         others[PEER] = found[PEER]
     figure = Figure(GROUP, "read model from nothing, a row a parcel", "events/s", found["ours"], others)
-    figure.note = f"eventsourcing's projection runner commits each event by itself; its rate is over {MOST:,} of them"
+    figure.note = (
+        f"eventsourcing's projection runner commits each event by itself; its rate is over {MAX_PEER_EVENTS:,} of them"
+    )
     ahead = figure.against(PEER)
     return figure.aim("≥ 2 × eventsourcing", None if ahead != ahead else ahead >= 2)
 

@@ -65,10 +65,10 @@ def test_a_caller_that_waits_for_a_leader_does_not_spin() -> None:
     mutex = combiner._leading
 
     class Counting:
-        def attempt(self, *asked: Any) -> bool:
+        def attempt(self, *arguments: Any) -> bool:
             nonlocal looks
             looks += 1
-            return mutex.attempt(*asked)
+            return mutex.attempt(*arguments)
 
     def lead() -> None:
         leading.set()

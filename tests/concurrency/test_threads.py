@@ -177,11 +177,11 @@ def test_a_follower_sees_commits_in_order(store: ef.Store, address: tuple[str, d
                 (store if number % 2 else other).append(Written(f"t-{number}", n))
 
         def reread() -> int:
-            turns, known = 0, list[bytes]()
+            turns, earlier_ids = 0, list[bytes]()
             while not stop.is_set():
                 ids = [recorded.stored.id for recorded in store.read()]
-                assert ids[: len(known)] == known
-                known, turns = ids, turns + 1
+                assert ids[: len(earlier_ids)] == earlier_ids
+                earlier_ids, turns = ids, turns + 1
             return turns
 
         def write_all() -> None:

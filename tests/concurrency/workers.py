@@ -90,19 +90,19 @@ def follow(number: int, url: str, options: dict[str, Any], until: int) -> list[i
 
 def reread(number: int, url: str, options: dict[str, Any], until: int) -> int:
     """Read the whole log repeatedly while it grows, and check that it never changes. Returns the number of reads."""
-    known: list[str] = []
+    earlier_ids: list[str] = []
     end, turns = time.monotonic() + SOON, 0
     with ef.Store(url, **options) as store:
-        while len(known) < until and time.monotonic() < end:
+        while len(earlier_ids) < until and time.monotonic() < end:
             turns += 1
             ids: list[str] = []
             for recorded in store.read():
                 ids.append(recorded.id.hex)
                 if recorded.position != len(ids):
                     raise AssertionError(f"position {recorded.position} came as number {len(ids)}")
-            if ids[: len(known)] != known:
+            if ids[: len(earlier_ids)] != earlier_ids:
                 raise AssertionError("what was read before has changed")
-            known = ids
+            earlier_ids = ids
             if turns == 1:
                 print("ready", flush=True)  # it reads: now others may write
     return turns

@@ -28,6 +28,6 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 def engine_under_test(request: pytest.FixtureRequest, folder: Path) -> Iterator[EngineUnderTest]:
     """A fresh address without a store, for each engine in each mode."""
     engine, mode = request.param.rsplit("-", 1)
-    given = EngineUnderTest(mode=mode, **ENGINES[engine](folder))
-    yield given
-    given.close()
+    under_test = EngineUnderTest(mode=mode, **ENGINES[engine](folder))
+    yield under_test
+    under_test.close()

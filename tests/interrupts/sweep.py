@@ -150,8 +150,8 @@ class Sweep:
             assert page[-1].event.by == name, page
         if self._projects:
             self.store.project(SeatRow, timeout=DEADLINE_S / 2)
-            counted = Counter(recorded.event.seat for recorded in self.store.read(Query.of(types=Seated)))
-            assert {row.seat: row.taken for row in self.store.rows(SeatRow)} == counted
+            expected = Counter(recorded.event.seat for recorded in self.store.read(Query.of(types=Seated)))
+            assert {row.seat: row.taken for row in self.store.rows(SeatRow)} == expected
 
     def interrupt(self, act: Callable[[str], None], at: int, error: type[BaseException]) -> Raiser:
         """Interrupt one call, then use the store from another thread. Returns the raiser."""

@@ -132,19 +132,19 @@ def test_connections_of_calls_that_an_exception_ended_are_lent_again(
         def interrupted(*args: Any) -> None:
             raise KeyboardInterrupt
 
-        kept: list[KeyboardInterrupt] = []
+        errors: list[KeyboardInterrupt] = []
         for number in range(2 * pool._size):
             with monkeypatch.context() as patched:
                 patched.setattr(pool, step, interrupted)
                 with pytest.raises(KeyboardInterrupt) as raised:
                     store.append(Seated("a", f"interrupted {number}"))
-            kept.append(raised.value)
+            errors.append(raised.value)
         links = [run(pool.acquire()) for _ in range(pool._size)]
         assert all(link.is_usable() for link in links)
         for link in links:
             run(pool.release(link))
         assert store.append(Seated("a", "first")).event_ids
-        assert len(kept) == 2 * pool._size
+        assert len(errors) == 2 * pool._size
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # psycopg: not closed

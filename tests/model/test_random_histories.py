@@ -128,7 +128,7 @@ class Histories(RuleBasedStateMachine):
         from eventfold.ports.messages import AppendRequest
 
         store, head = self.stores[handle], self.oracle.head
-        asked = [
+        encoded = [
             AppendRequest(
                 tuple(store.registry.encode(event.draft()) for event in events),
                 () if query is None else (ConditionClause(query, head),),
@@ -136,7 +136,7 @@ class Histories(RuleBasedStateMachine):
             )
             for events, query, key in requests
         ]
-        outcomes = self.engine_under_test.port(store).append_many(asked)
+        outcomes = self.engine_under_test.port(store).append_many(encoded)
         for outcome, (events, query, key) in zip(outcomes, requests, strict=True):
             expected = self.oracle.append(events, [] if query is None else [(query, head)], key)
             found = (
@@ -168,17 +168,17 @@ class Histories(RuleBasedStateMachine):
         after = min(after, self.oracle.head)
         end = None if until is None else self.oracle.whole(self.position(until))
         expected = self.oracle.select(query, after, end)
-        given = {"after": after, "until": None if until is None else self.position(until)}
+        bounds = {"after": after, "until": None if until is None else self.position(until)}
         if end is not None and end > self.oracle.head:
             with pytest.raises(PositionBeyondHead):
-                list(self.stores[handle].read(query, **given, backwards=backwards))
+                list(self.stores[handle].read(query, **bounds, backwards=backwards))
             with pytest.raises(PositionBeyondHead):
-                self.stores[handle].count(query, **given)
+                self.stores[handle].count(query, **bounds)
             return
-        assert self.stores[handle].count(query, **given) == len(expected)
+        assert self.stores[handle].count(query, **bounds) == len(expected)
         if backwards:
             expected = expected[::-1]
-        found = list(self.stores[handle].read(query, **given, limit=limit, backwards=backwards))
+        found = list(self.stores[handle].read(query, **bounds, limit=limit, backwards=backwards))
         assert [(r.position, r.first, r.last) for r in found] == [e[:3] for e in expected[:limit]]
         assert [r.event for r in found] == [e.event.draft().event for e in expected[:limit]]
         assert [r.tags for r in found] == [e.event.tags for e in expected[:limit]]
@@ -267,13 +267,13 @@ class Histories(RuleBasedStateMachine):
     @rule(handle=handles)
     def reopen(self, handle: int) -> None:
         """Close a store and open it again; followers resume from their cursors as texts."""
-        kept: list[tuple[str | int, Query, int]] = []
+        saved: list[tuple[str | int, Query, int]] = []
         for follower, query, after in self.followers:
-            kept.append((str(follower.cursor) if follower.cursor.store else after, query, after))
+            saved.append((str(follower.cursor) if follower.cursor.store else after, query, after))
             follower.close()
         self.stores[handle].close()
         self.stores[handle] = self.engine_under_test.open(**self.options)
-        self.followers = [(self.stores[handle].follow(query, after=text), query, after) for text, query, after in kept]
+        self.followers = [(self.stores[handle].follow(query, after=text), query, after) for text, query, after in saved]
 
     @invariant()
     def agree_on_the_head(self) -> None:

@@ -257,10 +257,10 @@ def test_what_cannot_be_compared_is_reported_and_not_trusted(
                 with ef.Store(url, snapshots=5) as store:
                     store.append(*[of.Sold("x", 1) for _ in range(10)])
                     store.state(of.Total("x"))
-    said = [record.getMessage() for record in caplog.records]
-    assert len(said) == 1
-    assert "Total uses what cannot be compared between releases: an object of _thread.lock in Total.evolve." in said[0]
-    assert "version=1" in said[0]
+    texts = [record.getMessage() for record in caplog.records]
+    assert len(texts) == 1
+    assert "Total uses what cannot be compared between releases: an object of _thread.lock in Total.evolve." in texts[0]
+    assert "version=1" in texts[0]
     with ef.Store(url, snapshots=5) as store:
         assert store.state(versioned.Total("x")).total == 40
         (kept,) = store.engine._file.reader().execute("SELECT key FROM snapshot").fetchall()  # type: ignore[attr-defined]

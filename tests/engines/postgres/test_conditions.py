@@ -62,17 +62,17 @@ def test_of_racing_appends_exactly_one_wins(url: str, opening: Open, joined: boo
         with psycopg.connect(url) as connection:
             for turn in range(rounds):
                 tag = f"seat:{turn}"
-                asked = request(event("Taken", tag), unless=tagged(tag), after=0)
+                contested = request(event("Taken", tag), unless=tagged(tag), after=0)
                 start.wait(60)
                 if joined:
-                    engine.transactions.stage(connection, [asked])
+                    engine.transactions.stage(connection, [contested])
                     try:
                         connection.commit()
                         wins.append(tag)
                     except psycopg.Error as error:
                         assert error.sqlstate == "EF001"
                         connection.rollback()
-                elif isinstance(outcome := engine.append_many([asked])[0], Receipt):
+                elif isinstance(outcome := engine.append_many([contested])[0], Receipt):
                     wins.append(tag)
                 else:
                     assert isinstance(outcome, AppendConflict)

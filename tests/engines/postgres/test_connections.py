@@ -137,8 +137,8 @@ def test_both_engines_of_an_async_store_share_what_pool_allows(server: PostgresS
         async with ef.AsyncStore(server.url(database=database), pool=4) as store, store.run(Row):
             for number in range(3):
                 await store.append(Paid(f"o{number}"))
-            asked = [store.rows(Row) for _ in range(20)] + [store.count() for _ in range(20)]
-            await asyncio.gather(*asked)
+            reads = [store.rows(Row) for _ in range(20)] + [store.count() for _ in range(20)]
+            await asyncio.gather(*reads)
             await store.wait(Row)
 
     with watched(server, database) as most:

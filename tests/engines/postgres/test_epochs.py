@@ -49,9 +49,9 @@ def go_back(url: str, schema: str, position: int, *, epoch: bool) -> None:
 @pytest.fixture(params=["sync", "async"])
 def engine_under_test(request: pytest.FixtureRequest, url: str, schema: str) -> Iterator[EngineUnderTest]:
     """The store under test, in both modes."""
-    given = EngineUnderTest(url, request.param, schema=schema)
-    yield given
-    given.close()
+    under_test = EngineUnderTest(url, request.param, schema=schema)
+    yield under_test
+    under_test.close()
 
 
 def test_a_restore_into_its_own_tables_is_noticed_by_what_lives(

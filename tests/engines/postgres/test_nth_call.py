@@ -20,7 +20,7 @@ from tests.engines.postgres.conftest import Open
 from tests.engines.postgres.given import event, request, sql, tagged
 from tests.projections.inline.bank import InlineBalance, InlineMoved
 
-MOST = 40  # upper bound of the round trips of one call
+MAX_ROUND_TRIPS = 40  # upper bound of the round trips of one call
 
 
 class Cut:
@@ -109,9 +109,9 @@ CALLS: dict[str, Calls] = {
 }
 
 
-def standing(url: str, schema: str, asked: AppendRequest) -> list[int]:
+def positions_of(url: str, schema: str, append_request: AppendRequest) -> list[int]:
     """Return the positions of a request's events in the log."""
-    ids = [each.id.hex() for each in asked.events]
+    ids = [each.id.hex() for each in append_request.events]
     found = f"SELECT position FROM {schema}.event WHERE id = ANY (%s::uuid[]) ORDER BY position"
     return [row[0] for row in sql(url, found, values=[ids])]
 
@@ -133,7 +133,7 @@ def check(
         outcomes = [error] * len(requests)
         requests = [each for each in requests if each.events != old.events]  # that one was written before
     for each, outcome in zip(requests, outcomes, strict=False):
-        assert fits(outcome, standing(url, schema, each)) or (outcome.repeated and each.key), (each, outcome)
+        assert fits(outcome, positions_of(url, schema, each)) or (outcome.repeated and each.key), (each, outcome)
 
 
 HOW = {"request lost": (False, False), "answer lost": (True, False), "server away": (True, True)}
@@ -147,15 +147,15 @@ def test_what_is_said_fits_the_log(url: str, schema: str, opening: Open, cut: Cu
     engine = opening(mode="async" if how == "answer lost" else "sync", patience=0)
     old = request(event("Noted", "n:0"), key="old")
     engine.append_many([old])
-    for number in range(1, MOST):
+    for number in range(1, MAX_ROUND_TRIPS):
         requests = CALLS[kind](old)
         cut.at(number, sent=sent, away=away)
-        check(url, schema, requests, lambda given=requests: engine.append_many(given), old)
+        check(url, schema, requests, lambda batch=requests: engine.append_many(batch), old)
         if not cut.restore():
             break
         for each, outcome in zip(requests, engine.append_many(requests), strict=True):
-            assert fits(outcome, standing(url, schema, each)) or each.key, outcome
-    assert 1 < number < MOST - 1, "at least one round trip was cut, and every one"
+            assert fits(outcome, positions_of(url, schema, each)) or each.key, outcome
+    assert 1 < number < MAX_ROUND_TRIPS - 1, "at least one round trip was cut, and every one"
 
 
 @pytest.mark.parametrize("how", HOW)
@@ -167,16 +167,16 @@ def test_what_is_said_fits_the_log_where_rows_are_kept_within_appends(
     with ef.Store(url, schema=schema, inline=[InlineBalance], patience=0) as store:
         old = AppendRequest((store.registry.encode(InlineMoved("a", 1)),))
         run(store.engine.append_many([old]))
-        for number in range(1, MOST):
+        for number in range(1, MAX_ROUND_TRIPS):
             requests = [old, AppendRequest((store.registry.encode(InlineMoved("a", 1)),))]
             cut.at(number, sent=sent, away=away)
-            check(url, schema, requests, lambda given=requests: run(store.engine.append_many(given)), old)
+            check(url, schema, requests, lambda batch=requests: run(store.engine.append_many(batch)), old)
             if not cut.restore():
                 break
             run(store.engine.append_many(requests))
             (rows,) = store.rows(InlineBalance)
             assert rows.moves == store.head() == number + 1
-        assert 1 < number < MOST - 1
+        assert 1 < number < MAX_ROUND_TRIPS - 1
 
 
 def test_whether_a_joined_append_was_committed_is_unknown_while_the_server_is_away(

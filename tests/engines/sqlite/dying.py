@@ -20,7 +20,7 @@ from eventfold.errors import StoreNotFound
 from tests.engines.sqlite.faulty import Disk
 from tests.engines.sqlite.noted import assert_whole, noted
 
-MOST = 400
+MAX_STEPS = 400
 FINISHED = 7
 
 
@@ -68,7 +68,7 @@ def backups(folder: Path) -> tuple[int, list[str]]:
         for n in range(40):
             store.append(noted(n))
     wrong: list[str] = []
-    for n in range(1, MOST):
+    for n in range(1, MAX_STEPS):
 
         def work() -> None:
             with ef.Store(source) as store:
@@ -100,7 +100,7 @@ def creations(folder: Path) -> tuple[int, list[str]]:
     """Kill the creation of stores: nothing usable is left, or a store; creating it again makes it whole."""
     path = folder / "new.db"
     wrong: list[str] = []
-    for n in range(1, MOST):
+    for n in range(1, MAX_STEPS):
         finished = dying(n, lambda: ef.Store(str(path)).close())
         try:
             with ef.Store(str(path), create=False) as store:

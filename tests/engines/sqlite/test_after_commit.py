@@ -37,7 +37,7 @@ def test_a_fault_after_the_commit_says_that_it_may_be_written(
     with ef.Store(path) as store:
         store.append(noted(0))
         engine = engine_of(store)
-        asked = AppendRequest((NewEvent(new_id(), "fault.new", 1, b"{}", ("a:1",)),))
+        append_request = AppendRequest((NewEvent(new_id(), "fault.new", 1, b"{}", ("a:1",)),))
         holder, name = STEPS[step](engine)
 
         def fail(*_: Any) -> None:
@@ -46,9 +46,9 @@ def test_a_fault_after_the_commit_says_that_it_may_be_written(
         with monkeypatch.context() as planted:
             planted.setattr(holder, name, fail)
             with pytest.raises(AppendUnconfirmed):
-                run(engine.append_many([asked]))
+                run(engine.append_many([append_request]))
         assert store.head() == 2
-        (again,) = run(engine.append_many([asked]))
+        (again,) = run(engine.append_many([append_request]))
         assert isinstance(again, Receipt)
         assert (again.first, again.repeated, store.head()) == (2, True, 2)
         assert store.append(noted(1)).first == 3

@@ -148,8 +148,8 @@ def test_many_readers_at_once_leave_few_connections(store: ef.Store) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    kept = engine_of(store)._file.pool
-    assert not kept.is_in_use and len(kept._readers) <= pool.MAX_IDLE_READERS
+    store_pool = engine_of(store)._file.pool
+    assert not store_pool.is_in_use and len(store_pool._readers) <= pool.MAX_IDLE_READERS
 
 
 def test_stores_that_are_never_closed_leave_no_descriptors(path: str) -> None:

@@ -21,12 +21,12 @@ from tests.engines.sqlite.noted import assert_whole, engine_of, foreign, raw, re
 def test_a_freed_id_is_not_cached_for_a_type_that_was_rolled_back(store: ef.Store) -> None:
     """The id of a type from a refused append goes to the next new type; no event may be stored under the old name."""
     engine = engine_of(store)
-    known = raw(1, "a:1")
-    run(engine.append_many([request(known)]))
+    existing = raw(1, "a:1")
+    run(engine.append_many([request(existing)]))
     refused, keyed, later = run(
         engine.append_many(
             [
-                request(raw(2, "b:1", "c:1", type="Never", id=known.id)),  # refused only when it is inserted
+                request(raw(2, "b:1", "c:1", type="Never", id=existing.id)),  # refused only when it is inserted
                 request(raw(3), key="k"),  # has to see the requests before it in the batch
                 request(raw(4, "d:1", type="Later")),  # gets the freed ids
             ]

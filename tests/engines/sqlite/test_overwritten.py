@@ -91,8 +91,8 @@ def test_a_read_under_way_returns_nothing(path: str, old: Path, monkeypatch: pyt
         store.append(noted(2))
         read_page = engine_module.read_page
 
-        def overwritten(*asked: Any) -> Any:
-            answer = read_page(*asked)
+        def overwritten(*arguments: Any) -> Any:
+            answer = read_page(*arguments)
             shutil.copyfile(old, path)
             return answer
 

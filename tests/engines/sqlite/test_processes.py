@@ -274,7 +274,7 @@ def test_a_stored_error_keeps_no_snapshot_open(path: str) -> None:
     with ef.Store(path) as store:
         store.append(noted(1))
         run(engine_of(store).append_many([request(raw(2, type="Unknown"))]))
-        kept: list[BaseException] = []
+        errors: list[BaseException] = []
         connection = engine_of(store)._file.reader()
 
         def fail(connection: object) -> None:
@@ -285,9 +285,9 @@ def test_a_stored_error_keeps_no_snapshot_open(path: str) -> None:
         try:
             engine_of(store)._run_read(fail)
         except ef.EventfoldError as error:
-            kept.append(error)
+            errors.append(error)
         run(engine_of(store).append_many([request(raw(3))]))
-        assert store.head() == 3 and kept
+        assert store.head() == 3 and errors
 
 
 def test_the_lock_file_has_the_rights_of_the_store(path: str) -> None:

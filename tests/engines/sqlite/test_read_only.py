@@ -118,10 +118,10 @@ def test_commands_that_read_work_on_a_read_only_mount(path: str, process: Callab
         verb, *rest = words.split()
         group = [rest.pop(0)] if verb == "projections" else []
         command = [*COMMAND, verb, *group, path, *rest]
-        code, said = other(
+        code, stderr = other(
             f"(lambda r: [r.returncode, r.stderr])(subprocess.run({command!r}, capture_output=True, text=True))"
         )
-        assert code == 0, (words, said)
+        assert code == 0, (words, stderr)
 
 
 @needs_mounts

@@ -55,11 +55,11 @@ def test_the_index_is_not_cut_by_the_next_library_to_open_it(path: str, store: e
     store.append(noted(1))
     for _ in range(3):
         sqlite3.connect(path).execute("SELECT count(*) FROM event").connection.close()
-        held = os.open(path + "-shm", os.O_RDWR)
+        descriptor = os.open(path + "-shm", os.O_RDWR)
         try:
-            assert byte_range_locks.is_locked(held, OPEN_LOCK_BYTE, 1)
+            assert byte_range_locks.is_locked(descriptor, OPEN_LOCK_BYTE, 1)
         finally:
-            os.close(held)
+            os.close(descriptor)
         assert index_size(path) > TRUNCATED_BYTES
     store.append(noted(2))
     assert store.count() == 2
@@ -93,10 +93,10 @@ def test_an_index_that_a_dead_process_left_is_truncated(path: str) -> None:
     ef.Store(path).close()
     with open(path + "-shm", "wb") as index:
         index.write(os.urandom(32_768))
-    held = lock_index(path)
-    assert held is not None
+    descriptor = lock_index(path)
+    assert descriptor is not None
     assert index_size(path) == TRUNCATED_BYTES
-    os.close(held)
+    os.close(descriptor)
     with ef.Store(path) as store:
         assert store.append(noted(1)).last == 1
 
@@ -108,11 +108,11 @@ def test_an_index_in_use_is_not_truncated(path: str) -> None:
     try:
         assert connection.execute("SELECT count(*) FROM event").fetchone() == (0,)
         size = index_size(path)
-        held = lock_index(path)
-        assert held is not None and index_size(path) == size > TRUNCATED_BYTES
+        descriptor = lock_index(path)
+        assert descriptor is not None and index_size(path) == size > TRUNCATED_BYTES
         with ef.Store(path) as store:
             store.append(noted(1))
             assert connection.execute("SELECT count(*) FROM event").fetchone() == (1,)
-        os.close(held)
+        os.close(descriptor)
     finally:
         connection.close()

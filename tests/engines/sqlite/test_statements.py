@@ -98,8 +98,8 @@ def test_a_condition_that_looks_back_takes_one_statement(engine: SqliteEngine, t
     assert taken(trace, lambda: run(engine.append_many([looking]))) == {**COMMITTED, EVENT: 1, TAGGED: 1}
     engine._writer.window.restart(61)
     looking = request(raw(1, "a:3", type="T1"), unless=[ConditionClause(Query.of(tags="b:6"), 58)])
-    counted = taken(trace, lambda: run(engine.append_many([looking])))
-    assert counted == {**COMMITTED, EVENT: 1, TAGGED: 1, "SELECT a.position": 1}
+    statements = taken(trace, lambda: run(engine.append_many([looking])))
+    assert statements == {**COMMITTED, EVENT: 1, TAGGED: 1, "SELECT a.position": 1}
 
 
 def test_a_refusal_and_a_repeat_look_up_the_ids_only_then(engine: SqliteEngine, trace: list[Statement]) -> None:
@@ -107,19 +107,19 @@ def test_a_refusal_and_a_repeat_look_up_the_ids_only_then(engine: SqliteEngine, 
     mine = request(raw(1, "a:1", type="T1"))
     refused = request(raw(1, "a:1", type="T1"), unless=[ConditionClause(Query.of(tags="a:1"), 0)])
     run(engine.append_many([mine]))
-    counted = taken(trace, lambda: run(engine.append_many([refused])))
-    assert counted == {"BEGIN IMMEDIATE": 1, "SELECT position,": 2, "ROLLBACK": 1, **INLINED}
-    counted = taken(trace, lambda: run(engine.append_many([mine])))
-    assert counted == {"BEGIN IMMEDIATE": 2, "SELECT position,": 3, "ROLLBACK": 2, EVENT: 1, "SELECT name,": 2}
+    statements = taken(trace, lambda: run(engine.append_many([refused])))
+    assert statements == {"BEGIN IMMEDIATE": 1, "SELECT position,": 2, "ROLLBACK": 1, **INLINED}
+    statements = taken(trace, lambda: run(engine.append_many([mine])))
+    assert statements == {"BEGIN IMMEDIATE": 2, "SELECT position,": 3, "ROLLBACK": 2, EVENT: 1, "SELECT name,": 2}
 
 
 def test_a_request_key_is_one_look_and_one_row(engine: SqliteEngine, trace: list[Statement]) -> None:
     """A repeat with the same key reads the receipt of the first append."""
     keyed = request(raw(1, "a:1", type="T1"), key="once")
-    counted = taken(trace, lambda: run(engine.append_many([keyed])))
-    assert counted == {**COMMITTED, EVENT: 1, TAGGED: 1, "SELECT key,": 1, REQUEST: 1}
-    counted = taken(trace, lambda: run(engine.append_many([keyed])))
-    assert counted == {"BEGIN IMMEDIATE": 1, "SELECT position,": 2, "SELECT key,": 1, "ROLLBACK": 1, **INLINED}
+    statements = taken(trace, lambda: run(engine.append_many([keyed])))
+    assert statements == {**COMMITTED, EVENT: 1, TAGGED: 1, "SELECT key,": 1, REQUEST: 1}
+    statements = taken(trace, lambda: run(engine.append_many([keyed])))
+    assert statements == {"BEGIN IMMEDIATE": 1, "SELECT position,": 2, "SELECT key,": 1, "ROLLBACK": 1, **INLINED}
 
 
 def test_a_page_takes_a_look_at_the_head_and_one_statement(engine: SqliteEngine, trace: list[Statement]) -> None:

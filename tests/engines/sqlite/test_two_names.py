@@ -261,12 +261,12 @@ def test_a_descriptor_that_is_only_locked_is_closed_after_the_last_use(names: tu
 
     if not os.path.isdir("/proc/self/fd"):
         pytest.skip("the system does not list descriptors")
-    kept = ef.Store(one)
-    kept.append(noted(0))
+    store_in_use = ef.Store(one)
+    store_in_use.append(noted(0))
     before = descriptors()
     for n in range(5):
         with ef.Store(one) as store:
             store.append(noted(n))
         assert descriptors() <= before + 2  # SQLite itself keeps those it may not close yet
-    kept.close()
+    store_in_use.close()
     assert descriptors() == 0
