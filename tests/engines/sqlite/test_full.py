@@ -43,7 +43,7 @@ def test_on_a_full_disk_nothing_is_written_and_it_raises(path: str, disk: Disk, 
             for _ in range(3):  # the failing write is a later one of a commit, or the first one of the next commit
                 store.append(*drafts)
                 drafts = [draft(n) for n in range(count)]
-        assert "Nothing" in raised.value.remedy and "room" in raised.value.remedy
+        assert "Nothing" in raised.value.remedy and "space" in raised.value.remedy
         before = store.count()
         assert before % count == 1 % count
         disk.repair()

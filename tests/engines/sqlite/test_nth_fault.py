@@ -240,9 +240,9 @@ def test_of_two_backups_to_one_path_at_once_one_is_refused(path: str, process: C
 # ------------------------------------------------------------------------------------------ error numbers
 
 NUMBERS: list[tuple[int, type[EventfoldError], str]] = [
-    (errno.ENOSPC, StoreFull, "room"),
-    (errno.EDQUOT, StoreFull, "room"),
-    (errno.EFBIG, StoreFull, "room"),
+    (errno.ENOSPC, StoreFull, "space"),
+    (errno.EDQUOT, StoreFull, "space"),
+    (errno.EFBIG, StoreFull, "space"),
     (errno.EMFILE, StoreUnavailable, "this process has no file descriptor left (its limit is"),
     (errno.ENFILE, StoreUnavailable, "the system has no file descriptor left"),
     (errno.EACCES, StoreReadOnly, "rights"),
@@ -284,7 +284,7 @@ def test_a_new_store_on_a_full_file_system_raises_store_full(tmp_path: Path, pro
         assert other(f"os.system('mount -t tmpfs -o {limit} tmpfs {place}')") == 0
         other.start(f"ef.Store('{place}/log.db')")
         outcome = other.outcome()
-        assert outcome["error"] == "StoreFull" and "room" in outcome["text"], (limit, outcome)
+        assert outcome["error"] == "StoreFull" and "space" in outcome["text"], (limit, outcome)
         assert other(f"os.system('mount -o remount,size=8m,nr_inodes=100 {place}')") == 0
         other(f"store = ef.Store('{place}/log.db'); store.append(noted(1)); store.close()")
         assert other(f"assert_whole('{place}/log.db')") == 1
