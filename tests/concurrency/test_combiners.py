@@ -281,7 +281,7 @@ print(sorted(recorded.event.writer for recorded in store.read()))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
-def test_an_interrupted_waiter_holds_no_one_up() -> None:
+def test_an_interrupted_waiter_does_not_block_the_others() -> None:
     """A thread interrupted while it waits has written nothing, and those behind it in the queue are served."""
     ran = subprocess.run([sys.executable, "-c", WAITER], cwd=ROOT, capture_output=True, text=True, timeout=150)
     assert ran.returncode == 0, ran.stderr

@@ -117,7 +117,7 @@ def test_one_loop_after_the_other_may_use_a_store(url: str) -> None:
     asyncio.run(store.close())
 
 
-def test_without_asyncio_a_store_says_what_to_use(url: str) -> None:
+def test_without_asyncio_an_async_store_raises_not_supported(url: str) -> None:
     """On trio, or where a coroutine is driven without a loop, there is no loop to wait on."""
     for call in (lambda store: store.open(), lambda store: store.append(Noted("a")), lambda store: store.head()):
         with pytest.raises(NotSupported, match="asyncio") as refused:

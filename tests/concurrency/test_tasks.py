@@ -233,7 +233,7 @@ def test_an_append_cancelled_inside_its_commit_is_a_plain_cancellation() -> None
     asyncly(main)
 
 
-def test_a_cancelled_caller_harms_no_one_in_its_commit() -> None:
+def test_a_cancelled_caller_does_no_harm_to_others_in_its_commit() -> None:
     """The commit goes on for the others in it, whichever of them is cancelled."""
 
     async def main() -> None:

@@ -42,7 +42,7 @@ def look(target: Target) -> None:
 
 @pytest.mark.parametrize("act", [write, look], ids=["write", "look"])
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_the_connection_is_free_afterwards(act: object) -> None:
+def test_the_connection_is_released_after_an_exception(act: object) -> None:
     """The exception is raised at each instruction of the modules that lend it; the exception's traceback is dropped."""
     assert callable(act)
     target = open_target(None, "memory:", lambda: pytest.fail("not asked for"))  # type: ignore[arg-type]

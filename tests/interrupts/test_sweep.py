@@ -99,7 +99,7 @@ def whole(store: ef.Store) -> int:
     return points
 
 
-def test_the_places_with_claims_are_there() -> None:
+def test_the_files_with_claims_exist() -> None:
     """The lists of files whose every instruction matters name files that exist."""
     package = Path(ef.__file__).parent
     assert all((package / name).exists() for names in WHOLE.values() for name in names)

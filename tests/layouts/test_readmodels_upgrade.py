@@ -47,7 +47,7 @@ def kept(folder: Path) -> str:
     return str(path)
 
 
-def test_what_the_release_of_layout_1_kept_is_read_on(tmp_path: Path) -> None:
+def test_records_of_the_release_of_layout_1_are_still_read(tmp_path: Path) -> None:
     """After `eventfold upgrade` entries, ledger and a follower's progress are those that were written."""
     url = kept(tmp_path)
     run(upgrade_layout(open_engine(url, "sync", False, {}), None, copies=False))
@@ -64,7 +64,7 @@ def test_what_the_release_of_layout_1_kept_is_read_on(tmp_path: Path) -> None:
         assert [held.position for held in store.projections.checkpoints("billing")] == [6]
 
 
-def test_processes_of_the_release_before_can_write_nothing_after_an_upgrade(tmp_path: Path) -> None:
+def test_processes_of_the_previous_release_cannot_write_after_an_upgrade(tmp_path: Path) -> None:
     """They would write rows without checksums: the columns that they name do not exist any more."""
     url = kept(tmp_path)
     run(upgrade_layout(open_engine(url, "sync", False, {}), None, copies=False))

@@ -102,7 +102,7 @@ def test_an_upgraded_file_is_defined_like_a_new_one(old: str, tmp_path: Path) ->
     assert set(rows(old, schema.DEFINITIONS)) == set(rows(new, schema.DEFINITIONS))
 
 
-def test_a_copy_from_before_is_kept_beside_the_store(old: str) -> None:
+def test_the_store_before_the_upgrade_is_copied_beside_it(old: str) -> None:
     """It has the old layout and the old events; none is written where none is requested."""
     before = rows(old)
     done = upgraded(old)

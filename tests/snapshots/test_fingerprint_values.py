@@ -164,7 +164,7 @@ MEMOS = {
 
 
 @pytest.mark.parametrize("kind", MEMOS)
-def test_what_the_code_changes_while_it_runs_does_not_count(module: Callable[[str], ModuleType], kind: str) -> None:
+def test_values_that_the_code_changes_at_run_time_do_not_count(module: Callable[[str], ModuleType], kind: str) -> None:
     """The content of a cache differs between processes, and is no rule; the function that fills it is."""
     text, filled = MEMOS[kind]
     body = "self.total += price(event.cents)"
@@ -174,7 +174,7 @@ def test_what_the_code_changes_while_it_runs_does_not_count(module: Callable[[st
     assert all(one != another for one, another in zip(prints(empty), prints(other), strict=True))
 
 
-def test_what_is_imported_within_a_function_counts(module: Callable[[str], ModuleType], tmp_path: Path) -> None:
+def test_an_import_within_a_function_counts(module: Callable[[str], ModuleType], tmp_path: Path) -> None:
     """This holds for an imported module and for a name imported from it."""
     helper = f"rules_of_{tmp_path.name}".replace("-", "_")
     for body in (
@@ -230,7 +230,7 @@ def test_a_read_model_looks_at_the_fields_of_events_that_it_names(module: Callab
     "body",
     ["globals()['RATE']", "eval('RATE')", "__import__('math').pi", "importlib.import_module('math').pi"],
 )
-def test_what_is_looked_up_by_a_text_is_reported(module: Callable[[str], ModuleType], body: str) -> None:
+def test_an_object_found_by_a_text_is_reported(module: Callable[[str], ModuleType], body: str) -> None:
     """Code or a value found by a text is known only at run time; a name of the module itself counts as that name."""
     found = module(fold("RATE = 2", f"self.total += {body}"))
     name = body.partition("(")[0].rpartition(".")[2]
@@ -241,7 +241,7 @@ def test_what_is_looked_up_by_a_text_is_reported(module: Callable[[str], ModuleT
     assert fingerprint(own.Total).unknown == ()
 
 
-def test_what_cannot_be_compared_is_reported_and_not_trusted(
+def test_code_that_cannot_be_compared_is_reported_and_not_trusted(
     module: Callable[[str], ModuleType], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """No snapshot of such a State is stored, which is logged once, by name; with version= one is stored."""
@@ -267,7 +267,7 @@ def test_what_cannot_be_compared_is_reported_and_not_trusted(
         assert versioned.__name__ in kept[0]
 
 
-def test_a_file_that_was_edited_since_it_was_imported_describes_nothing(module: Callable[[str], ModuleType]) -> None:
+def test_a_file_edited_since_its_import_does_not_count(module: Callable[[str], ModuleType]) -> None:
     """The code that runs counts, not the file's present text."""
     from eventfold.core.syntax import describe
 
@@ -311,7 +311,7 @@ def test_rows_under_a_fingerprint_of_an_older_release_go_on(tmp_path: Path) -> N
         assert [each.fingerprint for each in store.projections.checkpoints(Sales)] == [held.fingerprint]
 
 
-def test_classes_as_people_write_them_are_comparable(module: Callable[[str], ModuleType]) -> None:
+def test_common_classes_are_comparable(module: Callable[[str], ModuleType]) -> None:
     """Default factories, value objects of common libraries, loggers, type variables, caches: nothing is reported."""
     made = module(
         HEAD

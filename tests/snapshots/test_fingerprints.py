@@ -124,7 +124,7 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> str:
     return said(tmp_path_factory.mktemp("fold"))
 
 
-def test_every_process_finds_the_same(tmp_path: Path, before: str) -> None:
+def test_every_process_computes_the_same_fingerprint(tmp_path: Path, before: str) -> None:
     """The order of sets does not matter; otherwise no snapshot would survive a restart."""
     assert {said(tmp_path, seed=seed) for seed in ("1", "2", "77")} == {before}
 

@@ -93,7 +93,7 @@ def test_snapshots_can_be_switched_off(path: str) -> None:
         assert kept(store, Clock("c")) is None
 
 
-def test_a_changed_fold_does_not_believe_an_old_snapshot(path: str) -> None:
+def test_a_changed_fold_does_not_use_an_old_snapshot(path: str) -> None:
     """The same state, folded by other code, is folded from the beginning."""
     with ef.Store(path) as store:
         assert store.state(Clock("c")).ticks == 2_500
@@ -138,7 +138,7 @@ def test_the_fingerprint_sees_what_the_fold_uses_outside_its_class(monkeypatch: 
     assert fingerprint(one()) != before
 
 
-def test_a_snapshot_of_lost_history_is_not_believed(path: str) -> None:
+def test_a_snapshot_of_lost_history_is_not_used(path: str) -> None:
     """Its position must still have the event it was folded through."""
     with ef.Store(path) as store:
         store.state(Clock("c"))
@@ -150,7 +150,7 @@ def test_a_snapshot_of_lost_history_is_not_believed(path: str) -> None:
         assert store.state(Clock("c")).ticks == 2_500
 
 
-def test_bytes_that_are_no_such_state_are_ignored(path: str) -> None:
+def test_a_snapshot_that_cannot_be_decoded_is_ignored(path: str) -> None:
     """A snapshot that cannot be decoded is ignored."""
     with ef.Store(path) as store:
         store.state(Clock("c"))
@@ -162,7 +162,7 @@ def test_bytes_that_are_no_such_state_are_ignored(path: str) -> None:
         assert store.state(Clock("c")).ticks == 2_500
 
 
-def test_a_state_that_would_not_come_back_equal_is_not_kept() -> None:
+def test_a_state_that_would_not_decode_equal_is_not_stored() -> None:
     """A tuple in a field typed Any would return as a list."""
 
     class Loose(ef.State):
@@ -184,7 +184,7 @@ def test_a_store_that_cannot_be_written_to_still_answers(path: str) -> None:
         assert kept(store, Clock("c")) is None
 
 
-def test_dropping_all_of_them_changes_nothing(path: str) -> None:
+def test_dropping_all_snapshots_changes_nothing(path: str) -> None:
     """The log is the source of truth."""
     with ef.Store(path) as store:
         store.state(Clock("c"))

@@ -63,7 +63,7 @@ def test_nothing_is_found_where_nothing_is_wrong(place: Place) -> None:
         (("unknown", "t.1", "AppendUnconfirmed"), ""),
     ],
 )
-def test_an_answer_that_was_not_true_is_found(place: Place, words: tuple[object, ...], found: str) -> None:
+def test_a_wrong_answer_is_found(place: Place, words: tuple[object, ...], found: str) -> None:
     """Lost, refused but written, incomplete, foreign: each is named. An unknown outcome may be either."""
     History(place.folder, "x").write(*words)
     said = problems(place)
@@ -71,7 +71,7 @@ def test_an_answer_that_was_not_true_is_found(place: Place, words: tuple[object,
     assert bool(said) == bool(found)
 
 
-def test_a_repeat_that_was_none_is_found(place: Place) -> None:
+def test_a_first_append_reported_as_a_repeat_is_found(place: Place) -> None:
     """The first append of an event is not a repeat."""
     with place.open() as store:
         receipt = store.append(Noted("w", "r.1", 0, 1))
@@ -81,7 +81,7 @@ def test_a_repeat_that_was_none_is_found(place: Place) -> None:
     assert "reported as repeated: ['r.1']" in problems(place)
 
 
-def test_a_decision_over_what_it_did_not_read_is_found(place: Place) -> None:
+def test_a_decision_that_broke_its_condition_is_found(place: Place) -> None:
     """Two holders of one number of a seat break the invariant."""
     History(place.folder, "x").asked("t.2", 1)
     with place.open() as store:
@@ -128,7 +128,7 @@ def test_a_follower_that_skips_or_repeats_is_found(place: Place, lives: str, fou
     assert bool(findings.problems) == bool(found)
 
 
-def test_what_was_synced_survives_a_power_cut(tmp_path: Path) -> None:
+def test_synced_writes_survive_a_power_cut(tmp_path: Path) -> None:
     """Of two writes the synced one always survives, and the other one sometimes."""
     into, record = tmp_path / "after", tmp_path / "record"
     into.mkdir()

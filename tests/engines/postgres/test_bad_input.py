@@ -217,7 +217,7 @@ def test_too_many_connections_are_reported(server: PostgresServer, url: str, sch
     refused(server.url(user=user, password="x"), StoreUnavailable, "too many connections", schema=schema)
 
 
-def test_a_held_lock_is_waited_for_and_then_busy(url: str, schema: str, opening: Open) -> None:
+def test_a_lock_of_another_writer_is_waited_for_and_then_store_busy(url: str, schema: str, opening: Open) -> None:
     """Another writer does not release the lock: StoreBusy after lock_timeout, and nothing was written."""
     engine = opening(lock_timeout=0.2)
     engine.append(event())

@@ -241,7 +241,7 @@ def test_pages_are_read_along_b_trees(large: tuple[str, str, Opened], name: str,
     assert any("Relation Name" in node for plan in plans for node in nodes(plan))
 
 
-def test_every_query_selects_what_matches_selects(large: tuple[str, str, Opened]) -> None:
+def test_the_sql_of_every_query_selects_what_query_matches_selects(large: tuple[str, str, Opened]) -> None:
     """`Query.matches` is the definition: the SQL selects the same events."""
     _, _, engine = large
     span = Span(after=EVENTS - 6_000, limit=10_000)

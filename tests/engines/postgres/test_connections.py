@@ -219,7 +219,7 @@ def test_decisions_in_transactions_of_the_users_need_one_connection(server: Post
 
 
 @pytest.mark.skipif(pgbouncer.PROGRAM is None, reason="PgBouncer is not installed")
-def test_nothing_is_set_in_a_session_that_others_have_next(server: PostgresServer, database: str) -> None:
+def test_no_setting_is_left_in_a_session_that_others_use_next(server: PostgresServer, database: str) -> None:
     """Another program behind the same pooler finds its own tables, and unchanged settings."""
     with pgbouncer.before(server, servers=2) as port:
         url = server.url(database=database).replace(f":{server.port}/", f":{port}/")
@@ -283,7 +283,7 @@ def test_followers_one_after_the_other_use_one_connection(server: PostgresServer
         assert store.stats()["listener"] == "idle"
 
 
-def test_a_connection_for_which_no_descriptor_is_left_is_not_the_servers_fault(
+def test_a_connection_without_a_free_descriptor_is_not_blamed_on_the_server(
     server: PostgresServer, database: str
 ) -> None:
     """The driver only reports that the connection is bad."""

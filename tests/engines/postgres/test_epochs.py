@@ -54,7 +54,7 @@ def engine_under_test(request: pytest.FixtureRequest, url: str, schema: str) -> 
     under_test.close()
 
 
-def test_a_restore_into_its_own_tables_is_noticed_by_what_lives(
+def test_a_restore_into_its_own_tables_is_noticed_by_living_processes(
     engine_under_test: EngineUnderTest, url: str, schema: str
 ) -> None:
     """No connection is lost: each read and each append checks the epoch."""
@@ -99,7 +99,7 @@ def test_a_condition_is_refused_by_the_engine_that_has_not_noticed(
     assert (written.first, written.epoch, store.engine.epoch) == (1, 2, 2)
 
 
-def test_a_joined_decision_is_made_over_what_is_there(url: str, schema: str) -> None:
+def test_a_joined_decision_is_made_over_the_new_history(url: str, schema: str) -> None:
     """Nothing is staged that was decided in an older epoch than the transaction finds."""
     with Store(url, schema=schema) as store, psycopg.connect(url) as connection:
         store.append(deposit("a-1", 10), deposit("a-1", 1))
@@ -113,7 +113,7 @@ def test_a_joined_decision_is_made_over_what_is_there(url: str, schema: str) -> 
         assert (confirmed.first, confirmed.epoch) == (2, 2)
 
 
-def test_a_store_that_went_back_in_its_own_epoch_is_refused(
+def test_a_store_that_lost_events_within_its_epoch_is_refused(
     engine_under_test: EngineUnderTest, url: str, schema: str
 ) -> None:
     """It is noticed when a connection is made again; with a new epoch the store works again, as the message says."""
@@ -158,7 +158,7 @@ def lose_the_tail(pair: tuple[PostgresServer, PostgresServer], schema: str, ackn
     replica.promote()
 
 
-def test_after_a_failover_nothing_lost_is_answered_or_decided_upon(
+def test_after_a_failover_no_lost_event_is_returned_or_decided_upon(
     pair: tuple[PostgresServer, PostgresServer], schema: str
 ) -> None:
     """A process survives it with states, decisions, rows, a runner, and followers with and without a name."""

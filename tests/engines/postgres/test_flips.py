@@ -256,7 +256,7 @@ def test_an_index_entry_whose_event_is_gone_is_an_error(url: str, schema: str, o
     assert (engine.event_id(5) is not None, engine.event_id(7), engine.boundary(7)) == (True, None, 7)
 
 
-def test_a_search_by_time_does_not_believe_a_changed_time(url: str, schema: str, opening: Open) -> None:
+def test_a_search_by_time_does_not_use_a_changed_time(url: str, schema: str, opening: Open) -> None:
     """It raises for a missing event as well: it verifies the events that it reads."""
     engine = opening()
     for _ in range(9):
@@ -280,7 +280,9 @@ def test_a_search_by_time_does_not_believe_a_changed_time(url: str, schema: str,
 
 @pytest.mark.parametrize("column", ["position", "time", '"offset"', "size"])
 @pytest.mark.parametrize("bit", [0, 7, 20, 30])
-def test_a_checksum_covers_where_an_event_stands(url: str, schema: str, opening: Open, column: str, bit: int) -> None:
+def test_a_checksum_covers_the_position_of_an_event(
+    url: str, schema: str, opening: Open, column: str, bit: int
+) -> None:
     """It covers each bit of position, time and append boundary, which the writer's own CRC-32 cannot cover."""
     engine = opening()
     engine.append(event(), event())

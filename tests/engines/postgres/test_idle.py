@@ -62,7 +62,7 @@ def test_an_idle_store_has_no_connection_and_connects_again(server: PostgresServ
             wait_until_none(server, database)
 
 
-def test_the_same_in_a_loop(server: PostgresServer, database: str) -> None:
+def test_an_idle_async_store_has_no_connection_and_connects_again(server: PostgresServer, database: str) -> None:
     """The loop closes the connections while it does other things."""
 
     async def scenario() -> None:
@@ -87,7 +87,7 @@ def test_without_max_idle_connections_are_kept(server: PostgresServer, database:
 
 
 @pytest.mark.parametrize("wrong", [0, -1, "nan"])
-def test_what_is_not_a_length_of_time_is_refused(server: PostgresServer, wrong: object) -> None:
+def test_an_invalid_max_idle_is_refused(server: PostgresServer, wrong: object) -> None:
     """The refusal comes before a connection is made."""
     with pytest.raises(InvalidInput, match="max_idle"):
         ef.Store(server.url(), max_idle=wrong)

@@ -79,7 +79,7 @@ def tampering(url: str, schema: str, change: str) -> None:
         "DELETE FROM {s}.event WHERE position = 2",
     ],
 )
-def test_what_was_changed_behind_our_back_is_noticed(
+def test_rows_changed_by_a_superuser_are_noticed(
     url: str, schema: str, engine: Opened, mode: str, opening: Open, change: str
 ) -> None:
     """A superuser changes or deletes a row: every read that covers it fails."""

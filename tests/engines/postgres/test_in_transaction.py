@@ -66,7 +66,7 @@ def test_a_decision_joins_and_is_confirmed_after_the_commit(store: ef.Store, url
     assert mine(url, schema) == 1
 
 
-def test_a_rollback_takes_the_events_along(store: ef.Store, url: str, schema: str) -> None:
+def test_a_rollback_removes_the_staged_events(store: ef.Store, url: str, schema: str) -> None:
     """There are no rows and no events, and no position is used up."""
     with psycopg.connect(url) as connection:
         connection.execute(f"INSERT INTO {schema}.mine VALUES (1)".encode())
@@ -77,7 +77,7 @@ def test_a_rollback_takes_the_events_along(store: ef.Store, url: str, schema: st
     assert store.append(Ordered("o-2", 5)).first == 1
 
 
-def test_a_conflict_fails_the_commit_and_says_so(store: ef.Store, url: str, schema: str) -> None:
+def test_a_conflict_fails_the_commit_with_an_append_conflict(store: ef.Store, url: str, schema: str) -> None:
     """The decided state changed meanwhile: the user's rows are refused with the events."""
     connection = psycopg.connect(url)
     connection.execute(f"INSERT INTO {schema}.mine VALUES (1)".encode())
@@ -106,7 +106,7 @@ def test_tasks_join_their_own_transactions(url: str, schema: str, store: ef.Stor
     assert mine(url, schema) == 1
 
 
-def test_engines_that_cannot_be_joined_say_what_can() -> None:
+def test_engines_without_joined_transactions_raise_not_supported() -> None:
     """They raise NotSupported, with a remedy."""
     store = ef.Store("memory:")
     with pytest.raises(ef.NotSupported, match="PostgreSQL"):

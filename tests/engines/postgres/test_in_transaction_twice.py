@@ -103,7 +103,7 @@ def test_decisions_over_several_states_see_each_other(store: ef.Store, url: str)
     assert [store.state(Account(name)).balance for name in "abc"] == [0, 0, 5]
 
 
-def test_what_a_savepoint_took_back_is_forgotten(store: ef.Store, url: str) -> None:
+def test_events_rolled_back_to_a_savepoint_are_forgotten(store: ef.Store, url: str) -> None:
     """The next decision does not see what was rolled back, and builds on the rest."""
     with psycopg.connect(url) as connection, connection.transaction():
         joined = store.in_transaction(connection)
@@ -118,7 +118,7 @@ def test_what_a_savepoint_took_back_is_forgotten(store: ef.Store, url: str) -> N
 
 
 @pytest.mark.parametrize("account", ["a", "b"])
-def test_what_others_write_meanwhile_is_a_conflict_still(store: ef.Store, url: str, account: str) -> None:
+def test_events_of_others_in_between_still_conflict(store: ef.Store, url: str, account: str) -> None:
     """Others write after the first read of a state, which is decided over first, or later."""
     connection = psycopg.connect(url)
     joined = store.in_transaction(connection)
@@ -161,7 +161,7 @@ def test_an_append_under_a_condition_conflicts_with_its_own_transaction(store: e
     assert isinstance(refusal(failed.value), ef.AppendConflict)
 
 
-def test_a_command_asked_for_twice_is_staged_once(store: ef.Store, url: str) -> None:
+def test_a_repeated_command_is_staged_once(store: ef.Store, url: str) -> None:
     """The second call finds the first one's events in its transaction, although its rule would refuse by now."""
     store.append(Deposited("a", 10))
     with psycopg.connect(url) as connection:
@@ -175,7 +175,7 @@ def test_a_command_asked_for_twice_is_staged_once(store: ef.Store, url: str) -> 
     assert (receipt.first, store.head()) == (2, 2)
 
 
-def test_what_was_written_early_is_seen_as_well(store: ef.Store, url: str) -> None:
+def test_events_written_before_the_commit_are_seen_as_well(store: ef.Store, url: str) -> None:
     """SET CONSTRAINTS ALL IMMEDIATE writes before the COMMIT, as the end of a Django TestCase does."""
     with psycopg.connect(url) as connection:
         joined = store.in_transaction(connection)

@@ -72,7 +72,7 @@ def test_a_rollback_leaves_nothing(url: str, schema: str, engine: Opened, rows: 
     assert sql(url, f"SELECT count(*) FROM {schema}.staged") == [(0,)]
 
 
-def test_a_condition_behind_an_event_is_refused_at_once(url: str, engine: Opened) -> None:
+def test_a_condition_after_a_staged_event_is_refused_at_once(url: str, engine: Opened) -> None:
     """Positions are assigned at COMMIT: a condition after a staged event is refused, and nothing is staged."""
     first = request(event("Taken", "seat:1"))
     built = AppendRequest((event("Taken", "seat:2"),), (ConditionClause(tagged("seat:2"), 0, first.events[0].id),))

@@ -92,7 +92,7 @@ def test_no_commit_stays_unannounced_when_the_listener_dies(url: str, opening: O
     counter.stop()
 
 
-def test_a_lost_notification_is_made_up_for(
+def test_an_event_is_found_without_its_notification(
     url: str, schema: str, opening: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If a notification is lost, the listener's own poll finds the event."""
@@ -109,7 +109,7 @@ def test_a_lost_notification_is_made_up_for(
     counter.stop()
 
 
-def test_anybody_may_notify(url: str, schema: str, engine: Opened) -> None:
+def test_a_notification_from_another_program_is_harmless(url: str, schema: str, engine: Opened) -> None:
     """A notification from another program only causes a needless read of the head."""
     counter = CommitCounter(engine)
     assert listening(engine)
@@ -137,7 +137,7 @@ def test_watching_costs_one_connection_and_ends(url: str, schema: str, engine: O
     again.stop()
 
 
-def test_without_notifications_it_looks(opening: Open) -> None:
+def test_without_notifications_the_engine_polls(opening: Open) -> None:
     """Behind a pooler the engine polls every `poll` seconds."""
     engine, writer = opening(pooler=True, poll=0.02), opening()
     counter = CommitCounter(engine)

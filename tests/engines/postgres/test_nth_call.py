@@ -141,7 +141,7 @@ HOW = {"request lost": (False, False), "answer lost": (True, False), "server awa
 
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("kind", CALLS)
-def test_what_is_said_fits_the_log(url: str, schema: str, opening: Open, cut: Cut, kind: str, how: str) -> None:
+def test_outcomes_agree_with_the_log(url: str, schema: str, opening: Open, cut: Cut, kind: str, how: str) -> None:
     """Whichever round trip is lost, the outcome is AppendUnconfirmed or correct; repeating the call completes it."""
     sent, away = HOW[how]
     engine = opening(mode="async" if how == "answer lost" else "sync", patience=0)
@@ -159,9 +159,7 @@ def test_what_is_said_fits_the_log(url: str, schema: str, opening: Open, cut: Cu
 
 
 @pytest.mark.parametrize("how", HOW)
-def test_what_is_said_fits_the_log_where_rows_are_kept_within_appends(
-    url: str, schema: str, cut: Cut, how: str
-) -> None:
+def test_outcomes_agree_with_the_log_with_inline_read_models(url: str, schema: str, cut: Cut, how: str) -> None:
     """A read model is in the transaction as well; rows and events both exist, or neither."""
     sent, away = HOW[how]
     with ef.Store(url, schema=schema, inline=[InlineBalance], patience=0) as store:

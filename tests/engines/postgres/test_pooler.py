@@ -23,7 +23,7 @@ def bouncer(server: PostgresServer) -> Iterator[str]:
         yield server.url().replace(f":{server.port}/", f":{port}/")
 
 
-def test_a_pooler_is_found_out(bouncer: str, url: str, opening: Open, mode: str) -> None:
+def test_a_pooler_is_detected(bouncer: str, url: str, opening: Open, mode: str) -> None:
     """Without an option nothing is prepared, no session parameter is set, and followers poll instead of listening."""
     engine = opening(bouncer, mode)
     assert engine.stats()["pooler"] is True

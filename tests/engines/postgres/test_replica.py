@@ -75,7 +75,7 @@ def test_reads_go_to_the_replica(urls: tuple[str, str], schema: str, opening: Op
     resume(replica)
 
 
-def test_ones_own_writes_can_be_read_when_asked(urls: tuple[str, str], schema: str, opening: Open) -> None:
+def test_own_writes_can_be_read_with_read_your_writes(urls: tuple[str, str], schema: str, opening: Open) -> None:
     """With read_your_writes a read waits for the replica, and uses the primary if that takes too long."""
     primary, replica = urls
     opening(primary).append(event())
@@ -94,7 +94,7 @@ def test_ones_own_writes_can_be_read_when_asked(urls: tuple[str, str], schema: s
     later.join()
 
 
-def test_a_page_that_goes_on_is_never_older_than_its_beginning(
+def test_a_page_after_a_position_is_never_older_than_that_position(
     urls: tuple[str, str], schema: str, opening: Open
 ) -> None:
     """A read after a position that the replica does not have yet uses the primary."""

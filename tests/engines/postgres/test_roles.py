@@ -102,7 +102,7 @@ def test_neither_can_harm_the_log(as_user: Callable[[str], str], schema: str, ro
             connection.execute(harm.format(s=schema).encode())
 
 
-def test_what_only_the_owner_may_do_is_said(
+def test_operations_of_the_owner_are_refused_to_others(
     as_user: Callable[[str], str], url: str, schema: str, opening: Open
 ) -> None:
     """That is upgrading, and taking over another log."""

@@ -29,7 +29,7 @@ ERRORS = [OSError(28, "No space left on device"), apsw.IOError("disk I/O error")
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("step", STEPS)
-def test_a_fault_after_the_commit_says_that_it_may_be_written(
+def test_a_fault_after_the_commit_is_unconfirmed(
     path: str, monkeypatch: pytest.MonkeyPatch, step: str, error: Exception
 ) -> None:
     """AppendUnconfirmed is raised, the event exists, and repeating the identical append is recognised."""
@@ -54,7 +54,7 @@ def test_a_fault_after_the_commit_says_that_it_may_be_written(
         assert store.append(noted(1)).first == 3
 
 
-def test_a_fault_before_the_commit_is_itself(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_before_the_commit_is_raised_as_it_is(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing was written then, and the error says so."""
     with ef.Store(path) as store:
         store.append(noted(0))

@@ -217,7 +217,7 @@ def test_a_changed_snapshot_is_an_error_that_names_the_command(path: str) -> Non
         assert store.state(Moves("a-1")).n == 12
 
 
-def test_a_snapshot_of_another_store_is_none_of_ours(path: str, tmp_path: Path) -> None:
+def test_a_snapshot_of_another_store_is_refused(path: str, tmp_path: Path) -> None:
     """A snapshot's checksum includes the store's id."""
     other = str(tmp_path / "other.db")
     for each in (path, other):

@@ -90,7 +90,7 @@ def test_a_closed_store_is_read_on_a_read_only_mount(
 
 
 @needs_mounts
-def test_rows_in_a_closed_file_of_their_own_are_read_there(path: str, process: Callable[..., Other]) -> None:
+def test_read_models_in_a_closed_separate_file_are_read_there(path: str, process: Callable[..., Other]) -> None:
     """The read model's target is a second file, of which only the file itself was copied."""
     rows = os.path.join(os.path.dirname(path), "rows.db")
     with ef.Store(path, target=f"sqlite:{rows}") as store:
@@ -125,7 +125,7 @@ def test_commands_that_read_work_on_a_read_only_mount(path: str, process: Callab
 
 
 @needs_mounts
-def test_what_another_mount_writes_is_seen(path: str, process: Callable[..., Other]) -> None:
+def test_events_written_through_another_mount_are_read(path: str, process: Callable[..., Other]) -> None:
     """The folder is writable elsewhere: a reader without locks takes locks as soon as there is a write-ahead log."""
     alone(path)
     other = mounted(path, process)
@@ -139,7 +139,7 @@ def test_what_another_mount_writes_is_seen(path: str, process: Callable[..., Oth
 
 
 @needs_mounts
-def test_a_log_that_cannot_be_read_there_is_said_to_be_the_reason(path: str, process: Callable[..., Other]) -> None:
+def test_an_unreadable_write_ahead_log_is_named_as_the_reason(path: str, process: Callable[..., Other]) -> None:
     """Events are in the log, whose index is missing: opening raises instead of leaving them out."""
     killed = process()
     killed(f"store = ef.Store({path!r}); store.append(noted(1))")

@@ -109,7 +109,7 @@ def test_a_store_with_events_of_its_own_does_not_take_an_identity(tmp_path: Path
     assert source.copy_to(target).events == 501
 
 
-def test_a_copy_that_succeeds_goes_on_after_an_interruption(tmp_path: Path) -> None:
+def test_a_copy_with_the_identity_goes_on_after_an_interruption(tmp_path: Path) -> None:
     """The identity taken when the copy began stays when the copy goes on, with or without keep_identity."""
     source, target = filled("memory:", 1_500), ef.Store(str(tmp_path / "there.db"))
 
@@ -138,7 +138,7 @@ def test_the_command_says_whether_the_identity_was_taken(tmp_path: Path) -> None
     assert "identity of its own" in refused.err
 
 
-def test_a_copy_to_what_is_no_store_is_refused_with_what_to_write() -> None:
+def test_a_copy_to_a_value_that_is_no_store_is_refused() -> None:
     """A path, or a store of the other mode, raises an error that says what to pass, and no AttributeError."""
     with ef.Store("memory:") as store:
         for target in ("copy.db", None, ef.AsyncStore("memory:")):

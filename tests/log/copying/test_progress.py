@@ -244,7 +244,7 @@ def test_a_copy_fails_while_effects_cannot_be_paused_in_the_old_store(
         assert SENT == ["o-1", "o-2"]
 
 
-def test_a_copy_with_an_identity_of_its_own_repeats_nothing_either(place: Place) -> None:
+def test_a_copy_with_an_identity_of_its_own_repeats_no_effect(place: Place) -> None:
     """It has the progress of the time of the copy; the source goes on, and a later copy takes the later progress."""
     with ef.Store(place("sqlite")) as source, ef.Store(place("sqlite")) as copy:
         source.append(Ordered("o-1"))
