@@ -18,7 +18,7 @@ from eventfold.ports.engine import Engine
 from eventfold.ports.messages import Span
 from eventfold.ports.services import Replication, require
 
-PAGE = 1_000
+PAGE = 1_000  # events, or request keys, in one read
 EVERYTHING = Query()
 Progress = Callable[[int, int], None]
 

@@ -20,7 +20,7 @@ from eventfold.log.context import Log
 from eventfold.log.lock_holders import LockSet
 from eventfold.ports.services import require
 
-PAUSES = (0.001, 0.002, 0.005, 0.01)  # seconds between attempts, on average; after these the last one is repeated
+PAUSES_S = (0.001, 0.002, 0.005, 0.01)  # between attempts, on average; then the last one again
 
 
 def names_of(queries: Sequence[Asked]) -> list[str]:
@@ -58,7 +58,7 @@ async def _acquire(log: Log, locks: LockSet, timeout: float) -> None:
 
 async def _acquire_one(log: Log, name: str, locks: LockSet, timeout: float) -> None:
     waited, attempt = 0.0, 0
-    while (holder := await _try(log, name, locks)) is not None:
+    while (holder := await _try_acquire(log, name, locks)) is not None:
         if waited >= timeout:
             raise StoreBusy(
                 f"{name} has been locked by {holder or 'another caller'} for longer than {timeout:g} s.",
@@ -67,12 +67,12 @@ async def _acquire_one(log: Log, name: str, locks: LockSet, timeout: float) -> N
                 owner=holder,
                 timeout=timeout,
             )
-        pause = min(PAUSES[min(attempt, len(PAUSES) - 1)], timeout - waited)
+        pause = min(PAUSES_S[min(attempt, len(PAUSES_S) - 1)], timeout - waited)
         await log.runtime.sleep(pause, jitter=True)
         waited, attempt = waited + pause, attempt + 1
 
 
-async def _try(log: Log, name: str, locks: LockSet) -> str | None:
+async def _try_acquire(log: Log, name: str, locks: LockSet) -> str | None:
     holder, is_left_over = log.lock_table.claim(name, locks)
     if holder is not None:
         return holder

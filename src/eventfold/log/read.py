@@ -29,7 +29,7 @@ from eventfold.ports.refusals import beyond_head
 from eventfold.ports.services import require
 
 S = TypeVar("S", bound=State)
-PAGE = 1_000
+PAGE = 1_000  # events in one read, at most
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):

@@ -31,7 +31,7 @@ class Lookups(Protocol):
 
 
 class Snapshots(Protocol):
-    """Snapshots of folded states, stored beside the log and never a source of truth."""
+    """Snapshots of folded states, stored next to the log. They can be deleted at any time: the log has the events."""
 
     async def get(self, key: str) -> Snapshot | None:
         """Return the snapshot stored under a key; None if there is none."""

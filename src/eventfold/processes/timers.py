@@ -39,7 +39,7 @@ PAGE = 1_000  # events in one read
 MAX_APPEND_TIMERS = 500  # timers fired in one append
 MAX_APPEND_BYTES = 4_000_000  # payload bytes in one append: with these many the batch ends
 MAX_ROUNDS = 100  # conflicts with other processes before `fire` returns, to be called again later
-SNAPSHOT_EVERY_EVENTS = 5_000  # events about timers between two snapshots: a restart reads fewer than this
+SNAPSHOT_EVERY_EVENTS = 5_000  # events about timers between two snapshots; as many as timers wait, if that is more
 FINGERPRINT = "timers-1"  # of the snapshot's format
 
 
