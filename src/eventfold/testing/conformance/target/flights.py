@@ -59,7 +59,7 @@ class Split(CarrierMonth, name="conformance_split_month", partitions=3):
 
 
 def flights(count: int, start: int = 0) -> Iterator[Departed | Cancelled]:
-    """Events of eight carriers, always the same."""
+    """Yield events of eight carriers, the same in each call."""
     for n in range(start, start + count):
         carrier, month = f"c{n * 7 % 8}", n * 13 % 12 + 1
         yield Cancelled(carrier, month) if n % 11 == 3 else Departed(carrier, month, n % 90 - 10)

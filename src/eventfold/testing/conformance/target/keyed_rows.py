@@ -48,7 +48,7 @@ class Thing(ef.Projection):
     weight: float = 0.0
 
     def evolve(self, event: Painted, recorded: ef.Recorded[Painted]) -> None:
-        """Take the paint."""
+        """Store the values of the event."""
         self.paint, self.price, self.day = event.paint, event.price, event.day
         self.seen = recorded.time
         self.parts = self.parts + event.parts
@@ -82,7 +82,7 @@ def test_every_kind_of_column_round_trips(store: ef.Store) -> None:
     """Enums, decimals, dates, moments, UUIDs, lists, bytes are read as they were folded, also after a reload."""
     for part in ("a", "b"):
         store.append(Painted(THING, Paint.GREEN, Decimal("1.10"), date(2026, 1, 2), [part]))
-        store.project(Thing)  # each time with nothing in memory
+        store.project(Thing)  # each time without cached rows
     (row,) = store.rows(Thing, thing=THING)
     assert row.thing == THING
     assert row.paint is Paint.GREEN
@@ -109,7 +109,7 @@ def test_rows_can_be_selected_by_any_column_in_any_order(store: ef.Store) -> Non
 
 
 def test_a_key_may_be_computed_multiple_or_none(store: ef.Store) -> None:
-    """`key` gives a tuple, a single value, a list of either, or None for an event that concerns no row."""
+    """`key` returns a tuple, a single value, a list of either, or None for an event without a row."""
 
     class ByEnd(ef.Projection, name="by_end"):
         end: str
@@ -125,7 +125,7 @@ def test_a_key_may_be_computed_multiple_or_none(store: ef.Store) -> None:
     store.append(Departed("x", 1, 5), Departed("x", 2, 0), Departed("y", 1, -1))
     store.project(ByEnd)
     assert {row.end: row.count for row in store.rows(ByEnd)} == {"x": 2, "month-1": 1, "month-2": 1}
-    assert proved(store)  # the event without a row was taken, too
+    assert proved(store)  # the event without a row was handled, too
 
 
 def test_a_row_that_is_not_kept_is_deleted_and_may_be_created_again(store: ef.Store) -> None:

@@ -54,7 +54,7 @@ def test_a_stalled_runner_is_fenced_off(store: ef.Store) -> None:
     store.extend(flights(200), batch=5)
     stalled, other = work(store, "stalled", 0.05), work(store, "other", 10)
     assert run(stalled.step()) == StepResult.PROGRESSED
-    time.sleep(0.1)  # the lease runs out by the target's clock, which the stalled one does not look at
+    time.sleep(0.1)  # the lease expires by the target's clock, which the stalled worker does not read
     assert run(other.step()) == StepResult.PROGRESSED
     assert stalled.checkpoint is not None
     assert run(stalled.step()) == StepResult.LEASE_HELD_ELSEWHERE  # it folded, and tried to commit with the old token
@@ -82,7 +82,7 @@ def test_the_fence_is_in_the_target(store: ef.Store) -> None:
         tx.advance(old, step)
     with pytest.raises(LeaseLost):
         target.renew_lease(old, 10)
-    target.release(old)  # not ours any more: nothing happens
+    target.release(old)  # the lease is another worker's now: nothing happens
     assert target.claim(place, "third", 10) is None
     target.release(new)
 
