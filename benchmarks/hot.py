@@ -20,7 +20,7 @@ from benchmarks.subject import Eventfold, EventfoldTasks
 
 ONE = "one counter, 32 who decide"
 TEN = "ten accounts, transfers between two"
-OPTIMISTIC, LOCKED, PLAIN = "everybody tries", "under a lock", "bare appends of as many events"
+OPTIMISTIC, LOCKED, PLAIN = "every caller tries", "under a lock", "bare appends of as many events"
 WRITERS = 32
 PATIENT = 100_000  # attempts: no caller gives up during a measurement
 STOCK = 1_000_000_000

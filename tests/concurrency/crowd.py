@@ -38,7 +38,7 @@ def together(calls: Sequence[Callable[[], Any]], timeout: float = TIMEOUT_S) -> 
         thread.start()
     for thread in threads:
         thread.join(timeout)
-    assert not [thread for thread in threads if thread.is_alive()], "a thread waits for ever"
+    assert not [thread for thread in threads if thread.is_alive()], "a thread hangs"
     return results
 
 
@@ -83,7 +83,7 @@ class Worker:
             out, err = self._process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            raise AssertionError("a process waits for ever") from None
+            raise AssertionError("a process hangs") from None
         assert self._process.returncode == 0, err
         return json.loads(out)
 

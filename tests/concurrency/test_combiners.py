@@ -336,7 +336,7 @@ stop.set()
 for each in threads:
     each.join(60)
 if any(each.is_alive() for each in threads):
-    sys.exit("a thread waits for ever")
+    sys.exit("a thread hangs")
 there = {recorded.stored.id for recorded in store.read()}
 distinct = set(acknowledged)
 print(interrupted > 50, len(distinct) > 500, distinct <= there, len(distinct) == len(acknowledged))

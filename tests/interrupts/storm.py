@@ -103,7 +103,7 @@ def in_threads(url: str, options: dict[str, Any], signals: int) -> None:
         stop[0] = True
         for each in workers:
             each.join(120)
-        assert not any(each.is_alive() for each in workers), "a worker waits for ever"
+        assert not any(each.is_alive() for each in workers), "a worker hangs"
         for _ in range(20):
             use(store, name())
 

@@ -24,7 +24,7 @@ def in_time(work: Callable[[], Any]) -> Any:
     thread = threading.Thread(target=lambda: results.append(work()), daemon=True)
     thread.start()
     thread.join(DEADLINE_S)
-    assert results, "it waits for ever, or failed"
+    assert results, "it hangs, or failed"
     return results[0]
 
 

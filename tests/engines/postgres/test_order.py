@@ -64,7 +64,7 @@ def test_a_naive_follower_of_a_sequence_skips_events(url: str, schema: str) -> N
         look()
     stored = {row[0] for row in sql(url, f"SELECT id FROM {schema}.naive")}
     assert (seen, stored) == ([3], {1, 3}), "the first is never seen"
-    assert len(stored) < max(stored), "rollbacks leave gaps, so that waiting for the missing number waits for ever"
+    assert len(stored) < max(stored), "rollbacks leave gaps, so that waiting for the missing number never ends"
 
 
 @pytest.mark.parametrize("joined", [False, True], ids=["appends", "joined transactions"])

@@ -159,7 +159,7 @@ CUT: dict[str, Callable[[Path, Path], Any]] = {
 
 @pytest.mark.parametrize("cut", CUT)
 def test_an_append_after_the_log_was_overwritten_or_cut_is_not_acknowledged(path: str, old: Path, cut: str) -> None:
-    """SQLite writes on where its index points, unreadable for everyone: this append raises, and so do later calls."""
+    """SQLite writes on where its index points, where no process can read it: this append and later calls raise."""
     with ef.Store(path) as store:
         for n in range(2, 30):
             store.append(noted(n))
