@@ -1,4 +1,4 @@
-"""What an effect promises: at least once with the event's id, tried again, parked in the end; webhooks signed."""
+"""Effects: at least once with the event's id, retried, finally parked; webhooks are signed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
 class Failing:
-    """An effect that fails while it is told to, for orders that are named."""
+    """An effect that fails for the listed orders."""
 
     def __init__(self) -> None:
         self.bad: set[str] = set()
@@ -41,7 +41,7 @@ class Failing:
 
 
 def until(condition: Any, patience: float = 60.0) -> None:
-    """Wait for something to become true."""
+    """Wait for a condition."""
     ends = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < ends, "it did not come true"
@@ -49,7 +49,7 @@ def until(condition: Any, patience: float = 60.0) -> None:
 
 
 def test_an_effect_is_given_each_event_with_its_id(store: ef.Store, mails: Path) -> None:
-    """Each event once, where nobody was killed, with the id it has in the log."""
+    """Each event comes once if no process is killed, with its id in the log."""
     store.append(Reminded("o-1"), Paid("o-1"), Reminded("o-2"))
     store.run_until_idle(mail)
     store.run_until_idle(mail)
@@ -58,7 +58,7 @@ def test_an_effect_is_given_each_event_with_its_id(store: ef.Store, mails: Path)
 
 
 def test_a_failure_holds_up_its_own_key_only_and_is_tried_again(store: ef.Store) -> None:
-    """Others go on; what failed comes again after a pause, and what waited for it after it, in order."""
+    """Other keys go on; the failed event is retried after a pause, then the events that waited for it, in order."""
     shop = Failing()
     shop.bad = {"o-1"}
     with store.run(shop.effect(first_delay=0.05, max_delay=0.1, attempts=50)):
@@ -72,7 +72,7 @@ def test_a_failure_holds_up_its_own_key_only_and_is_tried_again(store: ef.Store)
 
 
 def test_what_fails_too_often_is_parked_until_somebody_acts(memory: ef.Store) -> None:
-    """After its attempts it is left alone, with its error; retry tries it once more, skip gives it up."""
+    """After its attempts it is parked with its error; retry tries it once more, skip drops it."""
     shop = Failing()
     shop.bad = {"o-1", "o-2"}
     failing = shop.effect(attempts=2, first_delay=0.0)
@@ -90,7 +90,7 @@ def test_what_fails_too_often_is_parked_until_somebody_acts(memory: ef.Store) ->
 
 
 def test_pauses_grow_and_are_spread() -> None:
-    """Four times as long with each attempt, up to a limit, never two the same."""
+    """Each is four times as long as the one before, up to a limit, with random differences."""
     policy = RetryPolicy(attempts=9, first_delay=1.0, max_delay=100.0)
     for attempt, expected in ((1, 1), (2, 4), (3, 16), (4, 64), (5, 100), (500, 100)):
         pauses = {policy.pause(attempt) for _ in range(20)}
@@ -102,7 +102,7 @@ def test_pauses_grow_and_are_spread() -> None:
 
 
 class Receiver:
-    """A server on loopback that checks signatures and answers as it is told."""
+    """A server on loopback that checks signatures and answers with the configured status."""
 
     def __init__(self) -> None:
         self.answers: list[int] = []
@@ -144,7 +144,7 @@ def receiver() -> Iterator[Receiver]:
 
 
 def test_a_webhook_is_signed_and_repeated_under_one_id(store: ef.Store, receiver: Receiver) -> None:
-    """What is refused, or redirected, is posted again with the same id, until it is answered by 2xx."""
+    """A refused or redirected message is posted again with the same id, until it is answered by 2xx."""
     receiver.answers = [503, 302]
     hook = webhook(receiver.url, Paid, secret=SECRET, start="beginning", name="hook", first_delay=0.0)
     store.append(Paid("o-1"), OrderPlaced("o-1"))
@@ -161,7 +161,7 @@ def test_a_webhook_is_signed_and_repeated_under_one_id(store: ef.Store, receiver
 
 
 def test_a_receiver_that_is_not_there_is_an_error_in_words(memory: ef.Store, receiver: Receiver) -> None:
-    """No traceback of a socket: who could not be reached, and why."""
+    """The error has no traceback of a socket, but the address and the reason."""
     receiver.close()
     receiver.close = lambda: None  # type: ignore[method-assign]
     hook = webhook(receiver.url, Paid, secret=SECRET, start="beginning", name="hook", first_delay=0.0)
@@ -250,7 +250,7 @@ def fine(event: Paid) -> None:
     ],
 )
 def test_an_effect_that_cannot_be_is_refused_in_words(make: Any, told: str) -> None:
-    """Each mistake is told when the effect is declared."""
+    """Each mistake is an error when the effect is declared."""
     with pytest.raises(InvalidInput, match=told) as caught:
         make()
     assert isinstance(caught.value, InvalidProcess) and SECRET not in str(caught.value)

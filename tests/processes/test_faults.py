@@ -1,4 +1,4 @@
-"""Processes, timers and effects on a store whose answers get lost, whose commits fail, and which is away."""
+"""Processes, timers and effects on a store with lost replies, failed commits and outages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One runner for all that can be run: read models, processes, effects; from the application and from the shell."""
+"""One runner for read models, processes and effects; from the application and from the shell."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_the_shell_runs_a_whole_module(shop: Path) -> None:
 
 
 def test_what_cannot_be_run_is_told(shop: Path) -> None:
-    """Nothing at all, two of one name, and what is neither."""
+    """An empty list, two of one name, and an object that is none of the three."""
     import allthings  # pyright: ignore[reportMissingImports]
 
     class Clash(ef.Projection, name="confirming"):
