@@ -104,7 +104,7 @@ def write_read_and_run(url: str) -> dict[str, weakref.ref[Any]]:
         def moved(self, event: Moved, tx: ef.Transaction) -> None:
             tx.execute("INSERT INTO {lifetimes_moved} VALUES (?)", (event.account * by_rule(1),))
 
-    class Told(ef.Subscription, start="beginning", name="lifetimes_told"):
+    class Reminders(ef.Subscription, start="beginning", name="lifetimes_reminders"):
         def moved(self, event: Moved) -> None:
             by_rule(1)
 
@@ -135,8 +135,8 @@ def write_read_and_run(url: str) -> dict[str, weakref.ref[Any]]:
         assert len(list(store.history(Account("a")))) > 6
         store.project(Moves, MovesInSql)
         assert store.rows(Moves)
-        store.run_until_idle(Told, Payment, mail)
-        with store.run(Moves, Told, Payment, mail):
+        store.run_until_idle(Reminders, Payment, mail)
+        with store.run(Moves, Reminders, Payment, mail):
             store.append(Moved("a"))
         assert len(list(store.read())) > 9
         with store.follow() as follower:

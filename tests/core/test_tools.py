@@ -43,7 +43,7 @@ def test_faults_strike_once_and_in_order() -> None:
     """Each planned fault hits one commit, in the planned order; later commits succeed."""
     faults = Faulty(MemoryEngine())
     store = ef.Store(faults).using(attempts=1)
-    faults.fail_before(StoreFull("Full.", "Make room.")).lose_reply().drop_request()
+    faults.fail_before(StoreFull("Full.", "Free space.")).lose_reply().drop_request()
     for error, head in ((StoreFull, 0), (ef.AppendUnconfirmed, 1), (ef.AppendUnconfirmed, 1)):
         with pytest.raises(error):
             store.append(Noted())

@@ -113,7 +113,7 @@ def test_it_runs_a_process_until_it_is_asked_to_end(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("tests.processes.shop:Order",), "is not a process"),
         (("--skip", "fragile"), "does not name an event"),
@@ -122,8 +122,10 @@ def test_it_runs_a_process_until_it_is_asked_to_end(folder: Path) -> None:
         (("--run",), "name what to run"),
     ],
 )
-def test_what_cannot_be_is_refused_in_words(folder: Path, words: tuple[str, ...], told: str) -> None:
+def test_what_cannot_be_run_or_retried_is_refused_with_a_message(
+    folder: Path, words: tuple[str, ...], message: str
+) -> None:
     """It refuses a class that is not a process, an unknown event, and an empty list of things to run."""
     ran = eventfold("shop.db", *words, folder=folder)
-    assert ran.returncode != 0 and told in " ".join(ran.stderr.replace("│", " ").split())
+    assert ran.returncode != 0 and message in " ".join(ran.stderr.replace("│", " ").split())
     assert "Traceback" not in ran.stderr

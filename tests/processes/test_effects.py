@@ -71,7 +71,7 @@ def test_a_failure_holds_up_its_own_key_only_and_is_tried_again(store: ef.Store)
     assert shop.done[2:] == ["OrderPlaced o-1", "Paid o-1"]
 
 
-def test_what_fails_too_often_is_parked_until_somebody_acts(memory: ef.Store) -> None:
+def test_an_event_that_fails_too_often_is_parked_until_an_operator_acts(memory: ef.Store) -> None:
     """After its attempts it is parked with its error; retry tries it once more, skip drops it."""
     shop = Failing()
     shop.bad = {"o-1", "o-2"}
@@ -181,7 +181,7 @@ def test_the_signature_is_the_one_of_the_specification() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda h, b: ({**h, "webhook-id": "other"}, b), "not signed with this secret"),
         (lambda h, b: (h, b + b" "), "not signed with this secret"),
@@ -191,12 +191,12 @@ def test_the_signature_is_the_one_of_the_specification() -> None:
         (lambda h, b: ({}, b), "no valid webhook-id"),
     ],
 )
-def test_what_was_changed_or_is_old_is_refused(change: Any, told: str) -> None:
+def test_a_changed_or_old_webhook_is_refused(change: Any, message: str) -> None:
     """Another id, body, signature or time than what was signed."""
     from eventfold.webhooks import key_of
 
     headers, body = change(sign("a", 1_000_000, b"{}", [key_of(SECRET)]), b"{}")
-    with pytest.raises(InvalidSignature, match=told):
+    with pytest.raises(InvalidSignature, match=message):
         verify(headers, body, SECRET, now=1_000_000)
 
 
@@ -235,7 +235,7 @@ def fine(event: Paid) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
         (lambda: effect(start="now")(plain), "which is no event class"),
         (lambda: effect(start="now")(two), "no plain function of one event"),
@@ -249,8 +249,8 @@ def fine(event: Paid) -> None:
         (lambda: webhook("https://x", secret=SECRET, start="now", name="h"), "takes no events"),
     ],
 )
-def test_an_effect_that_cannot_be_is_refused_in_words(make: Any, told: str) -> None:
+def test_an_effect_that_cannot_work_is_refused_when_it_is_declared(make: Any, message: str) -> None:
     """Each mistake is an error when the effect is declared."""
-    with pytest.raises(InvalidInput, match=told) as caught:
+    with pytest.raises(InvalidInput, match=message) as caught:
         make()
     assert isinstance(caught.value, InvalidProcess) and SECRET not in str(caught.value)

@@ -39,9 +39,9 @@ def plan(faulty: Faulty, chance: random.Random) -> None:
             case 1:
                 faulty.drop_request(chance.randrange(1, 12))
             case 2:
-                faulty.fail_before(StoreFull("The disk is full.", "Make room."))
+                faulty.fail_before(StoreFull("The disk is full.", "Free space."))
             case 3:
-                faulty.fail_before(StoreBusy("Somebody else writes.", "Try again."), times=2)
+                faulty.fail_before(StoreBusy("Another process writes.", "Try again."), times=2)
             case _:
                 faulty.before(lambda: None)  # one that goes through
 
@@ -70,7 +70,7 @@ def test_whatever_gets_lost_everything_happens_once(
                 for name in (
                     "shop_payment",
                     "fault_mail",
-                ):  # what was tried too often is stuck: somebody looks after it
+                ):  # stuck after too many attempts: an operator retries it
                     if store.projections.parked(name):
                         store.projections.retry(name)
 

@@ -48,7 +48,7 @@ class Shelf(ef.State):
         self.count += 1
 
 
-def put_aside(shelf: Shelf, order: str) -> LineReserved:
+def reserve_line(shelf: Shelf, order: str) -> LineReserved:
     """Reserve the line."""
     return LineReserved(order, shelf.item)
 
@@ -63,7 +63,7 @@ class Reserving(ef.Process, start="beginning", name="instances_reserving"):
 
     def react(self, event: LinePlaced) -> Any:
         """Decide once per line."""
-        return decide(put_aside, Shelf(event.item), self.order)
+        return decide(reserve_line, Shelf(event.item), self.order)
 
 
 def test_every_part_of_a_split_event_is_reacted_to_once(store: ef.Store) -> None:
@@ -122,7 +122,7 @@ def test_names_with_commas_are_not_taken_for_each_other(store: ef.Store, clock: 
     assert [r.event for r in store.read(ef.Query.of(types=[BillDue]))] == [BillDue("Smith", "Ann, 3")]
 
 
-def test_a_key_is_told_as_it_is_where_nothing_can_be_mistaken() -> None:
+def test_a_key_is_shown_unquoted_where_it_is_unambiguous() -> None:
     """One field is shown unchanged, several with a comma between."""
     assert key_text(("Smith, Ann",)) == "Smith, Ann"
     assert key_text(("o-1", 7)) == "o-1, 7"

@@ -134,8 +134,8 @@ class Reservation(ef.Process, start="beginning"):
     def evolve(self, event: OrderPlaced) -> None: ...
 
     def react(self, event: OrderPlaced) -> Any:
-        wish = decide(reserve, Stock("nut"), self.order, event.amount, most=5)
-        return wish.on_refusal(SoldOut, lambda error: Declined(self.order, str(error)))
+        action = decide(reserve, Stock("nut"), self.order, event.amount, most=5)
+        return action.on_refusal(SoldOut, lambda error: Declined(self.order, str(error)))
 
 
 def test_a_refusal_that_is_foreseen_becomes_an_event(store: ef.Store) -> None:
@@ -156,8 +156,8 @@ class Sweeping(ef.Process, start="beginning", attempts=1):
     def evolve(self, event: OrderPlaced) -> None: ...
 
     def react(self, event: OrderPlaced) -> Any:
-        wish = decide(reserve, Stock("nut"), self.order, event.amount, most=5)
-        return wish.on_refusal(Exception, lambda error: Declined(self.order, error.args[0]))
+        action = decide(reserve, Stock("nut"), self.order, event.amount, most=5)
+        return action.on_refusal(Exception, lambda error: Declined(self.order, error.args[0]))
 
 
 class Clumsy(ef.Process, start="beginning", attempts=1):
@@ -177,7 +177,7 @@ def test_a_store_that_is_away_refuses_nothing() -> None:
     with ef.Store(engine) as store:
         store.append(OrderPlaced("o-1", 4))
         reacting, (placed,) = ProcessWorker(process_definition(Sweeping), store.projections.log), store.read()
-        engine.fail_before(StoreFull("The disk is full.", "Make room."))
+        engine.fail_before(StoreFull("The disk is full.", "Free space."))
         with pytest.raises(ProcessError, match="The disk is full"):
             drive(reacting.react(placed))
         engine.lose_reply(times=20)  # written, and every answer lost
@@ -402,7 +402,7 @@ def reacting_to(hint: Any, asynchronous: bool = False) -> Callable[[], Any]:
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
         (nameless(), "does not declare where it starts"),
         (nameless(start="yesterday"), "keywords of"),
@@ -420,9 +420,9 @@ def reacting_to(hint: Any, asynchronous: bool = False) -> Callable[[], Any]:
         (lambda: cancel(int), "is no event"),
     ],
 )
-def test_what_means_nothing_is_refused_in_words(make: Callable[[], Any], told: str) -> None:
+def test_a_mistake_in_a_process_class_is_refused_with_a_message(make: Callable[[], Any], message: str) -> None:
     """Each mistake in a class or an action is an InvalidInput error of two sentences."""
-    with pytest.raises(InvalidInput, match=told) as caught:
+    with pytest.raises(InvalidInput, match=message) as caught:
         make()
     assert caught.value.remedy
 

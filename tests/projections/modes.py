@@ -69,20 +69,20 @@ class Awaited:
     @property
     def projections(self) -> Awaited:
         """Return the blocking administration."""
-        return AwaitedDesk(self._twin.projections, self._loop)
+        return AwaitedAdmin(self._twin.projections, self._loop)
 
     @property
     def engine(self) -> Any:
         """Return the engine with blocking calls, for tests that write what a store would not."""
-        return self.projections.ask(lambda desk: desk.log.engine)
+        return self.projections.ask(lambda admin: admin.log.engine)
 
 
-class AwaitedDesk(Awaited):
+class AwaitedAdmin(Awaited):
     """The administration of an async store, with blocking calls."""
 
     def target(self, projection: Any) -> Any:
         """Return the target of a projection: only the sync administration has this method."""
-        return self.ask(lambda desk: desk.target(projection))
+        return self.ask(lambda admin: admin.target(projection))
 
 
 @contextmanager

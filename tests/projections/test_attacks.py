@@ -39,14 +39,16 @@ def counting(**keywords: Any) -> type[ef.Projection]:
     return Counting
 
 
-def test_a_generation_that_somebody_builds_is_not_switched_to(store: ef.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_generation_that_is_being_built_is_not_switched_to(store: ef.Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half-built rows are never shown: the error says who builds, and how far; a finished one can be switched to."""
     monkeypatch.setattr(rebuilds, "CATCH_UP_TIMEOUT_S", 0.05)
     store.extend(flights(300), batch=5)
     store.project(CarrierMonth)
-    told: list[int] = []
+    positions: list[int] = []
     generation = store.projections.rebuild(
-        CarrierMonth, progress=lambda position, _head: told.append(position), stop=lambda: bool(told and told[-1])
+        CarrierMonth,
+        progress=lambda position, _head: positions.append(position),
+        stop=lambda: bool(positions and positions[-1]),
     )
     target = store.projections.target(CarrierMonth)
     builder = target.claim(PartitionKey("carrier_month", generation), "elsewhere:1:x", 60)
@@ -181,7 +183,7 @@ def test_a_new_kind_of_event_that_nothing_wrote_can_be_accepted(store: ef.Store)
     assert proved(store)
 
 
-def test_a_rebuild_that_stopped_is_mended_as_the_message_says(either: ef.Store) -> None:
+def test_a_rebuild_that_stopped_is_repaired_as_the_message_says(either: ef.Store) -> None:
     """A retry tries the event again; after a skip the rebuild continues; readers see the old rows throughout."""
     store, well = either, [True]
 
@@ -279,7 +281,7 @@ def test_events_of_several_keys_wait_for_and_follow_each_other(either: ef.Store)
     assert proved(store)
 
 
-def test_generations_that_are_not_there_are_told_with_those_that_are(either: ef.Store) -> None:
+def test_an_unknown_generation_is_refused_with_those_that_exist(either: ef.Store) -> None:
     """Compare, discard, rows and parked raise the same message, and nothing is recorded."""
     store = either
     store.append(*flights(5))
@@ -303,7 +305,7 @@ def test_a_pause_has_a_reason(either: ef.Store) -> None:
         either.projections.pause(CarrierMonth, " ")
 
 
-def test_whoever_waits_is_not_answered_from_another_history(tmp_path: Path) -> None:
+def test_a_wait_for_a_position_does_not_return_after_a_change_of_history(tmp_path: Path) -> None:
     """A checkpoint ahead of a restored log has "come to" any position of it, and has seen none of its new events."""
     now, backup = tmp_path / "now.db", tmp_path / "backup.db"
     target = str(tmp_path / "rows.db")

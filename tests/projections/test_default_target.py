@@ -92,7 +92,7 @@ def test_an_async_store_refuses_them_as_well(tmp_path: Path) -> None:
     asyncio.run(ask())
 
 
-def test_a_store_can_be_told_where_they_live(tmp_path: Path) -> None:
+def test_a_store_can_be_given_a_target(tmp_path: Path) -> None:
     """With Store(target=…) rows and progress are stored there, and another store on the log continues from them."""
     rows = str(tmp_path / "rows.db")
     with ef.Store(foreign(tmp_path), target=rows) as store:

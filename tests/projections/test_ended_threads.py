@@ -150,7 +150,7 @@ def test_in_the_callers_own_thread_it_is_the_callers() -> None:
         assert store.projections.parked(EndingParks) == []
 
 
-def test_a_clock_that_ends_its_thread_is_told() -> None:
+def test_a_clock_that_ends_the_timer_thread_is_logged() -> None:
     """The thread that fires timers logs its end, and the runner that it serves stops with it."""
 
     def clock() -> int:

@@ -94,8 +94,8 @@ def test_one_at_a_time_follows_a_name(shared_url: str) -> None:
 def test_a_follower_that_was_away_too_long_is_fenced_off(store: ef.Store) -> None:
     """Its lease expired and another follows: its acknowledgement is refused, and the ledger counts each event once."""
     store.extend(flights(40))
-    desk = store.projections
-    stalled = desk.follower_progress("billing", ef.Query(), 0)
+    admin = store.projections
+    stalled = admin.follower_progress("billing", ef.Query(), 0)
     stalled._lease = 0.2  # pyright: ignore[reportPrivateUsage]
     stalled.take()
     stalled.end()  # no more renewals: the lease was released, but the follower still believes that it has it
@@ -180,7 +180,7 @@ def test_what_a_follower_missed_or_took_twice_is_named(store: ef.Store) -> None:
         assert what in found.verdict
 
 
-def test_a_follower_of_a_restored_log_stops_and_can_begin_anew(store: ef.Store) -> None:
+def test_a_follower_of_a_restored_log_stops_and_can_begin_again(store: ef.Store) -> None:
     """Its cursor is ahead of the log: refused; after removal it starts where its reader chooses."""
     store.extend(flights(20))
     with store.follow(name="billing") as follower:

@@ -60,7 +60,7 @@ def test_handlers_take_events_one_by_one_and_in_batches(url: str) -> None:
         assert proved(store)
 
 
-def test_a_missing_column_is_told_with_the_databases_words(shared_url: str) -> None:
+def test_a_missing_column_is_reported_with_the_databases_message(shared_url: str) -> None:
     """SQL that its own table refuses stops the projection; the error names the handler and the reason."""
 
     class Wrong(ef.SqlProjection, attempts=1):
@@ -86,14 +86,14 @@ def test_effects_begin_where_they_say_and_happen_once_where_nothing_fails(store:
             now.append(recorded.position)
 
     class FromTheBeginning(ef.Subscription, start="beginning", attempts=2):
-        def __init__(self, told: list[int]) -> None:
-            self.told = told
+        def __init__(self, positions: list[int]) -> None:
+            self.positions = positions
 
         def tell(self, recorded: ef.Recorded[Departed]) -> None:
             if recorded.position == 3 and broken.pop():
                 broken.append(False)
                 raise ConnectionError("the mail server is away")
-            self.told.append(recorded.position)
+            self.positions.append(recorded.position)
 
     ours = FromTheBeginning(ever)  # an instance, with its dependencies
     store.append(Departed("a", 1, 1), Departed("a", 1, 2))
@@ -175,7 +175,7 @@ def test_the_store_file_serves_appends_while_handlers_are_slow(tmp_path: Path) -
         assert proved(store)
 
 
-def test_a_name_that_nobody_keeps_is_told_with_near_ones(store: ef.Store) -> None:
+def test_an_unknown_name_is_refused_with_near_ones(store: ef.Store) -> None:
     """If it is misspelt, the error names the nearest one."""
     store.project(CarrierMonth)
     with pytest.raises(UnknownProjection, match=r"carrier_mont'.*Did you mean carrier_month\?"):
@@ -209,10 +209,10 @@ async def everything(url: str) -> None:
         assert await store.wait(CarrierMonth, last) >= last
         view = await store.view(CarrierMonth, at=150)
         assert sum(row.flights + row.cancelled for row in view.values()) == 150
-        proofs = await store.projections.ask(lambda desk: desk.verify())
+        proofs = await store.projections.ask(lambda admin: admin.verify())
         assert [proof.proved for proof in proofs] == [True]
-        await store.projections.ask(lambda desk: desk.rebuild(CarrierMonth))
-        await store.projections.ask(lambda desk: desk.switch(CarrierMonth))
+        await store.projections.ask(lambda admin: admin.rebuild(CarrierMonth))
+        await store.projections.ask(lambda admin: admin.switch(CarrierMonth))
         assert len(await store.rows(CarrierMonth)) == len(found)
         assert ticks[0] > 1
 

@@ -31,7 +31,7 @@ def ended() -> str:
     return subprocess.run([sys.executable, "-c", HOLDER], capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_no_two_names_are_alike_and_each_is_told_from_anothers() -> None:
+def test_all_holder_ids_differ_and_show_whether_they_are_of_this_process() -> None:
     """Two ids of this process differ; both are held here, and another process's id is not."""
     first, second = new_holder_id(), new_holder_id()
     assert first != second

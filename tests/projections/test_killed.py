@@ -151,9 +151,9 @@ def test_rivals_whose_time_stands_still_are_fenced_off(shared_url: str) -> None:
         finally:
             nursery.stdin.close()
             nursery.wait(60)
-            told = nursery.stdout.read()
+            output = nursery.stdout.read()
             nursery.stdout.close()
-        assert told == "well\nwell\n"
-        assert len(tokens) > 4  # the lease did change hands
+        assert output == "well\nwell\n"
+        assert len(tokens) > 4  # the lease changed its holder
         assert rows(store) == folded(flights(written))
         assert proved(store)

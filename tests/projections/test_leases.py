@@ -80,7 +80,7 @@ def test_what_is_offered_and_not_taken_is_offered_more_seldom() -> None:
     assert [round(later - earlier) for earlier, later in pairwise(offers)][:6] == [6, 12, 24, 48, 60, 60]
 
 
-def test_whoever_has_too_much_lets_go_of_it_one_by_one() -> None:
+def test_a_runner_with_too_many_partitions_releases_them_one_by_one() -> None:
     """Five partitions and two runners: each may keep at most three."""
     now = 0.0
     share = PartitionAssignment(5, "me", 1.0, lambda: now)

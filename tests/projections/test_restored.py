@@ -67,7 +67,7 @@ def restored(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Restore
     yield Restored(tmp_path, here, there, rows)
 
 
-def test_a_read_model_ahead_of_a_restored_log_is_mended_as_the_message_says(restored: Restored) -> None:
+def test_a_read_model_ahead_of_a_restored_log_is_repaired_as_the_message_says(restored: Restored) -> None:
     """Runners refuse it, status and verify name it; rebuilt and switched, it is the fold of the restored log."""
     refused = restored.do("run", restored.url, restored.codes[0], "--once")
     assert refused.code == 7
@@ -77,8 +77,8 @@ def test_a_read_model_ahead_of_a_restored_log_is_mended_as_the_message_says(rest
     assert status["state"] == "stopped"
     assert "eventfold projections rebuild kept --switch" in status["sentence"]
     assert restored.do("verify", restored.url, "kept").code == 1
-    mended = restored.follow(refused.err)
-    assert mended.code == 0, mended.err
+    repair = restored.follow(refused.err)
+    assert repair.code == 0, repair.err
     assert restored.do("run", restored.url, restored.codes[0], "--once").code == 0
     (status,) = restored.do("projections", "status", restored.url, "kept").lines
     assert (status["behind"], status["generation"]) == (0, 2)
@@ -96,13 +96,13 @@ def test_a_read_model_ahead_of_a_restored_log_is_mended_as_the_message_says(rest
         assert seen == expected
 
 
-def test_effects_ahead_of_a_restored_log_are_begun_anew_as_the_message_says(restored: Restored) -> None:
+def test_effects_ahead_of_a_restored_log_begin_again_as_the_message_says(restored: Restored) -> None:
     """It is unknown which were done: the operator removes its progress, and it begins where its class says."""
     refused = restored.do("run", restored.url, restored.codes[1], "--once")
     assert refused.code == 7
-    mended = restored.follow(refused.err)
-    assert mended.code == 0, mended.err
-    assert mended.lines[0]["position"] == 50
+    repair = restored.follow(refused.err)
+    assert repair.code == 0, repair.err
+    assert repair.lines[0]["position"] == 50
     assert restored.do("run", restored.url, restored.codes[1], "--once").code == 0
     assert restored.do("verify", restored.url, "mailed").code == 0
 
@@ -154,7 +154,7 @@ def test_a_cursor_of_another_epoch_that_agrees_is_followed(tmp_path: Path) -> No
         assert (proof.proved, proof.handled) == (True, 25)
 
 
-def test_two_projections_of_one_name_are_told_apart_as_the_message_says(tmp_path: Path) -> None:
+def test_two_projections_of_one_name_are_separated_as_the_message_says(tmp_path: Path) -> None:
     """Moved to another module and changed, it is rebuilt by its new class's name, and has that name from then on."""
     first, second = f"m{uuid4().hex[:8]}", f"m{uuid4().hex[:8]}"
     text = "from tests.projections.flights import *\nimport eventfold as ef\nclass Late(ef.Projection, name='late'):\n"

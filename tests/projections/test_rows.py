@@ -108,7 +108,7 @@ def test_classes_that_cannot_be_kept_are_refused_with_the_reason() -> None:
         type(ef.SqlProjection)("Odd", (ef.SqlProjection,), {}, on_error="explode")
 
 
-def test_a_table_that_is_somebody_elses_is_left_alone(file_store: ef.Store) -> None:
+def test_a_table_of_another_owner_is_not_changed(file_store: ef.Store) -> None:
     """A projection with the name of an existing table is refused, the table untouched."""
 
     class Event(ef.Projection, name="event"):

@@ -94,7 +94,7 @@ def test_a_handler_slower_than_its_lease_keeps_it(shared_url: str, kind: str, pr
         assert proved(store)
 
 
-def test_a_handler_that_hangs_is_told_though_its_lease_is_kept(shared_url: str) -> None:
+def test_a_handler_that_hangs_is_reported_though_its_lease_is_renewed(shared_url: str) -> None:
     """The lease shows that its runner lives; the status still reports that no event is finished."""
     with ef.Store(shared_url) as store:
         hangs = threading.Event()
@@ -117,7 +117,9 @@ def test_a_handler_that_hangs_is_told_though_its_lease_is_kept(shared_url: str) 
                 hangs.set()
 
 
-def test_a_clock_set_back_keeps_nobody_waiting_for_the_dead(store: ef.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_a_clock_set_back_no_runner_waits_for_a_dead_one(
+    store: ef.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A runner killed before the clock was set back by an hour does not keep its lease for an hour."""
     store.project(CarrierMonth)
     target, place = store.projections.target(CarrierMonth), PartitionKey("carrier_month", 1)
@@ -132,7 +134,7 @@ def test_a_clock_set_back_keeps_nobody_waiting_for_the_dead(store: ef.Store, mon
     target.release(alive)
 
 
-def test_what_goes_wrong_in_the_background_is_told(store: ef.Store, caplog: pytest.LogCaptureFixture) -> None:
+def test_failures_of_a_background_runner_are_logged(store: ef.Store, caplog: pytest.LogCaptureFixture) -> None:
     """A runner logs stops, parks and pauses once each, to the logger "eventfold"; no failure is silent."""
 
     class Ill(ef.Projection):
@@ -148,17 +150,17 @@ def test_what_goes_wrong_in_the_background_is_told(store: ef.Store, caplog: pyte
             if event.runway == "13":
                 raise ValueError("apart")
 
-    def told(text: str) -> bool:
+    def logged(text: str) -> bool:
         return sum(text in record.getMessage() for record in caplog.records) == 1
 
     with caplog.at_level(logging.WARNING, "eventfold"), store.run(Ill, IllApart):
         store.append(SlowLanding("a", "13"), SlowLanding("b", "22"))
         ends = time.monotonic() + 60
-        while not (told("ill stopped at event 1") and told("ill_apart parked event 1 (SlowLanding) of 13")):
+        while not (logged("ill stopped at event 1") and logged("ill_apart parked event 1 (SlowLanding) of 13")):
             assert time.monotonic() < ends, caplog.text
             time.sleep(0.02)
         store.projections.pause(IllApart, "night")
-        while not told("ill_apart is paused"):
+        while not logged("ill_apart is paused"):
             assert time.monotonic() < ends, caplog.text
             time.sleep(0.02)
     assert "eventfold projections resume ill" in caplog.text

@@ -132,7 +132,7 @@ def test_a_slow_handler_is_named_with_its_time(store: ef.Store) -> None:
     assert re.fullmatch(r"16 events behind: evolve takes 40 ms per event\.", sentence)
 
 
-def test_parked_is_told_with_its_keys_also_while_behind(store: ef.Store) -> None:
+def test_parked_keys_are_reported_also_while_behind(store: ef.Store) -> None:
     """A parked event is never silent: its key is named, also while other keys catch up."""
     store.project(Slow)
     store.append(Departed("ill", 0, 13), Departed("well", 0, 1))
@@ -149,7 +149,7 @@ def test_parked_is_told_with_its_keys_also_while_behind(store: ef.Store) -> None
         assert sentence.endswith("; 1 more parked.")
 
 
-def test_a_handler_that_does_not_return_is_told(store: ef.Store) -> None:
+def test_a_handler_that_does_not_return_is_reported(store: ef.Store) -> None:
     """Its runner lives but makes no progress, and no lock is held: the handler is the cause."""
     hanging, free = threading.Event(), threading.Event()
 
@@ -180,7 +180,7 @@ WRITER = {
 
 @pytest.mark.skipif(not Path("/proc/locks").exists(), reason="only Linux tells who holds a lock")
 @pytest.mark.parametrize("how", WRITER)
-def test_whoever_keeps_a_runner_from_writing_a_file_is_named(tmp_path: Path, how: str) -> None:
+def test_a_process_that_blocks_a_runner_on_a_file_is_named(tmp_path: Path, how: str) -> None:
     """Another process holds the writer lock, or SQLite's own lock without the writer lock."""
     path = str(tmp_path / "store.db")
     with ef.Store(path) as store:
@@ -191,11 +191,11 @@ def test_whoever_keeps_a_runner_from_writing_a_file_is_named(tmp_path: Path, how
         assert writer.stdin is not None
         assert writer.stdout is not None
         try:
-            desk = store.projections
+            admin = store.projections
             place = PartitionKey("carrier_month", 1)
-            held = desk.target(CarrierMonth)  # a runner that has the lease already
+            held = admin.target(CarrierMonth)  # a runner that has the lease already
             worker = PartitionWorker(
-                projection_definition(CarrierMonth), worker_context(desk.log, held, 100), place, f"h:{os.getpid()}:1"
+                projection_definition(CarrierMonth), worker_context(admin.log, held, 100), place, f"h:{os.getpid()}:1"
             )
             assert run(worker.claim())
             writer.stdin.write(b"\n")
@@ -219,7 +219,7 @@ def test_whoever_keeps_a_runner_from_writing_a_file_is_named(tmp_path: Path, how
 @pytest.mark.parametrize(
     "lock", ["UPDATE eventfold_checkpoint SET at = at", "LOCK TABLE carrier_month__1 IN SHARE MODE"]
 )
-def test_whoever_keeps_a_runner_from_writing_to_a_server_is_named(
+def test_a_session_that_blocks_a_runner_on_a_server_is_named(
     server: object, request: pytest.FixtureRequest, lock: str
 ) -> None:
     """Another session has locked the checkpoint's row, or the table of the rows: named by backend, name and state."""
@@ -244,7 +244,7 @@ def test_whoever_keeps_a_runner_from_writing_to_a_server_is_named(
         store.projections.remove(CarrierMonth)
 
 
-def test_a_follower_that_acknowledges_nothing_is_told(store: ef.Store) -> None:
+def test_a_follower_that_acknowledges_nothing_is_reported(store: ef.Store) -> None:
     """The status names the follower, and that it has acknowledged nothing, or nothing for a while."""
     store.extend(flights(10))
     with store.follow(name="billing") as follower:

@@ -65,7 +65,9 @@ def test_a_partition_between_two_runners_is_run(store: ef.Store, behind: bool) -
     )
 
 
-def test_a_partition_that_no_runner_takes_for_long_is_told(store: ef.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_partition_that_no_runner_takes_for_long_is_reported(
+    store: ef.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Others are leased, and this one has not been renewed for more than ten seconds."""
     store.append(Departed("a", 1, 1))
     store.project(Shared)

@@ -43,16 +43,16 @@ def test_an_honest_log_and_an_honest_ledger_are_proved(either: ef.Store) -> None
     """The proof shows whether the engine has a check of its own, and progress goes up to the whole."""
     either.extend(flights(2_500))
     either.project(CarrierMonth)
-    told: list[tuple[int, int]] = []
-    found: LogProof = either.projections.verify_log(lambda done, whole: told.append((done, whole)))
+    reports: list[tuple[int, int]] = []
+    found: LogProof = either.projections.verify_log(lambda done, whole: reports.append((done, whole)))
     assert found.proved
     assert found.events == 2_500
     assert found.checked == (found.engine != "memory")
-    assert not found.checked or told[-1] == (2_500, 2_500)
-    told.clear()
-    (proof,) = either.projections.verify(progress=lambda done, whole: told.append((done, whole)))
+    assert not found.checked or reports[-1] == (2_500, 2_500)
+    reports.clear()
+    (proof,) = either.projections.verify(progress=lambda done, whole: reports.append((done, whole)))
     assert proof.proved
-    assert told[-1] == (2_500, 2_500)
+    assert reports[-1] == (2_500, 2_500)
 
 
 def test_the_command_checks_the_log_too(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_a_row_that_the_database_refuses_harms_its_own_append_alone(opening: Ope
         assert proved(store)
 
 
-def test_a_row_may_go_and_come_back(opening: Open) -> None:
+def test_a_row_can_be_deleted_and_created_again(opening: Open) -> None:
     """`keep` deletes the row within the append that makes it False; a later append creates it again."""
     with opening(inline=[InlineBalance]) as store:
         store.append(InlineMoved("a", 1_000))
@@ -124,7 +124,7 @@ def test_a_repeat_writes_nothing_and_folds_nothing(opening: Open) -> None:
         assert proved(store)
 
 
-def test_whoever_lacks_the_code_writes_none_of_its_events(opening: Open, url: str) -> None:
+def test_a_process_without_the_code_cannot_append_its_events(opening: Open, url: str) -> None:
     """This holds for a process that was open before and for a later one; they can append events it does not handle."""
     with ef.Store(url) as before, opening(inline=[InlineBalance]) as store, opening() as later:
         store.append(InlineMoved("a", 5), key="k")
@@ -143,7 +143,7 @@ def test_whoever_lacks_the_code_writes_none_of_its_events(opening: Open, url: st
         assert store.projections.status(InlineBalance)[0].behind == 0
 
 
-def test_it_can_be_given_up(opening: Open) -> None:
+def test_an_inline_read_model_can_be_removed(opening: Open) -> None:
     """Any process can remove it, without its code: appends continue without it, also in a process that has the code."""
     with opening(inline=[InlineBalance]) as store, opening() as other:
         store.append(InlineMoved("a", 5))
@@ -158,7 +158,7 @@ def test_it_can_be_given_up(opening: Open) -> None:
         assert ledger(other) == folded(other)
 
 
-def test_named_again_it_is_made_anew(opening: Open) -> None:
+def test_a_removed_read_model_that_is_registered_again_is_built_from_the_beginning(opening: Open) -> None:
     """Rows that a process cached before the removal are not used for the new rows."""
 
     with opening(inline=[InlineBalance]) as store:
@@ -211,7 +211,7 @@ def test_what_cannot_be_kept_within_appends_is_refused(opening: Open) -> None:
         assert store.append(InlineMoved("a", 13)).first == 1  # and they left no record
 
 
-def test_memory_says_that_it_cannot() -> None:
+def test_the_memory_engine_refuses_inline_read_models() -> None:
     """The error names the engines that can."""
     with pytest.raises(NotSupported, match="SQLite") as refused:
         ef.Store("memory:", inline=[InlineBalance])
@@ -228,7 +228,7 @@ def test_one_whose_past_it_cannot_take_is_not_enrolled(opening: Open) -> None:
         store.append(InlineMoved("a", 1))
 
 
-def test_what_makes_no_sense_for_it_says_so(opening: Open) -> None:
+def test_operations_that_do_not_apply_to_inline_read_models_are_refused(opening: Open) -> None:
     """It cannot be paused or rolled back; project and run do nothing for it; a copy into the store is refused."""
     with opening(inline=[InlineBalance]) as store:
         store.append(InlineMoved("a", 1))
@@ -400,7 +400,7 @@ def test_rows_of_a_commit_that_failed_are_remembered_nowhere(tmp_path: Path, mon
 
         def full(connection: apsw.Connection, _head: object) -> None:
             writer._rollback(connection)
-            raise apsw.FullError("no room")
+            raise apsw.FullError("disk is full")
 
         with monkeypatch.context() as patched:
             patched.setattr(writer, "_commit", full)
@@ -412,7 +412,7 @@ def test_rows_of_a_commit_that_failed_are_remembered_nowhere(tmp_path: Path, mon
         assert proved(store)
 
 
-def test_rows_that_are_gone_are_told_of_and_can_be_given_up(tmp_path: Path) -> None:
+def test_missing_tables_are_reported_and_the_read_model_can_be_removed(tmp_path: Path) -> None:
     """The control table was dropped: every append is refused, and the error names the way to remove the read model."""
     url, plan = str(tmp_path / "store.db"), projection_definition(InlineBalance)
     with ef.Store(url, inline=[InlineBalance]) as store:

@@ -273,7 +273,7 @@ def test_one_that_is_enrolled_while_others_append(url: str) -> None:
 
 def test_a_generation_is_exchanged_while_others_append(url: str) -> None:
     """The switch falls between two appends: the new rows have all events of the old ones, and the next event."""
-    with ef.Store(url, inline=[InlineBalance]) as store, ef.Store(url, inline=[InlineBalance]) as desk:
+    with ef.Store(url, inline=[InlineBalance]) as store, ef.Store(url, inline=[InlineBalance]) as second:
         ended = threading.Event()
 
         def work() -> None:
@@ -285,9 +285,9 @@ def test_a_generation_is_exchanged_while_others_append(url: str) -> None:
             thread.start()
         try:
             for generation in (2, 3, 4):
-                assert desk.projections.rebuild(InlineBalance) == generation
-                desk.projections.switch(InlineBalance)
-                assert desk.projections.status(InlineBalance)[0].behind == 0
+                assert second.projections.rebuild(InlineBalance) == generation
+                second.projections.switch(InlineBalance)
+                assert second.projections.status(InlineBalance)[0].behind == 0
         finally:
             ended.set()
             for thread in threads:
@@ -297,7 +297,7 @@ def test_a_generation_is_exchanged_while_others_append(url: str) -> None:
         assert proved(store)
 
 
-def test_verify_finds_an_event_that_nobody_folded(tmp_path: Path) -> None:
+def test_verify_finds_an_event_that_was_not_folded(tmp_path: Path) -> None:
     """An event inserted without the library is in the log, but no append has folded it."""
     import apsw
 
