@@ -55,7 +55,7 @@ def test_a_partition_between_two_runners_is_run(store: ef.Store, behind: bool) -
         (status,) = store.projections.status(Shared)
         assert status.state == ("behind" if behind else "current")
         assert "running" not in status.sentence
-        assert "nobody" not in status.sentence
+        assert "no runner" not in status.sentence
     assert held[0] is not None
     target.release(held[0])
     (status,) = store.projections.status(Shared)
