@@ -135,7 +135,7 @@ def test_what_has_no_rows_and_what_is_not_known_is_refused(store: ef.Store) -> N
             """Do nothing."""
 
     store.project(Nothing)
-    with pytest.raises(InvalidProjection, match="keeps no rows"):
+    with pytest.raises(InvalidProjection, match="has no rows"):
         store.projections.verify_rows(Nothing)
     with pytest.raises(UnknownProjection):
         store.projections.verify_rows("nothing_at_all")
@@ -151,6 +151,6 @@ def test_the_command_shows_the_rows_that_differ_in_80_columns(tmp_path: Path) ->
     code, shown = on_terminal("verify", "store.db", "--rows", folder=tmp_path)
     text = " ".join(ANSI.sub("", shown).split())
     assert code == 1
-    assert "1 of 24 rows differ from the rows folded from the log." in text
+    assert "1 of 24 rows differ from rows folded again." in text
     assert "carrier_month, row c0, 1:" in text
     assert "4711" in text

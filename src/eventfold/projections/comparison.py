@@ -273,9 +273,9 @@ def _version(checkpoint: Checkpoint) -> tuple[int, int, int]:
 
 def _proof(comparison: Comparison, position: int) -> RowProof:
     count, different = comparison.rows[0], comparison.different
-    verdict = f"Each of {count:,} rows is equal to the row folded from the log."
+    verdict = f"Each of {count:,} rows equals the row folded again."
     if different:
-        verdict = f"{different:,} of {max(comparison.rows):,} rows differ from the rows folded from the log."
+        verdict = f"{different:,} of {max(comparison.rows):,} rows differ from rows folded again."
     name, generation = comparison.name, comparison.generations[0]
     return RowProof(name, generation, position, count, different, comparison.differences, not different, verdict)
 
