@@ -100,7 +100,7 @@ def test_a_follower_that_was_away_too_long_is_fenced_off(store: ef.Store) -> Non
     admin = store.projections
     stalled = admin.follower_progress("billing", ef.Query(), 0)
     stalled._lease = 0.2  # pyright: ignore[reportPrivateUsage]
-    stalled.take()
+    stalled.claim()
     stalled.end()  # no more renewals: the lease was released, but the follower still believes that it has it
     stalled._heartbeat.join()  # type: ignore[union-attr]  # pyright: ignore[reportPrivateUsage, reportOptionalMemberAccess]
     events = [r.stored for r in store.read(limit=10)]

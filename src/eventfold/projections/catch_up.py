@@ -67,7 +67,7 @@ def catch_up_partition(
     log: Log,
     definition: ProjectionDefinition,
     target: Target,
-    place: PartitionKey,
+    partition_key: PartitionKey,
     head: int,
     *,
     lease: float,
@@ -78,7 +78,7 @@ def catch_up_partition(
 
     Raises ProjectionStopped, ProjectionBehind.
     """
-    worker = PartitionWorker(definition, worker_context(log, target, lease), place, new_holder_id())
+    worker = PartitionWorker(definition, worker_context(log, target, lease), partition_key, new_holder_id())
     ends = time.monotonic() + timeout
 
     def tell(position: int) -> None:
@@ -86,24 +86,24 @@ def catch_up_partition(
             progress(position, head)
 
     while catch_up(worker, 0.02, tell) is StepResult.LEASE_HELD_ELSEWHERE:
-        checkpoint = require_checkpoint(target, place)
-        if checkpoint.position >= head and not target.delivery_lag(place.name, place.generation):
+        checkpoint = require_checkpoint(target, partition_key)
+        if checkpoint.position >= head and not target.delivery_lag(partition_key.name, partition_key.generation):
             return  # its runner has caught up
         if checkpoint.stopped:
-            raise stopped_error(place.name, checkpoint)
+            raise stopped_error(partition_key.name, checkpoint)
         if time.monotonic() > ends:
-            raise behind_error(log, target, place.name, checkpoint, head, timeout)
-    refuse_stopped(target, place)
+            raise behind_error(log, target, partition_key.name, checkpoint, head, timeout)
+    refuse_stopped(target, partition_key)
 
 
-def refuse_stopped(target: Target, place: PartitionKey) -> None:
+def refuse_stopped(target: Target, partition_key: PartitionKey) -> None:
     """Raise ProjectionStopped where a partition stopped at an event or its projection is paused."""
-    checkpoint = require_checkpoint(target, place)
+    checkpoint = require_checkpoint(target, partition_key)
     if checkpoint.stopped:
-        raise stopped_error(place.name, checkpoint)
-    record = require_record(target, place.name)
+        raise stopped_error(partition_key.name, checkpoint)
+    record = require_record(target, partition_key.name)
     if record.paused:
-        raise paused_error(place.name, record.paused)
+        raise paused_error(partition_key.name, record.paused)
 
 
 def behind_error(

@@ -183,8 +183,8 @@ class RowCheck:
                 last = max(checkpoint.position for checkpoint in live)
                 for checkpoint in live:
                     with target.control(definition.name) as tx:
-                        tx.update_checkpoint(_place(checkpoint, scratch), until=checkpoint.position)
-                    self._fold(_place(checkpoint, scratch), last, progress)
+                        tx.update_checkpoint(_partition_key(checkpoint, scratch), until=checkpoint.position)
+                    self._fold(_partition_key(checkpoint, scratch), last, progress)
                 comparison = compare(definition, target, (record.live, scratch))
                 before, live = live, self._live(record.live)
                 if list(map(_version, live)) == list(map(_version, before)):
@@ -221,7 +221,7 @@ class RowCheck:
             for checkpoint in live:
                 skipped = [msgspec.structs.replace(each, state="skipped") for each in entries[checkpoint.place]]
                 if skipped:
-                    tx.save_parked(_place(checkpoint, scratch), skipped)
+                    tx.save_parked(_partition_key(checkpoint, scratch), skipped)
         return scratch
 
     def _changed(self) -> ProjectionError:
@@ -231,14 +231,14 @@ class RowCheck:
             projection=self._definition.name,
         )
 
-    def _fold(self, place: PartitionKey, last: int, progress: Callable[[int, int], None]) -> None:
+    def _fold(self, partition_key: PartitionKey, last: int, progress: Callable[[int, int], None]) -> None:
         worker = PartitionWorker(
-            self._definition, worker_context(self._log, self._target, self._lease), place, new_holder_id()
+            self._definition, worker_context(self._log, self._target, self._lease), partition_key, new_holder_id()
         )
         catch_up(worker, HELD_TIMEOUT_S, lambda position: progress(position, last))
-        (checkpoint,) = (each for each in self._live(place.generation) if each.place == place)
+        (checkpoint,) = (each for each in self._live(partition_key.generation) if each.place == partition_key)
         if checkpoint.stopped:
-            raise stopped_error(place.name, checkpoint)
+            raise stopped_error(partition_key.name, checkpoint)
 
     def _live(self, generation: int) -> list[Checkpoint]:
         checkpoints = self._target.checkpoints(self._definition.name, generation)
@@ -251,7 +251,7 @@ class RowCheck:
         start = marks_of(self._target, checkpoint.place)[0][0]
         cursor = await cursor_at(self._log, start)
         return Checkpoint(
-            place=_place(checkpoint, scratch),
+            place=_partition_key(checkpoint, scratch),
             store=cursor.store,
             epoch=cursor.epoch,
             position=cursor.position,
@@ -280,5 +280,5 @@ def _proof(comparison: Comparison, position: int) -> RowProof:
     return RowProof(name, generation, position, count, different, comparison.differences, not different, verdict)
 
 
-def _place(checkpoint: Checkpoint, generation: int) -> PartitionKey:
+def _partition_key(checkpoint: Checkpoint, generation: int) -> PartitionKey:
     return PartitionKey(checkpoint.place.name, generation, checkpoint.place.partition)

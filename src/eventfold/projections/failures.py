@@ -33,17 +33,18 @@ class StopReason(msgspec.Struct, frozen=True):
     attempts: int
 
 
-def marks_of(target: Target, place: PartitionKey) -> list[tuple[int, Tally]]:
+def marks_of(target: Target, partition_key: PartitionKey) -> list[tuple[int, Tally]]:
     """Return the ledger marks of a partition; the first is its start position.
 
     Raises ProjectionDamaged where that one is missing.
     """
-    marks = target.ledger_marks(place)
+    marks = target.ledger_marks(partition_key)
     if not marks:
+        name = partition_key.name
         raise ProjectionDamaged(
-            f"The stored progress of {place.name} is damaged: the ledger mark of its start position is missing.",
-            f"Rebuild it: eventfold projections rebuild {place.name} --switch; or restore that database.",
-            projection=place.name,
+            f"The stored progress of {name} is damaged: the ledger mark of its start position is missing.",
+            f"Rebuild it: eventfold projections rebuild {name} --switch; or restore that database.",
+            projection=name,
             table="eventfold_mark",
         )
     return marks

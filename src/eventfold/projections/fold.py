@@ -82,14 +82,14 @@ class RowCache:
         self,
         definition: ProjectionDefinition,
         target: RowLoader,
-        place: PartitionKey,
+        partition_key: PartitionKey,
         fresh: bool,
         catches: type[BaseException] = Exception,
     ) -> None:
         assert definition.rows is not None
         self._definition, self._target, self._of, self._catches = definition, target, definition.rows, catches
         table = definition.rows.table
-        self.table = generation_table(table, place.generation)
+        self.table = generation_table(table, partition_key.generation)
         self._moments = "moment" in map(attrgetter("kind"), table.columns)
         self._cache: dict[tuple[Any, ...], Any] = {}
         self._whole = fresh  # a row that is not in memory does not exist

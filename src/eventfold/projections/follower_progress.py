@@ -60,7 +60,7 @@ class FollowerProgress:
             )
         self.name, self._query, self._after = name, query_of(query), after
         self._log, self._target, self._lease = log, target, lease
-        self._place = PartitionKey(name, 1)
+        self._partition_key = PartitionKey(name, 1)
         self._checkpoint: Checkpoint | None = None
         self._epoch = -1  # the store's epoch in which the checkpoint was verified to be of its history
         self._unacknowledged = EMPTY_TALLY  # of the pages before the current one
@@ -71,7 +71,7 @@ class FollowerProgress:
         self._stop = threading.Event()
         self._heartbeat: threading.Thread | None = None
 
-    def take(self) -> Cursor:
+    def claim(self) -> Cursor:
         """Register the name if it is new, claim its lease, and return the cursor after which it continues.
 
         Raises LeaseHeld, ProjectionChanged (the name has another query), ProjectionStopped (it is paused),
@@ -81,11 +81,11 @@ class FollowerProgress:
             return self._cursor(self._checkpoint)
         self._register()
         me = new_holder_id()
-        checkpoint = self._target.claim(self._place, me, self._lease)
+        checkpoint = self._target.claim(self._partition_key, me, self._lease)
         if checkpoint is None:
             (other,) = self._target.checkpoints(self.name, 1)
             if is_dead_holder(other.holder):
-                checkpoint = self._target.claim(self._place, me, self._lease, take_over_from=other.holder)
+                checkpoint = self._target.claim(self._partition_key, me, self._lease, take_over_from=other.holder)
             if checkpoint is None:
                 raise self._lease_held_error(other)
         self._epoch = self._log.engine.epoch
@@ -114,7 +114,7 @@ class FollowerProgress:
                 run(refuse_unknown_progress(self._log, self._target, self.name, "follower"))
             start = after if isinstance(after, Cursor) else run(cursor_after(self._log, after))
             new = Checkpoint(
-                place=self._place,
+                place=self._partition_key,
                 store=self._log.engine.store_id,
                 epoch=start.epoch,
                 position=start.position,
@@ -218,7 +218,7 @@ class FollowerProgress:
                 stats=stats or checkpoint.stats,
             )
             try:
-                with self._target.transaction(self._place) as tx:
+                with self._target.transaction(self._partition_key) as tx:
                     self._checkpoint = tx.advance(checkpoint, step)
                 return
             except CheckpointChanged:

@@ -78,7 +78,7 @@ class Follower(_FollowerBase):
         progress, following = self._progress, self._following
         if progress is None:
             return run(following.next_page())
-        following.resume(progress.take())
+        following.resume(progress.claim())
         page = run(following.next_page())
         if following.passed:
             progress.note(following.passed)
@@ -152,7 +152,7 @@ class AsyncFollower(_FollowerBase):
         if self._progress is None:
             self._progress = await self._open_progress()
         progress = self._progress
-        following.resume(await in_thread(progress.take))
+        following.resume(await in_thread(progress.claim))
         page = await following.next_page()
         if following.passed:
             await in_thread(progress.note, following.passed)

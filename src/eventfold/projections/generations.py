@@ -190,8 +190,8 @@ async def begin(
         left = [each for each in every if each.place.generation == record.building] if until is None else []
         if await goes_on(definition, log, target, left):
             stopped = [each.place for each in left if each.stopped]
-            for place in stopped:
-                tx.update_checkpoint(place, stopped="")  # a repeated rebuild tries the failed event again
+            for partition_key in stopped:
+                tx.update_checkpoint(partition_key, stopped="")  # a repeated rebuild tries the failed event again
             if stopped:
                 tx.save_command(command(left[0].place.generation))
             return left[0].place.generation
@@ -328,14 +328,14 @@ def require_record(target: Target, name: str) -> ProjectionRecord:
     return record
 
 
-def require_checkpoint(target: Target, place: PartitionKey) -> Checkpoint:
+def require_checkpoint(target: Target, partition_key: PartitionKey) -> Checkpoint:
     """Return the checkpoint of a partition. Raises UnknownProjection where its generation was dropped."""
-    checkpoint = target.checkpoint(place)
+    checkpoint = target.checkpoint(partition_key)
     if checkpoint is None:
         raise UnknownProjection(
-            f"Generation {place.generation} of {place.name} was dropped from {target.address}.",
-            f"List its generations: eventfold projections show {place.name}.",
-            projection=place.name,
+            f"Generation {partition_key.generation} of {partition_key.name} was dropped from {target.address}.",
+            f"List its generations: eventfold projections show {partition_key.name}.",
+            projection=partition_key.name,
         )
     return checkpoint
 

@@ -39,8 +39,10 @@ def _no_clock() -> float:
 class InlineRowCache(RowCache):
     """Keyed rows in memory from which the last request can be undone."""
 
-    def __init__(self, definition: ProjectionDefinition, host: InlineTargetTransaction, place: PartitionKey) -> None:
-        super().__init__(definition, host, place, fresh=False)
+    def __init__(
+        self, definition: ProjectionDefinition, host: InlineTargetTransaction, partition_key: PartitionKey
+    ) -> None:
+        super().__init__(definition, host, partition_key, fresh=False)
         self._before: dict[Key, tuple[Any, ...] | None] = {}
 
     def begin(self, joined: InlineTargetTransaction) -> None:
@@ -49,7 +51,7 @@ class InlineRowCache(RowCache):
         if len(self._cache) > MAX_CACHED_ROWS:
             self._cache.clear()
 
-    def take(self, items: Sequence[DecodedEvent]) -> None:
+    def fold_request(self, items: Sequence[DecodedEvent]) -> None:
         """Fold a request's events, in memory. Raises HandlerFailed; after that, call `undo`."""
         self._before.clear()
         keys, cache, pack = keys_in(items), self._cache, self._of.pack
@@ -71,7 +73,7 @@ class InlineRowCache(RowCache):
             raise
 
     def undo(self) -> None:
-        """Restore the rows as they were before the last `take`."""
+        """Restore the rows as they were before the last `fold_request`."""
         for key, packed in self._before.items():
             self._cache[key] = None if packed is None else self._of.unpack(packed)
         self._before.clear()
@@ -92,7 +94,7 @@ class InlineModel:
 
     def __init__(self, definition: ProjectionDefinition, incarnation: str, registry: Registry) -> None:
         self.definition, self.incarnation = definition, incarnation
-        self.place = PartitionKey(definition.name, int(incarnation.partition(" ")[0]))
+        self.partition_key = PartitionKey(definition.name, int(incarnation.partition(" ")[0]))
         self.types = frozenset(types_of(definition))
         self.checkpoint: Checkpoint | None = None
         self._decoder = PageDecoder(definition, registry, 0, 1)
@@ -119,10 +121,10 @@ class InlineModel:
                 self._rows = None
         if self.definition.kind == "rows":
             if self._rows is None:
-                self._rows = InlineRowCache(self.definition, joined, self.place)
+                self._rows = InlineRowCache(self.definition, joined, self.partition_key)
             self._rows.begin(joined)
 
-    def take(self, events: list[StoredEvent], at_once: bool) -> None:
+    def fold(self, events: list[StoredEvent], at_once: bool) -> None:
         """Fold events of this read model. Raises HandlerFailed, with an index into `events`; after that, call `undo`.
 
         `at_once`: write the rows now, not at the end of the transaction.
@@ -130,7 +132,7 @@ class InlineModel:
         self._last_sum = self._sum
         items = self._decoder.items(events, {})
         if self._rows is not None:
-            self._rows.take(items)
+            self._rows.fold_request(items)
             if at_once:
                 self._rows.write_now(self.joined)
         else:
@@ -138,7 +140,7 @@ class InlineModel:
         self._sum += tally(events)
 
     def undo(self) -> None:
-        """Restore the state before the last `take`. The caller rolls back what that has written."""
+        """Restore the state before the last `fold`. The caller rolls back what that has written."""
         self._sum = self._last_sum
         if self._rows is not None:
             self._rows.undo()
@@ -179,7 +181,7 @@ class InlineBatch:
         self.types = frozenset[str]().union(*(each.types for each in models))
         self._owner, self._models, self._epoch = owner, models, epoch
         self._last: StoredEvent | None = None
-        self._taken = False
+        self._has_folded = False
 
     def fold(self, events: Sequence[StoredEvent], at_once: bool = False) -> EventfoldError | None:
         """See the port."""
@@ -190,14 +192,14 @@ class InlineBatch:
                 concerned.append((each, own_events))
         if not concerned:
             return None
-        self._taken = True
+        self._has_folded = True
         tx = concerned[0][0].joined
         saves = at_once or any(each.definition.kind == "sql" for each, _ in concerned)
         if saves:
             tx.execute(SAVEPOINT)
         for number, (each, own_events) in enumerate(concerned):
             try:
-                each.take(own_events, at_once)
+                each.fold(own_events, at_once)
             except HandlerFailed as failed:
                 if saves:
                     _undo(tx, failed)
@@ -224,7 +226,7 @@ class InlineBatch:
 
     def end(self, head: int | None) -> None:
         """See the port."""
-        if head is None and self._taken:
+        if head is None and self._has_folded:
             for each in self._models:
                 each.forget()
         if head is not None and self._owner is not None:
@@ -265,7 +267,7 @@ class LocalInlineProjector:
                 model = self._models[each.name] = InlineModel(
                     self._definitions[each.name], each.incarnation, self._registry
                 )
-            model.begin(self._host.joined(connection, model.place), warm=warm)
+            model.begin(self._host.joined(connection, model.partition_key), warm=warm)
             refuse_lost_history(model, head)
             models.append(model)
         return InlineBatch(self, models, epoch)

@@ -194,7 +194,7 @@ async def _enrol_now(
     record = host.controlled(turn.connection, definition.name).record()
     if record is not None and record.live != generation:
         raise CheckpointChanged  # it was switched meanwhile
-    joined = host.joined(turn.connection, model.place)
+    joined = host.joined(turn.connection, model.partition_key)
     checkpoint = joined.acquire_inline()
     if checkpoint is None:
         raise UnknownProjection(

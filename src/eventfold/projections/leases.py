@@ -44,9 +44,9 @@ def is_dead_holder(holder: str) -> bool:
     parts = holder.rsplit(":", 4)
     if len(parts) != 5 or not parts[1].isdecimal():
         return False
-    _, process, place, began, _ = parts
-    here = _namespace_id()
-    if here == UNKNOWN or place != here:
+    _, process, namespace, began, _ = parts
+    own_namespace = _namespace_id()
+    if own_namespace == UNKNOWN or namespace != own_namespace:
         return False
     try:
         os.kill(int(process), 0)
@@ -59,9 +59,9 @@ def is_dead_holder(holder: str) -> bool:
 
 
 def _own_prefix() -> str:
-    place = _namespace_id()
-    began = UNKNOWN if place == UNKNOWN else _start_time("self")
-    return f"{socket.gethostname()}:{os.getpid()}:{place}:{began}:"
+    namespace = _namespace_id()
+    began = UNKNOWN if namespace == UNKNOWN else _start_time("self")
+    return f"{socket.gethostname()}:{os.getpid()}:{namespace}:{began}:"
 
 
 def _namespace_id() -> str:

@@ -71,8 +71,8 @@ class ProjectionOperations:
             with target.control(name) as tx:
                 record = _record(tx)
                 stopped = [each.place for each in tx.checkpoints(record.live) if each.stopped]
-                for place in stopped:
-                    tx.update_checkpoint(place, stopped="")
+                for partition_key in stopped:
+                    tx.update_checkpoint(partition_key, stopped="")
                 if record.paused:
                     tx.save_record(msgspec.structs.replace(record, paused=""))
                 if stopped or record.paused:
@@ -100,11 +100,11 @@ class ProjectionOperations:
                 parked = {each.place: _entries(tx, each) for each in tx.checkpoints(record.live)}
                 positions: list[int] = []
                 count = 0
-                for place, entries in parked.items():
+                for partition_key, entries in parked.items():
                     chosen = [e for e in entries if e.state == "parked" and position in (None, e.position)]
                     if chosen:
                         due = with_later_ones(entries, chosen)
-                        tx.save_parked(place, [msgspec.structs.replace(entry, state="due") for entry in due])
+                        tx.save_parked(partition_key, [msgspec.structs.replace(entry, state="due") for entry in due])
                         positions += [entry.position for entry in chosen]
                         count += len(due)
                 if positions:
@@ -159,8 +159,8 @@ class ProjectionOperations:
                     for each in checkpoints
                     if (each.fingerprint, each.query) != (definition.fingerprint, query)
                 ]
-                for place in others:
-                    tx.update_checkpoint(place, fingerprint=definition.fingerprint, query=query)
+                for partition_key in others:
+                    tx.update_checkpoint(partition_key, fingerprint=definition.fingerprint, query=query)
                 if others:
                     self._commands.save(tx, definition.name, "accept", record.live, fingerprint=definition.fingerprint)
             inline_admin.accept(self._log, definition)

@@ -59,12 +59,14 @@ class PageCommit:
     def begin(self) -> None:
         """Begin with the stored checkpoint, after a claim."""
         definition, context, checkpoint = self._definition, self._context, self._lease.claimed
-        place, partitions = checkpoint.place, checkpoint.partitions
-        self._decoder = PageDecoder(definition, context.log.registry, place.partition, partitions, context.catches)
+        partition_key, partitions = checkpoint.place, checkpoint.partitions
+        self._decoder = PageDecoder(
+            definition, context.log.registry, partition_key.partition, partitions, context.catches
+        )
         if definition.kind == "rows":
             is_empty = checkpoint.seen.count == 0 and not self._parked.by_position and partitions == 1
             self._prefetcher = Prefetcher(context.log, definition.query, self._decoder, context.start_in_thread)
-            self._rows = RowCache(definition, context.target, place, is_empty, context.catches)
+            self._rows = RowCache(definition, context.target, partition_key, is_empty, context.catches)
 
     def forget(self) -> None:
         """Drop the rows in memory and the prefetched page: they may differ from what is stored."""
@@ -119,7 +121,7 @@ class PageCommit:
             if self._has_effects:
                 update = self._record_effects(work)
             else:
-                with target.transaction(self._lease.place) as tx:
+                with target.transaction(self._lease.partition_key) as tx:
                     if self._rows is not None:
                         self._rows.write(tx)
                     else:
@@ -211,7 +213,7 @@ class PageCommit:
         return self._update((checkpoint.position, bytes.fromhex(checkpoint.event_id)), [], [], [])
 
     def _advance(self, update: CheckpointUpdate) -> None:
-        with self._context.target.transaction(self._lease.place) as tx:
+        with self._context.target.transaction(self._lease.partition_key) as tx:
             self._lease.advance(tx, update)
 
     async def _last_event_id(self, page: Page) -> bytes:
@@ -254,7 +256,7 @@ class PageCommit:
             elif self._has_effects:  # before the transaction, which locks the database: an effect may append to the log
                 lease.ensure()
                 self._handlers.handle(items, None, Timing(), clock)
-            with context.target.transaction(lease.place) as tx:
+            with context.target.transaction(lease.partition_key) as tx:
                 if self._rows is not None:
                     self._rows.write(tx)
                 elif not self._has_effects:

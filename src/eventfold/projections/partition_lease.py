@@ -47,8 +47,8 @@ class WorkerContext(msgspec.Struct, frozen=True):
 class PartitionLease:
     """The lease of one holder on one partition of one generation. `checkpoint` is None while it is not held."""
 
-    def __init__(self, context: WorkerContext, place: PartitionKey, holder: str) -> None:
-        self.context, self.place, self.holder = context, place, holder
+    def __init__(self, context: WorkerContext, partition_key: PartitionKey, holder: str) -> None:
+        self.context, self.partition_key, self.holder = context, partition_key, holder
         self.checkpoint: Checkpoint | None = None
         self.verified_epoch = -1  # the store's epoch in which the checkpoint was verified to be of its history
         self._expires = 0.0  # when the lease may expire, by this process's clock
@@ -72,13 +72,15 @@ class PartitionLease:
     async def claim(self) -> bool:
         """Claim the lease, also from a dead holder. Returns False if another holder has it. Raises CursorMismatch."""
         context, asked_at = self.context, self.context.clock()
-        checkpoint = context.target.claim(self.place, self.holder, context.lease)
+        checkpoint = context.target.claim(self.partition_key, self.holder, context.lease)
         if checkpoint is None:
-            current = context.target.checkpoint(self.place)
+            current = context.target.checkpoint(self.partition_key)
             if current is None or not current.holder or not context.is_dead_holder(current.holder):
                 return False
             asked_at = context.clock()
-            checkpoint = context.target.claim(self.place, self.holder, context.lease, take_over_from=current.holder)
+            checkpoint = context.target.claim(
+                self.partition_key, self.holder, context.lease, take_over_from=current.holder
+            )
             if checkpoint is None:
                 return False
         self._expires = asked_at + context.lease
@@ -114,7 +116,7 @@ class PartitionLease:
 
     def reload(self) -> bool:
         """Read the checkpoint again, after an operator changed it. Returns False if the lease is lost."""
-        current = self.context.target.checkpoint(self.place)
+        current = self.context.target.checkpoint(self.partition_key)
         if current is None or current.token != self.claimed.token:
             self.checkpoint = None
             return False
@@ -123,7 +125,7 @@ class PartitionLease:
 
     def reload_unless_moved(self) -> bool:
         """Read the checkpoint again. Returns False and changes nothing if the lease is lost or the position changed."""
-        current, last = self.context.target.checkpoint(self.place), self.claimed
+        current, last = self.context.target.checkpoint(self.partition_key), self.claimed
         if current is None or (current.token, current.position, current.handled) != (
             last.token,
             last.position,

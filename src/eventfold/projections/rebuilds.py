@@ -77,9 +77,9 @@ class ProjectionRebuilds:
     ) -> None:
         head = until if until is not None else run(self._log.engine.head()).position
         for partition in range(definition.partitions):
-            place = PartitionKey(definition.name, generation, partition)
+            partition_key = PartitionKey(definition.name, generation, partition)
             worker = PartitionWorker(
-                definition, worker_context(self._log, target, self._catalog.lease), place, new_holder_id()
+                definition, worker_context(self._log, target, self._catalog.lease), partition_key, new_holder_id()
             )
 
             def tell(position: int, done: int = partition) -> None:
@@ -87,19 +87,19 @@ class ProjectionRebuilds:
                     progress(done * head + position, definition.partitions * head)
 
             state = catch_up(worker, CATCH_UP_TIMEOUT_S, tell, stop)
-            refuse_stopped(target, place)
+            refuse_stopped(target, partition_key)
             if state is StepResult.LEASE_HELD_ELSEWHERE:
-                self._refuse_unfinished(target, place, head)
+                self._refuse_unfinished(target, partition_key, head)
 
-    def _refuse_unfinished(self, target: Target, place: PartitionKey, head: int) -> None:
+    def _refuse_unfinished(self, target: Target, partition_key: PartitionKey, head: int) -> None:
         """Raise LeaseHeld if another runner has not finished the rebuild."""
-        checkpoint = require_checkpoint(target, place)
+        checkpoint = require_checkpoint(target, partition_key)
         if checkpoint.position < head:
             raise LeaseHeld(
-                f"{checkpoint.holder} is building generation {place.generation} of {place.name}, and has reached "
-                f"position {checkpoint.position} of {head}.",
+                f"{checkpoint.holder} is building generation {partition_key.generation} of {partition_key.name}, and "
+                f"has reached position {checkpoint.position} of {head}.",
                 "Wait until that process has finished, or stop it; then try again.",
-                projection=place.name,
+                projection=partition_key.name,
                 holder=checkpoint.holder,
                 position=checkpoint.position,
             )

@@ -159,9 +159,9 @@ class _PartitionThread:
     def _run_generation(self) -> None:
         shared = self._shared
         record = run(register(self._definition, shared.log, self._target))
-        place = PartitionKey(record.name, record.live, self._partition)
+        partition_key = PartitionKey(record.name, record.live, self._partition)
         context = worker_context(shared.log, self._target, shared.lease)
-        worker = PartitionWorker(self._definition, context, place, shared.holder)
+        worker = PartitionWorker(self._definition, context, partition_key, shared.holder)
         try:
             self._run_steps(worker, context.lease)
         finally:
@@ -207,10 +207,11 @@ class _PartitionThread:
         assignment.note_held(partition, worker.checkpoint is not None)
         if worker.checkpoint is None:
             return not assignment.may_claim(partition)
-        place = worker.place
+        partition_key = worker.partition_key
         checkpoints = self._target.checkpoints
         if not assignment.should_release(
-            partition, lambda: [checkpoint.holder for checkpoint in checkpoints(place.name, place.generation)]
+            partition,
+            lambda: [checkpoint.holder for checkpoint in checkpoints(partition_key.name, partition_key.generation)],
         ):
             return False
         worker.release()

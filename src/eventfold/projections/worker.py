@@ -48,10 +48,10 @@ class PartitionWorker:
     """
 
     def __init__(
-        self, definition: ProjectionDefinition, context: WorkerContext, place: PartitionKey, holder: str
+        self, definition: ProjectionDefinition, context: WorkerContext, partition_key: PartitionKey, holder: str
     ) -> None:
-        self.definition, self.context, self.place = definition, context, place
-        self.lease = PartitionLease(context, place, holder)
+        self.definition, self.context, self.partition_key = definition, context, partition_key
+        self.lease = PartitionLease(context, partition_key, holder)
         self.newly_parked: list[ParkedEvent] = []
         self.paused_because = ""
         self.ended_by: BaseException | None = None
@@ -100,7 +100,7 @@ class PartitionWorker:
             lease.note_lost()
             return StepResult.LEASE_HELD_ELSEWHERE
         except CursorMismatch as error:
-            raise ahead_of_log_error(self.place.name, self.definition.kind, error) from error
+            raise ahead_of_log_error(self.partition_key.name, self.definition.kind, error) from error
 
     # The lease
 
@@ -128,7 +128,7 @@ class PartitionWorker:
         self.lease.release()
 
     def _is_paused(self) -> bool:
-        record = self.context.target.record(self.place.name)
+        record = self.context.target.record(self.partition_key.name)
         self.paused_because = "" if record is None else record.paused
         return bool(self.paused_because)
 
@@ -147,8 +147,10 @@ class PartitionWorker:
         except ProjectionDamaged:
             target.release(checkpoint)
             raise
-        record = target.record(self.place.name)
-        if record is None or (checkpoint.until is None and self.place.generation not in (record.live, record.building)):
+        record = target.record(self.partition_key.name)
+        if record is None or (
+            checkpoint.until is None and self.partition_key.generation not in (record.live, record.building)
+        ):
             self._state = StepResult.SUPERSEDED
         elif record.paused:
             self._state, self.paused_because = StepResult.PAUSED, record.paused
@@ -164,7 +166,7 @@ class PartitionWorker:
             return StepResult.PROGRESSED
         if page.scanned < checkpoint.position and (checkpoint.until is None or checkpoint.until >= checkpoint.position):
             raise CursorMismatch(
-                f"{self.place.name} is at position {checkpoint.position}, but the log ends at {page.scanned}.",
+                f"{self.partition_key.name} is at position {checkpoint.position}, but the log ends at {page.scanned}.",
                 "The log was restored.",
                 position=checkpoint.position,
             )
