@@ -33,9 +33,9 @@ from eventfold.projections.generations import require_record, tables_of
 from eventfold.projections.leases import new_holder_id
 from eventfold.projections.worker import PartitionWorker
 
-ROUNDS = 5  # how often the comparison is repeated because the live rows advanced meanwhile
-HELD_TIMEOUT_S = 30.0  # how long to wait for a lease
-SHOWN = 20  # differences that a comparison lists; it counts all of them
+MAX_ROUNDS = 5  # how often the comparison is repeated because the live rows advanced meanwhile
+LEASE_TIMEOUT_S = 30.0  # how long to wait for a lease
+MAX_DIFFERENCES = 20  # differences that a comparison lists; it counts all of them
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -75,7 +75,7 @@ def compare(definition: ProjectionDefinition, target: Target, generations: tuple
                 sums[side] = (sums[side] + _row_hash(row)) % MODULUS
         if difference.before != difference.after:
             different += 1
-            if len(differences) < SHOWN:
+            if len(differences) < MAX_DIFFERENCES:
                 differences.append(difference)
     a, b = (min(c.position for c in target.checkpoints(definition.name, generation)) for generation in generations)
     return Comparison(
@@ -174,7 +174,7 @@ class RowCheck:
         left_out: dict[PartitionKey, list[ParkedEvent]] = {}
         scratch: int | None = None
         try:
-            for _ in range(ROUNDS):
+            for _ in range(MAX_ROUNDS):
                 entries = {checkpoint.place: target.parked(checkpoint.place) for checkpoint in live}
                 if entries != left_out:  # in the first round, and after an event was retried, skipped or parked
                     scratch = self._begin(record, live, entries, scratch)
@@ -189,7 +189,7 @@ class RowCheck:
                 before, live = live, self._live(record.live)
                 if list(map(_version, live)) == list(map(_version, before)):
                     return _proof(comparison, last)
-            why = f"Its rows changed during each of {ROUNDS} comparisons: pause it first (eventfold projections pause)."
+            why = f"Its rows changed during each of {MAX_ROUNDS} comparisons: pause it (eventfold projections pause)."
             return self._unproved(live, why)
         finally:
             if scratch is not None:
@@ -235,7 +235,7 @@ class RowCheck:
         worker = PartitionWorker(
             self._definition, worker_context(self._log, self._target, self._lease), partition_key, new_holder_id()
         )
-        catch_up(worker, HELD_TIMEOUT_S, lambda position: progress(position, last))
+        catch_up(worker, LEASE_TIMEOUT_S, lambda position: progress(position, last))
         (checkpoint,) = (each for each in self._live(partition_key.generation) if each.place == partition_key)
         if checkpoint.stopped:
             raise stopped_error(partition_key.name, checkpoint)

@@ -28,7 +28,7 @@ from eventfold.projections.page import (
     result_refused,
 )
 
-SLOTS = 1 << 21  # bytes, one per hash value of a key: which rows cannot be yet in a table that began empty
+EXISTENCE_SLOTS = 1 << 21  # bytes, one per hash value of a key: which rows cannot be yet in a table that began empty
 Clock = Callable[[], float]
 
 
@@ -92,15 +92,15 @@ class RowCache:
         self.table = generation_table(table, partition_key.generation)
         self._moments = "moment" in map(attrgetter("kind"), table.columns)
         self._cache: dict[tuple[Any, ...], Any] = {}
-        self._whole = fresh  # a row that is not in memory does not exist
-        self._begun: bytearray | None = None  # by hash of the key, whether a row may exist: others are not loaded
+        self._is_complete = fresh  # a row that is not in memory does not exist
+        self._may_exist: bytearray | None = None  # by hash of the key, whether a row may exist: others are not loaded
         self._touched: dict[tuple[Any, ...], None] = {}
 
     def forget(self, whole: bool = False) -> None:
         """Drop all rows in memory, which may differ from the table. `whole`: the table is empty."""
         self._cache.clear()
         self._touched = {}
-        self._whole, self._begun = whole, None
+        self._is_complete, self._may_exist = whole, None
 
     def fold(self, items: Sequence[DecodedEvent], timing: Timing, clock: Clock, *, each: bool = False) -> None:
         """Fold events, in memory. Raises HandlerFailed; after that, call `forget` first.
@@ -146,13 +146,13 @@ class RowCache:
         if not missing:
             return
         if len(cache) + len(missing) > MAX_CACHED_ROWS:
-            if self._whole:
-                self._begun, self._whole = bytearray(SLOTS), False
+            if self._is_complete:
+                self._may_exist, self._is_complete = bytearray(EXISTENCE_SLOTS), False
                 self._first_times(cache)
             cache.clear()
             missing = dict(keys)
-        to_load: Iterable[Key] = () if self._whole else missing
-        if self._begun is not None:
+        to_load: Iterable[Key] = () if self._is_complete else missing
+        if self._may_exist is not None:
             to_load = list(compress(missing, self._first_times(missing)))
         self._fetch(to_load, missing)
 
@@ -181,12 +181,12 @@ class RowCache:
 
     def _first_times(self, keys: Iterable[Key]) -> list[int]:
         """Return for each key 0 if its row cannot exist yet, else 1; then mark all of them as possibly existing."""
-        begun = self._begun
-        assert begun is not None
-        slots = [hash(key) % SLOTS for key in keys]
-        before = list(map(begun.__getitem__, slots))
+        may_exist = self._may_exist
+        assert may_exist is not None
+        slots = [hash(key) % EXISTENCE_SLOTS for key in keys]
+        before = list(map(may_exist.__getitem__, slots))
         for slot in slots:
-            begun[slot] = 1
+            may_exist[slot] = 1
         return before
 
     def _wrong_types_error(self, key: Any) -> EventfoldError:

@@ -33,7 +33,9 @@ from eventfold.ports.target import (
 )
 from eventfold.projections.definition import ProjectionDefinition
 
-KNOWN = "$progress"  # the record of a target that has all progress of its store; not a valid name of a projection
+COMPLETE_PROGRESS = (
+    "$progress"  # the record of a target that has all progress of its store; not a valid name of a projection
+)
 keeps_progress = ("effects", "follower")  # the kinds whose progress cannot be rebuilt from the log
 
 
@@ -340,9 +342,9 @@ def require_checkpoint(target: Target, partition_key: PartitionKey) -> Checkpoin
     return checkpoint
 
 
-def known_record() -> ProjectionRecord:
+def complete_progress_record() -> ProjectionRecord:
     """Return the record which says that a target has all progress of its store."""
-    return ProjectionRecord(name=KNOWN, kind="progress", code="", live=1)
+    return ProjectionRecord(name=COMPLETE_PROGRESS, kind="progress", code="", live=1)
 
 
 async def refuse_unknown_progress(log: Log, target: Target, name: str, kind: str, code: str = "") -> None:
@@ -350,7 +352,7 @@ async def refuse_unknown_progress(log: Log, target: Target, name: str, kind: str
 
     Raises ProgressUnknown where the store is not in its first epoch and the target has no progress of earlier epochs.
     """
-    if kind not in keeps_progress or target.record(KNOWN) is not None:
+    if kind not in keeps_progress or target.record(COMPLETE_PROGRESS) is not None:
         return
     if log.engine.epoch > 1 and (await log.engine.head()).position:
         if any(each.kind in keeps_progress for each in target.records()):
@@ -367,6 +369,6 @@ async def refuse_unknown_progress(log: Log, target: Target, name: str, kind: str
             projection=name,
             epoch=log.engine.epoch,
         )
-    with target.control(KNOWN) as tx:
+    with target.control(COMPLETE_PROGRESS) as tx:
         if tx.record() is None:
-            tx.save_record(known_record())
+            tx.save_record(complete_progress_record())

@@ -27,11 +27,11 @@ from eventfold.ports.target import (
 )
 from eventfold.projections.commands import until_undisturbed
 from eventfold.projections.failures import marks_of
-from eventfold.projections.generations import KNOWN, keeps_progress, known_record
+from eventfold.projections.generations import COMPLETE_PROGRESS, complete_progress_record, keeps_progress
 from eventfold.projections.leases import is_dead_holder
 
 QUIET_TIMEOUT_S = 30.0  # how long to wait for pages in progress at the original
-LOOK_S = 0.05  # pause between two reads of the leases
+POLL_S = 0.05  # pause between two reads of the leases
 
 
 class Handover:
@@ -103,9 +103,9 @@ def write_progress(target: Target, progress: Sequence[KeptProgress], store: str,
     Skips names of which a runner or follower has claimed a lease there already.
     """
     names = [each.record.name for each in progress if _write(target, each, store, epoch)]
-    with target.control(KNOWN) as tx:
+    with target.control(COMPLETE_PROGRESS) as tx:
         if tx.record() is None:
-            tx.save_record(known_record())
+            tx.save_record(complete_progress_record())
     return names
 
 
@@ -136,7 +136,7 @@ def _end(target: Target, record: ProjectionRecord) -> KeptProgress:
     """Wait until runners have noticed the pause and released their leases; after the timeout take the leases away."""
     ends = time.monotonic() + QUIET_TIMEOUT_S
     while record.kind != "follower" and time.monotonic() < ends and _is_worked_on(target, record):
-        time.sleep(LOOK_S)
+        time.sleep(POLL_S)
 
     def attempt() -> None:
         with target.control(record.name) as tx:

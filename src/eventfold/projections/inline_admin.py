@@ -47,7 +47,7 @@ from eventfold.projections.inline import (
 from eventfold.projections.leases import new_holder_id
 from eventfold.projections.worker import PartitionWorker, StepResult
 
-NAP = 0.01  # seconds between two checks of a backfill by another process
+POLL_S = 0.01  # seconds between two checks of a backfill by another process
 
 
 def inline_projector(log: Log, target: Target, definitions: Sequence[ProjectionDefinition]) -> LocalInlineProjector:
@@ -89,7 +89,7 @@ def register_inline(
         (checkpoint,) = target.checkpoints(definition.name, record.live)
         if checkpoint.position >= run(log.engine.head()).position or is_inline([checkpoint]):
             break
-        time.sleep(NAP)
+        time.sleep(POLL_S)
     if state in (StepResult.STOPPED, StepResult.PAUSED):
         return False
     run(_enrol(log, _host(target), definition, record))

@@ -23,7 +23,9 @@ from eventfold.ports.target import Target
 from eventfold.projections.partition_lease import PartitionLease
 
 UNKNOWN = "-"  # on a system without /proc: leases of its processes have to expire
-START = 19  # index, after the program's name, of the start time in /proc/PID/stat, in clock ticks since the boot
+START_TIME_FIELD = (
+    19  # index, after the program's name, of the start time in /proc/PID/stat, in clock ticks since the boot
+)
 
 
 def new_holder_id() -> str:
@@ -83,7 +85,7 @@ def _namespace_id() -> str:
 def _start_time(process: str) -> str:
     try:
         with open(f"/proc/{process}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[START].decode("ascii")
+            return file.read().rpartition(b")")[2].split()[START_TIME_FIELD].decode("ascii")
     except (OSError, IndexError, ValueError):
         return UNKNOWN
 
@@ -134,24 +136,24 @@ class LeaseHeartbeat:
             self._thread.join()
 
 
-OFFERS = (3, 60)  # in units of `look`: the first and the longest pause between two offers that no runner accepts
+OFFER_PAUSES = (3, 60)  # intervals: the first and the longest pause between two offers that no runner accepts
 
 
 class PartitionAssignment:
     """Which partitions of one projection a runner keeps, so that runners have equal shares. Thread-safe.
 
-    `look`: seconds between two reads of the holders. An offer is a partition that is released for a moment.
+    `interval`: seconds between two reads of the holders. An offer is a partition that is released for a moment.
     """
 
-    def __init__(self, partitions: int, holder: str, look: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._partitions, self._holder, self._look, self._clock = partitions, holder, look, clock
+    def __init__(
+        self, partitions: int, holder: str, interval: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._partitions, self._holder, self._interval, self._clock = partitions, holder, interval, clock
         self._held: set[int] = set()
-        self._offered_until: dict[
-            int, float
-        ] = {}  # partitions that were released, and until when they are left to others
-        self._looked_at = clock()
-        self._pause = OFFERS[0]
-        self._offered_at = self._looked_at
+        self._offered_until: dict[int, float] = {}  # by partition, when its last offer ends
+        self._read_at = clock()
+        self._pause = OFFER_PAUSES[0]
+        self._offered_at = self._read_at
         self._lock = threading.Lock()
 
     def may_claim(self, partition: int) -> bool:
@@ -164,22 +166,25 @@ class PartitionAssignment:
             (self._held.add if held else self._held.discard)(partition)
 
     def should_release(self, partition: int, holders: Callable[[], Iterable[str]]) -> bool:
-        """Whether to release a partition that this runner holds. Calls `holders`, of all partitions, once a look."""
+        """Whether to release a partition that this runner holds.
+
+        `holders` returns those of all partitions; it is called once per interval.
+        """
         with self._lock:
             now = self._clock()
-            if now < self._looked_at + self._look or len(self._held) < 2 or partition != max(self._held):
+            if now < self._read_at + self._interval or len(self._held) < 2 or partition != max(self._held):
                 return False
-            self._looked_at = now
+            self._read_at = now
             others = set(holders()) - {"", self._holder}
             if len(self._held) > -(-self._partitions // (1 + len(others))):
-                self._pause = OFFERS[0]
+                self._pause = OFFER_PAUSES[0]
                 return self._release_to_others(partition, now, 3.0)
-            if now < self._offered_at + self._pause * self._look:
+            if now < self._offered_at + self._pause * self._interval:
                 return False
-            self._offered_at, self._pause = now, min(self._pause * 2, OFFERS[1])
+            self._offered_at, self._pause = now, min(self._pause * 2, OFFER_PAUSES[1])
             return self._release_to_others(partition, now, 1.5)
 
-    def _release_to_others(self, partition: int, now: float, looks: float) -> bool:
+    def _release_to_others(self, partition: int, now: float, intervals: float) -> bool:
         self._held.discard(partition)
-        self._offered_until[partition] = now + looks * self._look
+        self._offered_until[partition] = now + intervals * self._interval
         return True

@@ -132,7 +132,7 @@ class ProjectionOperations:
                     for generation in generations
                     for checkpoint in tx.checkpoints(generation)
                 ]
-                if not any(skipped):  # of a split projection several have it, where the event could not be read
+                if not any(skipped):  # several partitions have it parked, if its key could not be read
                     checkpoints = tx.checkpoints(record.live)
                     parked = {each.place: _entries(tx, each) for each in checkpoints}
                     raise _not_parked(name, position, checkpoints, parked)

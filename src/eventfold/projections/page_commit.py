@@ -139,9 +139,8 @@ class PageCommit:
             raise
         if update.parked:
             self._parked.add(update.parked)
-        largest = (
-            SMALL_PAGE_EVENTS if self._has_effects else self._context.page
-        )  # of a larger page, the rest would be read again
+        # Effects are committed a few at a time, and the rest of their page is read again.
+        largest = SMALL_PAGE_EVENTS if self._has_effects else self._context.page
         is_long = clock() - began > LONG_PAGE_S
         self._limit = max(1, self._limit // 4) if is_long else min(self._limit * 2, largest)
         return True

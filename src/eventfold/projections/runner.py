@@ -24,7 +24,7 @@ from eventfold.projections.leases import LeaseHeartbeat, PartitionAssignment, ne
 from eventfold.projections.worker import PartitionWorker, StepResult
 
 GATHER_S = 0.002  # seconds to wait after a commit signal, so that events appended one by one share a page
-LOOK_EVERY_S = 1.0  # seconds: how often an idle worker reads whether an operator changed something
+POLL_EVERY_S = 1.0  # seconds: how often an idle worker reads whether an operator changed something
 BACKOFF = Backoff(0.05, 5.0)  # while a database is unreachable
 MAX_REPEATS = 10  # parked events that are logged one by one
 
@@ -58,7 +58,7 @@ class Runner:
         shared = _Shared(log, lease, new_holder_id(), self._stop, self.failed, self.trouble)
         for definition, target in definitions:
             assignment = (
-                PartitionAssignment(definition.partitions, shared.holder, min(LOOK_EVERY_S, lease / 3))
+                PartitionAssignment(definition.partitions, shared.holder, min(POLL_EVERY_S, lease / 3))
                 if definition.partitions > 1
                 else None
             )
@@ -173,11 +173,11 @@ class _PartitionThread:
                 shared.trouble[self._definition.name] = error
 
     def _run_steps(self, worker: PartitionWorker, lease: float) -> None:
-        stop, look = self._shared.stop, min(LOOK_EVERY_S, lease / 3)
+        stop, poll_every = self._shared.stop, min(POLL_EVERY_S, lease / 3)
         renewed_at = time.monotonic()
         while not stop.is_set():
             if self._left_to_others(worker):
-                self._wait(look / 4)
+                self._wait(poll_every / 4)
                 continue
             self._signal.clear()
             with self._heartbeat.during(worker.lease):
@@ -191,11 +191,11 @@ class _PartitionThread:
                 continue
             if state is StepResult.SUPERSEDED:
                 return
-            if state is StepResult.IDLE and self._signal.wait(look):
+            if state is StepResult.IDLE and self._signal.wait(poll_every):
                 self._wait(GATHER_S)
             elif state is not StepResult.IDLE:
-                self._wait(look)
-            if time.monotonic() - renewed_at >= look:
+                self._wait(poll_every)
+            if time.monotonic() - renewed_at >= poll_every:
                 worker.renew_lease()
                 renewed_at = time.monotonic()
 
