@@ -162,7 +162,7 @@ def test_atomic_lines_are_one_append_or_none(tmp_path: Path) -> None:
         (["A", "--meta", "eve"], "is not a pair"),
         (["A", "--tag", "x\ny"], "control character"),
         (["A", "--tag", "x" * 300], "too long"),
-        (["$A"], "kept for eventfold's own"),
+        (["$A"], "reserved for eventfold"),
         (["A", "--occurred", "2026-11-23T10:00"], "no time zone"),
         (["A", "--id", "7"], "--id"),
         (["A", "--after", "3"], "--unless-tag"),

@@ -118,7 +118,7 @@ def test_of_a_line_only_the_type_is_needed() -> None:
         ("[1]", "expected `object`"),
         ("{}", "missing required field `type`"),
         ('{"type":""}', "The event type '' is empty"),
-        ('{"type":"$x"}', "kept for eventfold's own"),
+        ('{"type":"$x"}', "reserved for eventfold"),
         ('{"type":"A","tag":["x:1"]}', "unknown field `tag`"),
         ('{"type":"A","tags":["x\\n1"]}', "control character"),
         ('{"type":"A","data":{"a":}}', "This line is not an event"),

@@ -100,7 +100,7 @@ def test_a_dataclass_keeps_them_too() -> None:
 
 def test_what_is_kept_hides_no_field_that_is_known() -> None:
     """A stored value under the name of a field would be read as the field."""
-    with pytest.raises(InvalidEvent, match="more has amount, which the class knows"):
+    with pytest.raises(InvalidEvent, match="more contains amount, which the class has as a field"):
         Registry().encode(Keeping("tea", 4, {"amount": 9}))
 
 
@@ -110,7 +110,7 @@ def test_a_field_that_keeps_has_a_default() -> None:
     class Bare(ef.Event, type="unknown-bare"):
         more: ef.UnknownFields
 
-    with pytest.raises(InvalidEvent, match="more keeps unknown fields and has no default"):
+    with pytest.raises(InvalidEvent, match="more is for unknown fields and needs a default"):
         Registry().encode(Bare({}))
 
 

@@ -239,7 +239,7 @@ def fine(event: Paid) -> None:
     [
         (lambda: effect(start="now")(plain), "which is no event class"),
         (lambda: effect(start="now")(two), "no plain function of one event"),
-        (lambda: effect(start="now")(silent), "does not say which events"),
+        (lambda: effect(start="now")(silent), "does not name the event classes"),
         (lambda: effect(start="now")(waiting), "no plain function"),
         (lambda: effect(start="soon")(fine), "starts at 'soon'"),  # type: ignore[arg-type]
         (lambda: effect(start="now", name="No!")(fine), "cannot be the name"),

@@ -408,7 +408,7 @@ def reacting_to(hint: Any, asynchronous: bool = False) -> Callable[[], Any]:
         (nameless(start="yesterday"), "keywords of"),
         (nameless(start="now", name="Not A Name"), "cannot be the name"),
         (nameless(start="now", max_chain=0), "below 1"),
-        (reacting_to(None), "does not say which events"),
+        (reacting_to(None), "does not name the event classes"),
         (reacting_to(int), "takes <class 'int'>"),
         (reacting_to(Untagged), "has no tag order"),
         (reacting_to(OrderPlaced, asynchronous=True), "is asynchronous"),

@@ -95,7 +95,7 @@ def test_classes_that_cannot_be_kept_are_refused_with_the_reason() -> None:
     for cls, words in {
         NoKey: "no field without a default",
         OtherKey: "Departed has no field of that name",
-        Untyped: "does not say which events",
+        Untyped: "does not name the event classes",
         NoneKey: "part of the key and may be None",
         OddIndex: "index on planet",
         NoHandler: "none of its public methods takes an event",

@@ -129,12 +129,12 @@ def test_an_unfit_value_is_parked_with_its_column(given: ef.Store) -> None:
     parked = {entry.key: entry.error for entry in given.projections.parked(Column)}
     assert sorted(parked) == ["large", "small", "surrogate"]
     for kind, column in (("large", "number"), ("small", "number"), ("surrogate", "text")):
-        assert f"unfit_column cannot keep {VALUES[kind]!r} in its column {column}" in parked[kind]
+        assert f"unfit_column cannot store {VALUES[kind]!r} in its column {column}" in parked[kind]
     assert [row.number for row in given.rows(Number)] == [-(1 << 63)]
     errors = [entry.error for entry in given.projections.parked(Number)]
     assert len(errors) == 2
     for kind in ("large", "small"):
-        assert any(f"unfit_number cannot keep {VALUES[kind]} in its column number" in error for error in errors)
+        assert any(f"unfit_number cannot store {VALUES[kind]} in its column number" in error for error in errors)
     assert all(proof.proved for proof in given.projections.verify(Column, Number))
 
 
@@ -181,7 +181,7 @@ def test_a_value_of_another_type_than_its_column_is_refused_by_name(store: ef.St
     errors = [entry.error for entry in store.projections.parked(Typed)]
     assert len(errors) == len(OTHERS)
     for column, value in OTHERS.values():
-        said = f"unfit_typed cannot keep {value!r} in its column {column}: the column holds"
+        said = f"unfit_typed cannot store {value!r} in its column {column}: the column is of kind"
         assert any(said in error for error in errors), (column, value)
 
 
@@ -198,7 +198,7 @@ class Stops(ef.Projection, name="unfit_stops", attempts=1, version=1):
 
 def test_a_stopped_read_model_names_the_unfit_value(given: ef.Store) -> None:
     """The error has the read model, the column and the value."""
-    with pytest.raises(ProjectionStopped, match=f"unfit_stops cannot keep {1 << 64} in its column number"):
+    with pytest.raises(ProjectionStopped, match=f"unfit_stops cannot store {1 << 64} in its column number"):
         given.project(Stops)
 
 
@@ -207,7 +207,7 @@ def test_a_filter_that_no_row_can_be_equal_to_is_refused(given: ef.Store) -> Non
     given.project(Column)
     for where in ({"number": 1 << 63}, {"text": "\ud800"}, {"item": "\udfff"}):
         ((name, value),) = where.items()
-        with pytest.raises(InvalidProjection, match="unfit_column cannot keep") as refused:
+        with pytest.raises(InvalidProjection, match="unfit_column cannot store") as refused:
             given.rows(Column, where)
         assert refused.value.fields["column"] == name
         assert refused.value.fields["value"] == repr(value)
@@ -217,7 +217,7 @@ def test_a_limit_that_is_no_number_of_rows_is_refused(given: ef.Store) -> None:
     """This holds on every target: SQLite takes -1 for all rows, and PostgreSQL takes a text."""
     given.project(Column)
     for limit in (-1, "1", 1.0, True, 1 << 63):
-        with pytest.raises(InvalidProjection, match="is no number of rows"):
+        with pytest.raises(InvalidProjection, match="is not a number of rows"):
             given.rows(Column, limit=limit)  # type: ignore[arg-type]
     assert given.rows(Column, limit=0) == []
     assert len(given.rows(Column, limit=1)) == 1
@@ -250,7 +250,7 @@ def test_a_decimal_is_kept_exactly_or_refused_by_name(store: ef.Store) -> None:
     parked = {entry.key: entry.error for entry in store.projections.parked(Price)}
     for number, price in enumerate(prices):
         if f"p{number}" in parked:
-            assert f"unfit_price cannot keep {price!r} in its column price" in parked[f"p{number}"]
+            assert f"unfit_price cannot store {price!r} in its column price" in parked[f"p{number}"]
         else:
             assert kept[f"p{number}"] == price
     assert kept["p4"] == Decimal("0.1")
@@ -305,9 +305,9 @@ def test_a_moment_of_no_year_is_refused_by_name(store: ef.Store) -> None:
     errors = {entry.key: entry.error for entry in store.projections.parked(Moment)}
     assert sorted(errors) == ["early", "late"]
     for item, at in bad.items():
-        assert f"unfit_moment cannot keep {at!r} in its column at" in errors[item]
-        with pytest.raises(InvalidProjection, match="unfit_moment cannot keep"):
+        assert f"unfit_moment cannot store {at!r} in its column at" in errors[item]
+        with pytest.raises(InvalidProjection, match="unfit_moment cannot store"):
             store.rows(Moment, at=at)
     errors_of_keys = [entry.error for entry in store.projections.parked(ByMoment)]
     assert len(errors_of_keys) == 2
-    assert all("unfit_by_moment cannot keep" in error and "in its column at" in error for error in errors_of_keys)
+    assert all("unfit_by_moment cannot store" in error and "in its column at" in error for error in errors_of_keys)

@@ -259,7 +259,10 @@ def test_code_that_cannot_be_compared_is_reported_and_not_trusted(
                     store.state(of.Total("x"))
     texts = [record.getMessage() for record in caplog.records]
     assert len(texts) == 1
-    assert "Total uses what cannot be compared between releases: an object of _thread.lock in Total.evolve." in texts[0]
+    assert (
+        "Total uses objects that cannot be compared between releases: an object of _thread.lock in Total.evolve."
+        in texts[0]
+    )
     assert "version=1" in texts[0]
     with ef.Store(url, snapshots=5) as store:
         assert store.state(versioned.Total("x")).total == 40

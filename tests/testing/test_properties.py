@@ -120,7 +120,7 @@ class Loose(ef.Event, type="kit-loose"):
 
 def test_an_event_that_is_not_read_back_equal_is_rejected() -> None:
     """It is refused when it is stored."""
-    with pytest.raises(InvalidEvent, match="would come back from the log changed: field what"):
+    with pytest.raises(InvalidEvent, match="would be read from the log with another value: field what"):
         properties.events_come_back([Loose("a", (1,))])
 
 
@@ -175,7 +175,7 @@ def test_an_upcaster_makes_events_that_can_be_stored(old: PriceOf) -> None:
 
 def test_an_upcaster_whose_events_cannot_be_stored_is_rejected() -> None:
     """The current event would be read back changed."""
-    with pytest.raises(InvalidEvent, match="would come back from the log changed: field note"):
+    with pytest.raises(InvalidEvent, match="would be read from the log with another value: field note"):
         properties.upcasts_round_trip([PriceOf("odd", 1)])
 
 

@@ -1,18 +1,18 @@
-"""Aggregates, for those who write rules as methods: a State whose methods decide, and record what they decide.
+"""Aggregates: states with methods that check rules and record events.
 
     class Account(ef.Aggregate):
         account: ef.Tag
         balance: Decimal = Decimal(0)
 
-        def withdraw(self, amount: Decimal) -> None:   # the rule: runs once, never on replay
+        def withdraw(self, amount: Decimal) -> None:   # the rule: runs in a decision, never when events are folded
             if self.balance < amount:
                 raise InsufficientFunds(self.account)
             self.record(MoneyWithdrawn(self.account, amount))
 
-        def evolve(self, event: MoneyWithdrawn) -> None:   # the fold: runs on every replay, refuses nothing
+        def evolve(self, event: MoneyWithdrawn) -> None:   # the fold: runs for every event, refuses nothing
             self.balance -= event.amount
 
-Knows: states and events. Does not know: the log; a method can be called and tested without one.
+A method can be called and tested without a log. Knows: states and events. Does not know: the log.
 """
 
 from __future__ import annotations
@@ -33,29 +33,32 @@ if TYPE_CHECKING:
 else:
 
     class _Recording(State, dict=True):
-        """A State with room for what it has recorded."""
+        """A State with a `__dict__`, for the recorded events."""
 
 
 class Aggregate(_Recording):
-    """A State with methods that decide. `record` an event instead of returning it."""
+    """The base class of aggregates: a State with methods that decide and `record` events."""
 
     def record(self, event: Any) -> None:
-        """Take an event in, at once, and keep it to be appended when the decision is done.
+        """Fold an event into this aggregate immediately, and append it when the decision is complete.
 
-        Raises InvalidDecision where its tags name another entity than this one, whose next fold would never see it.
+        Raises InvalidDecision if its tags name another entity: the next fold of this aggregate would not include it.
         """
         _refuse_another_entitys(self, event)
         vars(self).setdefault("_recorded", []).append(event)
         evolve_all(self, (event,))
 
     def recorded(self) -> list[Any]:
-        """The events recorded and not yet appended, in order; with other aggregates' where they decide together."""
+        """Return the events recorded and not yet appended, in order.
+
+        In a decision over several aggregates, the events of all of them.
+        """
         return list(vars(self).get("_recorded", ()))
 
 
 def _refuse_another_entitys(aggregate: Aggregate, event: object) -> None:
     if type(aggregate).query is not State.query:
-        return  # it asks otherwise than by its tag fields, so these do not tell what is its own
+        return  # its query is not built from its tag fields, so these do not tell which events it is folded from
     tags = _tags_of(type(event))
     for field, key in state_definition_of(type(aggregate)).tags:
         if key not in tags:
@@ -67,26 +70,26 @@ def _refuse_another_entitys(aggregate: Aggregate, event: object) -> None:
             raise InvalidDecision(
                 f"The {name} of {key} {', '.join(sorted(own))} recorded a {what} of "
                 f"{f'{key} ' + ', '.join(sorted(named)) if named else f'no {key}'}.",
-                f"Let that {name} record it: decide over both, store.decide(…, {name}(…), {name}(…)).",
+                f"Record it in that {name}: decide over both, store.decide(…, {name}(…), {name}(…)).",
                 aggregate=name,
                 event=what,
             )
 
 
 def _tags_of(cls: type) -> dict[str, list[str]]:
-    """The fields of an event class by the tag key they give."""
+    """Return the fields of an event class by tag key."""
     found: dict[str, list[str]] | None = get_class_data(cls, _TAGS)
     if found is None:
         try:
             found = fields_by_tag(cls)
         except NameError:
-            return {}  # the append refuses such a class, and says what cannot be resolved
+            return {}  # the append refuses this class, and names the annotation that cannot be resolved
         set_class_data(cls, _TAGS, found)
     return found
 
 
 def record_jointly(aggregates: Iterable[Any]) -> list[Any]:
-    """Let several aggregates record into one list, so that the order among them is kept. Returns the list."""
+    """Make several aggregates record into one list, which keeps the order of their events. Returns the list."""
     shared: list[Any] = []
     for each in aggregates:
         if isinstance(each, Aggregate):
