@@ -237,7 +237,7 @@ def fine(event: Paid) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: effect(start="now")(plain), "which is no event class"),
+        (lambda: effect(start="now")(plain), "which is not an event class"),
         (lambda: effect(start="now")(two), "no plain function of one event"),
         (lambda: effect(start="now")(silent), "does not name the event classes"),
         (lambda: effect(start="now")(waiting), "no plain function"),
