@@ -54,7 +54,13 @@ holds the facts by name, for programs. Knows: names of errors. Does not know: en
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+
+_MISSING: Any = object()  # the default of `remedy` at run time, which is a required argument
+
+
+def _signature(self: object, what: str, remedy: str, **fields: Any) -> None:
+    """The signature of EventfoldError for `inspect`: it has no default for `remedy`."""
 
 
 class EventfoldError(Exception):
@@ -68,11 +74,24 @@ class EventfoldError(Exception):
 
     code: ClassVar[str] = "error"
 
-    def __init__(self, what: str, remedy: str, **fields: Any) -> None:
-        super().__init__(f"{what} {remedy}")
-        self.what = what
-        self.remedy = remedy
-        self.fields: dict[str, Any] = fields
+    what: str
+    remedy: str
+    fields: dict[str, Any]
+
+    if TYPE_CHECKING:
+
+        def __init__(self, what: str, remedy: str, **fields: Any) -> None: ...
+    else:
+
+        def __init__(self, what: str, remedy: str = _MISSING, **fields: Any) -> None:
+            if remedy is _MISSING:  # a wrapper that checks the arguments would slow down every raise
+                _refuse_missing_remedy(fields)
+            super().__init__(f"{what} {remedy}")
+            self.what = what
+            self.remedy = remedy
+            self.fields = fields
+
+        __init__.__wrapped__ = _signature
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Return what pickle needs, so that errors can pass between the processes of a pool."""
@@ -81,6 +100,14 @@ class EventfoldError(Exception):
 
 def _rebuild(cls: type[EventfoldError], what: str, remedy: str, fields: dict[str, Any]) -> EventfoldError:
     return cls(what, remedy, **fields)
+
+
+def _refuse_missing_remedy(fields: dict[str, Any]) -> NoReturn:
+    """Raise TypeError; if `remedy` was given under its old name `now`, with what to write instead."""
+    from eventfold.core.renamed import check_keywords  # here: that module imports this one
+
+    check_keywords("EventfoldError", fields)
+    raise TypeError("EventfoldError() is missing the argument remedy. Write remedy=….")
 
 
 class InvalidInput(EventfoldError):
