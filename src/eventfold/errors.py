@@ -104,9 +104,8 @@ def _rebuild(cls: type[EventfoldError], what: str, remedy: str, fields: dict[str
 
 def _refuse_missing_remedy(fields: dict[str, Any]) -> NoReturn:
     """Raise TypeError; if `remedy` was given under its old name `now`, with what to write instead."""
-    from eventfold.core.renamed import check_keywords  # here: that module imports this one
-
-    check_keywords("EventfoldError", fields)
+    if "now" in fields:  # as core/renamed.py words it, which imports this module
+        raise TypeError("EventfoldError(): the argument now= was renamed. Write remedy=….")
     raise TypeError("EventfoldError() is missing the argument remedy. Write remedy=….")
 
 
