@@ -131,14 +131,14 @@ def test_they_are_kept_through_a_store_a_state_and_an_upcaster() -> None:
 
     class Seen(ef.State):
         item: ef.Tag
-        colours: list[str] = []
+        sizes: list[str] = []
 
         def evolve(self, event: Weighed) -> None:
-            self.colours.append(event.more.get("colour", ""))
+            self.sizes.append(event.more.get("size", ""))
 
     weigh.__annotations__ = {"old": Sized, "return": Weighed}
     ef.upcast(weigh)
     with ef.Store("memory:") as store:
-        store.append(Sized("a", {"colour": "red"}), Weighed("a", 1, {"colour": "blue"}), Weighed("a", 1))
-        assert store.state(Seen("a")).colours == ["red", "blue", ""]
-        assert [r.event.more for r in store.read()] == [{"colour": "red"}, {"colour": "blue"}, {}]
+        store.append(Sized("a", {"size": "small"}), Weighed("a", 1, {"size": "large"}), Weighed("a", 1))
+        assert store.state(Seen("a")).sizes == ["small", "large", ""]
+        assert [r.event.more for r in store.read()] == [{"size": "small"}, {"size": "large"}, {}]

@@ -28,16 +28,16 @@ TEXTS = [
 
 
 class Said(ef.Event, type="unfit-said"):
-    """A text was sent in a chat room."""
+    """A text was sent in a chat channel."""
 
-    room: int
+    channel: int
     text: str
 
 
 class Last(ef.Projection, name="unfit_last", indexes=["text"], version=1):
-    """The last text of a chat room, as text and as JSON."""
+    """The last text of a chat channel, as text and as JSON."""
 
-    room: int
+    channel: int
     text: str = ""
     more: dict[str, str] = {}  # noqa: RUF012
 
@@ -63,11 +63,11 @@ def test_any_text_can_be_a_column_a_key_and_a_filter(store: ef.Store) -> None:
     store.append(*[Said(99, text) for text in TEXTS])
     for cls in (Last, ByText):
         store.project(cls)
-    rows = {row.room: row for row in store.rows(Last)}
+    rows = {row.channel: row for row in store.rows(Last)}
     assert [(rows[n].text, rows[n].more) for n in range(len(TEXTS))] == [(text, {text: text}) for text in TEXTS]
     assert {row.text: row.times for row in store.rows(ByText)} == dict.fromkeys(TEXTS, 2)
     for number, text in enumerate(TEXTS):
-        assert number in [row.room for row in store.rows(Last, text=text)], repr(text)
+        assert number in [row.channel for row in store.rows(Last, text=text)], repr(text)
         assert [row.times for row in store.rows(ByText, text=text)] == [2], repr(text)
     assert all(proof.proved for proof in store.projections.verify_rows(Last, ByText))
 

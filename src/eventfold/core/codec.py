@@ -77,8 +77,8 @@ def codec_of(cls: type) -> Codec:
                 encode = _encode_ordered
             if any(name[0] == "_" for name in _attrs_fields(cls)):
                 encode = _encode_attrs
-        if (keeper := unknown_field_of(hints)) is not None:
-            encode, decode = keep_unknown(cls, keeper, encode, decode)
+        if (unknown_field := unknown_field_of(hints)) is not None:
+            encode, decode = keep_unknown(cls, unknown_field, encode, decode)
             decode_lines = None
     except (NameError, TypeError) as error:
         raise InvalidEvent(

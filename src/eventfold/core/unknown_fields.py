@@ -37,10 +37,10 @@ def unknown_field_of(hints: dict[str, Any]) -> str | None:
     return None
 
 
-def keep_unknown(cls: type, keeper: str, encode: Encode, decode: Decode) -> tuple[Encode, Decode]:
-    """Return encoder and decoder that read unknown fields into the field `keeper` and write them beside the others."""
-    names = _stored_names(cls, keeper)
-    own = names.pop(keeper)
+def keep_unknown(cls: type, unknown_field: str, encode: Encode, decode: Decode) -> tuple[Encode, Decode]:
+    """Return encoder and decoder that read unknown fields into `unknown_field` and write them beside the others."""
+    names = _stored_names(cls, unknown_field)
+    own = names.pop(unknown_field)
     known = set(names.values())
 
     def written(event: Any) -> bytes:
@@ -48,29 +48,31 @@ def keep_unknown(cls: type, keeper: str, encode: Encode, decode: Decode) -> tupl
         more = _parts(parts.pop(own, msgspec.Raw(b"{}")))
         twice = sorted(known & more.keys())
         if twice:
-            raise ValueError(f"{keeper} contains {', '.join(twice)}, which the class has as a field")
+            raise ValueError(f"{unknown_field} contains {', '.join(twice)}, which the class has as a field")
         return msgspec.json.encode(parts | more)
 
     def read(data: bytes) -> Any:
         event = decode(data)
         more = {
             name: _plain(part) for name, part in _parts(data).items() if name not in known
-        }  # including a stored field with the name of `keeper`
+        }  # including a stored field with the name of `unknown_field`
         if more:
             put = msgspec.structs.force_setattr if isinstance(event, msgspec.Struct) else object.__setattr__
-            put(event, keeper, more)
+            put(event, unknown_field, more)
         return event
 
     return written, read
 
 
-def _stored_names(cls: type, keeper: str) -> dict[str, str]:
+def _stored_names(cls: type, unknown_field: str) -> dict[str, str]:
     """Return the stored names of a class's fields. Raises TypeError if it cannot have a field for unknown fields."""
     import msgspec.inspect  # here: few classes have a field for unknown fields
 
     fields = getattr(msgspec.inspect.type_info(cls), "fields", None)
     if fields is None:
         raise TypeError('a field of unknown fields is for structs, dataclasses and attrs; pydantic has extra="allow"')
-    if any(field.name == keeper and field.required for field in fields):
-        raise TypeError(f"{keeper} is for unknown fields and needs a default: {keeper}: ef.UnknownFields = {{}}")
+    if any(field.name == unknown_field and field.required for field in fields):
+        raise TypeError(
+            f"{unknown_field} is for unknown fields and needs a default: {unknown_field}: ef.UnknownFields = {{}}"
+        )
     return {field.name: field.encode_name for field in fields}
