@@ -40,7 +40,8 @@ PATTERN = re.compile(r"(?<![a-z])(?:" + "|".join(RETIRED) + r")(?![a-z])", re.IG
 # A word may be right where it is the domain's own: a hotel has rooms.
 ALLOWED = re.compile(
     r"hotel|chat room|room (?:number|id)|colou?rs? .*(?:red|green|terminal)|(?:red|green|terminal).*colou?r"
-    r"|colour(?:\"|=\W+).*mode|forgive\W+clear|forgive.{0,2} was renamed"  # old names, in the tables that name the new ones
+    r"|colour(?:\"|=\W+).*mode|forgive\W+clear"  # old names, in the tables that name the new ones
+    r"|forgive.{0,2} was renamed"
     r"|\"postgres\", \"nobody\""  # accounts of the system
     r"|decisions/\d{4}-"  # the file name of a decision
     r"|\"eventfold\.process\.wishes\"",  # a module's name in stored fingerprints
