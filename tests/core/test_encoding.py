@@ -399,6 +399,19 @@ def test_sets_come_back_from_everywhere(event: Any) -> None:
     assert back(event) == event
 
 
+def test_the_order_of_insertion_into_a_nested_set_does_not_change_the_bytes() -> None:
+    """A set in a struct in a list in a dict is encoded in the same order, in whichever order it was filled."""
+
+    def filled(names: list[str]) -> Sets:
+        return Sets(frozenset(), frozenset(names), {1: [Nested(frozenset(names))]}, frozenset({frozenset(names)}))
+
+    letters = [chr(number) for number in range(ord("a"), ord("a") + 26)]
+    one, other = filled(letters), filled(letters[::-1])
+    data = Registry().encode(one).data
+    assert data == Registry().encode(other).data
+    assert msgspec.json.decode(data)["deep"] == {"1": [{"names": letters}]}
+
+
 def test_an_equal_event_is_equal_bytes() -> None:
     """An event encoded twice is the same bytes, in any process: that is what makes a repeat a repeat."""
     import subprocess

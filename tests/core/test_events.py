@@ -297,6 +297,14 @@ def test_raw_events_give_their_json() -> None:
             raw.json()
 
 
+def test_a_raw_event_cannot_be_changed() -> None:
+    """Raw events are immutable and hashable: assignment to a field raises AttributeError."""
+    raw = RawEvent("t", 1, "json", b"{}")
+    with pytest.raises(AttributeError):
+        raw.data = b"[]"  # pyright: ignore[reportAttributeAccessIssue]
+    assert {raw, RawEvent("t", 1, "json", b"{}")} == {raw}
+
+
 def test_an_event_class_keeps_msgspecs_options() -> None:
     """Options of msgspec pass through: keyword-only fields, renamed fields, no defaults stored."""
 

@@ -80,3 +80,22 @@ def test_a_class_made_in_a_loop_is_its_own() -> None:
     for number in (1, 2):
         event, state = make(number)
         assert use(state, event("a-1")).count == number
+
+
+def test_a_plain_base_class_of_the_function_can_name_local_classes() -> None:
+    """The annotations of a base that is neither Event nor State are resolved as those of the class itself."""
+
+    class Opened(ef.Event, type="local.opened.mixin"):
+        account: ef.Tag
+
+    class Counting:
+        count: int = 0
+
+        def evolve(self, event: Opened) -> None:
+            self.count += 1
+
+    class Account(Counting, ef.State):
+        account: ef.Tag
+        count: int = 0
+
+    assert use(Account, Opened("a-1")).count == 1
