@@ -19,6 +19,7 @@ from eventfold.core.envelope import (
     NewEvent,
     Receipt,
     StoredEvent,
+    check_encoded,
     check_new,
     checksum,
     digest,
@@ -244,14 +245,14 @@ def test_limits_hold_at_their_edge() -> None:
 @pytest.mark.parametrize("version", [1, 30, 2**31 - 1])
 def test_versions_that_fit_a_signed_32_bit_integer_are_accepted(version: int) -> None:
     """Versions are 1 to 2**31 - 1, inclusive."""
-    assert check_new(NewEvent(bytes(16), "t", version, b"{}", ())).version == version
+    check_encoded(NewEvent(bytes(16), "t", version, b"{}", ()))
 
 
 @pytest.mark.parametrize("version", [-1, 0, 2**31])
 def test_other_versions_are_refused(version: int) -> None:
     """A version below 1, or one that needs more than 31 bits: InvalidEvent."""
     with pytest.raises(InvalidEvent):
-        check_new(NewEvent(bytes(16), "t", version, b"{}", ()))
+        check_encoded(NewEvent(bytes(16), "t", version, b"{}", ()))
 
 
 def test_the_fields_of_a_receipt_are_given_by_name() -> None:
