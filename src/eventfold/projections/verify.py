@@ -79,7 +79,7 @@ class Proof(msgspec.Struct, frozen=True):
     skipped: int
     proved: bool
     verdict: str
-    partition_key: tuple[int, int] | None = None
+    place: tuple[int, int] | None = None
     provable: bool = True
 
     @property
@@ -109,16 +109,16 @@ async def prove(
 
     `progress(position)` is called with the last position counted. `for_rollback`: the generation is not live.
     """
-    partition_key, entries = checkpoint.place, target.parked(checkpoint.place)
+    key, entries = checkpoint.place, target.parked(checkpoint.place)
     due = [entry for entry in entries if entry.position <= checkpoint.position]
     parked = [entry for entry in due if entry.state != "skipped"]
 
     def result(counted: int, verdict: str, where: tuple[int, int] | None = None, good: bool = False) -> Proof:
         return Proof(
             *(
-                partition_key.name,
-                partition_key.generation,
-                partition_key.partition,
+                key.name,
+                key.generation,
+                key.partition,
                 checkpoint.position,
                 counted,
                 checkpoint.handled.count,
@@ -138,7 +138,7 @@ async def prove(
             0, "It has partitions, so its class is needed to find the events of each: name it as MODULE:CLASS."
         )
     query = decode(checkpoint.query, Query)
-    (start, total), *marks = marks_of(target, partition_key)
+    (start, total), *marks = marks_of(target, key)
     after = start
     for position, seen in [*marks, (checkpoint.position, checkpoint.seen)]:
         counted = await _tally(log, query, after, position, belongs)
