@@ -99,3 +99,23 @@ def test_a_plain_base_class_of_the_function_can_name_local_classes() -> None:
         count: int = 0
 
     assert use(Account, Opened("a-1")).count == 1
+
+
+def test_an_alias_of_the_function_can_be_the_type_of_a_states_fields() -> None:
+    """A local alias whose element type is a local name as text is resolved, for more than one field."""
+
+    class Opened(ef.Event, type="local.opened.alias"):
+        account: ef.Tag
+
+    Number = int
+    Totals = list["Number"]
+
+    class Account(ef.State):
+        account: ef.Tag
+        totals: Totals = []
+        more: Totals = []
+
+        def evolve(self, event: Opened) -> None:
+            self.totals.append(1)
+
+    assert use(Account, Opened("a-1")).totals == [1]
