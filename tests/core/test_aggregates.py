@@ -11,7 +11,7 @@ from eventfold.errors import InvalidDecision
 class Placed(ef.Event, type="aggregates.placed"):
     """An event that the aggregate folds: it has both keys."""
 
-    room: ef.Tag
+    hall: ef.Tag
     shelf: ef.Tag
 
 
@@ -24,7 +24,7 @@ class Moved(ef.Event, type="aggregates.moved"):
 class Place(ef.Aggregate):
     """An aggregate with two tag fields."""
 
-    room: ef.Tag
+    hall: ef.Tag
     shelf: ef.Tag
 
     def evolve(self, event: Placed) -> None:
@@ -33,8 +33,8 @@ class Place(ef.Aggregate):
 
 def test_events_of_the_aggregate_are_recorded() -> None:
     """An event of a class without the aggregate's first key is accepted, if its second key names the aggregate."""
-    place = Place("r-1", "s-1")
-    events = [Placed("r-1", "s-1"), Moved("s-1")]
+    place = Place("h-1", "s-1")
+    events = [Placed("h-1", "s-1"), Moved("s-1")]
     for event in events:
         place.record(event)
     assert place.recorded() == events
@@ -45,7 +45,27 @@ def test_events_of_the_aggregate_are_recorded() -> None:
 )
 def test_an_event_of_another_entity_is_not_recorded(event: Moved, what: str) -> None:
     """Every key that the event class has is compared; the message names the entity that the event belongs to."""
-    place = Place("r-1", "s-1")
+    place = Place("h-1", "s-1")
     with pytest.raises(InvalidDecision, match=rf"The Place of shelf s-1 recorded a Moved of {what}\."):
         place.record(event)
     assert place.recorded() == []
+
+
+def test_an_event_that_evolve_does_not_name_is_appended_and_not_folded() -> None:
+    """Within the decision the state is what a later fold returns: `evolve` does not get an event of another class."""
+
+    class Order(ef.Aggregate):
+        shelf: ef.Tag
+        placed: int = 0
+
+        def evolve(self, event: Placed) -> None:
+            self.placed += 1
+
+        def move(self) -> None:
+            self.record(Moved(self.shelf))
+            self.record(Placed("h-1", self.shelf))
+            assert self.placed == 1
+
+    with ef.Store("memory:") as store:
+        assert len(store.decide(Order.move, Order("s-1")).events) == 2
+        assert store.state(Order("s-1")).placed == 1

@@ -200,7 +200,7 @@ class Unresolved(ef.State):
     [
         (NoEvolve("a"), "evolve"),
         (Unannotated("a"), "evolve"),
-        (NotEvents("a"), "no event class"),
+        (NotEvents("a"), "not an event class"),
         (WrongTag("a"), "no such tag"),
         (Unresolved("a"), "Nowhere"),
     ],

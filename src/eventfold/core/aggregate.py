@@ -21,6 +21,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from eventfold.core.class_data import get_class_data, set_class_data
+from eventfold.core.event import declaration_of, is_event_class
 from eventfold.core.state import State, evolve_all, state_definition_of
 from eventfold.core.tags import fields_by_tag, tag_values
 from eventfold.errors import InvalidDecision
@@ -42,11 +43,13 @@ class Aggregate(_Recording):
     def record(self, event: Any) -> None:
         """Fold an event into this aggregate immediately, and append it when the decision is complete.
 
-        Raises InvalidDecision if its tags name another entity: the next fold of this aggregate would not include it.
+        An event of a class that `evolve` does not name is appended only: later folds do not read it either. Raises
+        InvalidDecision if its tags name another entity: the next fold of this aggregate would not include it.
         """
         _refuse_another_entitys(self, event)
         vars(self).setdefault("_recorded", []).append(event)
-        evolve_all(self, (event,))
+        if _is_folded(self, event):
+            evolve_all(self, (event,))
 
     def recorded(self) -> list[Any]:
         """Return the events recorded and not yet appended, in order.
@@ -54,6 +57,14 @@ class Aggregate(_Recording):
         In a decision over several aggregates, the events of all of them.
         """
         return list(vars(self).get("_recorded", ()))
+
+
+def _is_folded(aggregate: Aggregate, event: object) -> bool:
+    """Whether folds of this aggregate read events of this class. Its own query, or one of every type, may do so."""
+    types = state_definition_of(type(aggregate)).types
+    if not types or type(aggregate).query is not State.query or not is_event_class(type(event)):
+        return True
+    return declaration_of(type(event)).type in types
 
 
 def _refuse_another_entitys(aggregate: Aggregate, event: object) -> None:
