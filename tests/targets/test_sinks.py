@@ -556,7 +556,7 @@ def test_unusable_sink_addresses_are_refused(store: ef.Store, monkeypatch: pytes
         with pytest.raises(InvalidUrl, match=words):
             store.project(elsewhere(wrong))
     monkeypatch.setenv("EVENTFOLD_SINK_SECRET", "whsec_short")
-    with pytest.raises(InvalidUrl, match="not base64"):
+    with pytest.raises(InvalidUrl, match="not valid base64"):
         store.project(elsewhere("https://127.0.0.1/hook"))
     monkeypatch.delitem(sys.modules, "eventfold.targets.sinks.redis", raising=False)
     monkeypatch.setitem(sys.modules, "redis", None)

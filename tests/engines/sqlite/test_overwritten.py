@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import eventfold as ef
 from eventfold.engines.sqlite import byte_range_locks, writer
 from eventfold.engines.sqlite import engine as engine_module
+from eventfold.engines.sqlite.overwrite_detection import OverwriteDetector
 from eventfold.errors import AppendUnconfirmed, EventfoldError, StoreBusy, StoreDamaged
 from tests.engines.sqlite.noted import engine_of, noted
 from tests.engines.sqlite.other import Other
@@ -179,3 +181,37 @@ def test_a_restarted_write_ahead_log_is_not_taken_for_another_log(path: str) -> 
                 checkpoint(second if n % 2 else store)
             second.append(noted(n))
         assert store.head() == 78
+
+
+def test_a_file_that_grew_is_not_taken_for_an_overwrite_by_a_thread_that_is_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread reads the size, another accepts a larger one of a later checkpoint, and only then the first compares."""
+    path = tmp_path / "grows.db"
+    path.write_bytes(b"1")
+    with path.open("rb") as file:
+        detector = OverwriteDetector(file.fileno(), None, f"{path}-wal", lambda: False)
+        path.write_bytes(b"12")
+        read_size, has_read, may_compare = (
+            getattr(OverwriteDetector, "_stat_file"),
+            threading.Event(),
+            threading.Event(),
+        )  # noqa: B009
+
+        def slow(self: OverwriteDetector) -> tuple[int, int]:
+            found = read_size(self)
+            if not has_read.is_set():
+                has_read.set()
+                may_compare.wait(0.5)  # the other thread has to wait meanwhile
+            return found
+
+        monkeypatch.setattr(OverwriteDetector, "_stat_file", slow)
+        accepted: list[bool] = []
+        first = threading.Thread(target=lambda: accepted.append(detector.accept_checkpoint()))
+        first.start()
+        assert has_read.wait(60)
+        path.write_bytes(b"123")
+        accepted.append(detector.accept_checkpoint())
+        may_compare.set()
+        first.join(60)
+        assert accepted == [True, True]
