@@ -192,11 +192,8 @@ def test_a_file_that_grew_is_not_taken_for_an_overwrite_by_a_thread_that_is_behi
     with path.open("rb") as file:
         detector = OverwriteDetector(file.fileno(), None, f"{path}-wal", lambda: False)
         path.write_bytes(b"12")
-        read_size, has_read, may_compare = (
-            getattr(OverwriteDetector, "_stat_file"),
-            threading.Event(),
-            threading.Event(),
-        )  # noqa: B009
+        read_size = OverwriteDetector._stat_file  # pyright: ignore[reportPrivateUsage]
+        has_read, may_compare = threading.Event(), threading.Event()
 
         def slow(self: OverwriteDetector) -> tuple[int, int]:
             found = read_size(self)
