@@ -1,5 +1,5 @@
 """The figures of eventfold, as ratios taken in one run on one machine: `python -m benchmarks`.
 
-Knows: the public API, the raw floor, the peers. Does not know: the library's insides. What the figures mean
-is told in docs/explanation/speed.md.
+Knows: the public API, the raw floor, the peers. Does not know: the library's internals.
+docs/explanation/speed.md explains the figures.
 """

@@ -1,4 +1,4 @@
-"""The door of the benchmarks: `python -m benchmarks`.
+"""The entry point of the benchmarks: `python -m benchmarks`.
 
 Knows: the groups and the options. Does not know: what a group measures.
 """
@@ -23,7 +23,7 @@ LONG = ("postgres", "growth")
 
 
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
-    """What was asked for."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         "python -m benchmarks", description="eventfold against the raw floor and its peers."
     )
@@ -52,7 +52,7 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def settings_of(asked: argparse.Namespace) -> Settings:
-    """The sizes to run with."""
+    """Return the sizes to run with."""
     settings = Settings.small() if asked.quick else Settings()
     given = {name: getattr(asked, name) for name in ("stored", "seconds", "rounds") if getattr(asked, name) is not None}
     settings = replace(settings, **given)
@@ -63,7 +63,7 @@ def settings_of(asked: argparse.Namespace) -> Settings:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the groups, show the figures. Returns 0 whatever the figures are, and 1 where a group raised an error."""
+    """Run the groups and print the figures. Returns 0 for any figures, and 1 if a group raised an error."""
     asked = options(arguments)
     settings = settings_of(asked)
     wanted = asked.only or [*GROUPS, *(name for name in LONG if getattr(asked, name))]
@@ -74,11 +74,11 @@ def main(arguments: list[str] | None = None) -> int:
         with Stage(settings, Path(scratch) / "stage") as stage:
             for name in wanted:
                 try:
-                    for figure in import_module(f"benchmarks.{name}").run(stage, _teller(name)):
+                    for figure in import_module(f"benchmarks.{name}").run(stage, _announcer(name)):
                         figures.append(figure)
                         report.show_one(figure)
                         _write(asked, head, settings, figures)
-                except Exception as error:  # noqa: BLE001 (what was measured is kept, the rest is measured)
+                except Exception as error:  # noqa: BLE001 (finished figures are kept, the other groups still run)
                     traceback.print_exception(error)
                     failed.append(f"{name}: {type(error).__name__}: {error}")
                 finally:
@@ -90,14 +90,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _write(asked: argparse.Namespace, head: dict[str, str], settings: Settings, figures: list[Figure]) -> None:
-    """Everything measured so far, so that a run that is stopped has not lost it."""
+    """Write everything measured so far, so that a stopped run loses nothing."""
     if asked.json:
         asked.json.write_text(report.as_json(head, settings, figures), encoding="utf-8")
     if asked.markdown:
         asked.markdown.write_text(report.markdown(head, figures), encoding="utf-8")
 
 
-def _teller(group: str) -> Callable[[str], None]:
+def _announcer(group: str) -> Callable[[str], None]:
     return lambda what: print(f"{group}: {what} …", file=sys.stderr, flush=True)
 
 

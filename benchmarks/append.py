@@ -19,13 +19,13 @@ GROUP = "append"
 RECORDER = "eventsourcing recorder"
 
 
-def run(stage: Stage, tell: Callable[[str], None]) -> Iterator[Figure]:
-    """The figures of this group."""
+def run(stage: Stage, announce: Callable[[str], None]) -> Iterator[Figure]:
+    """Yield the figures of this group."""
     floors = stage.those(RawSqlite, RawApsw)
     ours = stage.open(Eventfold)
     peers = stage.those(Eventsourcing, Umadb)
     for events in (1, 10, 100, 1000):
-        tell(f"{events} events an append")
+        announce(f"{events} events an append")
         callers = {ours.name: ours.caller(events)}
         callers |= {name: each.caller(events) for name, each in {**floors, **peers}.items()}
         if Eventsourcing.name in peers:

@@ -1,6 +1,6 @@
-"""What is measured in other processes: appenders on one file, a follower, an import, an open store.
+"""Measurements in other processes: appenders on one file, a follower, an import, an open store.
 
-Knows: how to start such a process and hear what it found. Does not know: figures. Processes are spawned, not
+Knows: how to start such a process and receive its results. Does not know: figures. Processes are spawned, not
 forked (a store does not survive a fork), and waited for.
 """
 
@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 60.0  # seconds a child may take to answer
+TIMEOUT_S = 60.0  # seconds a child may take to answer
 SPAWN = multiprocessing.get_context("spawn")
 
 
@@ -30,8 +30,8 @@ class Child:
         self.process.start()
         theirs.close()
 
-    def answer(self, patience: float = PATIENCE) -> Any:
-        """What it sends next. Raises RuntimeError if it ended, or took too long, instead."""
+    def answer(self, patience: float = TIMEOUT_S) -> Any:
+        """Return what the process sends next. Raises RuntimeError if it ended, or took too long."""
         if not self.pipe.poll(patience):
             raise RuntimeError("a benchmark's child process did not answer")
         try:
@@ -39,12 +39,12 @@ class Child:
         except EOFError as error:
             raise RuntimeError("a benchmark's child process ended early") from error
 
-    def tell(self, word: Any) -> None:
-        """Send it something."""
+    def send(self, word: Any) -> None:
+        """Send something to the process."""
         self.pipe.send(word)
 
     def end(self) -> None:
-        """Wait for it; stop it if it does not come to an end."""
+        """Wait for the process; kill it if it does not end."""
         self.process.join(10)
         if self.process.is_alive():
             self.process.kill()
@@ -53,7 +53,7 @@ class Child:
 
 
 def appenders(path: str, stored: int, count: int, seconds: float, threads: int = 1) -> list[tuple[float, float]]:
-    """Processes appending to one store at once: each one's events a second and, of one thread, longest wait in ms."""
+    """Append to one store from several processes. Returns each one's events/s and longest wait (ms, one thread)."""
     append = partial(_append, threads=threads) if threads > 1 else _append
     children = [Child(append, path, stored, seconds) for _ in range(count)]
     try:
@@ -61,7 +61,7 @@ def appenders(path: str, stored: int, count: int, seconds: float, threads: int =
             child.answer()
         start = time.time() + 0.1
         for child in children:
-            child.tell(start)
+            child.send(start)
         return [child.answer() for child in children]
     finally:
         for child in children:
@@ -97,7 +97,7 @@ def _alone(call: Callable[[], Any], seconds: float) -> tuple[float, float]:
 
 
 def follower(pipe: Connection, path: str, after: int, wanted: int) -> None:
-    """Follow a file: say when caught up, then send the monotonic ns at which each of `wanted` events came."""
+    """Follow a file: report when caught up, then send the monotonic ns at which each of `wanted` events came."""
     import eventfold as ef
     from benchmarks import subject  # declares the event class
 
@@ -113,7 +113,7 @@ def follower(pipe: Connection, path: str, after: int, wanted: int) -> None:
 
 
 def idle_follower(pipe: Connection, path: str, after: int, seconds: float) -> None:
-    """Follow a file nobody writes to for a while; say which share of a core that took."""
+    """Follow a file that no process writes to; send the share of a core that it took."""
     import threading
 
     import eventfold as ef
@@ -132,15 +132,15 @@ def idle_follower(pipe: Connection, path: str, after: int, seconds: float) -> No
 
 
 def program(code: str, cache: Path, *arguments: str) -> tuple[float, str]:
-    """Run a line of Python in a fresh interpreter: milliseconds of wall time, and what it printed.
+    """Run a line of Python in a fresh interpreter. Returns milliseconds of wall time, and its output.
 
-    Compiled modules are kept in `cache`, so that only the first run compiles, as after an installation.
+    Compiled modules are stored in `cache`, so that only the first run compiles, as after an installation.
     """
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     environment["PYTHONPYCACHEPREFIX"] = str(cache)
     command = [sys.executable, "-c", code, *arguments]
     start = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=environment, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, env=environment, check=False)
     elapsed = (time.perf_counter() - start) * 1000
     if done.returncode:
         raise RuntimeError(f"a benchmark's child process failed: {done.stderr.strip()[-300:]}")

@@ -1,7 +1,7 @@
-"""A PostgreSQL server, and who writes to it: eventfold, `eventsourcing`, and a raw psycopg connection.
+"""A PostgreSQL server and the raw psycopg connection that is the floor, beside eventfold and `eventsourcing`.
 
 Knows: SQL of the floor, how a server is found or started. Does not know: figures, rounds. The floor maintains the
-engine's own tables in the fewest round trips there are: one statement a commit for one event, COPY for many.
+engine's own tables in as few round trips as possible: one statement a commit for one event, COPY for many.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from benchmarks.measure import Missing
 from benchmarks.peers import DECODE, payload_of
 from benchmarks.traffic import TYPE, Scan, Traffic, scans
 
-VARIABLE = "EVENTFOLD_BENCH_POSTGRES"  # a URL; without it a server is started where one is installed
+VARIABLE = "EVENTFOLD_BENCH_POSTGRES"  # a URL; without it a server is started if one is installed
 
 ONE = """WITH e AS (INSERT INTO {s}.event
     (position, time, version, "offset", size, id, type, codec, tags, data, crc)
@@ -48,12 +48,12 @@ class Cluster:
         self.schemas: list[str] = []
 
     def schema(self) -> str:
-        """The name of a schema nobody has."""
+        """Return the name of a new schema."""
         self.schemas.append(f"bench_{uuid4().hex[:12]}")
         return self.schemas[-1]
 
     def connect(self) -> Any:
-        """A psycopg connection in autocommit mode."""
+        """Return a psycopg connection in autocommit mode."""
         psycopg = _psycopg()
         try:
             return psycopg.connect(self.url, autocommit=True)
@@ -61,13 +61,13 @@ class Cluster:
             raise Missing(f"PostgreSQL does not answer ({error})") from error
 
     def facts(self) -> str:
-        """Its version and what it does at a commit."""
+        """Return the server's version and its settings of durability."""
         names = ("server_version", "fsync", "synchronous_commit", "full_page_writes")
         with self.connect() as connection:
             return ", ".join(f"{n}={connection.execute(f'SHOW {n}').fetchone()[0]}" for n in names)
 
     def environment(self) -> dict[str, str]:
-        """The same server as `eventsourcing` wants to be told of it."""
+        """Return the environment variables by which `eventsourcing` finds the same server."""
         parts = urlsplit(self.url)
         schema = self.schema()
         with self.connect() as connection:
@@ -84,7 +84,7 @@ class Cluster:
         }
 
     def close(self) -> None:
-        """Drop what was made; stop a server that was started here."""
+        """Drop the schemas; stop the server if it was started here."""
         try:
             with self.connect() as connection:
                 for schema in self.schemas:
@@ -102,7 +102,7 @@ def _psycopg() -> Any:
 
 
 def _started() -> Any:
-    """A server of the tests' kind: fsync on, everything else at its default."""
+    """Start a server as the tests do: fsync on, everything else at its default."""
     try:
         kind = import_module("tests.support.servers.postgres").PostgresServer
     except ImportError as error:
@@ -118,7 +118,7 @@ def _crc(data: bytes) -> int:
 
 
 class RawPsycopg:
-    """One connection that writes the rows of the engine's tables by hand. The schema is one an eventfold store made."""
+    """One connection that writes rows into the engine's tables by hand, in a schema that an eventfold store created."""
 
     name = "raw psycopg"
 
@@ -137,7 +137,7 @@ class RawPsycopg:
             self.many(everything[start : start + 1000])
 
     def one(self, each: Scan) -> None:
-        """One event, one statement, one commit."""
+        """Write one event in one statement and one commit."""
         self.position += 1
         position, depot, parcel = self.position, f"depot:{each.depot}", f"parcel:{each.parcel}"
         data = payload_of(each)
@@ -145,7 +145,7 @@ class RawPsycopg:
         self.connection.execute(self._one, (*values, depot, position, TYPE, parcel, position, TYPE), prepare=True)
 
     def many(self, events: Any, parcel: str = "") -> None:
-        """Many events in one transaction, by COPY."""
+        """Write many events in one transaction, by COPY."""
         now = time.time_ns() // 1000
         rows: list[tuple[Any, ...]] = []
         tags: list[tuple[str, int, str]] = []
@@ -163,19 +163,19 @@ class RawPsycopg:
                         copy.write_row(row)
 
     def caller(self, events: int = 1) -> Callable[[], Any]:
-        """One caller: each call writes `events` new rows."""
+        """Return a caller: each call writes `events` new rows."""
         if events == 1:
             return lambda: self.one(self.traffic.one())
         return lambda: self.many(self.traffic.some(events))
 
     def entity(self, events: int) -> str:
-        """The tag of a parcel with so many events."""
+        """Write a parcel with so many events. Returns its tag."""
         parcel = f"long-{next(self._numbers)}"
         self.many(self.traffic.some(events), parcel)
         return f"parcel:{parcel}"
 
     def load(self, tag: str) -> Any:
-        """A parcel's payloads, decoded into structs and folded by hand."""
+        """Decode a parcel's payloads into structs and fold them by hand."""
         weight = count = 0
         with self.connection.cursor(binary=True) as cursor:
             for row in cursor.execute(self._entity, (tag, TYPE), prepare=True).fetchall():
@@ -183,7 +183,7 @@ class RawPsycopg:
         return weight, count
 
     def rows(self) -> Iterator[Any]:
-        """The whole log as bare rows in pages of 1,000."""
+        """Yield the whole log as bare rows, in pages of 1,000."""
         after = 0
         with self.connection.cursor(binary=True) as cursor:
             while page := cursor.execute(self._page, (after,), prepare=True).fetchall():

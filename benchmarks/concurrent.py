@@ -1,6 +1,6 @@
 """The group "concurrent": many appenders of one event each, in threads, tasks and processes.
 
-Knows: who appends, how many at once. Does not know: how appends are combined.
+Knows: which contenders append, how many at once. Does not know: how appends are combined.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ GROUP = "concurrent appenders of one event"
 CONDITIONAL = "conditional (DCB) appends of one event"
 PROCESSES = "two processes on one file"
 SINGLE = "one writer"
-FLOOR = "raw sqlite3, as many a commit"  # a single thread with all events in hand: the most that combining could reach
+FLOOR = "raw sqlite3, as many a commit"  # one thread with all events ready: the upper bound of combining
 PLAIN = "unconditional"
 THREADS = (1, 8, 32)
 TASKS = (1, 32, 512)
@@ -28,16 +28,16 @@ CLIENTS = (8, 32, 512)
 AIMS = {("threads", 32): 4.0, ("tasks", 32): 6.0, ("tasks", 512): 12.0}
 
 
-def run(stage: Stage, tell: Callable[[str], None]) -> Iterator[Figure]:
-    """The figures of this group."""
+def run(stage: Stage, announce: Callable[[str], None]) -> Iterator[Figure]:
+    """Yield the figures of this group."""
     ours = stage.open(Eventfold)
     tasks = stage.open(EventfoldTasks)
     peers = stage.those(Eventsourcing, Umadb)
-    tell("threads and tasks")
+    announce("threads and tasks")
     yield from _many(stage, ours, tasks, stage.open(RawSqlite), peers)
-    tell("conditional appends")
+    announce("conditional appends")
     yield from _conditional(stage, ours, tasks, peers)
-    tell("two processes on one file")
+    announce("two processes on one file")
     yield from _processes(stage)
 
 
@@ -122,7 +122,7 @@ def _conditional(stage: Stage, ours: Eventfold, tasks: EventfoldTasks, peers: di
 
 
 def _processes(stage: Stage) -> list[Figure]:
-    """One process, then two on the same file, in turns: their sum, and how they share it."""
+    """Measure one process, then two on the same file, in turns: their sum, and their shares."""
     seconds = max(1.0, stage.settings.seconds * 3)
     folder = str(stage.copy(Eventfold) / "eventfold.db")
     turns = 2 if stage.settings.quick else 4

@@ -1,7 +1,7 @@
-"""The group "decisions": what deciding, waiting, old event classes and a very long entity cost.
+"""The group "decisions": the cost of decisions, timers, old event classes and a very long entity.
 
-Knows: a small ledger of accounts, a process that only waits, an event class of an earlier year. Does not know: how
-states are kept warm, how timers are found, how an upcaster is found.
+Knows: a small ledger of accounts, a process that only waits, an event class of an earlier version. Does not know: how
+states are cached, how timers are found, how an upcaster is found.
 """
 
 from __future__ import annotations
@@ -25,38 +25,38 @@ AN_HOUR = 3_600
 
 
 class Moved(ef.Event):
-    """Money came to an account, or left it."""
+    """An amount was added to an account, or taken from it."""
 
     account: ef.Tag
     amount: int
 
 
 class Account(ef.State):
-    """What is on it."""
+    """The balance of an account."""
 
     account: ef.Tag
     balance: int = 0
 
     def evolve(self, event: Moved) -> None:
-        """Add up."""
+        """Add the amount."""
         self.balance += event.amount
 
 
 def transfer(source: Account, target: Account) -> list[Moved]:
-    """One from here to there; the balance is looked at, though it never says no."""
+    """Move 1 between two accounts; the balance is checked, but always suffices here."""
     if source.balance < 1:
         raise ValueError(source.account)
     return [Moved(source.account, -1), Moved(target.account, 1)]
 
 
 class Asked(ef.Event):
-    """Something was asked for."""
+    """A request was made."""
 
     request: ef.Tag
 
 
 class Overdue(ef.Event):
-    """Nobody answered in time."""
+    """A request was not answered in time."""
 
     request: ef.Tag
 
@@ -68,7 +68,7 @@ class Answer(ef.Process, name="bench_answer", start="beginning"):
     late: bool = False
 
     def evolve(self, event: Asked | Overdue) -> None:
-        """Whether it is late."""
+        """Record whether it is late."""
         self.late = isinstance(event, Overdue)
 
     def react(self, event: Asked) -> Any:
@@ -77,7 +77,7 @@ class Answer(ef.Process, name="bench_answer", start="beginning"):
 
 
 class PricedThen(ef.Event, type="bench-priced"):
-    """A price, as it was written in an earlier year."""
+    """A price, as an earlier version wrote it."""
 
     item: ef.Tag
     amount: int
@@ -95,21 +95,21 @@ class Priced(ef.Event, type="bench-priced", version=2):
 
 @ef.upcast
 def with_currency(old: PricedThen) -> Priced:
-    """In those days everything was in euros."""
+    """Add the currency: earlier prices were all in euros."""
     return Priced(old.item, old.amount, old.note, "EUR")
 
 
-def run(stage: Stage, tell: Callable[[str], None]) -> Iterator[Figure]:
-    """The figures of this group."""
+def run(stage: Stage, announce: Callable[[str], None]) -> Iterator[Figure]:
+    """Yield the figures of this group."""
     folder = stage.folder / "decisions"
     folder.mkdir(parents=True, exist_ok=True)
-    tell("two warm entities")
+    announce("two warm entities")
     yield _warm(stage, str(folder / "accounts.db"))
-    tell("timers")
+    announce("timers")
     yield _timers(stage, str(folder / "timers.db"))
-    tell("an old event class")
+    announce("an old event class")
     yield _upcast(stage, str(folder / "prices.db"))
-    tell("a very long entity")
+    announce("a very long entity")
     yield from _long(stage, str(folder / "long.db"))
 
 
@@ -161,7 +161,7 @@ def _driven(firing: Any) -> int:
 
 
 def _upcast(stage: Stage, path: str) -> Figure:
-    """Both years' events in one log, alike but for the version: what an event costs to read, in µs."""
+    """Measure reading both versions' events in one log, alike except for the version, in µs an event."""
     count = stage.settings.stored // 2
     with ef.Store(path) as store:
         store.extend(PricedThen(f"old-{n % 100}", n, "x" * 80) for n in range(count))
@@ -184,7 +184,7 @@ def _upcast(stage: Stage, path: str) -> Figure:
 
 
 def _long(stage: Stage, path: str) -> list[Figure]:
-    """An entity with as many events as there are; its snapshot was kept while it was folded for the first time."""
+    """Measure an entity that has all events of the log; its snapshot was stored when it was first folded."""
     count = MILLION if not stage.settings.quick else stage.settings.stored
     with ef.Store(path) as store:
         store.extend(Moved("long", 1) for _ in range(count))
@@ -193,7 +193,7 @@ def _long(stage: Stage, path: str) -> list[Figure]:
     cold: list[float] = []
     for _ in range(stage.settings.repeats):
         with ef.Store(path) as store:
-            store.head()  # the file is open; nothing of the entity is known
+            store.head()  # the file is open; the entity is not cached
             cold.append(took(lambda: store.decide(transfer, Account("long"), Account("other"))))
     made = [
         Figure(GROUP, f"an entity of {count:,} events decides, {name}", "ms", Sample(tuple(taken)), better="lower")

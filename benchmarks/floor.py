@@ -1,8 +1,8 @@
 """The raw floor: what the SQLite drivers reach when they maintain the same tables as the SQLite engine.
 
-Knows: the engine's schema and the statements it cannot do without. Does not know: eventfold's appender, reader,
-registry. It does the least there is: payloads are handed to it ready, tag and type ids are looked up in a dict,
-nothing is validated, checked, digested or combined.
+Knows: the engine's schema and its indispensable statements. Does not know: eventfold's appender, reader, registry.
+It does the least possible work: it receives ready payloads, looks up tag and type ids in a dict, and validates, checks,
+digests and combines nothing.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Raw:
         raise NotImplementedError
 
     def _create(self) -> None:
-        """The engine's tables and indexes; its triggers guard the log and are no part of a floor."""
+        """Create the engine's tables and indexes; its triggers protect the log and do not belong to a floor."""
         statement = ""
         for line in CREATE.splitlines():
             statement += line.partition("--")[0] + "\n"
@@ -75,7 +75,7 @@ class Raw:
         contender.close()
 
     def write(self, events: Iterable[Scan], payload: bytes | None = None, parcel: str | None = None) -> None:
-        """One transaction: the events' rows, the tags' rows, new tags into the dictionary."""
+        """Write one transaction: the events' rows, the tags' rows, new tags into the dictionary."""
         execute, tags = self.execute, self.tags
         execute("BEGIN IMMEDIATE")
         now = time.time_ns() // 1000
@@ -99,7 +99,7 @@ class Raw:
         self.position = position
 
     def caller(self, events: int = 1) -> Callable[[], Any]:
-        """One caller: each call writes `events` new rows, with a payload that is ready."""
+        """Return a caller: each call writes `events` new rows, with a ready payload."""
         write, traffic = self.write, self.traffic
         payload = payload_of(traffic.one())
         if events == 1:
@@ -107,14 +107,14 @@ class Raw:
         return lambda: write(traffic.some(events), payload)
 
     def entity(self, events: int) -> int:
-        """The tag id of a parcel with so many events."""
+        """Write a parcel with so many events. Returns its tag id."""
         parcel = f"long-{next(self._tail)}"
         for start in range(0, events, 1000):
             self.write(self.traffic.some(min(1000, events - start)), parcel=parcel)
         return self.tags[f"parcel:{parcel}"]
 
     def load(self, tag: int) -> Any:
-        """A parcel's payloads read by pages, decoded into structs and folded by hand."""
+        """Read a parcel's payloads by pages, decode them into structs and fold them by hand."""
         weight = count = after = 0
         while page := self.connection.execute(ENTITY, (tag, after)).fetchall():
             for row in page:
@@ -126,19 +126,19 @@ class Raw:
         return weight, count
 
     def rows(self) -> Iterator[Any]:
-        """The whole log as bare rows, all columns, in pages of 1,000."""
+        """Yield the whole log as bare rows, all columns, in pages of 1,000."""
         after = 0
         while page := self.connection.execute(PAGE, (after,)).fetchall():
             yield from page
             after = page[-1][0]
 
     def close(self) -> None:
-        """Close the connection; SQLite folds the WAL back into the file."""
+        """Close the connection; SQLite copies the WAL into the file."""
         self.connection.close()
 
 
 class RawSqlite(Raw):
-    """By the standard library's driver."""
+    """A writer with the standard library's driver."""
 
     name = "raw sqlite3"
 
@@ -147,7 +147,7 @@ class RawSqlite(Raw):
 
 
 class RawApsw(Raw):
-    """By the driver that eventfold uses."""
+    """A writer with the driver that eventfold uses."""
 
     name = "raw apsw"
 

@@ -1,7 +1,7 @@
-"""The group "follow": catching up, the way of one event from an append to a follower, and being idle.
+"""The group "follow": catching up, the latency from an append to a follower, and idle followers.
 
-Knows: who follows whom. Does not know: how a follower is woken. Latency runs from just before the append is
-called until the follower holds the event, so it includes the append and its fsync.
+Knows: which follower follows which log. Does not know: how a follower is woken. Latency is measured from just before
+the append to the follower's receipt of the event, so it includes the append and its fsync.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from benchmarks.subject import Eventfold
 
 GROUP = "follow"
 MEMORY = "eventsourcing memory"
-GAP = 0.004  # seconds between two appends whose way is timed
+GAP = 0.004  # seconds between two appends whose latency is measured
 
 
-def run(stage: Stage, tell: Callable[[str], None]) -> Iterator[Figure]:
-    """The figures of this group."""
+def run(stage: Stage, announce: Callable[[str], None]) -> Iterator[Figure]:
+    """Yield the figures of this group."""
     ours = stage.open(Eventfold)
     peers: dict[str, Any] = stage.those(Umadb)
     try:
         peers[MEMORY] = _memory(stage)
     except Missing as reason:
         stage.missing[MEMORY] = str(reason)
-    tell("catching up")
+    announce("catching up")
     yield _catch_up(stage, ours, peers)
-    tell("append to receipt, in one process")
+    announce("append to receipt, in one process")
     yield from _latency(stage, ours, peers)
-    tell("append to receipt, across processes")
+    announce("append to receipt, across processes")
     yield from _across(stage, ours)
-    tell("an idle follower")
+    announce("an idle follower")
     yield _idle(stage, ours)
 
 
 def _memory(stage: Stage) -> Eventsourcing:
-    """An eventsourcing application in memory, since on SQLite it has no subscriptions."""
+    """Return an eventsourcing application in memory, since on SQLite it has no subscriptions."""
     app = Eventsourcing(None, stage.settings.stored)
     calls = stage.settings.stored // 100
     call = app.caller(100)
@@ -91,11 +91,11 @@ def _end(subscription: Any) -> None:
     stop()
 
 
-Way = tuple[list[float], list[float]]  # milliseconds: from before each append to receipt; of which the append
+Way = tuple[list[float], list[float]]  # milliseconds: from before each append to receipt; and the part of the append
 
 
 def _timed(append: Callable[[], Any], things: Iterable[Any], samples: int, stop: Callable[[], None]) -> Way:
-    """Append now and then, while a thread iterates over `things`."""
+    """Append with pauses, while a thread iterates over `things`."""
     came: list[int] = []
 
     def receive() -> None:
@@ -114,7 +114,7 @@ def _timed(append: Callable[[], Any], things: Iterable[Any], samples: int, stop:
 
 
 def _sent(append: Callable[[], Any], samples: int) -> tuple[list[int], list[int]]:
-    """Monotonic ns before and after each of some appends, a few milliseconds apart."""
+    """Return the monotonic ns before and after each of some appends, a few milliseconds apart."""
     sent: list[int] = []
     acknowledged: list[int] = []
     for _ in range(samples):
@@ -135,7 +135,7 @@ def _way(sent: list[int], acknowledged: list[int], came: list[int]) -> Way:
 def figures(
     group: str, where: str, bounds: tuple[float, float], taken: dict[str, list[Way]], missing: dict[str, str]
 ) -> list[Figure]:
-    """p50 and p99 as two figures, each with a bound in ms (0: none); `taken`: each contender's runs."""
+    """Return p50 and p99 as two figures, each with a bound in ms (0: none); `taken`: each contender's runs."""
     made: list[Figure] = []
     for label, share, bound in (("p50", 0.5, bounds[0]), ("p99", 0.99, bounds[1])):
         samples = {n: Sample(tuple(percentile(way, share) for way, _ in runs)) for n, runs in taken.items()}
@@ -149,7 +149,7 @@ def figures(
 
 
 def ways(stage: Stage, ours: Eventfold, peers: dict[str, Any]) -> dict[str, list[Way]]:
-    """Each contender's runs, in turns: appends of one thread, received by another of the same process."""
+    """Return each contender's runs, in turns: one thread appends, another one of the same process receives."""
     samples, runs = stage.settings.samples, 2 if stage.settings.quick else 3
     taken: dict[str, list[Way]] = {Eventfold.name: []} | {name: [] for name in peers}
     for _ in range(runs):

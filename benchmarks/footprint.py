@@ -1,4 +1,4 @@
-"""The group "footprint": bytes an event takes on disk, the time of an import, memory at an open store.
+"""The group "footprint": bytes of an event on disk, the time of an import, memory of an open store.
 
 Knows: folders, fresh interpreters. Does not know: what makes them large.
 """
@@ -38,14 +38,14 @@ RESIDENT = "; print(int(open('/proc/self/statm').read().split()[1]) * __import__
 KINDS = {kind.name: kind for kind in (Eventfold, RawSqlite, Eventsourcing, Umadb)}
 
 
-def run(stage: Stage, tell: Callable[[str], None]) -> Iterator[Figure]:
-    """The figures of this group."""
-    tell("bytes on disk")
+def run(stage: Stage, announce: Callable[[str], None]) -> Iterator[Figure]:
+    """Yield the figures of this group."""
+    announce("bytes on disk")
     yield _disk(stage)
-    tell("import")
+    announce("import")
     yield _imports(stage)
     if Path("/proc/self/statm").exists():
-        tell("memory")
+        announce("memory")
         yield _memory(stage)
 
 

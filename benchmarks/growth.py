@@ -1,7 +1,7 @@
-"""The group "growth": what appends, tag reads and condition checks cost as a store grows a few hundredfold.
+"""The group "growth": the cost of appends, tag reads and condition checks as a store grows a few hundredfold.
 
-Knows: sizes, and that a store of each size is kept so that all sizes take turns in one run. Does not know: why
-anything grows. Takes minutes and about 4 GB of disk, so it runs only when asked for (`--growth`).
+Knows: sizes, and that stores of all sizes take turns in one run. Does not know: why a cost grows. It takes minutes and
+about 4 GB of disk, so it runs only on request (`--growth`).
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ BLOCK = 100_000
 LOADS = 200  # entities read, or conditions checked, in one turn
 
 
-def run(stage: Stage, tell: Callable[[str], None]) -> Iterator[Figure]:
-    """The figures of this group: the value at the largest size, beside every smaller one."""
+def run(stage: Stage, announce: Callable[[str], None]) -> Iterator[Figure]:
+    """Yield the figures of this group: the value at the largest size, beside every smaller one."""
     sizes = stage.settings.growth
     root = stage.folder / "growth"
     for size in sizes:
-        tell(f"growing to {size:,} events")
+        announce(f"growing to {size:,} events")
         _grow(Eventfold, root, size, sizes)
         _grow(RawSqlite, root, size, sizes)
     with contextlib.ExitStack() as opened:
@@ -45,7 +45,7 @@ def run(stage: Stage, tell: Callable[[str], None]) -> Iterator[Figure]:
             opened.callback(each.close)
         yield _bytes(root, sizes)
         for name, unit, better, cell in _measures(stage.settings.seconds):
-            tell(name)
+            announce(name)
             contenders: dict[int, Any] = raws if name.startswith(RAW) else stores
             found = interleave({f"{size:,}": cell(contender, size) for size, contender in contenders.items()}, 5)
             yield _figure(name, unit, better, sizes, found)
@@ -53,7 +53,7 @@ def run(stage: Stage, tell: Callable[[str], None]) -> Iterator[Figure]:
 
 
 def _grow(kind: Any, root: Path, size: int, sizes: tuple[int, ...]) -> None:
-    """A store of this size: a copy of the next smaller one with the rest of the events appended."""
+    """Create a store of this size: a copy of the next smaller one with the rest of the events appended."""
     folder = root / kind.name / str(size)
     smaller = [s for s in sizes if s < size]
     if smaller:
@@ -79,7 +79,7 @@ Measure = tuple[str, str, Any, Callable[[Any, int], Cell]]
 
 
 def _measures(seconds: float) -> list[Measure]:
-    """Readers first: appends change the sizes, by at most a twentieth in a turn."""
+    """Return the measurements, reads first: appends change the sizes, by at most a twentieth in a turn."""
 
     def appends(events: int) -> Callable[[Any, int], Cell]:
         def cell(contender: Any, size: int) -> Cell:
@@ -105,13 +105,13 @@ def _drawn(size: int) -> Callable[[], str]:
 
 
 def _first_reads(contender: Eventfold, size: int) -> Cell:
-    """Parcels nobody has read lately: their pages come from the system's cache, or from the disk."""
+    """Read parcels that were not read recently: their pages come from the system's cache, or from the disk."""
     parcel = _drawn(size)
     return lambda: took(lambda: contender.load(parcel()), LOADS) * 1000
 
 
 def _reads(contender: Eventfold, size: int) -> Cell:
-    """Parcels that were read a moment ago: what the library and its b-trees cost, whatever the disk does."""
+    """Read parcels that were just read: the cost of the library and its b-trees, without the disk."""
     parcel = _drawn(size)
 
     def measured() -> float:
@@ -130,9 +130,9 @@ def _counts(contender: Eventfold, size: int) -> Cell:
 
 
 def _checks(contender: Eventfold, size: int) -> Cell:
-    """Microseconds more for an append refused with nine clauses that hold, than for one refused at once, by clause.
+    """Return how many µs more a refused append takes with nine clauses that hold, than without them, per clause.
 
-    Both write nothing and wait for no disk, so what is left is the checks: the median of many such differences.
+    Both write nothing and wait for no disk, so the difference is the checks: the median of many such differences.
     """
     parcel, store = _drawn(size), contender.store
     head = store.head()
@@ -158,7 +158,7 @@ def _checks(contender: Eventfold, size: int) -> Cell:
 
 
 def _figure(name: str, unit: str, better: Any, sizes: tuple[int, ...], found: dict[str, Sample]) -> Figure:
-    """The largest size beside the others; met if it costs no more than the logarithm's ratio more than the least."""
+    """Compare the largest size with the others; met if its cost grows at most as the logarithm of the size."""
     labels = [f"{size:,}" for size in sizes]
     ours = found[labels[-1]]
     others: dict[str, Sample | str] = {label: found[label] for label in labels[:-1]}

@@ -1,8 +1,8 @@
-"""The group "hot": many who decide over the same thing at the same moment.
+"""The group "hot": many callers that decide over the same state at the same time.
 
-Three ways, on one file: everybody tries (a handle each, as 32 processes would), everybody queues for a lock, and what
-the library does by itself for the callers of one handle: decisions built on each other. Knows: who decides over what.
-Does not know: how decisions are combined.
+Three ways, on one file: every caller tries (with a store each, as 32 processes would), every caller waits for a lock,
+and what the library does for the callers of one store: decisions built on each other. Knows: which callers decide over
+which state. Does not know: how decisions are combined.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from benchmarks.subject import Eventfold, EventfoldTasks
 
 ONE = "one counter, 32 who decide"
 TEN = "ten accounts, transfers between two"
-OPTIMISTIC, LOCKED, PLAIN = "everybody tries", "under a lock", "bare appends of as many events"
+OPTIMISTIC, LOCKED, PLAIN = "every caller tries", "under a lock", "bare appends of as many events"
 WRITERS = 32
-PATIENT = 100_000  # attempts: nobody gives up during a measurement
+PATIENT = 100_000  # attempts: no caller gives up during a measurement
 STOCK = 1_000_000_000
 
 
@@ -40,24 +40,24 @@ class Counter(ef.State):
 
 
 def count(counter: Counter) -> Counted:
-    """The next one."""
+    """Count up by one."""
     return Counted(counter.counter, 1)
 
 
 def move(source: Counter, target: Counter) -> list[Counted]:
-    """One from here to there; a rule that is looked at, though it never says no here."""
+    """Move 1 between two counters; the rule is checked, but always holds here."""
     if source.value < 1:
         raise ValueError(source.counter)
     return [Counted(source.counter, -1), Counted(target.counter, 1)]
 
 
-def run(stage: Stage, tell: Callable[[str], None]) -> Iterator[Figure]:
-    """The figures of this group."""
+def run(stage: Stage, announce: Callable[[str], None]) -> Iterator[Figure]:
+    """Yield the figures of this group."""
     ours, tasks = stage.open(Eventfold), stage.open(EventfoldTasks)
-    tell("one counter")
+    announce("one counter")
     with ExitStack() as handles:
         yield from _one(stage, ours, tasks, handles)
-    tell("ten accounts")
+    announce("ten accounts")
     yield _ten(stage, tasks)
 
 

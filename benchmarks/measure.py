@@ -1,9 +1,9 @@
-"""How anything is measured here: short rounds, interleaved, medians, ratios within a round.
+"""How everything is measured here: short rounds, interleaved, medians, ratios within a round.
 
 Knows: clocks, rounds, figures. Does not know: what is measured, how it is shown.
 
-A shared machine drifts by more than most differences worth knowing. So contenders take turns (A B C, C B A,
-A B C …), each turn is short, and a ratio is the median of the ratios *within* rounds: drift hits both sides.
+The speed of a shared machine drifts by more than most relevant differences. So contenders take turns (A B C, C B A,
+A B C …), each turn is short, and a ratio is the median of the ratios *within* rounds: drift affects both sides.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Better = Literal["higher", "lower"]
 
 
 class Missing(Exception):
-    """A contender that cannot take part; its text is shown where its figure would be."""
+    """A contender that cannot take part; its text is shown in place of its figure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Settings:
 
     @classmethod
     def small(cls) -> Settings:
-        """Everything once round quickly: to see that it works, not to believe it."""
+        """Return small sizes for a quick run: to see that it works, not to trust the figures."""
         return cls(
             quick=True,
             stored=10_000,
@@ -57,24 +57,24 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What one contender reached, turn by turn; NaN where it dropped out."""
+    """The values of one contender, turn by turn; NaN where it dropped out."""
 
     values: tuple[float, ...]
 
     @property
     def median(self) -> float:
-        """The middle one."""
+        """The median."""
         kept = [v for v in self.values if not math.isnan(v)]
         return statistics.median(kept) if kept else math.nan
 
     @property
     def low(self) -> float:
-        """The least."""
+        """The smallest value."""
         return min(self.values, default=math.nan)
 
     @property
     def high(self) -> float:
-        """The greatest."""
+        """The largest value."""
         return max(self.values, default=math.nan)
 
     @property
@@ -87,7 +87,7 @@ class Sample:
 
 
 def ratio(ours: Sample, other: Sample, better: Better = "higher") -> float:
-    """How many times better `ours` is than `other`: the median of the ratios within each turn."""
+    """Return how many times better `ours` is than `other`: the median of the ratios within each turn."""
     pairs = [
         (a / b if better == "higher" else b / a)
         for a, b in zip(ours.values, other.values, strict=False)
@@ -100,7 +100,7 @@ Cell = Callable[[], float]
 
 
 def interleave(cells: Mapping[str, Cell], rounds: int, warm: int = 1) -> dict[str, Sample]:
-    """Run the cells in turns, there and back, and give each one's values; the first `warm` turns are dropped.
+    """Run the cells in turns, there and back. Returns each one's values without the first `warm` turns.
 
     A cell that raises Missing drops out; its sample is empty.
     """
@@ -123,7 +123,7 @@ def interleave(cells: Mapping[str, Cell], rounds: int, warm: int = 1) -> dict[st
 
 
 def rate(call: Callable[[], Any], seconds: float, each: int = 1, most: int = sys.maxsize) -> float:
-    """Calls per second, times `each`, of one caller that calls for `seconds`, or `most` times if that is sooner."""
+    """Return calls per second, times `each`, of one caller that calls for `seconds`, or at most `most` times."""
     clock = time.perf_counter
     calls = 0
     start = clock()
@@ -137,7 +137,7 @@ def rate(call: Callable[[], Any], seconds: float, each: int = 1, most: int = sys
 
 
 def took(call: Callable[[], Any], times: int = 1) -> float:
-    """Milliseconds a call takes, over `times` of them in a row."""
+    """Return the milliseconds of a call, over `times` of them in a row."""
     start = time.perf_counter()
     for _ in range(times):
         call()
@@ -145,9 +145,9 @@ def took(call: Callable[[], Any], times: int = 1) -> float:
 
 
 def rate_of_threads(calls: Sequence[Callable[[], Any]], seconds: float) -> float:
-    """Calls per second of all of these callers together, each in a thread of its own.
+    """Return calls per second of all of these callers together, each in a thread of its own.
 
-    The clock starts when all threads stand ready and stops when the last has come back.
+    The clock starts when all threads are ready and stops when the last has ended.
     """
     ready = threading.Barrier(len(calls) + 1)
     counts = [0] * len(calls)
@@ -181,7 +181,7 @@ def rate_of_threads(calls: Sequence[Callable[[], Any]], seconds: float) -> float
 
 
 async def rate_of_tasks(calls: Sequence[Callable[[], Awaitable[Any]]], seconds: float) -> float:
-    """Calls per second of all of these callers together, each a task on the running loop."""
+    """Return calls per second of all of these callers together, each a task on the running loop."""
     import asyncio
 
     clock = time.perf_counter
@@ -200,13 +200,13 @@ async def rate_of_tasks(calls: Sequence[Callable[[], Awaitable[Any]]], seconds: 
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value below which `share` (0 to 1) of the values lie."""
+    """Return the value below which `share` (0 to 1) of the values are."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else math.nan
 
 
 def slope(sizes: Sequence[float], values: Sequence[float]) -> float:
-    """The slope of a line through the points in log-log: 0 constant, 1 linear."""
+    """Return the slope of a line through the points in log-log: 0 constant, 1 linear."""
     if len(sizes) < 2:
         return math.nan
     return statistics.linear_regression([math.log(s) for s in sizes], [math.log(v) for v in values]).slope
@@ -214,9 +214,9 @@ def slope(sizes: Sequence[float], values: Sequence[float]) -> float:
 
 @dataclass(slots=True)
 class Figure:
-    """One line of a table: what eventfold reached, beside what others did in the same turns.
+    """One line of a table: eventfold's value, beside the others' values of the same turns.
 
-    `others` in the order they are shown, each a Sample or, where it took no part, why.
+    `others` are in the order in which they are shown, each a Sample or, where it took no part, the reason.
     `target` compares `ours` or a ratio with a bound; `met` is None where there is nothing to compare.
     """
 
@@ -231,22 +231,22 @@ class Figure:
     note: str = ""
 
     def against(self, name: str) -> float:
-        """How many times better than another contender; NaN where it took no part."""
+        """Return how many times better than another contender; NaN where it took no part."""
         other = self.others.get(name)
         return ratio(self.ours, other, self.better) if isinstance(other, Sample) else math.nan
 
     def ratios(self) -> dict[str, float]:
-        """Against everyone who took part."""
+        """Return the ratios against every contender that took part."""
         return {name: self.against(name) for name, other in self.others.items() if isinstance(other, Sample)}
 
     def aim(self, text: str, met: bool | None) -> Figure:
-        """This figure with a target and whether it was met."""
+        """Return this figure with a target and whether it was met."""
         self.target, self.met = text, met
         return self
 
 
 def all_met(*checks: bool | float) -> bool | None:
-    """Whether every check holds; None if none fails and one is NaN (its contender took no part)."""
+    """Return whether every check holds; None if none fails and one is NaN (its contender took no part)."""
     unknown = [isinstance(c, float) and math.isnan(c) for c in checks]
     if any(not c for c, open_ in zip(checks, unknown, strict=True) if not open_):
         return False

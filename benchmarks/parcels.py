@@ -1,4 +1,4 @@
-"""The benchmark's event as `eventsourcing` has it: an aggregate with two kinds of event.
+"""The benchmark's event for `eventsourcing`: an aggregate with two kinds of event.
 
 Knows: the eventsourcing package, so it is imported only by peers.py when that is installed.
 """
@@ -25,7 +25,7 @@ class Parcel(Aggregate):
 
     @event("Scanned")
     def scan(self, depot: str, weight: int, scanned: datetime, note: str) -> None:
-        """One more scan."""
+        """Add one scan."""
         self.depot = depot
         self.weight = weight
         self.scanned = scanned
@@ -33,9 +33,9 @@ class Parcel(Aggregate):
 
 
 class Parcels(Application[Any]):
-    """The application that keeps them."""
+    """The application that stores them."""
 
 
 def application(env: dict[str, str]) -> Parcels:
-    """The application with these settings."""
+    """Return the application with these settings."""
     return Parcels(env=env)

@@ -1,12 +1,12 @@
-"""The peers, each used the way its own documentation says: `eventsourcing` and the `umadb` server.
+"""The peers, each used as its own documentation says: `eventsourcing` and the `umadb` server.
 
 Knows: their public APIs. Does not know: eventfold, rounds, tables. A peer that is not installed, or does not
 start, raises `measure.Missing` with a sentence to show in its place.
 
-What is compared with what: `eventsourcing` as an application with typed events (its aggregates) on SQLite, and
-as a bare recorder that is given ready bytes; where SQLite lacks a feature (append conditions, subscriptions) its
-in-memory recorder. It keeps one index, (originator, version), and no tags, ids or times of recording, so it
-maintains less. `umadb` is a server of its own (Rust), fsync as it is, with its Python client.
+What is compared: `eventsourcing` as an application with typed events (its aggregates) on SQLite, and as a bare recorder
+that receives ready bytes; where SQLite lacks a feature (append conditions, subscriptions) its in-memory recorder. It
+maintains one index, (originator, version), and no tags, ids or times of recording, so it does less work. `umadb` is a
+server of its own (Rust), with its default fsync, and its Python client.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ INSTALL = "not installed (pip install eventsourcing umadb)"
 
 
 def package(name: str) -> Any:
-    """A peer's module, or Missing."""
+    """Return a peer's module. Raises Missing."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -68,7 +68,7 @@ class Eventsourcing:
         contender.close()
 
     def fill(self, stored: int) -> None:
-        """Write the stored events: each parcel's are spread over the log as everybody's are."""
+        """Write the stored events: each parcel's are spread over the log, as with all contenders."""
         known: dict[str, Any] = {}
         for block in _blocks(stored):
             touched: dict[str, Any] = {}
@@ -77,16 +77,16 @@ class Eventsourcing:
             self.app.save(*touched.values())
 
     def scanned(self, parcel: Any, each: Scan) -> Any:
-        """An aggregate with one more event to save."""
+        """Return an aggregate with one more event to save."""
         if parcel is None:
             return self.parcels.Parcel(each.parcel, each.depot, each.weight, MOMENT, each.note)
         parcel.scan(each.depot, each.weight, MOMENT, each.note)
         return parcel
 
     def caller(self, events: int = 1) -> Callable[[], Any]:
-        """One caller: each call saves `events` new events, to a parcel that is new once in ten events.
+        """Return a caller: each call saves `events` new events, to a parcel that is new once in ten events.
 
-        The aggregates are at hand, none is loaded first.
+        The aggregates are in memory, none is loaded first.
         """
         one, save, scanned = self.traffic.one, self.app.save, self.scanned
         parcel: Any = None
@@ -104,7 +104,7 @@ class Eventsourcing:
         return call
 
     def recorder_caller(self, events: int = 1) -> Callable[[], Any]:
-        """One caller of the bare recorder: ready bytes in, no domain objects."""
+        """Return a caller of the bare recorder: ready bytes in, no domain objects."""
         stored_event = package("eventsourcing.persistence").StoredEvent
         insert = self.app.recorder.insert_events
         payload = payload_of(self.traffic.one())
@@ -122,7 +122,7 @@ class Eventsourcing:
         return call
 
     def entity(self, events: int) -> UUID:
-        """A parcel with so many events."""
+        """Write a parcel with so many events. Returns its id."""
         parcel: Any = None
         for _ in range(events):
             parcel = self.scanned(parcel, self.traffic.one())
@@ -130,11 +130,11 @@ class Eventsourcing:
         return parcel.id
 
     def load(self, identity: UUID) -> Any:
-        """The folded aggregate."""
+        """Return the folded aggregate."""
         return self.app.repository.get(identity)
 
     def command(self, identity: UUID) -> Callable[[], Any]:
-        """One command on an aggregate: load, decide, save."""
+        """Return a command on an aggregate: load, decide, save."""
 
         def call() -> None:
             parcel: Any = self.app.repository.get(identity)
@@ -144,7 +144,7 @@ class Eventsourcing:
         return call
 
     def everything(self) -> Iterator[Any]:
-        """The whole log as domain events, a page of 1,000 at a time."""
+        """Yield the whole log as domain events, a page of 1,000 at a time."""
         start = 1
         while True:
             page = self.app.recorder.select_notifications(start, 1000)
@@ -155,16 +155,16 @@ class Eventsourcing:
             start = page[-1].id + 1
 
     def subscription(self, after: int | None) -> Any:
-        """Typed events from a position on, as they come; only its memory and PostgreSQL recorders have it."""
+        """Return typed events from a position on, as they come; only the memory and PostgreSQL recorders support it."""
         return package("eventsourcing.projection").ApplicationSubscription(self.app, gt=after)
 
     def close(self) -> None:
-        """Release the file."""
+        """Close the application."""
         self.app.close()
 
 
 class EventsourcingMemory:
-    """The only `eventsourcing` store beside PostgreSQL's that takes append conditions: in memory, not durable."""
+    """The only `eventsourcing` store, except PostgreSQL's, with append conditions: in memory, not durable."""
 
     name = "eventsourcing memory"
 
@@ -181,7 +181,7 @@ class EventsourcingMemory:
         return self.api.DCBEvent(TYPE, payload_of(each), [f"parcel:{parcel or each.parcel}", f"depot:{each.depot}"])
 
     def conditional(self) -> Callable[[], Any]:
-        """One caller that owns a parcel and appends unless anyone else has written to it since."""
+        """Return a caller that owns a parcel and appends unless another caller has written to it since."""
         api, recorder, parcel = self.api, self.recorder, f"own-{next(self.numbers)}"
         query = api.DCBQuery([api.DCBQueryItem([TYPE], [f"parcel:{parcel}"])])
         after: int | None = None
@@ -194,7 +194,7 @@ class EventsourcingMemory:
         return call
 
     def close(self) -> None:
-        """Forget everything."""
+        """Drop everything."""
         self.recorder.events.clear()
 
 
@@ -233,14 +233,14 @@ class Umadb:
         )
 
     def caller(self, events: int = 1) -> Callable[[], Any]:
-        """One caller: each call appends `events` new events, encoded on the way."""
+        """Return a caller: each call appends `events` new events, encoded in the call."""
         append, event, traffic = self.client.append, self._event, self.traffic
         if events == 1:
             return lambda: append([event(traffic.one())])
         return lambda: append([event(each) for each in traffic.some(events)])
 
     def conditional(self) -> Callable[[], Any]:
-        """One caller that owns a parcel and appends unless anyone else has written to it since."""
+        """Return a caller that owns a parcel and appends unless another caller has written to it since."""
         umadb, append, parcel = self.umadb, self.client.append, f"own-{next(self.numbers)}"
         query = umadb.Query([umadb.QueryItem([TYPE], [f"parcel:{parcel}"])])
         after: int | None = None
@@ -252,14 +252,14 @@ class Umadb:
         return call
 
     def entity(self, events: int) -> Any:
-        """The query of a parcel with so many events."""
+        """Write a parcel with so many events. Returns its query."""
         parcel = f"long-{next(self.numbers)}"
         for block in range(0, events, 500):
             self.client.append([self._event(self.traffic.one(), parcel) for _ in range(min(500, events - block))])
         return self.umadb.Query([self.umadb.QueryItem([TYPE], [f"parcel:{parcel}"])])
 
     def load(self, query: Any) -> Any:
-        """The parcel's events decoded into typed objects and folded by hand: umadb has no fold."""
+        """Decode a parcel's events into typed objects and fold them by hand: umadb has no fold."""
         weight = count = 0
         for each in self.client.read(query):
             weight = DECODE(each.event.data).weight
@@ -267,16 +267,16 @@ class Umadb:
         return weight, count
 
     def everything(self) -> Iterator[Any]:
-        """The whole log as typed objects."""
+        """Yield the whole log as typed objects."""
         for each in self.client.read():
             yield DECODE(each.event.data)
 
     def subscription(self, after: int | None) -> Any:
-        """Events from a position on, as they come."""
+        """Return events from a position on, as they come."""
         return self.client.subscribe(after=after)
 
     def close(self) -> None:
-        """Stop the server, by its own process."""
+        """Stop the server, by its process."""
         self.process.terminate()
         try:
             self.process.wait(10)
@@ -286,7 +286,7 @@ class Umadb:
 
 
 class Payload(msgspec.Struct, frozen=True):
-    """The event as umadb's users would keep it: a struct of their own."""
+    """The event as umadb's users would store it: a struct of their own."""
 
     parcel: str
     depot: str
@@ -300,12 +300,12 @@ DECODE = msgspec.json.Decoder(Payload).decode
 
 
 def payload_of(each: Scan) -> bytes:
-    """The 200 bytes of an event."""
+    """Return the 200 bytes of an event."""
     return _ENCODE(Payload(each.parcel, each.depot, each.weight, MOMENT, each.note))
 
 
 def start_server(database: Path) -> tuple[subprocess.Popen[bytes], str]:
-    """The umadb server that comes with the package, on a free loopback port."""
+    """Start the umadb server of the package, on a free loopback port."""
     program = Path(sys.executable).with_name("umadb")
     if not program.exists():
         raise Missing("its server is not installed")
@@ -322,7 +322,7 @@ def start_server(database: Path) -> tuple[subprocess.Popen[bytes], str]:
 
 
 def connect(umadb: Any, url: str, process: subprocess.Popen[bytes], patience: float = 10.0) -> Any:
-    """A client, once the server answers."""
+    """Return a client, once the server answers."""
     end = time.monotonic() + patience
     while True:
         try:

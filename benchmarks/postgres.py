@@ -1,6 +1,6 @@
-"""The group "postgres": the engine for many processes, beside `eventsourcing` and a raw connection to one server.
+"""The group "postgres": the PostgreSQL engine beside `eventsourcing` and a raw connection, on one server.
 
-Knows: what is asked of it. Does not know: how a server is found, what SQL the floor uses (cluster.py does).
+Knows: the measured calls. Does not know: how a server is found, what SQL the floor uses (cluster.py does).
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ FLOOR = RawPsycopg.name
 
 
 class Contenders:
-    """Everyone on one server, each in a schema of its own with the same events stored."""
+    """All contenders on one server, each in a schema of its own with the same events stored."""
 
-    def __init__(self, stage: Stage, cluster: Cluster, opened: ExitStack, tell: Callable[[str], None]) -> None:
+    def __init__(self, stage: Stage, cluster: Cluster, opened: ExitStack, announce: Callable[[str], None]) -> None:
         stored = stage.settings.stored
-        tell(f"storing {stored:,} events for each ({cluster.facts()})")
+        announce(f"storing {stored:,} events for each ({cluster.facts()})")
         self.url = f"{cluster.url}?schema={cluster.schema()}"
         self.ours = Eventfold(Path(), stored, url=self.url, cache=0, snapshots=0)
         opened.callback(self.ours.close)
@@ -40,7 +40,7 @@ class Contenders:
         opened.callback(self.tasks.close)
         self.floor = self._floor(cluster, opened, stored)
         self.peer: Eventsourcing | None = None
-        self.environment: dict[str, str] | None = None  # of the peer, if it is there
+        self.environment: dict[str, str] | None = None  # of the peer, if it is installed
         try:
             environment = cluster.environment()
             self.peer = Eventsourcing(None, stored, environment)
@@ -53,39 +53,39 @@ class Contenders:
     @staticmethod
     def _floor(cluster: Cluster, opened: ExitStack, stored: int) -> RawPsycopg:
         schema = cluster.schema()
-        Eventfold(Path(), 0, url=f"{cluster.url}?schema={schema}").close()  # makes the tables
+        Eventfold(Path(), 0, url=f"{cluster.url}?schema={schema}").close()  # creates the tables
         floor = RawPsycopg(cluster, schema, stored)
         opened.callback(floor.close)
         floor.fill(stored)
         return floor
 
     def all(self) -> dict[str, Any]:
-        """By name."""
+        """Return the contenders by name."""
         found: dict[str, Any] = {Eventfold.name: self.ours, FLOOR: self.floor}
         return found | ({PEER: self.peer} if self.peer else {})
 
 
-def run(stage: Stage, tell: Callable[[str], None]) -> Iterator[Figure]:
-    """The figures of this group; none, with a word why, where there is no server."""
+def run(stage: Stage, announce: Callable[[str], None]) -> Iterator[Figure]:
+    """Yield the figures of this group; none, with a message, where there is no server."""
     try:
         cluster = Cluster()
     except Missing as reason:
-        tell(f"left out: {reason}")
+        announce(f"left out: {reason}")
         return
     with ExitStack() as opened:
         opened.callback(cluster.close)
-        them = Contenders(stage, cluster, opened, tell)
-        tell("appends")
+        them = Contenders(stage, cluster, opened, announce)
+        announce("appends")
         yield from _appends(stage, them)
-        tell("concurrent appends")
+        announce("concurrent appends")
         yield from _concurrent(stage, them)
-        tell("four processes")
+        announce("four processes")
         yield _processes(stage, them)
-        tell("reads")
+        announce("reads")
         yield from _reads(stage, them)
-        tell("append to receipt")
+        announce("append to receipt")
         yield from _latency(stage, them)
-        yield from rows.figures(stage, cluster, them.ours.store, them.environment, tell)
+        yield from rows.figures(stage, cluster, them.ours.store, them.environment, announce)
 
 
 def _others(stage: Stage, found: dict[str, Sample], *names: str) -> dict[str, Sample | str]:

@@ -1,7 +1,7 @@
-"""The group "projections": read models kept from the log, beside the raw work of writing the same rows.
+"""The group "projections": read models of the log, beside the raw work of writing the same rows.
 
-Knows: two read models over the stored parcels' kind of events. Does not know: how rows are kept. The floor is
-unfair on purpose: it has its rows in memory and only writes them; we read, decode, fold, count the ledger and write.
+Knows: two read models over events like the stored parcels'. Does not know: how rows are stored. The floor is unfair on
+purpose: it has its rows in memory and only writes them; eventfold reads, decodes, folds, counts the ledger and writes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Departed(ef.Event, type="bench-departed"):
 
 
 class Carriers(ef.Projection, name="carriers"):
-    """Few rows, each touched often."""
+    """Few rows, each updated often."""
 
     carrier: str
     month: int
@@ -40,26 +40,26 @@ class Carriers(ef.Projection, name="carriers"):
     delay: int = 0
 
     def evolve(self, event: Departed) -> None:
-        """Count one."""
+        """Add one."""
         self.flights += 1
         self.delay += event.delay
 
 
 class Flights(ef.Projection, name="flights"):
-    """Many rows, each touched once."""
+    """Many rows, each written once."""
 
     flight: str
     departures: int = 0
     delay: int = 0
 
     def evolve(self, event: Departed) -> None:
-        """Count one."""
+        """Add one."""
         self.departures += 1
         self.delay += event.delay
 
 
-def run(stage: Stage, tell: Callable[[str], None]) -> Iterator[Figure]:
-    """The figures of this group."""
+def run(stage: Stage, announce: Callable[[str], None]) -> Iterator[Figure]:
+    """Yield the figures of this group."""
     count, rounds = stage.settings.stored, stage.settings.repeats
     folder = stage.folder / "projections"
     folder.mkdir(parents=True, exist_ok=True)
@@ -67,10 +67,10 @@ def run(stage: Stage, tell: Callable[[str], None]) -> Iterator[Figure]:
     with ef.Store(str(path)) as store:
         if not store.head():
             store.extend(Departed(_flight(n, count), f"C{n % 16}", n % 12 + 1, n % 90) for n in range(count))
-        tell("folds in memory")
+        announce("folds in memory")
         views = interleave({"eventfold": lambda: _rate(count, lambda: store.view(Carriers))}, rounds)
         yield _figure("fold in memory", views).aim("≥ 100,000/s", views["eventfold"].median >= 100_000)
-        tell("keyed rows")
+        announce("keyed rows")
         few = interleave({"eventfold": lambda: _rate(count, lambda: _rebuilt(store, Carriers))}, rounds)
         yield _figure("rebuild, 192 rows", few)
         many = interleave(
@@ -82,10 +82,10 @@ def run(stage: Stage, tell: Callable[[str], None]) -> Iterator[Figure]:
         )
         upsert = _figure("rebuild, a row for each event", many)
         yield upsert.aim("≥ 0.6 of raw", upsert.against("raw upsert") >= 0.6)
-        tell("proof")
+        announce("proof")
         proofs = interleave({"eventfold": lambda: _rate(count, lambda: store.projections.verify(Carriers))}, rounds)
         yield _figure("verify", proofs)
-    yield from rebuilds.figures(stage, tell)
+    yield from rebuilds.figures(stage, announce)
 
 
 def _flight(number: int, count: int) -> str:
@@ -104,7 +104,7 @@ def _rate(count: int, work: Callable[[], object]) -> float:
 
 
 def _rebuilt(store: ef.Store, projection: type[ef.Projection]) -> None:
-    """Rows from nothing: the first time as projected, later as rebuilt and given up again."""
+    """Make all rows: the first time by `project`, later by a rebuild that is discarded again."""
     if projection.__name__.lower() not in {known.name for known in store.projections.list()}:
         store.project(projection)
         return
@@ -113,7 +113,7 @@ def _rebuilt(store: ef.Store, projection: type[ef.Projection]) -> None:
 
 
 def _raw(path: Path, count: int) -> None:
-    """The same rows, without a log: a batched upsert."""
+    """Write the same rows without a log: a batched upsert."""
     path.unlink(missing_ok=True)
     with closing(apsw.Connection(str(path))) as connection:
         connection.pragma("journal_mode", "wal")

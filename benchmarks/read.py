@@ -1,6 +1,6 @@
 """The group "read": entities loaded and folded, decisions, the whole log as typed objects.
 
-Knows: who reads what. Does not know: how a page is fetched.
+Knows: which contender reads what. Does not know: how a page is fetched.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ FLOORS = (RawSqlite.name, RawApsw.name)
 PEERS = (Eventsourcing.name, Umadb.name)
 
 
-def run(stage: Stage, tell: Callable[[str], None]) -> Iterator[Figure]:
-    """The figures of this group. Nothing folded is kept (cache=0, snapshots=0) where a load is measured."""
+def run(stage: Stage, announce: Callable[[str], None]) -> Iterator[Figure]:
+    """Yield the figures of this group. Folded states are not cached (cache=0, snapshots=0) where a load is measured."""
     contenders = stage.those(RawSqlite, RawApsw)
     contenders[Eventfold.name] = stage.open(Eventfold, cache=0, snapshots=0)
     contenders |= stage.those(Eventsourcing, Umadb)
-    tell("the whole log")
+    announce("the whole log")
     yield _whole(stage, contenders)
     yield _folded(stage, contenders[Eventfold.name])
     for events, bound, each in ((100, 0.5, 20), (stage.settings.long, 40.0, 1)):
-        tell(f"an entity of {events:,} events")
+        announce(f"an entity of {events:,} events")
         yield _entity(stage, contenders, events, bound, each)
     yield _snapshot(stage)
-    tell("decisions")
+    announce("decisions")
     yield _decide(stage, contenders)
 
 
@@ -42,13 +42,13 @@ def _others(stage: Stage, found: dict[str, Sample], names: Iterable[str]) -> dic
 
 
 def _count(things: Iterable[Any]) -> int:
-    """How many there are; each is made and let go."""
+    """Count the items, without keeping them."""
     last = deque(enumerate(things, 1), maxlen=1)
     return last[0][0] if last else 0
 
 
 def log_cells(contenders: dict[str, Any], floors: Sequence[str]) -> dict[str, Cell]:
-    """Events a second of everyone's whole log: of the floors as bare rows."""
+    """Return cells with events a second of each contender's whole log: of the floors as bare rows."""
 
     def cell(things: Callable[[], Iterable[Any]]) -> Cell:
         def measured() -> float:
@@ -62,7 +62,7 @@ def log_cells(contenders: dict[str, Any], floors: Sequence[str]) -> dict[str, Ce
 
 
 def entity_cells(contenders: dict[str, Any], events: int, each: int) -> dict[str, Cell]:
-    """Milliseconds in which everyone loads and folds an entity of so many events, `each` times a turn."""
+    """Return cells with the ms to load and fold an entity of so many events, `each` times a turn."""
 
     def cell(contender: Any) -> Cell:
         entity = contender.entity(events)
@@ -98,7 +98,7 @@ def _entity(stage: Stage, contenders: dict[str, Any], events: int, bound: float,
 
 
 def _snapshot(stage: Stage) -> Figure:
-    """The long entity once more, by a process that has not seen it and finds what another kept beside the log."""
+    """Load the long entity by a process that has not cached it and finds another one's snapshot beside the log."""
     ours: Eventfold = stage.open(Eventfold, cache=0)
     entity = ours.entity(stage.settings.long)
     ours.load(entity)
@@ -109,7 +109,7 @@ def _snapshot(stage: Stage) -> Figure:
 
 
 def _decide(stage: Stage, contenders: dict[str, Any]) -> Figure:
-    """A command on an entity of 100 events that is kept folded, against a plain append to the same store."""
+    """Measure a command on a cached entity of 100 events, against a plain append to the same store."""
     ours: Eventfold = stage.open(Eventfold)
     command, seconds = ours.command(ours.entity(100)), stage.settings.seconds
     scan = ours.traffic.one()

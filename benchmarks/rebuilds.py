@@ -1,7 +1,7 @@
-"""Read models of a million flights: how long a rebuild takes, what it needs, whether four share the work.
+"""Read models of a million flights: the time and memory of a rebuild, and whether four processes share the work.
 
-Knows: the demonstration's events and tables, processes of their own. Does not know: how rows are kept. Figures of
-the group "projections", over one file; each is taken in fresh processes, as `eventfold run` would be one.
+Knows: the demonstration's events and tables, processes of their own. Does not know: how rows are stored. The figures
+belong to the group "projections", over one file; each is taken in fresh processes, as `eventfold run` is one.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ GROUP = "projections"
 QUICK = 3_000  # flights of a quick run: some 9,000 events
 FLIGHTS = 336_776  # of the whole year: about a million events
 WORKERS = 4
-STEPS = 4_000  # of a loop, for each event: a handler that does some work of its own, about 50 µs
+STEPS = 4_000  # loop steps for each event: a handler with work of its own, about 50 µs
 TIMEOUT = 600.0
 
 
 class EachFlight(ef.Projection, name="each_flight"):
-    """A row for each flight: as many rows as a third of the events."""
+    """A row for each flight: a third as many rows as events."""
 
     flight: str
     scheduled: int = 0
     delay: int = 0
 
     def evolve(self, event: FlightScheduled | FlightDeparted) -> None:
-        """Scheduled, then gone."""
+        """Count the schedule, or store the delay."""
         match event:
             case FlightScheduled():
                 self.scheduled += 1
@@ -54,13 +54,13 @@ class EachFlight(ef.Projection, name="each_flight"):
 
 
 class Light(ef.Projection, name="light"):
-    """A row for each flight that left; next to no work of its own."""
+    """A row for each flight that left, by a handler with almost no work of its own."""
 
     flight: str
     delay: int = 0
 
     def evolve(self, event: FlightDeparted) -> None:
-        """Gone."""
+        """Store the delay."""
         self.delay = event.delay
 
 
@@ -69,13 +69,13 @@ class LightShared(Light, name="light_shared", partitions=WORKERS):
 
 
 class Heavy(ef.Projection, name="heavy"):
-    """The same with work of its own."""
+    """The same rows, by a handler with work of its own."""
 
     flight: str
     delay: int = 0
 
     def evolve(self, event: FlightDeparted) -> None:
-        """Gone, after some thought."""
+        """Store the delay, after some work."""
         self.delay = event.delay + sum(range(STEPS)) * 0
 
 
@@ -83,26 +83,26 @@ class HeavyShared(Heavy, name="heavy_shared", partitions=WORKERS):
     """The same, split by flight."""
 
 
-def figures(stage: Stage, tell: Callable[[str], None]) -> Iterator[Figure]:
-    """All of them; none where the flights' data is not installed."""
+def figures(stage: Stage, announce: Callable[[str], None]) -> Iterator[Figure]:
+    """Yield all figures; none where the flights' data is not installed."""
     folder = stage.folder / "projections"
     limit = QUICK if stage.settings.quick else None
     try:
-        tell("loading the flights")
+        announce("loading the flights")
         events = _loaded(folder / "year.db", limit)
         tenth = _loaded(folder / "weeks.db", (limit or FLIGHTS) // 10)
     except Missing as reason:
-        tell(f"left out: {reason}")
+        announce(f"left out: {reason}")
         return
-    tell("a rebuild of the flights")
+    announce("a rebuild of the flights")
     yield _months(stage, folder / "year.db", events)
-    tell("memory of a rebuild")
+    announce("memory of a rebuild")
     if Path("/proc/self/status").exists():
         yield _memory(folder, events, tenth)
-    tell("four partitions in four processes")
+    announce("four partitions in four processes")
     for pair in ((Light, LightShared), (Heavy, HeavyShared)):
         yield _shared(stage, folder / "weeks.db", *pair)
-    tell("an idle runner")
+    announce("an idle runner")
     yield _idle(stage, folder / "weeks.db")
 
 
@@ -137,7 +137,7 @@ def _months(stage: Stage, path: Path, events: int) -> Figure:
 
 
 def _memory(folder: Path, events: int, tenth: int) -> Figure:
-    """Peak memory of processes that make a row for each flight, of a tenth of the log and of all of it."""
+    """Measure the peak memory of processes that make a row for each flight, of a tenth of the log and of all of it."""
     whole, part = (_answer(_peak, str(folder / name)) for name in ("year.db", "weeks.db"))
     name = f"peak memory while {events:,} events become {events // 3:,} rows"
     others: dict[str, Sample | str] = {f"{tenth:,} events": Sample((part,))}
@@ -146,7 +146,7 @@ def _memory(folder: Path, events: int, tenth: int) -> Figure:
 
 
 def _shared(stage: Stage, path: Path, alone: type[ef.Projection], shared: type[ef.Projection]) -> Figure:
-    """Partitions, each in a process of its own, beside one process with all of it. Events are those it takes."""
+    """Compare partitions, each in a process of its own, with one process that has all events. Counts events read."""
     kinds = {"one": alone, "four": shared}
     taken: dict[str, list[float]] = {"one": [], "four": []}
     with ef.Store(str(path)) as store:
@@ -162,18 +162,18 @@ def _shared(stage: Stage, path: Path, alone: type[ef.Projection], shared: type[e
 
 
 def _together(store: ef.Store, path: str, kind: type[ef.Projection]) -> float:
-    """Seconds until every partition has come to the end, each worked on by a process that stands ready."""
-    desk, plan = store.projections, projection_definition(kind)
+    """Return the seconds until every partition has reached the end, each in a process that was started before."""
+    admin, plan = store.projections, projection_definition(kind)
     with suppress(UnknownProjection):
-        desk.remove(kind)
-    run(register(plan, desk.log, desk.target(kind)))
+        admin.remove(kind)
+    run(register(plan, admin.log, admin.target(kind)))
     children = [Child(_partition, path, kind.__name__, number) for number in range(plan.partitions)]
     try:
         for child in children:
             child.answer()
         began = time.perf_counter()
         for child in children:
-            child.tell("go")
+            child.send("go")
         for child in children:
             child.answer()
         return time.perf_counter() - began
@@ -185,8 +185,8 @@ def _together(store: ef.Store, path: str, kind: type[ef.Projection]) -> float:
 def _partition(pipe: Connection, path: str, name: str, number: int) -> None:
     kind: type[ef.Projection] = globals()[name]
     with ef.Store(path) as store:
-        desk, plan = store.projections, projection_definition(kind)
-        means = worker_context(desk.log, desk.target(kind), 10.0)
+        admin, plan = store.projections, projection_definition(kind)
+        means = worker_context(admin.log, admin.target(kind), 10.0)
         work = PartitionWorker(plan, means, PartitionKey(plan.name, 1, number), new_holder_id())
         pipe.send("ready")
         pipe.recv()
@@ -205,7 +205,7 @@ def _answer(function: Callable[..., None], *arguments: Any) -> float:
 def _peak(pipe: Connection, path: str) -> None:
     with ef.Store(path) as store:
         store.project(EachFlight, timeout=TIMEOUT)
-    lines = Path("/proc/self/status").read_text("ascii").splitlines()  # getrusage would begin at the parent's
+    lines = Path("/proc/self/status").read_text("ascii").splitlines()  # getrusage would include the parent's peak
     pipe.send(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024)
 
 
@@ -219,7 +219,7 @@ def _idling(pipe: Connection, path: str, seconds: float) -> None:
     with ef.Store(path) as store:
         store.project(CarrierMonth, timeout=TIMEOUT)
         with store.run(CarrierMonth):
-            time.sleep(2.5)  # until it looks as seldom as it does when nothing happens
+            time.sleep(2.5)  # until it polls as rarely as an idle runner does
             cpu, start = time.process_time(), time.perf_counter()
             time.sleep(seconds)
             share = (time.process_time() - cpu) / (time.perf_counter() - start)

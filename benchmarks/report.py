@@ -1,6 +1,6 @@
-"""How figures are shown: tables on a terminal, Markdown for the README, JSON for programs, an honest header.
+"""How figures are shown: tables on a terminal, Markdown for the README, JSON for programs, and a header with the setup.
 
-Knows: words, columns, what the machine says of itself. Does not know: how anything was measured.
+Knows: words, columns, the machine's description. Does not know: how a figure was measured.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ OURS = "eventfold"
 
 
 def header(settings: Settings, folder: Path) -> dict[str, str]:
-    """What a reader must know to judge the figures."""
+    """Return what a reader must know to judge the figures."""
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "machine": f"{_processor()}, {os.cpu_count()} cores, {_memory()}, {_load()}",
@@ -43,7 +43,7 @@ def header(settings: Settings, folder: Path) -> dict[str, str]:
 
 
 def number(value: float, unit: str = "") -> str:
-    """A value with as many digits as are worth reading."""
+    """Return a value with as many digits as are significant."""
     if math.isnan(value):
         return "–"
     if value >= 1000:
@@ -88,12 +88,12 @@ def _reasons(figures: Iterable[Figure]) -> list[str]:
 
 
 def groups(figures: Sequence[Figure]) -> list[tuple[str, list[Figure]]]:
-    """The figures by group, in the order they came."""
+    """Return the figures by group, in the order they came."""
     return [(name, list(of)) for name, of in groupby(figures, key=lambda figure: figure.group)]
 
 
 def rows(figures: Sequence[Figure]) -> tuple[list[str], list[list[str]]]:
-    """A group as a table: its headings, and a row for each figure."""
+    """Return a group as a table: its headings, and a row for each figure."""
     columns = _columns(figures)
     heads = ["figure", OURS, "spread", *[f"vs {c}" for c in columns], "target", "met"]
     body = [
@@ -111,19 +111,19 @@ def rows(figures: Sequence[Figure]) -> tuple[list[str], list[list[str]]]:
 
 
 def notes(figures: Sequence[Figure]) -> list[str]:
-    """What has to be said below a group's table."""
+    """Return the notes below a group's table."""
     said = [f"{figure.name}: {figure.note}" for figure in figures if figure.note]
     return said + [f"¹ {why}" for why in _reasons(figures)]
 
 
 def show_one(figure: Figure) -> None:
-    """A line about a figure that was just measured."""
+    """Print a line about a figure that was just measured."""
     ratios = "".join(f", {number(times)}× {name}" for name, times in figure.ratios().items())
     print(f"{figure.group}: {figure.name}: {number(figure.ours.median, figure.unit)}{ratios}", flush=True)
 
 
 def overall(figures: Sequence[Figure]) -> str:
-    """How far the run is to be trusted, and how it went."""
+    """Return how many targets were met, the median spread and the machine's load."""
     spreads = [f.ours.spread for f in figures if not math.isnan(f.ours.spread)]
     aimed = [f for f in figures if f.met is not None]
     wide = f"median spread ±{statistics.median(spreads) * 100:.0f} %" if spreads else "no spread known"
@@ -131,7 +131,7 @@ def overall(figures: Sequence[Figure]) -> str:
 
 
 def markdown(head: dict[str, str], figures: Sequence[Figure]) -> str:
-    """Everything as Markdown, for a README."""
+    """Return everything as Markdown, for a README."""
     lines = [f"- **{key}**: {value}" for key, value in head.items()]
     for name, of in groups(figures):
         heads, body = rows(of)
@@ -146,7 +146,7 @@ def markdown(head: dict[str, str], figures: Sequence[Figure]) -> str:
 
 
 def show(head: dict[str, str], figures: Sequence[Figure]) -> None:
-    """Tables on the terminal; Markdown where rich is not installed."""
+    """Print tables on the terminal; Markdown where rich is not installed."""
     try:
         from rich.console import Console
         from rich.table import Table
@@ -162,8 +162,8 @@ def show(head: dict[str, str], figures: Sequence[Figure]) -> None:
         for index, title in enumerate(heads):
             table.add_column(title, justify="left" if index == 0 or title == "target" else "right")
         for row, figure in zip(body, of, strict=True):
-            colour = {True: "green", False: "red", None: ""}[figure.met]
-            table.add_row(*row[:-1], f"[{colour}]{row[-1]}[/]" if colour else row[-1])
+            style = {True: "green", False: "red", None: ""}[figure.met]
+            table.add_row(*row[:-1], f"[{style}]{row[-1]}[/]" if style else row[-1])
         console.print()
         console.print(table)
         for each in notes(of):
@@ -173,7 +173,7 @@ def show(head: dict[str, str], figures: Sequence[Figure]) -> None:
 
 
 def as_json(head: dict[str, str], settings: Settings, figures: Sequence[Figure]) -> str:
-    """Everything, every turn of every contender, for programs."""
+    """Return everything as JSON, every turn of every contender, for programs."""
     return json.dumps(
         {
             "header": head,
@@ -244,7 +244,7 @@ def _load() -> str:
 
 
 def _filesystem(folder: Path) -> str:
-    """The kind of file system the stores are on, from the longest mount point that holds them."""
+    """Return the kind of file system that the stores are on, from the longest mount point that contains them."""
     try:
         mounts = [line.split() for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines()]
     except OSError:
@@ -255,7 +255,7 @@ def _filesystem(folder: Path) -> str:
 
 
 def _fdatasync(folder: Path, times: int = 50) -> float:
-    """Microseconds for a 4 KiB append and its fdatasync (fsync where there is none)."""
+    """Return the µs of a 4 KiB append and its fdatasync (fsync where there is none)."""
     sync = getattr(os, "fdatasync", os.fsync)
     path = folder / "fdatasync.probe"
     waits: list[float] = []

@@ -1,7 +1,7 @@
 """Read models on PostgreSQL, log and rows in one database, beside a raw upsert and `eventsourcing`'s runner.
 
-Knows: the parcels' events, SQL of the floor, the peer's documented way to keep a view. Does not know: how rows are
-kept, rounds. The floor has its rows in memory and only writes them; the peer commits each event, as its runner does.
+Knows: the parcels' events, SQL of the floor, the peer's documented way to store a view. Does not know: how rows are
+stored, rounds. The floor has its rows in memory and only writes them; the peer commits each event, as its runner does.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from benchmarks.subject import ParcelScanned
 
 GROUP = "PostgreSQL"
 PAGE = 2_000  # rows in one transaction of the floor
-MOST = 5_000  # events of the peer's: it takes them one by one
+MAX_PEER_EVENTS = 5_000  # events for the peer, which handles them one by one
 FLOOR, PEER = "raw upsert", "eventsourcing"
 TABLE = "CREATE TABLE {name} (key TEXT PRIMARY KEY, scans BIGINT NOT NULL, weight BIGINT NOT NULL)"
 UPSERT = """INSERT INTO {name} SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bigint[])
@@ -26,14 +26,14 @@ UPSERT = """INSERT INTO {name} SELECT * FROM unnest(%s::text[], %s::bigint[], %s
 
 
 class Depots(ef.Projection, name="bench_depots"):
-    """Few rows, each touched often."""
+    """Few rows, each updated often."""
 
     depot: str
     scans: int = 0
     weight: int = 0
 
     def evolve(self, event: ParcelScanned) -> None:
-        """Count one."""
+        """Add one."""
         self.scans += 1
         self.weight += event.weight
 
@@ -46,7 +46,7 @@ class Parcels(ef.Projection, name="bench_parcels"):
     weight: int = 0
 
     def evolve(self, event: ParcelScanned) -> None:
-        """Count one."""
+        """Add one."""
         self.scans += 1
         self.weight += event.weight
 
@@ -60,19 +60,19 @@ class Scans(ef.Projection, name="bench_scans"):
 
     @staticmethod
     def key(event: ParcelScanned) -> str:
-        """One of its own, or nearly."""
+        """Return a key that is nearly unique."""
         return f"{event.parcel}-{event.depot}-{event.weight}"
 
     def evolve(self, event: ParcelScanned) -> None:
-        """Keep it."""
+        """Store the event's values."""
         self.weight += event.weight
 
 
 def figures(
-    stage: Stage, cluster: Cluster, store: ef.Store, peer: Any, tell: Callable[[str], None]
+    stage: Stage, cluster: Cluster, store: ef.Store, peer: Any, announce: Callable[[str], None]
 ) -> Iterator[Figure]:
-    """All of them, over the events that are stored: `peer` the environment of `eventsourcing` with them, or None."""
-    tell("read models")
+    """Yield all figures, over the stored events. `peer`: the environment of `eventsourcing` with them, or None."""
+    announce("read models")
     head, repeats = store.head(), stage.settings.repeats
     events = [(f"{r.event.parcel}-{r.event.depot}-{r.event.weight}", r.event.weight, 0) for r in _scanned(store)]
     count = len(events)
@@ -101,13 +101,15 @@ def _beside(stage: Stage, store: ef.Store, peer: Any, count: int) -> Figure:
     else:
         from benchmarks import viewed
 
-        most = min(MOST, count)
+        most = min(MAX_PEER_EVENTS, count)
         cells[PEER] = lambda: viewed.rate(peer, most)
     found = interleave(cells, stage.settings.repeats)
     if peer is not None:
         others[PEER] = found[PEER]
     figure = Figure(GROUP, "read model from nothing, a row a parcel", "events/s", found["ours"], others)
-    figure.note = f"eventsourcing's projection runner commits each event by itself; its rate is over {MOST:,} of them"
+    figure.note = (
+        f"eventsourcing's projection runner commits each event by itself; its rate is over {MAX_PEER_EVENTS:,} of them"
+    )
     ahead = figure.against(PEER)
     return figure.aim("≥ 2 × eventsourcing", None if ahead != ahead else ahead >= 2)
 
@@ -128,7 +130,7 @@ def _rebuilt(store: ef.Store, kind: type[ef.Projection]) -> None:
 
 
 def _raw(cluster: Cluster, rows: list[tuple[str, int, int]]) -> None:
-    """The same rows without a log: one statement of three arrays for each page."""
+    """Write the same rows without a log: one statement of three arrays for each page."""
     name = f"{cluster.schema()}"
     with cluster.connect() as connection:
         connection.execute(f"CREATE SCHEMA {name}")

@@ -19,7 +19,7 @@ class Stage:
     """Opens contenders over copies of seeded stores, and closes what it opened, by group.
 
     Seeding is done once for each kind of contender. A copy is flushed to disk before it is opened, so that
-    writing it back does not fall into somebody's turn.
+    writing it back does not slow a contender's turn.
     """
 
     def __init__(self, settings: Settings, folder: Path) -> None:
@@ -30,7 +30,7 @@ class Stage:
         self._copies = 0
 
     def seeded(self, kind: Any) -> Path:
-        """The folder with this kind's events stored; written on first use. Raises Missing."""
+        """Return the folder with this kind's events stored; written on first use. Raises Missing."""
         seed = self.folder / f"seed-{kind.__module__.rpartition('.')[2]}-{kind.name.replace(' ', '-')}"
         if not seed.exists():
             seed.mkdir(parents=True)
@@ -42,7 +42,7 @@ class Stage:
         return seed
 
     def copy(self, kind: Any) -> Path:
-        """A folder with a fresh copy of this kind's store."""
+        """Return a folder with a fresh copy of this kind's store."""
         source = self.seeded(kind)
         self._copies += 1
         target = self.folder / f"copy-{self._copies}"
@@ -54,7 +54,7 @@ class Stage:
         return target
 
     def open(self, kind: Any, **options: Any) -> Any:
-        """A contender over a fresh copy. Raises Missing, and remembers why."""
+        """Open a contender over a fresh copy. Raises Missing, and remembers why."""
         try:
             folder = self.copy(kind) if hasattr(kind, "seed") else None
             contender = kind(folder, self.settings.stored, **options)
@@ -65,7 +65,7 @@ class Stage:
         return contender
 
     def those(self, *kinds: Any) -> dict[str, Any]:
-        """Those of the contenders that can take part, by name."""
+        """Open those of the contenders that can take part. Returns them by name."""
         found: dict[str, Any] = {}
         for kind in kinds:
             try:

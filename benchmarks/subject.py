@@ -27,7 +27,7 @@ class ParcelScanned(ef.Event):
 
 
 class Parcel(ef.State):
-    """Where a parcel is."""
+    """The latest scan of a parcel."""
 
     parcel: ef.Tag
     depot: str = ""
@@ -35,38 +35,38 @@ class Parcel(ef.State):
     scans: int = 0
 
     def evolve(self, event: ParcelScanned) -> None:
-        """One scan more."""
+        """Apply one scan."""
         self.depot = event.depot
         self.weight = event.weight
         self.scans += 1
 
 
 class Totals(ef.State):
-    """Everything, folded into one state."""
+    """All scans, folded into one state."""
 
     scans: int = 0
     weight: int = 0
     depots: dict[str, int] = {}  # noqa: RUF012 (msgspec copies it)
 
     def evolve(self, event: ParcelScanned) -> None:
-        """Counted by depot."""
+        """Count a scan, also by depot."""
         self.scans += 1
         self.weight += event.weight
         self.depots[event.depot] = self.depots.get(event.depot, 0) + 1
 
 
 def event_of(each: Scan, parcel: str | None = None) -> ParcelScanned:
-    """The typed event with these values."""
+    """Return the typed event with these values."""
     return ParcelScanned(parcel or each.parcel, each.depot, each.weight, MOMENT, each.note)
 
 
 def rescan(parcel: Parcel, each: Scan) -> ParcelScanned:
-    """A decision that looks at its state: the weight only ever grows."""
+    """Decide over a state: the weight never decreases."""
     return ParcelScanned(parcel.parcel, each.depot, max(parcel.weight, each.weight), MOMENT, each.note)
 
 
 def question(parcel: str) -> ef.Query:
-    """What an append to a parcel is conditional on."""
+    """Return the query of the condition of an append to a parcel."""
     return ef.Query.of(types=TYPE, tags=f"parcel:{parcel}")
 
 
@@ -74,7 +74,7 @@ _numbers = itertools.count()
 
 
 def fresh_parcel() -> str:
-    """The name of a parcel nobody else writes to."""
+    """Return the name of a parcel that no other caller writes to."""
     return f"own-{next(_numbers)}"
 
 
@@ -95,14 +95,14 @@ class Eventfold:
             store.extend(map(event_of, scans(0, stored)))
 
     def caller(self, events: int = 1) -> Callable[[], Any]:
-        """One caller: each call appends `events` new typed events."""
+        """Return a caller: each call appends `events` new typed events."""
         append, traffic = self.store.append, self.traffic
         if events == 1:
             return lambda: append(event_of(traffic.one()))
         return lambda: append(*map(event_of, traffic.some(events)))
 
     def conditional(self) -> Callable[[], Any]:
-        """One caller that owns a parcel and appends unless anyone else has written to it since."""
+        """Return a caller that owns a parcel and appends unless another caller has written to it since."""
         append, traffic, parcel, after = self.store.append, self.traffic, fresh_parcel(), 0
         query = question(parcel)
 
@@ -113,36 +113,36 @@ class Eventfold:
         return call
 
     def owner(self) -> Callable[[], Any]:
-        """The same appends to a parcel of one's own, without the condition: what a condition is compared with."""
+        """Return a caller that appends to a parcel of its own without a condition, for comparison."""
         append, traffic, parcel = self.store.append, self.traffic, fresh_parcel()
         return lambda: append(event_of(traffic.one(), parcel))
 
     def command(self, parcel: str) -> Callable[[], Any]:
-        """One caller that decides on a parcel again and again: it is folded once and then kept warm."""
+        """Return a caller that decides repeatedly over one parcel, which is folded once and then cached."""
         decide, traffic, entity = self.store.decide, self.traffic, Parcel(parcel)
         return lambda: decide(rescan, entity, traffic.one())
 
     def entity(self, events: int) -> str:
-        """A parcel with so many events."""
+        """Write a parcel with so many events. Returns its name."""
         parcel = fresh_parcel()
         self.store.extend(event_of(self.traffic.one(), parcel) for _ in range(events))
         return parcel
 
     def load(self, parcel: str) -> Parcel:
-        """The folded parcel."""
+        """Return the folded parcel."""
         return self.store.state(Parcel(parcel))
 
     def everything(self) -> Iterator[Any]:
-        """The whole log as typed objects."""
+        """Yield the whole log as typed objects."""
         return self.store.read()
 
     def close(self) -> None:
-        """Release the file."""
+        """Close the store."""
         self.store.close()
 
 
 class EventfoldTasks:
-    """An `AsyncStore` in a folder, or at a URL, with the loop it lives on."""
+    """An `AsyncStore` in a folder, or at a URL, with its event loop."""
 
     name = "eventfold"
 
@@ -155,17 +155,17 @@ class EventfoldTasks:
     seed = Eventfold.seed
 
     def caller(self) -> Callable[[], Awaitable[Any]]:
-        """One task that appends one typed event a call."""
+        """Return a task's call that appends one typed event."""
         append, traffic = self.store.append, self.traffic
         return lambda: append(event_of(traffic.one()))
 
     def owner(self) -> Callable[[], Awaitable[Any]]:
-        """Appends to a parcel of one's own, without a condition."""
+        """Return a call that appends to a parcel of its own, without a condition."""
         append, traffic, parcel = self.store.append, self.traffic, fresh_parcel()
         return lambda: append(event_of(traffic.one(), parcel))
 
     def conditional(self) -> Callable[[], Awaitable[Any]]:
-        """One task that owns a parcel and appends unless anyone else has written to it since."""
+        """Return a call that owns a parcel and appends unless another caller has written to it since."""
         append, traffic, parcel, after = self.store.append, self.traffic, fresh_parcel(), 0
         query = question(parcel)
 
@@ -176,6 +176,6 @@ class EventfoldTasks:
         return call
 
     def close(self) -> None:
-        """Release the file and the loop."""
+        """Close the store and the loop."""
         self.loop.run(self.store.close())
         self.loop.close()

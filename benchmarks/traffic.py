@@ -1,9 +1,9 @@
-"""What is written in every benchmark: parcels that are scanned on their way, 200 bytes of JSON each.
+"""The events of every benchmark: parcels that are scanned on their way, 200 bytes of JSON each.
 
 Knows: the fields, their sizes, which parcel comes next. Does not know: stores, clocks.
 
-One event in ten is the first of a new parcel, the others go to a parcel drawn from all earlier ones, so the
-tag index is written all over, as it is in a real store that has run for a while. Two tags: parcel and depot.
+One event in ten is the first of a new parcel, the others belong to a parcel drawn from all earlier ones, so that writes
+to the tag index are spread, as they are in a store in use. Two tags: parcel and depot.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TYPE = "ParcelScanned"
 
 
 class Scan(NamedTuple):
-    """The values of one event, ready to be given to anybody's event class."""
+    """The values of one event, for any contender's event class."""
 
     parcel: str
     depot: str
@@ -31,7 +31,7 @@ class Scan(NamedTuple):
 
 
 def scan(parcel: int, depot: int, weight: int) -> Scan:
-    """The values of an event whose JSON has 200 bytes, whatever the numbers are."""
+    """Return the values of an event whose JSON has 200 bytes, for any numbers."""
     return Scan(f"p-{parcel:08d}", f"d-{depot:03d}", 100_000 + weight % 900_000, _NOTE)
 
 
@@ -41,7 +41,7 @@ _NOTE = "x" * (PAYLOAD - len('{"parcel":"p-00000000","depot":"d-000","weight":10
 
 @lru_cache(maxsize=4)
 def scans(first: int, count: int) -> tuple[Scan, ...]:
-    """Events number `first` to `first + count - 1` of the one sequence that everybody writes."""
+    """Return events number `first` to `first + count - 1` of the one sequence that all contenders write."""
     draw = random.Random(first)
     made: list[Scan] = []
     for number in range(first, first + count):
@@ -52,16 +52,16 @@ def scans(first: int, count: int) -> tuple[Scan, ...]:
 
 
 class Traffic:
-    """The sequence from a point on, without end as far as any benchmark goes; threads may share it."""
+    """The sequence from some number on, long enough for any benchmark; threads may share it."""
 
     def __init__(self, stored: int, count: int = 200_000) -> None:
-        # Drawn before the clock runs; should they be used up, the same events are written once more.
+        # Drawn before the clock runs; if they run out, the same events are used once more.
         self._scans = itertools.cycle(scans(stored, count))
 
     def one(self) -> Scan:
-        """The next event."""
+        """Return the next event."""
         return next(self._scans)
 
     def some(self, count: int) -> list[Scan]:
-        """The next `count` events."""
+        """Return the next `count` events."""
         return [next(self._scans) for _ in range(count)]

@@ -1,7 +1,7 @@
-"""A read model as `eventsourcing` keeps one on PostgreSQL: a view beside its tracking table, and its runner.
+"""A read model as `eventsourcing` stores one on PostgreSQL: a view with its tracking table, and its runner.
 
-Knows: the eventsourcing package, so it is imported only where that is installed. Its documented way: a recorder that
-writes its row and how far it has come in one transaction, for each event.
+Knows: the eventsourcing package, so it is imported only where that is installed. It follows that package's
+documentation: a recorder writes its row and its position in one transaction, for each event.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from benchmarks.parcels import Parcels
 
 
 class Counts(PostgresTrackingRecorder):
-    """Parcels by their id: how often scanned, how heavy."""
+    """Parcels by their id: the number of scans, and the weight."""
 
     def __init__(self, datastore: Any, **options: Any) -> None:
         super().__init__(datastore, **options)
@@ -35,14 +35,14 @@ class Counts(PostgresTrackingRecorder):
         ).format(*place)
 
     def count(self, parcel: Any, weight: int, tracking: Any) -> None:
-        """One scan more, and how far we are."""
+        """Count one scan, and record the position."""
         with self.datastore.transaction(commit=True) as cursor:
             self._insert_tracking(cursor, tracking)
             cursor.execute(self._upsert, (parcel, weight), prepare=True)
 
 
 class Counted(Projection[Counts]):
-    """Gives each event to the view."""
+    """Passes each event to the view."""
 
     def process_event(self, domain_event: Any, tracking: Any) -> None:
         """Count one."""
@@ -50,7 +50,7 @@ class Counted(Projection[Counts]):
 
 
 def rate(environment: dict[str, str], events: int) -> float:
-    """Events a second of a runner that begins at nothing, until it has taken so many."""
+    """Return the events a second of a runner that begins with an empty view, for so many events."""
     kind = type("Counted", (Counted,), {"name": f"v{uuid4().hex[:10]}"})
     began = time.perf_counter()
     with ProjectionRunner(

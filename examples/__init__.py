@@ -1,1 +1,1 @@
-"""Programs to read and to run: each file stands by itself. `recipes` are explained in docs/how-to/recipes."""
+"""Example programs: each file can be read and run alone. docs/how-to/recipes explains the modules of `recipes`."""

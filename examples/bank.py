@@ -1,6 +1,6 @@
-"""The bank, as functions: states in, events out.
+"""The bank, as functions that take states and return events.
 
-Built step by step in docs/tutorial/bank.md.
+Explained step by step in docs/tutorial/bank.md.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The bank, as an aggregate: methods that decide, and record what they decide.
+"""The bank, as an aggregate, whose methods check rules and record events.
 
-Built step by step in docs/tutorial/bank.md.
+Explained step by step in docs/tutorial/bank.md.
 """
 
 from __future__ import annotations

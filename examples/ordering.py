@@ -1,8 +1,9 @@
-"""An order, from placing to paying, reminding or giving up: a process, a timer, an effect, in a minute of reading.
+"""An order that is paid in time or given up: a process, a timer and an effect.
 
     python examples/ordering.py
 
-Everything is kept in `ordering.db`; kill it at any moment and start it again: it goes on where it was.
+Everything is stored in `ordering.db`. If the program is killed at any moment and started again, it continues where it
+was.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ class OrderPlaced(ef.Event, type="order-placed"):
 
 
 class Paid(ef.Event, type="order-paid"):
-    """The money is here."""
+    """The customer has paid."""
 
     order: ef.Tag
 
 
 class PaymentOverdue(ef.Event, type="payment-overdue"):
-    """The money should have been here."""
+    """The time for payment is over."""
 
     order: ef.Tag
 
@@ -42,7 +43,7 @@ class OrderGivenUp(ef.Event, type="order-given-up"):
 
 
 class Order(ef.State):
-    """An order, as decisions see it."""
+    """The state of an order that decisions use."""
 
     order: ef.Tag
     open: bool = False
@@ -57,7 +58,7 @@ def give_up(order: Order) -> list[ef.Event]:
 
 
 class Payment(ef.Process, start="beginning"):
-    """Waits for the money, and not for ever."""
+    """Waits for the payment for a limited time."""
 
     order: ef.Tag
     finished: bool = False
@@ -79,21 +80,21 @@ class Payment(ef.Process, start="beginning"):
 
 
 @effect(start="now")
-def tell(event: ef.Recorded[Paid | OrderGivenUp]) -> None:
-    """Tell the customer: here on the screen, with the event's id, by which a repeated message is recognised."""
+def notify(event: ef.Recorded[Paid | OrderGivenUp]) -> None:
+    """Notify the customer, here on the screen. The event's id is printed: by it a repeated message is recognised."""
     what = "thank you" if isinstance(event.event, Paid) else "too late"
     print(f"{event.event.order}: {what} ({event.id})", flush=True)
 
 
 def main(path: str = "ordering.db") -> None:
-    """Two orders; one of them is paid."""
-    with ef.Store(path) as store, store.run(Payment, tell):
+    """Place two orders and pay one of them."""
+    with ef.Store(path) as store, store.run(Payment, notify):
         first, second = (f"o-{time.time_ns() + each}" for each in range(2))
         store.append(OrderPlaced(first, "a chair"), OrderPlaced(second, "a table"))
         store.append(Paid(first))
         with store.follow(ef.Query.of(types=[OrderGivenUp], tags=[f"order:{second}"])) as follower:
             next(iter(follower))
-        store.wait("tell")
+        store.wait("notify")
 
 
 if __name__ == "__main__":

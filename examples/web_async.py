@@ -1,6 +1,6 @@
 """The bank behind HTTP on plain ASGI, for any server: `uvicorn examples.web_async:app`.
 
-Explained in docs/tutorial/async.md. A framework would replace the part below the line; what is above it stays.
+Explained in docs/tutorial/async.md. With a framework, the code below the line is not needed; the code above it stays.
 
     POST /transfers            {"source": "a-1", "target": "a-2", "amount": "50"}, with the headers
                                X-User and Idempotency-Key
@@ -31,7 +31,7 @@ Answer = tuple[int, dict[str, Any]]
 
 
 class Transfer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The command, as it comes in: decoding it is the check."""
+    """The command in the body of a request. Decoding validates it."""
 
     source: str
     target: str
@@ -39,11 +39,11 @@ class Transfer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         if not self.amount.is_finite():
-            raise ValueError(f"{self.amount} is no amount")
+            raise ValueError(f"{self.amount} is not an amount")
 
 
 class Streams:
-    """The open streams of this process. A server waits for them before it stops, so they are ended then."""
+    """The open streams of this process. A server that stops waits for them, so they are ended first."""
 
     def __init__(self) -> None:
         self._ended = False
@@ -51,7 +51,7 @@ class Streams:
 
     @contextmanager
     def held(self, close: Callable[[], None]) -> Generator[None]:
-        """While a stream is open: `close` ends it."""
+        """Keep `close`, which ends a stream, in the list of open streams within the `with` block."""
         self._closes.add(close)
         try:
             if self._ended:
@@ -61,14 +61,14 @@ class Streams:
             self._closes.discard(close)
 
     def end(self) -> None:
-        """End those that are open, and those that are still to come."""
+        """End the open streams, and later ones as soon as they are opened."""
         self._ended = True
         for close in list(self._closes):
             close()
 
     @contextmanager
     def ended_by_signals(self) -> Generator[None]:
-        """While the application lives: SIGTERM and Ctrl-C end the streams, then reach the server as before."""
+        """Within the `with` block, SIGTERM and Ctrl-C end the streams and then call the handlers of the server."""
         if threading.current_thread() is not threading.main_thread():  # as in a test client
             yield
             return
@@ -80,7 +80,7 @@ class Streams:
             server = servers[signal.Signals(number)]
             if callable(server):
                 server(number, frame)
-            else:  # no error: as if this were not here
+            else:  # a default handler: raise the signal again
                 signal.signal(number, server)
                 signal.raise_signal(number)
 
@@ -95,36 +95,36 @@ class Streams:
 
 @asynccontextmanager
 async def lifespan(app: Any) -> AsyncGenerator[None, None]:
-    """FastAPI(lifespan=lifespan), Starlette(lifespan=lifespan), Litestar(lifespan=[lifespan])."""
+    """Open and close the store: FastAPI(lifespan=lifespan), the same for Starlette, Litestar(lifespan=[lifespan])."""
     async with ef.AsyncStore(os.environ.get("BANK", "bank.db")) as store:
         app.state.store, app.state.streams = store, Streams()
         with app.state.streams.ended_by_signals():
             yield
 
 
-async def post_transfer(store: ef.AsyncStore, user: str, key: str, asked: Transfer) -> Answer:
+async def post_transfer(store: ef.AsyncStore, user: str, key: str, command: Transfer) -> Answer:
     """Move money, once for each key of a user."""
     once = store.using(command_id=f"transfer:{user}:{key}", actor=user)
     try:
-        done = await once.decide(transfer, Account(asked.source), Account(asked.target), amount=asked.amount)
+        done = await once.decide(transfer, Account(command.source), Account(command.target), amount=command.amount)
     except InsufficientFunds as refused:
         return 422, {"error": str(refused)}
     except InvalidInput as mistaken:
         return 400, {"error": str(mistaken)}
-    except ef.EventfoldError as error:  # busy, or the answer was lost: the request may be sent again
+    except ef.EventfoldError as error:  # busy, or the outcome is unknown: the request may be sent again
         return 503, {"error": str(error), "code": error.code}
-    return 200, {"positions": list(done.positions), "balance": str(done.state(Account(asked.source)).balance)}
+    return 200, {"positions": list(done.positions), "balance": str(done.state(Account(command.source)).balance)}
 
 
 async def get_account(store: ef.AsyncStore, account: str) -> Answer:
-    """What is in an account."""
+    """Return the balance of an account."""
     return 200, {"balance": str((await store.state(Account(account))).balance)}
 
 
 async def changes(
     store: ef.AsyncStore, streams: Streams, account: str, last_event_id: str = ""
 ) -> AsyncGenerator[str, None]:
-    """What happens to an account, until the server stops; the id of each message is where to go on."""
+    """Yield the events of an account until the server stops. The id of each message is the cursor to resume at."""
     query = ef.Query.of(tags=f"account:{account}")
     async with store.follow(query, after=last_event_id or 0) as follower:
         with streams.held(follower.close):
@@ -132,14 +132,14 @@ async def changes(
                 yield f"id: {follower.cursor}\ndata: {recorded.type} {recorded.event.amount}\n\n"
 
 
-# ------------------------------------------------------------------ what a framework would do instead
+# ------------------------------------------------------------------ the work of a framework
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class App:
-    """The least of an ASGI application: a lifespan, three routes."""
+    """A minimal ASGI application: a lifespan and three routes."""
 
     def __init__(self) -> None:
         self.state = SimpleNamespace()
@@ -155,7 +155,7 @@ class App:
         await receive()  # lifespan.startup
         try:
             await self._open.__aenter__()
-        except ef.EventfoldError as error:  # two sentences: they belong in the server's log
+        except ef.EventfoldError as error:  # its two sentences go to the server's log
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         await send({"type": "lifespan.startup.complete"})
@@ -175,15 +175,15 @@ class App:
                 messages = changes(self.state.store, self.state.streams, account, begin)
                 await _stream(receive, send, messages)
             case _:
-                await _json(send, 404, {"error": "nothing is here"})
+                await _json(send, 404, {"error": "not found"})
 
     async def _transfer(self, headers: dict[str, str], body: bytes) -> Answer:
         try:
-            asked = msgspec.json.decode(body, type=Transfer)
+            command = msgspec.json.decode(body, type=Transfer)
             user, key = headers["x-user"], headers["idempotency-key"]
         except (KeyError, ValueError) as error:  # msgspec's errors are ValueErrors
-            return 400, {"error": f"this is no transfer: {error}"}
-        return await post_transfer(self.state.store, user, key, asked)
+            return 400, {"error": f"invalid transfer: {error}"}
+        return await post_transfer(self.state.store, user, key, command)
 
 
 async def _body(receive: Receive) -> bytes:
@@ -207,7 +207,7 @@ async def _stream(receive: Receive, send: Send, messages: AsyncIterator[str]) ->
 
     async def left() -> None:
         while (await receive())["type"] != "http.disconnect":
-            pass  # the rest of a body that is not read
+            pass  # a further part of the body, which is not used
 
     headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})

@@ -28,7 +28,7 @@ Answer = tuple[int, dict[str, Any]]
 
 
 class Transfer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The command, as it comes in: decoding it is the check."""
+    """The command in the body of a request. Decoding validates it."""
 
     source: str
     target: str
@@ -36,41 +36,41 @@ class Transfer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         if not self.amount.is_finite():
-            raise ValueError(f"{self.amount} is no amount")
+            raise ValueError(f"{self.amount} is not an amount")
 
 
 @cache
 def store() -> ef.Store:
-    """The store of this process, opened by its first request, and so after any fork; shared by its threads."""
+    """Return the store of this process. The first request opens it, after any fork; all threads share it."""
     opened = ef.Store(os.environ.get("BANK", "bank.db"))
     atexit.register(opened.close)
     return opened
 
 
-def post_transfer(key: str, user: str, asked: Transfer) -> Answer:
+def post_transfer(key: str, user: str, command: Transfer) -> Answer:
     """Move money, once for each key of a user."""
     once = store().using(command_id=f"transfer:{user}:{key}")
     try:
-        done = once.decide(transfer, Account(asked.source), Account(asked.target), amount=asked.amount)
+        done = once.decide(transfer, Account(command.source), Account(command.target), amount=command.amount)
     except InsufficientFunds as refused:
         return 422, {"error": str(refused)}
     except InvalidInput as mistaken:
         return 400, {"error": str(mistaken)}
-    except ef.EventfoldError as error:  # busy, or the answer was lost: the request may be sent again
+    except ef.EventfoldError as error:  # busy, or the outcome is unknown: the request may be sent again
         return 503, {"error": str(error), "code": error.code}
-    return 200, {"positions": list(done.positions), "balance": str(done.state(Account(asked.source)).balance)}
+    return 200, {"positions": list(done.positions), "balance": str(done.state(Account(command.source)).balance)}
 
 
 def get_account(account: str) -> Answer:
-    """What is in an account."""
+    """Return the balance of an account."""
     return 200, {"balance": str(store().state(Account(account)).balance)}
 
 
-# ------------------------------------------------------------------ what a framework would do instead
+# ------------------------------------------------------------------ the work of a framework
 
 
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """The least of a WSGI application. The `with` is what a middleware does: it covers the whole request."""
+    """A minimal WSGI application. Its `with` does what a middleware does: it covers the whole request."""
     user = environ.get("HTTP_X_USER", "")
     with store().context(actor=user or None, correlation_id=environ.get("HTTP_X_REQUEST_ID")):
         status, answer = route(environ, user)
@@ -79,16 +79,16 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable
 
 
 def route(environ: dict[str, Any], user: str) -> Answer:
-    """Which request it is, and that it can be understood."""
+    """Decode a request and call its handler."""
     match [environ["REQUEST_METHOD"], *environ["PATH_INFO"].strip("/").split("/")]:
         case ["POST", "transfers"]:
             try:
                 body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-                key, asked = environ["HTTP_IDEMPOTENCY_KEY"], msgspec.json.decode(body, type=Transfer)
+                key, command = environ["HTTP_IDEMPOTENCY_KEY"], msgspec.json.decode(body, type=Transfer)
             except (KeyError, ValueError) as error:  # msgspec's errors are ValueErrors
-                return 400, {"error": f"this is no transfer: {error}"}
-            return post_transfer(key, user, asked)
+                return 400, {"error": f"invalid transfer: {error}"}
+            return post_transfer(key, user, command)
         case ["GET", "accounts", account]:
             return get_account(account)
         case _:
-            return 404, {"error": "nothing is here"}
+            return 404, {"error": "not found"}

@@ -20,7 +20,7 @@ _failed: set[str] = set()
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Lines that run from now on belong to this test; what runs between two tests belongs to none."""
+    """Record the lines that a test runs under its name; lines that run between two tests have no name."""
     measuring = coverage.Coverage.current()
     if measuring is None:
         return (yield)
@@ -32,7 +32,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Add up setup, call and teardown."""
+    """Add the seconds of setup, call and teardown."""
     if report.outcome != "passed":
         _failed.add(report.nodeid)
     _seconds[report.nodeid] = _seconds.get(report.nodeid, 0.0) + report.duration

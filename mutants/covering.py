@@ -1,4 +1,4 @@
-"""Which tests run a line: one run of the tests under coverage, kept for later runs.
+"""Which tests run a line: one run of the tests under coverage, whose result later runs reuse.
 
 Knows: coverage's data. Does not know: how a mutant is made.
 """
@@ -21,7 +21,7 @@ SEEDED = ("--hypothesis-seed=0",)
 
 
 class Covering:
-    """The tests of each line of the modules, the quick ones first."""
+    """The tests that run each line of the modules, the fastest first."""
 
     def __init__(self, folder: Path, copied: Path) -> None:
         self._folder, self._copied = folder, copied
@@ -30,7 +30,7 @@ class Covering:
         self.seconds: dict[str, float] = {}
 
     def measure(self, tests: Sequence[str]) -> None:
-        """Run the tests under coverage, unless a run of the same sources and tests is kept."""
+        """Run the tests under coverage, unless there is the result of a run of the same sources and tests."""
         data, times = self._folder / "coverage", self._folder / "times.json"
         if not (data.exists() and times.exists()):
             data.unlink(missing_ok=True)
@@ -45,11 +45,11 @@ class Covering:
         self._data.read()
 
     def tests(self, module: Path, first: int, last: int) -> list[str]:
-        """The tests that run a line between these; for what runs at import, those of files that use the module."""
+        """Return the tests that run one of these lines; for lines run at import, those of files that use the module."""
         lines = self._of(module)
         found = _tests(lines, range(first, last + 1)) or _tests(lines, [self._statement(module, first)])
         if found == {""}:
-            # A default of a field is set at import and read by compiled code: no test runs a line that shows it.
+            # The default of a field is set at import and read by compiled code: no test runs this line.
             files = {test.partition("::")[0] for test in _tests(lines, lines)}
             found = {test for test in self.seconds if test.partition("::")[0] in files}
         return sorted(found & self.seconds.keys(), key=lambda test: self.seconds[test])

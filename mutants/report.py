@@ -1,6 +1,6 @@
 """The table of a session, its survivors, and which of them are explained.
 
-Knows: results, mutants/explained.toml. Does not know: how they came about.
+Knows: results, mutants/explained.toml. Does not know: how mutants are tried.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Tried = tuple[MutationSpec, WorkResult]
 
 
 class Explanation(NamedTuple):
-    """Why mutants of a line cannot be killed, or need not: the line and its replacement as in the list of survivors."""
+    """Why mutants of a line cannot or need not be killed. The line and its replacement: as in the list of survivors."""
 
     module: str
     before: str
@@ -30,12 +30,12 @@ class Explanation(NamedTuple):
 
 
 def explanations(path: Path = EXPLAINED) -> list[Explanation]:
-    """The file of explanations."""
+    """Read the file of explanations."""
     return [Explanation(**each) for each in tomllib.loads(path.read_text("utf-8")).get("mutant", [])]
 
 
 def fate(mutant: MutationSpec, result: WorkResult, known: Sequence[Explanation]) -> str:
-    """The column that a mutant counts in."""
+    """Return the column in which a mutant is counted."""
     if result.worker_outcome not in (WorkerOutcome.NORMAL, WorkerOutcome.NO_TEST):
         return "open"
     if result.worker_outcome is WorkerOutcome.NORMAL and result.test_outcome is not TestOutcome.SURVIVED:
@@ -51,14 +51,14 @@ def fate(mutant: MutationSpec, result: WorkResult, known: Sequence[Explanation])
 
 
 def changed(result: WorkResult) -> tuple[str, str]:
-    """The changed lines before and after, without indentation."""
+    """Return the changed lines before and after, without indentation."""
     lines = (result.diff or "").splitlines()
     before, after = (" ".join(line[1:].strip() for line in lines if line.startswith(sign)) for sign in "-+")
     return before, after
 
 
 def table(tried: Sequence[Tried], of: int) -> str:
-    """One row for each module, the sum, and a line for each mutant that no test killed and nothing explains."""
+    """Format a row for each module, the sum, and an entry for each mutant that is neither killed nor explained."""
     known = explanations()
     counts = dict[str, Counter[str]]()
     open_ones = list[str]()

@@ -20,7 +20,7 @@ Span = tuple[tuple[int, int], tuple[int, int]]
 
 
 def all_mutants(modules: Sequence[Path], root: Path) -> list[MutationSpec]:
-    """Every mutant of the modules, in one order, without those that only a type checker sees."""
+    """Return every mutant of the modules, in a fixed order, without those that only a type checker notices."""
     with tempfile.TemporaryDirectory() as folder:
         database = WorkDB(Path(folder) / "all.sqlite", WorkDB.Mode.create)
         init([root / module for module in modules], database, {})
@@ -32,13 +32,13 @@ def all_mutants(modules: Sequence[Path], root: Path) -> list[MutationSpec]:
 
 
 def sample(mutants: Sequence[MutationSpec], size: int, seed: int) -> list[WorkItem]:
-    """That many of them, the same for the same seed, in the order of the modules."""
+    """Return a sample of this size, the same for the same seed, in the order of the modules."""
     chosen = sorted(random.Random(seed).sample(range(len(mutants)), min(size, len(mutants))))
     return [WorkItem.single(f"{number:05}", mutants[number]) for number in chosen]
 
 
 def _unseen(module: Path) -> Iterator[Span]:
-    """Annotations, which nothing evaluates in these modules, and decorators for type checkers."""
+    """Yield the spans of annotations, which these modules do not evaluate, and of decorators for type checkers."""
     for node in ast.walk(ast.parse(module.read_text("utf-8"))):
         annotations = [getattr(node, name, None) for name in ("annotation", "returns")]
         decorators = [

@@ -16,7 +16,7 @@ IGNORED = shutil.ignore_patterns("__pycache__", ".*", "*.db")
 
 
 def copy(tree: Path) -> str:
-    """Make the copy again, and return the digest of its contents."""
+    """Copy the sources again, and return the digest of the copy."""
     shutil.rmtree(tree, ignore_errors=True)
     tree.mkdir(parents=True)
     for name in PARTS:
@@ -32,6 +32,6 @@ def copy(tree: Path) -> str:
 
 
 def environment(tree: Path) -> dict[str, str]:
-    """Variables under which Python imports the copy, also in child processes, and keeps no compiled files of it."""
+    """Return variables with which Python, also in child processes, imports the copy and writes no compiled files."""
     path = os.pathsep.join([str(tree / "src"), str(tree)])
     return {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0"}

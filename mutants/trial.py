@@ -1,6 +1,6 @@
 """One mutant: the change in the copied file, the tests that run the line, the outcome.
 
-Knows: cosmic-ray's way of changing a file and putting it back, pytest's exit codes. Does not know: sessions.
+Knows: how cosmic-ray changes and restores a file, pytest's exit codes. Does not know: sessions.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from cosmic_ray.work_item import MutationSpec, TestOutcome, WorkerOutcome, WorkR
 from mutants import tree
 from mutants.covering import PYTEST, SEEDED
 
-SLOWER, GRACE_S = 10.0, 60.0  # a mutant hangs that takes so many times as long, and so many seconds besides
+SLOWER, GRACE_S = 10.0, 60.0  # the time limit of a mutant: so many times the usual time, plus so many seconds
 PASSED = 0
 TIMED_OUT = "timed out"
 
 
 def run_tests(tests: Sequence[str], copied: Path, seconds: float) -> int | None:
-    """The exit code of pytest for these tests, up to the first failure; None after a timeout."""
+    """Run these tests up to the first failure. Return pytest's exit code, or None after a timeout."""
     names = copied.parent / "tests.txt"
     names.write_text("\n".join(tests), "utf-8")
     command = [sys.executable, *PYTEST, *SEEDED, "-x", f"@{names}"]
@@ -46,7 +46,7 @@ def run_tests(tests: Sequence[str], copied: Path, seconds: float) -> int | None:
 
 
 def try_mutant(mutant: MutationSpec, tests: Sequence[str], copied: Path, seconds: float) -> WorkResult:
-    """Change the file, run the tests, put the file back. Where cosmic-ray cannot make the change, say so and go on."""
+    """Change the file, run the tests, restore the file. If cosmic-ray cannot make the change, the outcome says so."""
     try:
         return _try(mutant, tests, copied, seconds)
     except AttributeError as error:

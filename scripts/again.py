@@ -1,10 +1,10 @@
-"""Run the tests that failed in a run of the whole suite once more, each three times in a process of its own.
+"""Run the tests that failed in a run of the whole suite again, each three times in a process of its own.
 
-A test fails for one of two reasons: what it asserts does not hold, or something around it was not as it expects (the
-load of the machine, what another test left in the process). The first fails again by itself; the second passes. A few
-tests of the second kind must not hide what a change has broken, nor stop it: they are printed under UNSTEADY. Each is a
-defect of the test, or a rare one of the library, and is repaired as such. More than three failed tests, a run that
-ended before its end, or one more failure is the failure of the whole.
+A test fails for one of two reasons: its assertion does not hold, or its surroundings were not as it expects (the load
+of the machine, objects that another test left in the process). In the first case it fails again; in the second it
+passes. A few tests of the second kind are printed under UNSTEADY and do not fail the run. Each is a defect of the test,
+or a rare defect of the library, and must be repaired. The run fails if more than three tests failed, if it ended early,
+or if one of the repetitions fails.
 
     python scripts/again.py CACHE        CACHE: pytest's cache directory of the run that failed
 """
@@ -22,7 +22,7 @@ LIMIT_S = 600
 
 
 def main(cache: Path) -> int:
-    """The exit code: 0 if few tests had failed and each passes now, every time."""
+    """Return the exit code: 0 if at most MOST_TESTS tests had failed and each passes now, every time."""
     file = cache / "v" / "cache" / "lastfailed"
     failed: list[str] = sorted(json.loads(file.read_text("utf-8"))) if file.exists() else []
     if not failed:
@@ -35,9 +35,9 @@ def main(cache: Path) -> int:
         for run in range(1, RUNS + 1):
             command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test]
             if subprocess.run(command, timeout=LIMIT_S).returncode != 0:
-                print(f"{test} failed by itself, too (run {run} of {RUNS}).", file=sys.stderr)
+                print(f"{test} failed alone, too (run {run} of {RUNS}).", file=sys.stderr)
                 return 1
-    print(f"UNSTEADY: failed in the suite, passed {RUNS} times by itself. Find out why, and repair it:")
+    print(f"UNSTEADY: failed in the suite, passed {RUNS} times alone. Find the cause, and repair it:")
     print("\n".join(f"  {test}" for test in failed))
     return 0
 

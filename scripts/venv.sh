@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes a virtual environment with the first Python on the PATH that is new enough.
+# Create a virtual environment with the first Python on the PATH that is new enough.
 #
 #   sh scripts/venv.sh DIRECTORY [INTERPRETER]
 set -eu
@@ -7,12 +7,12 @@ set -eu
 directory=$1
 wanted=${2:-}
 
-# A name on the PATH may be a shim without a Python behind it, so each one has to answer.
+# A name on the PATH may be a shim without a Python behind it, so each one is run.
 suits() {
     "$1" -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info[:2] <= (3, 14)))' >/dev/null 2>&1
 }
 
-# Only ever removes what looks like a virtual environment, whole or half made.
+# Remove only folders that look like a virtual environment, complete or incomplete.
 unmake() {
     if [ -e "$directory/pyvenv.cfg" ]; then rm -rf "$directory"; fi
 }
@@ -23,7 +23,7 @@ for python in ${wanted:-python3 python3.14 python3.13 python3.12 python3.11 pyth
         if "$python" -m venv "$directory" >/dev/null 2>&1; then
             exit 0
         fi
-        # Debian keeps venv's installer in a package of its own; virtualenv brings one along.
+        # Debian has the installer of venv in a package of its own; virtualenv contains one.
         unmake
         if "$python" -m virtualenv -q "$directory" >/dev/null 2>&1; then
             exit 0

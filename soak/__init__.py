@@ -1,4 +1,4 @@
-"""The soak programme: kills, power cuts and other faults, by the thousand, and one checker of what is promised.
+"""The soak programme: thousands of kills, power cuts and other faults, and one checker of the promises.
 
-Knows: how to bring faults about, and what may be seen after each. Does not know: how any engine keeps its promises.
+Knows: how to cause faults, and what may be observed after each. Does not know: how an engine keeps its promises.
 """

@@ -1,4 +1,4 @@
-"""The soak programme: `python -m soak`, or `make soak`.
+"""The entry point of the soak programme: `python -m soak`, or `make soak`.
 
 Knows: the options. Does not know: what a family does.
 """
@@ -26,7 +26,7 @@ PLACE = Path("build/soak")
 
 
 def options(arguments: list[str] | None) -> argparse.Namespace:
-    """What was asked for."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser("python -m soak", description="Faults by the thousand, and what is promised.")
     names = [family.name for family in FAMILIES]
     parser.add_argument("--only", action="append", metavar="FAMILY", help=f"{', '.join(names)}, or how these begin")
@@ -42,7 +42,7 @@ def options(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def chosen(only: list[str] | None) -> list[Family]:
-    """The families asked for. Raises SystemExit where a name means none."""
+    """Return the chosen families. Raises SystemExit for an unknown name."""
     if not only:
         return list(FAMILIES)
     found = [family for family in FAMILIES if any(family.name.startswith(name) for name in only)]
@@ -53,7 +53,7 @@ def chosen(only: list[str] | None) -> list[Family]:
 
 
 def lacking(families: list[Family]) -> dict[str, str]:
-    """Which families cannot be run on this machine, and why."""
+    """Return the families that cannot run on this machine, each with the reason."""
     mounts = machine.root() if any(family.root for family in families) else True
     try:
         programs()
@@ -72,7 +72,7 @@ def lacking(families: list[Family]) -> dict[str, str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the rounds, show the table. Returns 1 if anything was found."""
+    """Run the rounds and print the table. Returns 1 if there are violations."""
     asked = options(arguments)
     families = chosen(asked.only)
     if asked.list:

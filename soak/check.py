@@ -1,4 +1,4 @@
-"""The checker: what a log, its followers, read models, processes and copies must look like after any faults.
+"""The checker: what must hold for a log, its followers, read models, processes and copies after any faults.
 
 Knows: the promises. Does not know: what was done to the store. Every problem is one sentence.
 """
@@ -17,9 +17,9 @@ import eventfold as ef
 from eventfold.errors import CursorMismatch, EventfoldError, ProcessError, ProjectionError, UnknownProjection
 from soak.clients import Place
 from soak.facts import EVERY, Fragile, Greeted, Greeting, Noted, PerSeat, PerWriter, SeatTaken, elsewhere, letter
-from soak.history import Told, Written, lines, told
+from soak.history import Outcomes, Written, lines, read_outcomes
 
-SHOWN = 4  # of a list of similar problems
+SHOWN = 4  # problems of a list of similar ones
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Allowed:
     """What may be lost in a round, by promises.md.
 
     `epoch`: acknowledgements of epochs before it may be lost, but only a tail; `tail`: as if every acknowledgement
-    were of such an epoch; `progress`: acknowledged progress of followers by name may be lost (power cuts on SQLite).
+    were of such an epoch; `progress`: acknowledged progress of named followers may be lost (power cuts on SQLite).
     """
 
     epoch: int = 0
@@ -42,12 +42,12 @@ class Findings:
     problems: list[str] = field(default_factory=list[str])
 
     def add(self, problem: str) -> None:
-        """One more."""
+        """Add a problem."""
         self.problems.append(problem)
 
     @contextlib.contextmanager
     def within(self, step: str) -> Iterator[None]:
-        """A step of checking that must not fail."""
+        """Run a step of checking that must not fail."""
         try:
             yield
         except Exception as error:  # noqa: BLE001 - it becomes a problem of the round
@@ -55,15 +55,17 @@ class Findings:
 
 
 def check(place: Place, findings: Findings, allowed: Allowed | None = None, *, models: bool = True) -> list[Any]:
-    """Everything. Returns the events of the log."""
+    """Check everything. Returns the events of the log."""
     allowed = allowed or Allowed()
     events: list[ef.Recorded[Any]] = []
     with findings.within("opening the store"), place.open() as store:
         with findings.within("reading the log"):
             events = list(store.read())
-            said = told(place.folder)
-            findings.problems += [f"an error of another library reached the caller: {each}" for each in said.foreign]
-            check_log(events, said, findings, allowed)
+            outcomes = read_outcomes(place.folder)
+            findings.problems += [
+                f"an error of another library reached the caller: {each}" for each in outcomes.foreign
+            ]
+            check_log(events, outcomes, findings, allowed)
             for path in sorted(place.folder.glob("follow-*.history")):
                 check_follower(path, events, findings, lost=allowed)
         with findings.within("verifying the log"):
@@ -84,27 +86,27 @@ def _line(recorded: ef.Recorded[Any]) -> str:
     return f"{recorded.position} {recorded.id.hex} {recorded.time.isoformat()} {recorded.event} {recorded.metadata}\n"
 
 
-def check_log(events: list[Any], said: Told, findings: Findings, allowed: Allowed) -> None:
-    """Positions, times, ids, whole appends, decisions; and every answer that was given."""
+def check_log(events: list[Any], outcomes: Outcomes, findings: Findings, allowed: Allowed) -> None:
+    """Check positions, times, ids, whole appends, decisions, and every answer that a client got."""
     written, seats = _look(events, findings)
     for op, positions in written.items():
-        if op not in said.asked:
+        if op not in outcomes.asked:
             findings.add(f"{op} is in the log, and no client asked for it")
             continue
-        if len(positions) != said.asked[op]:
-            findings.add(f"{op}: {len(positions)} of {said.asked[op]} events are in the log")
+        if len(positions) != outcomes.asked[op]:
+            findings.add(f"{op}: {len(positions)} of {outcomes.asked[op]} events are in the log")
         if positions != list(range(positions[0], positions[0] + len(positions))):
             findings.add(f"{op}: its events are not adjacent: {positions[:SHOWN]}")
-        if op in said.refused:
-            findings.add(f"{op} was refused ({said.refused[op]}), and it is in the log at {positions[0]}")
+        if op in outcomes.refused:
+            findings.add(f"{op} was refused ({outcomes.refused[op]}), and it is in the log at {positions[0]}")
     for seat, numbers in seats.items():
         if numbers != list(range(1, len(numbers) + 1)):
             at = next(place for place, number in enumerate(numbers, 1) if number != place)
             findings.add(
                 f"the condition of a decision was broken: {seat} has holder {numbers[at - 1]} in place of {at}"
             )
-    _acknowledged(events, said, findings, allowed)
-    repeated = [each.op for each in said.written.values() if each.repeated]
+    _acknowledged(events, outcomes, findings, allowed)
+    repeated = [each.op for each in outcomes.written.values() if each.repeated]
     if repeated:
         findings.add(f"a first append was reported as repeated: {repeated[:SHOWN]}")
 
@@ -134,12 +136,12 @@ def _look(events: list[Any], findings: Findings) -> tuple[dict[str, list[int]], 
     return written, seats
 
 
-def _acknowledged(events: list[Any], said: Told, findings: Findings, allowed: Allowed) -> None:
+def _acknowledged(events: list[Any], outcomes: Outcomes, findings: Findings, allowed: Allowed) -> None:
     def there(each: Written) -> bool:
         found = events[each.first - 1 : each.first - 1 + len(each.ids)]
         return [recorded.id.hex for recorded in found] == each.ids
 
-    lost = [each for each in said.written.values() if not there(each)]
+    lost = [each for each in outcomes.written.values() if not there(each)]
     may = [each for each in lost if allowed.tail or each.epoch < allowed.epoch]
     must = [each for each in lost if each not in may]
     if must:
@@ -147,13 +149,13 @@ def _acknowledged(events: list[Any], said: Told, findings: Findings, allowed: Al
         findings.add(f"{len(must)} acknowledged appends are not in the log: {shown}")
     for epoch in {each.epoch for each in may}:  # only a tail of an epoch may be lost
         first = min(each.first for each in may if each.epoch == epoch)
-        kept = [e for e in said.written.values() if e.epoch == epoch and e.first > first and there(e)]
+        kept = [e for e in outcomes.written.values() if e.epoch == epoch and e.first > first and there(e)]
         if kept:
             findings.add(f"of epoch {epoch} position {first} was lost and {kept[0].first} was kept: not a tail")
 
 
 def check_follower(path: Path, events: list[Any], findings: Findings, lost: Allowed) -> None:
-    """Lives of one follower: each without gap; the next skips nothing, and repeats only what it may."""
+    """Check the runs of one follower: each has no gap; the next skips nothing, and repeats only what it may."""
     name, named = path.stem, path.stem.startswith("follow-named")
     seen = acknowledged = before = 0
     ids = {recorded.position: recorded.id.hex for recorded in events}
@@ -184,11 +186,11 @@ def check_follower(path: Path, events: list[Any], findings: Findings, lost: Allo
 
 
 def check_models(store: ef.Store, place: Place, findings: Findings) -> None:
-    """After everything was resumed and done: rows equal a fold, every greeting is made once, `verify` proves."""
+    """After everything was resumed and done, rows equal a fold, every greeting exists once, and `verify` succeeds."""
     Path(place.folder / "failing").unlink(missing_ok=True)
-    models, desk = place.models(), store.projections
+    models, admin = place.models(), store.projections
     with findings.within("resuming read models"):
-        known = {each.name: each for each in desk.list()}
+        known = {each.name: each for each in admin.list()}
         for model in models:
             name = ef_name(model)
             if name not in known:
@@ -196,29 +198,29 @@ def check_models(store: ef.Store, place: Place, findings: Findings) -> None:
             with contextlib.suppress(
                 UnknownProjection
             ):  # its database lost it in a power cut, before any row was synced
-                desk.resume(model)
+                admin.resume(model)
                 if known[name].building is not None:
-                    desk.discard(model)
+                    admin.discard(model)
     with findings.within("settling"):
         with contextlib.suppress(ProcessError):  # it was parked while the store was away
             store.run_until_idle(*models, Greeting, letter)
         for name in (Fragile, "soak_greeting", "soak_letter"):
-            if any(entry.state == "parked" for entry in desk.parked(name)):
-                desk.retry(name)
+            if any(entry.state == "parked" for entry in admin.parked(name)):
+                admin.retry(name)
         store.run_until_idle(*models, Greeting, letter)
     with findings.within("comparing rows"):
         events = list(store.read())
         _compare(store, models, events, findings)
         _greetings(events, place, findings)
     with findings.within("verifying read models"):
-        live = {each.name: each.live for each in desk.list()}
-        for proof in desk.verify():  # what was built before a failover is kept for a while, and is of what was lost
+        live = {each.name: each.live for each in admin.list()}
+        for proof in admin.verify():  # a generation of before a failover is kept for some time, and has lost events
             if not proof.proved and (proof.name, proof.generation >= live[proof.name]) != ("soak_elsewhere", False):
                 findings.add(f"{proof.name} (generation {proof.generation}) is not proved: {proof.verdict}")
 
 
 def _rebuild(store: ef.Store, place: Place, findings: Findings) -> None:
-    """Rows elsewhere may be of events that a failover lost: then the read model says so, and is built again."""
+    """Rows in another database may include events that a failover lost: the read model raises, and is rebuilt."""
     model = elsewhere(place.other)
     with findings.within("rebuilding what is ahead of the log"):
         try:
@@ -229,7 +231,7 @@ def _rebuild(store: ef.Store, place: Place, findings: Findings) -> None:
 
 
 def ef_name(model: type[ef.Projection]) -> str:
-    """The name a read model is kept under."""
+    """Return the stored name of a read model."""
     from eventfold.projections.definition import projection_definition
 
     return projection_definition(model).name
@@ -283,7 +285,7 @@ def _greetings(events: list[Any], place: Place, findings: Findings) -> None:
 
 
 def check_copies(place: Place, findings: Findings) -> None:
-    """Every file of a backup is whole and of a later epoch; an interrupted copy can be finished."""
+    """Check that every backup file is whole and of a later epoch, and that an interrupted copy can be finished."""
     with findings.within("reading the copies"), place.open() as store:
         epoch, ids = store.engine.epoch, [recorded.id for recorded in store.read()]
         complete = {

@@ -1,4 +1,4 @@
-"""Forked children: started from a process that has imported everything, ended by their ids.
+"""Forked children: started from a process that has imported everything, ended by their process ids.
 
 Knows: fork, signals, exit codes. Does not know: what children do.
 """
@@ -21,7 +21,7 @@ END_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
 def fork(folder: Path, function: Callable[..., object], *arguments: Any, name: str = "child") -> int:
-    """Call the function in a child, whose errors go to a file of the folder. The child ends with its parent."""
+    """Call the function in a child, whose errors go to a file in the folder. The child ends with its parent."""
     parent = os.getpid()
     pid = os.fork()
     if pid:
@@ -30,11 +30,11 @@ def fork(folder: Path, function: Callable[..., object], *arguments: Any, name: s
     try:
         gc.freeze()
         ctypes.CDLL(None).prctl(END_WITH_PARENT, int(signal.SIGKILL))
-        if os.getppid() not in (parent, 0):  # 0: the parent is outside of a namespace of processes
+        if os.getppid() not in (parent, 0):  # 0: the parent is outside of the process namespace
             os._exit(1)
         errors = os.open(folder / f"{name}-{os.getpid()}.stderr", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(errors, 2)
-        faulthandler.register(signal.SIGUSR1, file=2)  # the schedule asks hung rounds where they are
+        faulthandler.register(signal.SIGUSR1, file=2)  # the schedule makes hung rounds print their stacks
         function(*arguments)
         code = 0
     except BaseException:  # noqa: BLE001 - a child reports everything by its exit code and its file
@@ -44,7 +44,7 @@ def fork(folder: Path, function: Callable[..., object], *arguments: Any, name: s
 
 
 def kill(pids: Iterable[int]) -> int:
-    """kill -9 to all of them, at once; returns how many were still running."""
+    """Send kill -9 to all of them at once. Returns how many were still running."""
     chosen = list(pids)
     for pid in chosen:
         with contextlib.suppress(ProcessLookupError):
@@ -53,7 +53,7 @@ def kill(pids: Iterable[int]) -> int:
 
 
 def ended_by_signal(pid: int) -> bool:
-    """Wait for a child. Whether a signal ended it."""
+    """Wait for a child. Returns whether a signal ended it."""
     try:
         _, status = os.waitpid(pid, 0)
     except ChildProcessError:
@@ -62,7 +62,7 @@ def ended_by_signal(pid: int) -> bool:
 
 
 def wait(pids: Iterable[int], seconds: float) -> list[int]:
-    """Wait for children to end by themselves; returns those that failed, and those that were killed for being late."""
+    """Wait for children to end by themselves. Returns those that failed, and those killed after the time limit."""
     left, failed = set(pids), list[int]()
     ends = time.monotonic() + seconds
     while left and time.monotonic() < ends:
@@ -74,7 +74,7 @@ def wait(pids: Iterable[int], seconds: float) -> list[int]:
                     failed.append(pid)
         time.sleep(0.005)
     for pid in left:
-        os.kill(pid, signal.SIGUSR1)  # it writes down where it is
+        os.kill(pid, signal.SIGUSR1)  # it prints its stack
     if left:
         time.sleep(0.5)
     kill(left)
@@ -82,6 +82,6 @@ def wait(pids: Iterable[int], seconds: float) -> list[int]:
 
 
 def running(pid: int) -> bool:
-    """Whether a child has not ended; one that has is reaped."""
+    """Return whether a child still runs; one that has ended is reaped."""
     found, _ = os.waitpid(pid, os.WNOHANG)
     return not found

@@ -1,6 +1,6 @@
-"""What is disturbed: writers, runners, followers, operators and copies, each a function for a child process.
+"""The clients of a round: writers, runners, followers, operators and copies, each a function for a child process.
 
-Knows: the public calls of a store, and how to note what they answer. Does not know: faults, and what is right.
+Knows: the public calls of a store, and how to note their answers. Does not know: faults, and which answers are right.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from soak.facts import SEATS, Fragile, Greeting, Noted, PerSeat, PerWriter, Seat
 from soak.history import History, describe, lines
 
 ATTEMPTS = 30  # of a decision: seats are few on purpose
-PAUSE = 0.02  # seconds after an error, so that a store that is away is not asked without end
+PAUSE = 0.02  # seconds after an error, so that an unreachable store is not called in a tight loop
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class Place:
     options: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def open(self) -> ef.Store:
-        """The store."""
+        """Open the store."""
         return ef.Store(self.url, **self.options)
 
     def open_within(self, seconds: float) -> ef.Store:
-        """The store, tried again while it is away: a supervisor would start the program again."""
+        """Open the store, with retries while it is unreachable, as a supervisor restarts a program."""
         ends = time.monotonic() + seconds
         while True:
             try:
@@ -51,15 +51,15 @@ class Place:
             time.sleep(PAUSE)
 
     def models(self) -> list[type[ef.Projection]]:
-        """The read models, one of them in the other database."""
+        """Return the read models, one of them in the other database."""
         return [PerWriter, PerSeat, Fragile, elsewhere(self.other)] if self.other else [PerWriter, PerSeat, Fragile]
 
 
-Step = tuple[str, str, Any]  # kind, op, what it is about
+Step = tuple[str, str, Any]  # kind, op, arguments
 
 
 def plan(dice: random.Random, name: str, number: int) -> Step:
-    """One random operation."""
+    """Return one random operation."""
     op, chance = f"{name}.{number}", dice.random()
     if chance < 0.4:
         return "append", op, [Noted(name, op, 0, 1, "x" * dice.randrange(300))]
@@ -74,12 +74,12 @@ def plan(dice: random.Random, name: str, number: int) -> Step:
 
 
 def size_of(step: Step) -> int:
-    """How many events the operation writes."""
+    """Return how many events the operation writes."""
     return len(step[2])
 
 
 def perform(store: ef.Store, step: Step) -> Receipt | None:
-    """Do it."""
+    """Run the operation on a Store."""
     kind, op, about = step
     if kind == "append":
         return store.append(*about)
@@ -93,7 +93,7 @@ def perform(store: ef.Store, step: Step) -> Receipt | None:
 
 
 async def perform_async(store: ef.AsyncStore, step: Step) -> Receipt | None:
-    """Do it, awaited."""
+    """Run the operation on an AsyncStore."""
     kind, op, about = step
     if kind == "append":
         return await store.append(*about)
@@ -107,11 +107,11 @@ async def perform_async(store: ef.AsyncStore, step: Step) -> Receipt | None:
 
 
 class Interrupted(Exception):
-    """Raised by the handlers of signals in the rounds that send them."""
+    """Raised by the signal handlers of the rounds that send signals."""
 
 
 def note(history: History, step: Step, receipt: Receipt | None, *, again: bool) -> None:
-    """An answer. `again`: the client itself had asked before, so that the first outcome is the right answer."""
+    """Note an answer. `again`: the client itself repeated the call, so that `repeated` is the right answer."""
     if receipt is None:
         history.write("refused", step[1], "no receipt")
         return
@@ -120,7 +120,7 @@ def note(history: History, step: Step, receipt: Receipt | None, *, again: bool) 
 
 
 def note_error(history: History, step: Step, error: BaseException) -> None:
-    """An error in place of an answer."""
+    """Note an error in place of an answer."""
     if isinstance(error, AppendUnconfirmed | Interrupted | asyncio.CancelledError):
         history.unknown(step[1], error)
     elif isinstance(error, EventfoldError):
@@ -131,13 +131,13 @@ def note_error(history: History, step: Step, error: BaseException) -> None:
 
 
 def attempt(store: ef.Store, history: History, step: Step) -> bool:
-    """Ask, and note the answer; what has ids and a key of its own is asked again while its outcome is unknown."""
+    """Run the operation and note the answer; one with ids and a key is repeated while its outcome is unknown."""
     history.asked(step[1], size_of(step))
     for turn in range(4):
         try:
             note(history, step, perform(store, step), again=turn > 0)
-        except Exception as error:  # noqa: BLE001 - whatever comes is noted and judged later
-            if turn == 0 or isinstance(error, AppendUnconfirmed):  # a refusal of a repeat says nothing of the first
+        except Exception as error:  # noqa: BLE001 - every error is noted, and judged later
+            if turn == 0 or isinstance(error, AppendUnconfirmed):  # a repeat's refusal proves nothing
                 note_error(history, step, error)
             if step[0] != "keyed" or not isinstance(error, AppendUnconfirmed):
                 return False
@@ -148,7 +148,7 @@ def attempt(store: ef.Store, history: History, step: Step) -> bool:
 
 
 def write(place: Place, name: str, seed: str, seconds: float, threads: int = 3, pace: float = 0.0) -> None:
-    """Threads that append and decide, until the time is over."""
+    """Append and decide in threads, until the time is over."""
     history, ends = History(place.folder, name), time.monotonic() + seconds
     with place.open_within(seconds) as store:
 
@@ -172,7 +172,7 @@ def write(place: Place, name: str, seed: str, seconds: float, threads: int = 3, 
 
 
 async def attempt_async(store: ef.AsyncStore, history: History, step: Step) -> bool:
-    """The twin of `attempt`."""
+    """Do what `attempt` does, on an AsyncStore."""
     history.asked(step[1], size_of(step))
     for turn in range(4):
         try:
@@ -180,7 +180,7 @@ async def attempt_async(store: ef.AsyncStore, history: History, step: Step) -> b
         except asyncio.CancelledError as error:
             note_error(history, step, error)
             raise
-        except Exception as error:  # noqa: BLE001 - whatever comes is noted and judged later
+        except Exception as error:  # noqa: BLE001 - every error is noted, and judged later
             if turn == 0 or isinstance(error, AppendUnconfirmed):
                 note_error(history, step, error)
             if step[0] != "keyed" or not isinstance(error, AppendUnconfirmed):
@@ -192,7 +192,7 @@ async def attempt_async(store: ef.AsyncStore, history: History, step: Step) -> b
 
 
 def write_async(place: Place, name: str, seed: str, seconds: float, tasks: int = 8, pace: float = 0.0) -> None:
-    """Tasks that append and decide, until the time is over."""
+    """Append and decide in tasks, until the time is over."""
     history, ends = History(place.folder, name), time.monotonic() + seconds
 
     async def work(store: ef.AsyncStore, task: int) -> None:
@@ -210,7 +210,7 @@ def write_async(place: Place, name: str, seed: str, seconds: float, tasks: int =
                 async with ef.AsyncStore(place.url, **place.options) as store:
                     await asyncio.gather(*(work(store, task) for task in range(tasks)))
                 return
-            except EventfoldError:  # the store is away: a supervisor would start the program again
+            except EventfoldError:  # the store is unreachable: a supervisor would restart the program
                 if time.monotonic() > ends:
                     raise
             await asyncio.sleep(PAUSE)
@@ -219,25 +219,25 @@ def write_async(place: Place, name: str, seed: str, seconds: float, tasks: int =
 
 
 def run(place: Place, seconds: float, lease: float = 0.0) -> None:
-    """A runner of everything that can be run."""
+    """Run everything that can be run."""
     history, ends = History(place.folder, f"run-{os.getpid()}"), time.monotonic() + seconds
     while (left := ends - time.monotonic()) > 0:
         try:
             with place.open() as store:
                 if lease:
-                    store.projections.catalog.lease = lease  # a round is shorter than a lease
+                    store.projections.catalog.lease = lease  # a round is shorter than the default lease
                 with store.run(*place.models(), Greeting, letter) as running:
                     running.wait(left)
                 return
         except EventfoldError:
-            time.sleep(PAUSE)  # the store is away: a supervisor would start the program again
+            time.sleep(PAUSE)  # the store is unreachable: a supervisor would restart the program
         except Exception as error:  # noqa: BLE001
             history.foreign("runner", error)
             return
 
 
 def follow(place: Place, name: str, seed: str, seconds: float, *, named: bool) -> None:
-    """A follower: by name, or by a cursor that it keeps itself. Notes what it has seen and what it acknowledged."""
+    """Follow by name, or by a cursor that the client saves. Notes what it saw and what it acknowledged."""
     history, dice, ends = History(place.folder, f"follow-{name}"), random.Random(seed), time.monotonic() + seconds
     kept = place.folder / f"cursor-{name}"
     while time.monotonic() < ends:
@@ -288,7 +288,7 @@ def _acknowledge(follower: Any, history: History, position: int, kept: Path | No
 
 
 def operate(place: Place, name: str, seed: str, seconds: float) -> None:
-    """An operator: pauses, resumes, retries, skips, rebuilds, compares, switches, rolls back, discards, verifies."""
+    """Act as an operator: pause, resume, retry, skip, rebuild, compare, switch, roll back, discard, verify."""
     history, dice, ends = History(place.folder, name), random.Random(seed), time.monotonic() + seconds
     failing = Path(os.environ["SOAK_FAILING"])
     with place.open_within(seconds) as store:
@@ -306,40 +306,40 @@ def operate(place: Place, name: str, seed: str, seconds: float) -> None:
 
 
 def _acts(store: ef.Store, dice: random.Random) -> list[Callable[[], object]]:
-    desk = store.projections
+    admin = store.projections
 
     def skip() -> None:
-        parked = [entry for entry in desk.parked(Fragile) if entry.state == "parked"]
+        parked = [entry for entry in admin.parked(Fragile) if entry.state == "parked"]
         if parked:
-            desk.skip(Fragile, dice.choice(parked).position, because="soak")
+            admin.skip(Fragile, dice.choice(parked).position, because="soak")
 
     def rebuild() -> None:
-        desk.rebuild(dice.choice([PerWriter, PerSeat]))
+        admin.rebuild(dice.choice([PerWriter, PerSeat]))
 
     def switch() -> None:
-        desk.rebuild(PerSeat)
-        desk.switch(PerSeat)
+        admin.rebuild(PerSeat)
+        admin.switch(PerSeat)
 
     return [
-        lambda: desk.pause(PerWriter, "soak"),
-        lambda: desk.resume(PerWriter),
-        lambda: desk.resume(PerWriter),
-        lambda: desk.retry(Fragile),
-        lambda: desk.retry(Fragile),
+        lambda: admin.pause(PerWriter, "soak"),
+        lambda: admin.resume(PerWriter),
+        lambda: admin.resume(PerWriter),
+        lambda: admin.retry(Fragile),
+        lambda: admin.retry(Fragile),
         skip,
         rebuild,
         switch,
-        lambda: desk.compare(PerSeat),
-        lambda: desk.rollback(PerSeat),
-        lambda: desk.discard(dice.choice([PerWriter, PerSeat])),
-        lambda: desk.accept(PerWriter),
-        lambda: desk.status(),
-        lambda: desk.verify(Fragile),
+        lambda: admin.compare(PerSeat),
+        lambda: admin.rollback(PerSeat),
+        lambda: admin.discard(dice.choice([PerWriter, PerSeat])),
+        lambda: admin.accept(PerWriter),
+        lambda: admin.status(),
+        lambda: admin.verify(Fragile),
     ]
 
 
 def copy(place: Place, name: str, seconds: float, *, backups: bool) -> None:
-    """Backups into files of new names, or one copy into another store, again and again."""
+    """Make backups in files with new names, or copy repeatedly into one other store."""
     history, ends, number = History(place.folder, name), time.monotonic() + seconds, 0
     with place.open_within(seconds) as store:
         while time.monotonic() < ends:
@@ -362,5 +362,5 @@ def copy(place: Place, name: str, seconds: float, *, backups: bool) -> None:
 
 
 def acknowledged(folder: Path) -> int:
-    """How many appends were acknowledged so far."""
+    """Return how many appends were acknowledged so far."""
     return sum(words[0] == "written" for path in folder.glob("*.history") for words in lines(path))

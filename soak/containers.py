@@ -1,4 +1,4 @@
-"""Containers of one host name, each with processes numbered from 1, that share a store: leases and effects.
+"""Containers with one host name, each with processes numbered from 1, share a store: leases and effects.
 
 Knows: namespaces. Does not know: how a holder of a lease is named.
 """
@@ -23,13 +23,13 @@ from soak.rounds import Round
 HOST = "one-name"
 EVENTS = 25
 LEASE = 2.0  # seconds
-PATIENCE = 40.0
-IN_HAND = 2  # events that one container may have begun and not kept
+TIMEOUT_S = 40.0
+IN_HAND = 2  # events that one container may have begun without saving its progress
 
 
 @effect(start="beginning", name="soak_errand", first_delay=0.01, max_delay=0.05)
 def errand(event: ef.Recorded[Noted]) -> None:
-    """Takes a few milliseconds, and notes when it began and ended, and in which container."""
+    """Take a few milliseconds, and note the begin and the end, in the history of the container."""
     history = History(Path(os.environ["SOAK_ERRANDS"]), os.environ["SOAK_CONTAINER"])
     history.write("began", event.id.hex, time.monotonic_ns())
     time.sleep(0.004)
@@ -38,17 +38,17 @@ def errand(event: ef.Recorded[Noted]) -> None:
 
 
 def sqlite(turn: Round) -> None:
-    """On one file."""
+    """Containers share one file."""
     _together(turn, Place(str(turn.folder / "store.db"), turn.folder, ""))
 
 
 def postgres(turn: Round) -> None:
-    """On one database."""
+    """Containers share one database."""
     _together(turn, Place(turn.schema(), turn.folder, ""))
 
 
 def _together(turn: Round, place: Place) -> None:
-    """Containers run the same effect. In some rounds one is killed, or stands still longer than a lease."""
+    """Run the same effect in several containers. In some rounds one is killed, or stopped for longer than a lease."""
     os.environ["SOAK_ERRANDS"] = str(turn.folder)
     with place.open() as store:
         store.run_until_idle(errand, PerWriter, PerSeat, Fragile, Greeting, letter)
@@ -79,7 +79,7 @@ def _box(place: Place, name: str, number: int) -> None:
                 threading.Event().wait()
 
     def first() -> None:
-        for _ in range(number * 3):  # so that the number of the runner is that of no process of the others
+        for _ in range(number * 3):  # so that the runner's number differs from those in the other containers
             os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)
         os.waitpid(children.fork(place.folder, runner, name="runner"), 0)
 
@@ -103,8 +103,8 @@ def _append(turn: Round, place: Place, count: int) -> None:
 
 
 def _befall(turn: Round, fate: str, boxes: dict[str, int]) -> str:
-    """Kill the container that is at work, or stop it for longer than its lease. Returns its name, or ""."""
-    ends = time.monotonic() + PATIENCE
+    """Kill the container that is working, or stop it for longer than its lease. Returns its name, or ""."""
+    ends = time.monotonic() + TIMEOUT_S
     while not (found := sorted(turn.folder.glob("errand-*.history"), key=lambda path: path.stat().st_mtime_ns)):
         if time.monotonic() > ends:
             turn.findings.add("no container began to work")
@@ -127,7 +127,7 @@ def _befall(turn: Round, fate: str, boxes: dict[str, int]) -> str:
 
 
 def _await_errands(turn: Round, place: Place) -> None:
-    ends = time.monotonic() + PATIENCE
+    ends = time.monotonic() + TIMEOUT_S
     while time.monotonic() < ends:
         done = {
             words[1] for path in turn.folder.glob("errand-*.history") for words in lines(path) if words[0] == "ended"
@@ -139,7 +139,7 @@ def _await_errands(turn: Round, place: Place) -> None:
 
 
 def _judge(turn: Round, ids: list[str], befallen: str) -> None:
-    """At least once each; again only what was in the hands of a container that was killed, or stood still too long."""
+    """Check that each was done at least once, and again only if its container was killed or stopped for too long."""
     began = dict[str, list[tuple[int, str]]]()
     for path in turn.folder.glob("errand-*.history"):
         for words in lines(path):

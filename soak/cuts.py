@@ -1,4 +1,4 @@
-"""A proxy before PostgreSQL that cuts connections at random bytes, in either direction.
+"""A proxy in front of PostgreSQL that cuts connections at random bytes, in either direction.
 
 Knows: bytes. Does not know: what is sent.
 """
@@ -29,7 +29,7 @@ CHUNK = 4096
 
 
 def serve(folder: Path, port: int, target: int, seed: str) -> None:
-    """The proxy: each connection may pass a random number of bytes, then it is cut, at once or a moment later."""
+    """Run the proxy: each connection may pass a random number of bytes, then it is cut, at once or a moment later."""
     dice, history = random.Random(seed), History(folder, "proxy")
     listening = socket.create_server(("127.0.0.1", port), backlog=64)
     while True:
@@ -49,7 +49,7 @@ def serve(folder: Path, port: int, target: int, seed: str) -> None:
 def _pass(
     client: socket.socket, server: socket.socket, allowed: list[int], half: bool, history: History, reset: bool
 ) -> None:
-    """Carry bytes both ways until a limit is met. `half`: cut a moment later. `reset`: RST, not FIN."""
+    """Pass bytes both ways up to a limit. `half`: cut a moment later. `reset`: RST, not FIN."""
     pairs = {client: (server, 0), server: (client, 1)}
     with contextlib.suppress(OSError):
         while True:
@@ -64,7 +64,7 @@ def _pass(
                 if allowed[way] <= 0:
                     history.write("cut", way)
                     if half:
-                        time.sleep(0.01)  # what was passed is still answered, and the answer is lost
+                        time.sleep(0.01)  # the server still answers what was passed, and the answer is lost
                     return _close(client, server, reset=reset)
     return _close(client, server, reset=False)
 
@@ -78,7 +78,7 @@ def _close(*sockets: socket.socket, reset: bool) -> None:
 
 
 def postgres(turn: Round) -> None:
-    """Writers of both kinds, a runner and a follower through the proxy; checked without it."""
+    """Run writers in both modes, a runner and a follower through the proxy, and check without it."""
     plain, port = turn.schema(), free_port()
     target = int(turn.server.partition("@")[2].partition("/")[0].rpartition(":")[2])
     through = plain.replace(f":{target}/", f":{port}/")

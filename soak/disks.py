@@ -1,6 +1,6 @@
-"""Layers under SQLite: one that fails at the n-th call, and one that writes down what a power cut would leave.
+"""Layers under SQLite: one that fails at the nth call, and one that records what a power cut would leave.
 
-Knows: apsw's VFS. Does not know: what is in the files. Made for child processes: it becomes SQLite's default there.
+Knows: apsw's VFS. Does not know: the files' content. It is for child processes, where it becomes SQLite's default.
 """
 
 from __future__ import annotations
@@ -28,68 +28,68 @@ class Layer(apsw.VFS):
         super().__init__("soak", self.base, makedefault=True)
 
     def xOpen(self, name: Any, flags: list[int]) -> apsw.VFSFile:
-        """A file whose operations are met."""
+        """Open a file that reports its operations."""
         path = name.filename() if isinstance(name, apsw.URIFilename) else str(name or "")
         self.meet("open", path, 0, b"")
         return File(self, name, flags, path)
 
     def xDelete(self, filename: str, syncdir: bool) -> None:
-        """A file is removed."""
+        """Report the removal of a file, and remove it."""
         self.meet("delete", filename, 0, b"")
         super().xDelete(filename, syncdir)
 
 
 class File(apsw.VFSFile):
-    """See Layer."""
+    """A file that reports its operations to the layer's function before it runs them."""
 
     def __init__(self, layer: Layer, name: Any, flags: list[int], path: str) -> None:
         super().__init__(layer.base, name, flags)
         self._layer, self._path = layer, path
 
     def xRead(self, amount: int, offset: int) -> bytes:
-        """A read."""
+        """Read."""
         self._layer.meet("read", self._path, offset, b"")
         return super().xRead(amount, offset)
 
     def xWrite(self, data: Any, offset: int) -> None:
-        """A write."""
+        """Write."""
         self._layer.meet("write", self._path, offset, bytes(data))
         super().xWrite(data, offset)
 
     def xSync(self, flags: int) -> None:
-        """A sync."""
+        """Sync."""
         self._layer.meet("sync", self._path, 0, b"")
         super().xSync(flags)
 
     def xTruncate(self, newsize: int) -> None:
-        """A new size."""
+        """Set the size."""
         self._layer.meet("truncate", self._path, newsize, b"")
         super().xTruncate(newsize)
 
     def xFileSize(self) -> int:
-        """How long it is."""
+        """Return the size."""
         self._layer.meet("size", self._path, 0, b"")
         return super().xFileSize()
 
     def xLock(self, level: int) -> None:
-        """A lock of the file."""
+        """Lock the file."""
         self._layer.meet("lock", self._path, 0, b"")
         super().xLock(level)
 
 
 class Failing:
-    """Fails at the n-th call of one operation, so many times."""
+    """Fails at the nth call of one operation, a number of times."""
 
     def __init__(self) -> None:
         self.operation, self.left, self.times, self.fired = "", -1, 0, 0
         self._error: Callable[[], Exception] = IOError
 
     def arm(self, operation: str, nth: int, times: int, error: Callable[[], Exception]) -> None:
-        """From now on: the n-th call, counted from 1, and those after it, until it has failed so many times."""
+        """Fail from the nth call on, counted from 1 now, until it has failed `times` times."""
         self.operation, self.left, self.times, self._error = operation, nth, times, error
 
     def disarm(self) -> None:
-        """Everything works."""
+        """Let everything work."""
         self.left, self.times = -1, 0
 
     def __call__(self, operation: str, path: str, offset: int, data: bytes) -> None:
@@ -103,7 +103,7 @@ class Failing:
 
 
 class Recording:
-    """Writes down every operation of all processes in one file; ends the process at the n-th write or sync."""
+    """Records every operation of all processes in one file; ends the process at the nth write or sync."""
 
     def __init__(self, path: Path, last: int) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -121,7 +121,7 @@ class Recording:
 
 
 def after_power_cut(record: Path, into: Path, dice: random.Random) -> None:
-    """The files as a disk may have them: all that was synced, and of the rest any sectors of any writes, or none.
+    """Write the files as a disk may have them: all that was synced, and of the rest any sectors of any writes, or none.
 
     The removal of a file counts as synced: SQLite never relies on one that was not.
     """

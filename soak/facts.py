@@ -1,6 +1,6 @@
 """The events, states, read models, processes and effects that every round uses.
 
-Knows: handlers, and which file says that one is to fail. Does not know: faults, processes of the system.
+Knows: handlers, and the file that makes one fail. Does not know: faults, processes of the system.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class SeatTaken(ef.Event, type="soak-seat-taken"):
 
 
 class Greeted(ef.Event, type="soak-greeted"):
-    """The `number`-th holder of the seat was greeted, by the process."""
+    """The process greeted the `number`-th holder of the seat."""
 
     seat: ef.Tag
     number: int
@@ -49,7 +49,7 @@ class Seat(ef.State):
     count: int = 0
 
     def evolve(self, event: SeatTaken) -> None:
-        """The fold."""
+        """Apply the event."""
         self.count += 1
 
 
@@ -60,34 +60,34 @@ class Greetings(ef.State):
     count: int = 0
 
     def evolve(self, event: Greeted) -> None:
-        """The fold."""
+        """Apply the event."""
         self.count += 1
 
 
 def take(seat: Seat, op: str) -> list[ef.Event]:
-    """The next number of one seat."""
+    """Take the next number of one seat."""
     return [SeatTaken(seat.seat, seat.count + 1, op)]
 
 
 def take_two(first: Seat, second: Seat, op: str) -> list[ef.Event]:
-    """The next numbers of two seats."""
+    """Take the next numbers of two seats."""
     return [SeatTaken(first.seat, first.count + 1, op), SeatTaken(second.seat, second.count + 1, op)]
 
 
 def greet(greetings: Greetings, number: int) -> list[ef.Event]:
-    """A greeting. It does not look whether there was one before: the process must not ask twice."""
+    """Greet, without a check for an earlier greeting: the process must not ask twice."""
     return [Greeted(greetings.seat, number)]
 
 
 class PerWriter(ef.Projection, name="soak_per_writer"):
-    """Events of each writer."""
+    """The number of events of each writer, and the sum of their indexes."""
 
     writer: str
     events: int = 0
     total: int = 0
 
     def evolve(self, event: Noted) -> None:
-        """The fold."""
+        """Apply the event."""
         self.events += 1
         self.total += event.index
 
@@ -100,7 +100,7 @@ class PerSeat(ef.Projection, name="soak_per_seat", partitions=2):
     last: int = 0
 
     def evolve(self, event: SeatTaken) -> None:
-        """The fold."""
+        """Apply the event."""
         self.count += 1
         self.last = event.number
 
@@ -112,23 +112,23 @@ class Fragile(ef.Projection, name="soak_fragile", on_error="park", attempts=1):
     count: int = 0
 
     def evolve(self, event: SeatTaken) -> None:
-        """The fold, unless it fails."""
+        """Apply the event, or fail."""
         if event.number % 3 == 1 and os.path.exists(os.environ.get("SOAK_FAILING", "")):
             raise ValueError("planted")
         self.count += 1
 
 
 def elsewhere(address: str) -> type[ef.Projection]:
-    """A read model in another database."""
+    """Return a read model in another database."""
 
     class Elsewhere(ef.Projection, name="soak_elsewhere", target=address):
-        """Holders of each seat, kept in another database than the log."""
+        """Holders of each seat, stored in another database than the log."""
 
         seat: str
         count: int = 0
 
         def evolve(self, event: SeatTaken) -> None:
-            """The fold."""
+            """Apply the event."""
             self.count += 1
 
     return Elsewhere
@@ -140,17 +140,17 @@ class Greeting(ef.Process, name="soak_greeting", start="beginning"):
     seat: ef.Tag
 
     def evolve(self, event: SeatTaken) -> None:
-        """Nothing is kept."""
+        """Do nothing: the process has no state of its own."""
 
     def react(self, event: SeatTaken) -> Iterator[Any]:
-        """One decision for every fifth."""
+        """Request one decision for every fifth holder."""
         if event.number % EVERY == 0:
             yield decide(greet, Greetings(self.seat), event.number)
 
 
 @effect(start="beginning", name="soak_letter", first_delay=0.01, max_delay=0.05)
 def letter(event: ef.Recorded[Greeted]) -> None:
-    """A line in the file named by SOAK_LETTERS: which event, and by whom."""
+    """Write a line into the file named by SOAK_LETTERS: the event's id, and the process."""
     written = os.open(os.environ["SOAK_LETTERS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         os.write(written, f"{event.id} {os.getpid()}\n".encode())
@@ -159,6 +159,6 @@ def letter(event: ef.Recorded[Greeted]) -> None:
 
 
 def configure(folder: Path) -> None:
-    """Tell this process, and those that it forks, where the files of its round are."""
+    """Set the files of a round for this process, and those that it forks."""
     os.environ["SOAK_FAILING"] = str(folder / "failing")
     os.environ["SOAK_LETTERS"] = str(folder / "letters")

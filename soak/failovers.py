@@ -1,4 +1,4 @@
-"""Failovers that lose a tail: a PostgreSQL standby that was cut off is promoted while clients live on.
+"""Failovers that lose a tail: a PostgreSQL standby that was disconnected is promoted while clients live on.
 
 Knows: two servers that take turns. Does not know: what a client remembers.
 """
@@ -22,7 +22,7 @@ TURNS = 4  # failovers in one round
 
 
 def postgres(turn: Round) -> None:
-    """The standby is cut off, appends go on, the primary is killed, the standby promoted; then the other way."""
+    """Disconnect the standby, append, kill the primary, promote the standby; then the other way round."""
     within = str(turn.folder)
     primary = PostgresServer(within=within, max_connections="80", wal_keep_size="64MB").start()
     first, second = primary, None
@@ -52,7 +52,7 @@ def postgres(turn: Round) -> None:
 
 
 def _become_standby(server: PostgresServer, primary: PostgresServer) -> None:
-    """Begin again as a copy of the other."""
+    """Start again as a copy of the other server."""
     shutil.rmtree(server.folder / "data")
     server._follow(primary)  # pyright: ignore[reportPrivateUsage] - the address stays the same
 
@@ -60,7 +60,7 @@ def _become_standby(server: PostgresServer, primary: PostgresServer) -> None:
 def _fail_over(
     turn: Round, place: Place, primary: PostgresServer, standby: PostgresServer
 ) -> tuple[PostgresServer, PostgresServer]:
-    """Returns the new primary and the old one."""
+    """Fail over once. Returns the new primary and the old one."""
     proxy = Proxy(primary.port)
     standby.settings["primary_conninfo"] = (
         f"host=127.0.0.1 port={proxy.port} user={SUPERUSER} password={PASSWORD} connect_timeout=2"
@@ -86,7 +86,7 @@ def _epoch(server: PostgresServer) -> int:
 
 
 def _await_new_epoch(turn: Round, place: Place) -> None:
-    """Until the clients that lived through it get something acknowledged again."""
+    """Wait until the clients that survived the failover get an acknowledgement again."""
     before, ends = clients.acknowledged(turn.folder), time.monotonic() + 30.0
     while clients.acknowledged(turn.folder) < before + 30 and time.monotonic() < ends:
         time.sleep(0.05)

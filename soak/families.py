@@ -1,6 +1,6 @@
 """The families of rounds, in the order in which they are run.
 
-Knows: which module does what, and how often at scale 1. Does not know: how rounds are run.
+Knows: the module of each family, and its number of faults at scale 1. Does not know: how rounds are run.
 """
 
 from __future__ import annotations

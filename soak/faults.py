@@ -1,4 +1,4 @@
-"""Errors at the n-th call of the file system: the process lives on, and what it was told is right.
+"""Errors at the nth call of the file system: the process survives, and its answers were correct.
 
 Knows: operations that may fail. Does not know: which of them a store uses when.
 """
@@ -24,7 +24,7 @@ FAULTS = 8  # in one process
 
 
 def nth_call(turn: Round) -> None:
-    """Faults one after the other in one process, and a check by another one."""
+    """Plant faults one after the other in one process, and check the store from another one."""
     place = Place(str(turn.folder / "store.db"), turn.folder, f"sqlite:{turn.folder / 'rows.db'}")
     pid = children.fork(turn.folder, _suffer, place, turn.seed, name="suffer")
     if children.wait([pid], 60.0):

@@ -1,4 +1,4 @@
-"""Bit flips, table by table: whatever is read afterwards is right, or an error of the library.
+"""Bit flips, table by table: later reads are right, or raise an error of the library.
 
 Knows: how to change one bit of one cell, or of one page of a file. Does not know: which checksums there are.
 """
@@ -23,8 +23,8 @@ from soak.facts import Fragile, Greeting, Noted, PerSeat, PerWriter, Seat, SeatT
 from soak.rounds import Round
 
 FLIPS = 12  # in one round
-SNAPSHOTS = 20  # events after which a state is kept, so that there are some
-# A row that is looked up by a changed name or key is not found: no checksum of the row can say so, `verify` must.
+SNAPSHOTS = 20  # events after which a state is stored, so that snapshots exist
+# A row whose name or key changed is not found by a look-up: no checksum of the row shows it, so `verify` must.
 LOOKED_UP = (
     "type",
     "tag",
@@ -37,12 +37,12 @@ LOOKED_UP = (
     "snapshot.key",
     "bit",
 )
-NOT_BELIEVED = "soak_"  # rows of read models: `verify --rows` compares them
+NOT_BELIEVED = "soak_"  # rows of read models have no checksums: `verify --rows` compares them
 Answers = dict[str, Any]
 
 
 def prepare(place: Place) -> None:
-    """A store with something in every table."""
+    """Create a store with rows in every table."""
     failing = place.folder / "failing"
     with place.open() as store:
         for number in range(40):
@@ -61,7 +61,7 @@ def prepare(place: Place) -> None:
 
 
 def questions(place: Place) -> list[tuple[str, Callable[[ef.Store], Any]]]:
-    """What is asked of a store, none of which writes; each answer can be compared."""
+    """Return the reads of a store, none of which writes; each answer can be compared."""
 
     def follow(store: ef.Store) -> list[str]:
         with store.follow() as follower:
@@ -85,7 +85,7 @@ def questions(place: Place) -> list[tuple[str, Callable[[ef.Store], Any]]]:
 
 
 def work(store: ef.Store) -> list[Any]:
-    """What writes: a decision, an append under a known key, runners. Returns what must be as it is without damage."""
+    """Decide, append under a known key, and run everything. Returns what must be equal without damage."""
     decided = store.decide(take, Seat("s1"), "z.1")
     repeated = store.append(Noted("w0", "n.0", 0, 1), key="k-0")
     store.run_until_idle(PerWriter, PerSeat, Fragile, Greeting, letter)
@@ -96,7 +96,7 @@ def work(store: ef.Store) -> list[Any]:
 
 
 def answers(place: Place, *, writing: bool) -> Answers:
-    """Everything asked, each answer or the class of the library's error; any other error is left as it is."""
+    """Return each answer, or the library's error in its place; any other error is marked as FOREIGN."""
     found: Answers = {}
     try:
         with ef.Store(place.url, **place.options) as store:
@@ -106,7 +106,7 @@ def answers(place: Place, *, writing: bool) -> Answers:
                 found["work"] = _answer(work, store)
     except EventfoldError as error:
         found["open"] = error
-    except Exception as error:  # noqa: BLE001 - which is what the round looks for
+    except Exception as error:  # noqa: BLE001 - such errors are what the round looks for
         found["open"] = f"FOREIGN {type(error).__name__}: {error}"
     return found
 
@@ -121,9 +121,9 @@ def _answer(question: Callable[[ef.Store], Any], store: ef.Store) -> Any:
 
 
 def judge(turn: Round, what: str, right: Answers, found: Answers) -> str:
-    """Compare; returns how it ended."""
+    """Compare the answers with the right ones. Returns how the flip ended."""
     wrong = list[str]()
-    told = any(isinstance(answer, EventfoldError) for answer in found.values())
+    has_error = any(isinstance(answer, EventfoldError) for answer in found.values())
     for name, answer in found.items():
         if isinstance(answer, EventfoldError):
             continue
@@ -132,7 +132,7 @@ def judge(turn: Round, what: str, right: Answers, found: Answers) -> str:
         elif answer != right.get(name) and name != "verify":
             wrong.append(f"{what}: {name} answers wrongly: {_difference(right.get(name), answer)}")
     if not wrong:
-        return "errors" if told else "right"
+        return "errors" if has_error else "right"
     if what.startswith(LOOKED_UP) and found.get("verify") is not True:
         return "wrong answers that verify finds"
     turn.findings.problems += wrong
@@ -147,7 +147,7 @@ def _difference(right: Any, found: Any) -> str:
 
 
 def sqlite(turn: Round) -> None:
-    """One bit of one cell, or of one page that belongs to a table; the file is copied for each flip."""
+    """Change one bit of one cell, or of one page that belongs to a table; the file is copied for each flip."""
     folder = turn.folder / "whole"
     folder.mkdir()
     place = Place(str(folder / "store.db"), turn.folder, "", {"snapshots": SNAPSHOTS})
@@ -193,7 +193,7 @@ def _tables(connection: apsw.Connection) -> list[str]:
 
 
 def flip(value: Any, dice: random.Random) -> Any:
-    """A value with one bit changed."""
+    """Return a value with one bit changed."""
     match value:
         case None:
             return None
@@ -214,7 +214,7 @@ def flip(value: Any, dice: random.Random) -> Any:
 
 
 def _flip_cell(path: Path, table: str, dice: random.Random) -> str:
-    """Change a cell behind the triggers' back, as damage of a page would that SQLite does not notice."""
+    """Change a cell with the triggers dropped, as damage of a page would that SQLite does not notice."""
     dropped: list[str] = []
     with contextlib.closing(apsw.Connection(str(path))) as connection:
         connection.pragma("synchronous", "off")
@@ -260,7 +260,7 @@ def _flip_page(path: Path, table: str, dice: random.Random) -> str:
     page, _unused = dice.choice(pages)
     with path.open("r+b") as file:
         at, byte = 0, 0
-        for _ in range(50):  # a bit of free space says nothing
+        for _ in range(50):  # a bit of free space would change nothing
             at = (page - 1) * size + dice.randrange(size)
             file.seek(at)
             byte = file.read(1)[0]
@@ -273,7 +273,7 @@ def _flip_page(path: Path, table: str, dice: random.Random) -> str:
 
 
 def postgres(turn: Round) -> None:
-    """One bit of one cell, changed by the owner without triggers, and changed back after the questions."""
+    """Change one bit of one cell, as the owner and without triggers, and change it back after the reads."""
     place = Place(turn.schema(), turn.folder, "", {"snapshots": SNAPSHOTS})
     prepare(place)
     schema = place.url.rpartition("schema=")[2]
@@ -331,7 +331,7 @@ def _flip_row(
 
 
 def flip_any(value: Any, dice: random.Random) -> Any:
-    """As `flip`, for the types that PostgreSQL has besides; None where nothing can be changed."""
+    """Do what `flip` does, also for the types that only PostgreSQL has; None where nothing can be changed."""
     if isinstance(value, bool):
         return not value
     if isinstance(value, int | str | bytes | float):

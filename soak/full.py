@@ -1,6 +1,6 @@
-"""Full disks: appends, runners and backups where there is no room, then some, then none again.
+"""Full disks: appends, runners and backups on a disk that is full, then has free space, then is full again.
 
-Knows: two kinds of small disks. Does not know: what a store needs.
+Knows: two kinds of small disks. Does not know: how much space a store needs.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from soak.kills import await_work
 from soak.machine import LoopDisk, MemoryDisk
 from soak.rounds import Round
 
-ROOMS = 4  # times that room is made
+ENLARGEMENTS = 4  # times that free space is added
 
 
 def full(turn: Round) -> None:
-    """A disk that fills up while clients work, again and again; what was refused for want of room is not there."""
+    """Let a disk fill up repeatedly while clients work; appends refused because it is full must not exist."""
     memory = turn.index % 2 == 0
     disk = MemoryDisk(turn.folder, turn.dice.randrange(400, 1500)) if memory else LoopDisk(turn.folder, 4)
     place = Place(str(disk.folder / "store.db"), turn.folder, f"sqlite:{disk.folder / 'rows.db'}")
@@ -38,8 +38,8 @@ def full(turn: Round) -> None:
             children.fork(turn.folder, clients.run, place, 60.0, name="run"),
             children.fork(turn.folder, _follow, place, turn.seed, name="follow"),
         ]
-        for room in range(ROOMS):
-            found = _await_full(turn, room)
+        for enlargement in range(ENLARGEMENTS):
+            found = _await_full(turn, enlargement)
             turn.count("full disks", found)
             _backup(turn, place, disk.folder)
             if isinstance(disk, MemoryDisk):
@@ -53,7 +53,7 @@ def full(turn: Round) -> None:
         if isinstance(disk, MemoryDisk):
             disk.grow(60_000)
             turn.count("events", len(check(place, turn.findings, Allowed())))
-        else:  # a copy, where there is room
+        else:  # check a copy on a disk with free space
             for path in disk.folder.glob("*.db*"):
                 if path.is_file():
                     shutil.copy(path, turn.folder)
@@ -64,7 +64,7 @@ def full(turn: Round) -> None:
 
 
 def fill(place: Place, name: str, seed: str) -> None:
-    """A writer of large events that says `full` whenever it is told so, and waits for room."""
+    """Write large events, note `full` whenever StoreFull is raised, and go on when there is free space."""
     history, dice, number = History(place.folder, name), random.Random(seed), 0
     with place.open_within(30.0) as store:
         while True:
@@ -107,7 +107,7 @@ def _full(turn: Round) -> int:
 
 
 def _backup(turn: Round, place: Place, folder: Path) -> None:
-    """A backup onto the full disk: the library's error, and no file; or a whole one."""
+    """Back up onto the full disk: the library's error and no file, or a whole backup."""
     path = folder / f"b{turn.dice.getrandbits(20)}.backup"
     try:
         with place.open() as store:
@@ -116,6 +116,6 @@ def _backup(turn: Round, place: Place, folder: Path) -> None:
             list(copy.read())
     except EventfoldError as error:
         if path.exists():
-            turn.findings.add(f"a backup that failed for want of room left {path.name}: {error}")
+            turn.findings.add(f"a backup that failed on a full disk left {path.name}: {error}")
         if isinstance(error, StoreFull) and "append" in str(error):
             turn.findings.add(f"a full disk in a backup is reported as an append: {error}")

@@ -1,4 +1,4 @@
-"""What clients asked for and what they were answered, in files that outlive kill -9.
+"""What clients requested and what they were answered, in files that survive kill -9.
 
 Knows: one line for each step, written by one system call. Does not know: stores.
 """
@@ -22,27 +22,27 @@ class History:
         self._file = os.open(folder / f"{name}{SUFFIX}", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
     def write(self, *words: object) -> None:
-        """One line; the last word may contain spaces."""
+        """Write one line; the last word may contain spaces."""
         os.write(self._file, (" ".join(str(word).replace("\n", " ") for word in words) + "\n").encode())
 
     def asked(self, op: str, size: int) -> None:
-        """An append or a decision of so many events is about to be made."""
+        """Note that an append or a decision of so many events follows."""
         self.write("asked", op, size)
 
     def written(self, op: str, epoch: int, first: int, ids: Sequence[UUID], *, repeated: bool) -> None:
-        """It was acknowledged."""
+        """Note that it was acknowledged."""
         self.write("written", op, epoch, first, int(repeated), ",".join(each.hex for each in ids))
 
     def unknown(self, op: str, error: BaseException) -> None:
-        """The answer was that its outcome is not known, or there was none."""
+        """Note that its outcome is not known, or that no answer came."""
         self.write("unknown", op, describe(error))
 
     def refused(self, op: str, error: BaseException) -> None:
-        """The answer was that nothing was written."""
+        """Note that nothing was written, by the answer."""
         self.write("refused", op, describe(error))
 
     def foreign(self, what: str, error: BaseException) -> None:
-        """An error reached the caller that is not the library's: always a violation."""
+        """Note an error that is not the library's and reached the caller: always a violation."""
         self.write("foreign", what, describe(error))
         traceback.print_exception(error)
 
@@ -52,7 +52,7 @@ class History:
 
 
 def describe(error: BaseException) -> str:
-    """An error in one line."""
+    """Return an error as one line of at most 400 characters."""
     return f"{type(error).__name__}: {error}"[:400]
 
 
@@ -68,8 +68,8 @@ class Written:
 
 
 @dataclass
-class Told:
-    """Everything that the clients of one round were told."""
+class Outcomes:
+    """Everything that the clients of one round requested and were answered."""
 
     asked: dict[str, int] = field(default_factory=dict[str, int])
     written: dict[str, Written] = field(default_factory=dict[str, Written])
@@ -79,53 +79,53 @@ class Told:
 
 
 def lines(path: Path) -> Iterator[list[str]]:
-    """The complete lines of a file, as words; none where there is no file."""
+    """Yield the complete lines of a file, as words; none where there is no file."""
     if not path.exists():
         return
     *complete, _half = path.read_text(errors="replace").split("\n")
     yield from (line.split(" ") for line in complete)
 
 
-def told(folder: Path) -> Told:
-    """What all histories of a folder say."""
-    found = Told()
+def read_outcomes(folder: Path) -> Outcomes:
+    """Read all histories of a folder."""
+    outcomes = Outcomes()
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         for words in lines(path):
             match words:
                 case ["asked", op, size]:
-                    found.asked[op] = int(size)
+                    outcomes.asked[op] = int(size)
                 case ["written", op, epoch, first, repeated, ids]:
-                    found.written[op] = Written(op, int(epoch), int(first), repeated == "1", ids.split(","))
+                    outcomes.written[op] = Written(op, int(epoch), int(first), repeated == "1", ids.split(","))
                 case ["unknown", op, *rest]:
-                    found.unknown[op] = " ".join(rest)
+                    outcomes.unknown[op] = " ".join(rest)
                 case ["refused", op, *rest]:
-                    found.refused[op] = " ".join(rest)
+                    outcomes.refused[op] = " ".join(rest)
                 case ["foreign", *rest]:
-                    found.foreign.append(f"{path.stem}: {' '.join(rest)}")
+                    outcomes.foreign.append(f"{path.stem}: {' '.join(rest)}")
                 case _:
                     continue
-    for op in found.written:  # an append that was made again, with the same ids, has one outcome: the last
-        found.unknown.pop(op, None)
-        found.refused.pop(op, None)
-    return found
+    for op in outcomes.written:  # an append repeated with the same ids has one outcome: the last
+        outcomes.unknown.pop(op, None)
+        outcomes.refused.pop(op, None)
+    return outcomes
 
 
 @dataclass
 class Moment:
-    """How long every history was, and which cursors were kept."""
+    """The length of every history, and the saved cursors, at one time."""
 
     sizes: dict[Path, int]
     cursors: dict[Path, bytes]
 
 
 def now(folder: Path) -> Moment:
-    """What clients have noted so far."""
+    """Return what clients have noted so far."""
     cursors = {path: path.read_bytes() for path in folder.glob("cursor-*") if not path.suffix}
     return Moment({path: path.stat().st_size for path in folder.glob(f"*{SUFFIX}")}, cursors)
 
 
 def forget_answers(folder: Path, moment: Moment) -> None:
-    """Keep what was asked after a moment, and forget every answer and cursor: the outcome of these is not known."""
+    """Keep the requests made after a moment, and remove their answers and cursors: their outcomes are not known."""
     for path in folder.glob(f"*{SUFFIX}"):
         text, size = path.read_bytes(), moment.sizes.get(path, 0)
         asked = [line for line in text[size:].splitlines(keepends=True) if _is_question(line)]

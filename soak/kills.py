@@ -1,6 +1,6 @@
-"""kill -9: writers, runners, followers, operators and copies, several at once, at random moments; and the server.
+"""kill -9 of writers, runners, followers, operators and copies, several at once, at random moments; and of the server.
 
-Knows: which clients, when they end. Does not know: what is right afterwards.
+Knows: which clients, when they end. Does not know: what must hold afterwards.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LONG = 600.0  # seconds a client would work if it were not killed
 
 
 def crowd(turn: Round, place: Place, wave: int, *, copies: bool = True, pace: float = 0.0) -> list[int]:
-    """Start one of each kind of client, and a second writer. `pace`: most seconds between two appends of a thread."""
+    """Start one of each kind of client, and a second writer. `pace`: longest pause (s) of a thread between appends."""
     seed, folder = f"{turn.seed}/{wave}", turn.folder
     dice = turn.dice
     started = [
@@ -57,7 +57,7 @@ def _wave(turn: Round, place: Place, wave: int) -> None:
     before = clients.acknowledged(turn.folder)
     started = crowd(turn, place, wave)
     if wave and turn.dice.random() < 0.2:
-        time.sleep(turn.dice.uniform(0.0, 0.2))  # while they begin
+        time.sleep(turn.dice.uniform(0.0, 0.2))  # while they start
     else:
         await_work(turn, before + turn.dice.randrange(5, 120), 15.0)
     turn.dice.shuffle(started)
@@ -92,7 +92,7 @@ def merges(turn: Round) -> None:
 
 
 def await_work(turn: Round, appends: int, seconds: float = 4.0) -> None:
-    """Until so many appends were acknowledged, or the time is over, and a moment longer."""
+    """Wait until so many appends were acknowledged, or the time is over, and a moment longer."""
     ends = time.monotonic() + seconds
     while clients.acknowledged(turn.folder) < appends and time.monotonic() < ends:
         time.sleep(0.02)
@@ -100,7 +100,7 @@ def await_work(turn: Round, appends: int, seconds: float = 4.0) -> None:
 
 
 def await_progress(turn: Round) -> None:
-    """Until some more appends were acknowledged; a problem of the round if that takes too long."""
+    """Wait until some more appends were acknowledged; a problem of the round if that takes too long."""
     before = clients.acknowledged(turn.folder)
     await_work(turn, before + turn.dice.randrange(5, 60), 25.0)
     if clients.acknowledged(turn.folder) == before:
@@ -108,7 +108,7 @@ def await_progress(turn: Round) -> None:
 
 
 def sqlite(turn: Round) -> None:
-    """Waves of clients on one file, killed; then everything is checked."""
+    """Kill waves of clients on one file; then check everything."""
     place = Place(str(turn.folder / "store.db"), turn.folder, f"sqlite:{turn.folder / 'rows.db'}")
     for wave in range(WAVES):
         _wave(turn, place, wave)
@@ -117,7 +117,7 @@ def sqlite(turn: Round) -> None:
 
 
 def postgres(turn: Round) -> None:
-    """The same on PostgreSQL, the other read model in a SQLite file."""
+    """Do the same on PostgreSQL, with the other read model in a SQLite file."""
     other = f"sqlite:{turn.folder / 'rows.db'}" if turn.index % 2 else ""
     place = Place(turn.schema(), turn.folder, other)
     for wave in range(WAVES):
@@ -127,7 +127,7 @@ def postgres(turn: Round) -> None:
 
 
 def server(turn: Round) -> None:
-    """kill -9 to a PostgreSQL server and all of its processes, while clients live on through it, again and again."""
+    """Send kill -9 to a PostgreSQL server and all of its processes repeatedly, while clients live on."""
     own = PostgresServer(within=str(turn.folder), max_connections="80").start()
     try:
         place = Place(own.url(), turn.folder, "", {"patience": 20.0})

@@ -1,6 +1,6 @@
-"""What Linux offers to break things with: mounts, file systems that are shut down, namespaces.
+"""Faults that Linux can cause: mounts, file systems that are shut down, namespaces.
 
-Knows: system calls and the programs of mounting; all but the scratch folder needs root. Does not know: stores.
+Knows: system calls and the programs that mount; all but the scratch folder needs root. Does not know: stores.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SCRATCH: list[Path] = []
 
 
 def scratch() -> Path:
-    """The folder of all rounds of this run, on a disk."""
+    """Return the folder of all rounds of this run, on a disk."""
     if not _SCRATCH:
         _SCRATCH.append(Path(tempfile.mkdtemp(prefix="eventfold-soak-")))
         _SCRATCH[0].chmod(0o755)
@@ -33,13 +33,13 @@ def scratch() -> Path:
 
 
 def clean() -> None:
-    """Remove it."""
+    """Remove that folder."""
     for folder in _SCRATCH:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def root() -> bool:
-    """Whether mounts and namespaces may be made here: it is tried, in a child."""
+    """Return whether this process may make mounts and namespaces, by trying it in a child."""
     if os.geteuid() != 0 or not Path("/dev/loop-control").exists():
         return False
     pid = os.fork()
@@ -55,7 +55,7 @@ def root() -> bool:
 
 
 def end_with_parent() -> None:
-    """The kernel ends this process when its parent ends."""
+    """Let the kernel end this process when its parent ends."""
     _LIBC.prctl(END_WITH_PARENT, int(signal.SIGKILL))
 
 
@@ -66,14 +66,14 @@ def unshare(what: int) -> None:
 
 
 def own_mounts() -> None:
-    """Mounts from now on are seen by this process and its children only, and go with them."""
+    """Make later mounts visible to this process and its children only; they disappear with these."""
     unshare(NEW_MOUNTS)
     if _LIBC.mount(b"none", b"/", None, PRIVATE, None):
         raise OSError(ctypes.get_errno(), "mount --make-rprivate /")
 
 
 def container(host: str, function: Callable[[], None]) -> None:
-    """Run the function as the first process of a namespace of processes, under this host name; waits for its end."""
+    """Run the function as the first process of a new process namespace, with this host name, and wait for its end."""
     unshare(NEW_PROCESSES | NEW_NAMES)
     name = host.encode()
     if _LIBC.sethostname(name, len(name)):
@@ -93,7 +93,7 @@ def container(host: str, function: Callable[[], None]) -> None:
 
 
 def command(*words: str) -> None:
-    """Run a program; its failure is an error with what it said."""
+    """Run a program. Raises OSError with the program's error output if it fails."""
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
         raise OSError(f"{' '.join(words)}: {done.stderr.strip()}")
@@ -115,11 +115,11 @@ class LoopDisk:
         command("mount", "-o", "loop", str(self.image), str(self.folder))
 
     def unmount(self) -> None:
-        """Unmount it; a file system that was shut down writes nothing any more."""
+        """Unmount it; a file system that was shut down writes nothing more."""
         command("umount", str(self.folder))
 
     def cut(self) -> None:
-        """A power cut: from now on nothing reaches the disk, and what was not synced is lost."""
+        """Cut the power: from now on nothing reaches the disk, and what was not synced is lost."""
         handle = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.ioctl(handle, SHUT_DOWN, struct.pack("I", WITHOUT_FLUSH))
@@ -128,7 +128,7 @@ class LoopDisk:
 
 
 class MemoryDisk:
-    """A tmpfs of a size that may be changed."""
+    """A tmpfs whose size can be changed."""
 
     def __init__(self, folder: Path, kilobytes: int) -> None:
         self.folder, self.kilobytes = folder / "disk", kilobytes
@@ -136,7 +136,7 @@ class MemoryDisk:
         command("mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "none", str(self.folder))
 
     def grow(self, kilobytes: int) -> None:
-        """Make room."""
+        """Add free space."""
         self.kilobytes += kilobytes
         command("mount", "-o", f"remount,size={self.kilobytes}k", str(self.folder))
 

@@ -1,4 +1,4 @@
-"""The quick part of the test suite under the Python of the next Debian, in a file system made by debootstrap.
+"""The quick part of the test suite under the Python of the next Debian release, in a root made by debootstrap.
 
 Knows: debootstrap, chroot, pip. Does not know: what the tests test.
 """
@@ -20,7 +20,7 @@ RELEASE, VERSION = "trixie", "3.13"
 PACKAGES = "python3,python3-venv"
 EXTRAS = "postgres,sqlalchemy,duckdb,redis,cli,testing"  # the flights of `demo` have no wheel to download
 ROOT = Path(__file__).parents[1]
-PLACE = ROOT / "build" / RELEASE  # kept: a second run only installs and tests
+PLACE = ROOT / "build" / RELEASE  # not removed: a second run only installs and tests
 MADE = "made"  # a file beside the new root, written when it is complete
 PROJECT = ("src", "tests", "soak", "docs", "examples", "scripts", "benchmarks")
 IGNORED = shutil.ignore_patterns("__pycache__", "*.db")
@@ -28,12 +28,12 @@ QUICK = ("tests/core", "tests/log", "tests/model", "tests/snapshots", "tests/tes
 
 
 class Failed(Exception):
-    """A step did not succeed: its command, and the end of what it printed."""
+    """A step failed: its command, and the end of its output."""
 
 
 def suite(turn: Round) -> None:
-    """Make the root if there is none, install the project and its development tools, run the tests."""
-    turn.count("suites")  # also where a step fails: it would fail again
+    """Make the root if it does not exist, install the project and its development tools, run the tests."""
+    turn.count("suites")  # counted also where a step fails: it would fail again
     root, wheels = PLACE / "root", PLACE / "wheels"
     try:
         _make_root(root)
@@ -66,7 +66,7 @@ def _make_root(root: Path) -> None:
 
 
 def _download(wheels: Path) -> None:
-    """Packages for the other Python, by the pip of this one: it knows where this machine takes packages from."""
+    """Download packages for the other Python with this one's pip, which knows the configured index."""
     shutil.rmtree(wheels, ignore_errors=True)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
     _run([*pip, "wheel", "--no-deps", "-w", str(wheels), str(ROOT)])
@@ -76,7 +76,7 @@ def _download(wheels: Path) -> None:
 
 
 def _mount(root: Path) -> None:
-    """In the mounts of this round's processes only: they go when the round ends."""
+    """Mount only for the processes of this round: the mounts end with it."""
     machine.command("mount", "-t", "proc", "proc", str(root / "proc"))
     machine.command("mount", "-t", "tmpfs", "none", str(root / "dev/shm"))
 
@@ -92,7 +92,7 @@ def _install(root: Path, wheels: Path) -> None:
     (wheel,) = wheels.glob("eventfold-*.whl")
     _within(root, "python3", "-m", "venv", "/venv")
     pip = ["/venv/bin/python", "-m", "pip", "--disable-pip-version-check", "-q", "install"]
-    offline = ["--no-index", "-f", "/wheels"]  # the wheels brought along, and no registry
+    offline = ["--no-index", "-f", "/wheels"]  # only the downloaded wheels
     _within(root, *pip, *offline, "--upgrade", "pip")
     _within(root, *pip, *offline, "--group", "dev", f"/wheels/{wheel.name}[{EXTRAS}]")
 

@@ -1,6 +1,6 @@
 """Power cuts: of a real file system that is shut down, and of a disk that keeps any part of what was not synced.
 
-Knows: when the power goes, and what may be lost then. Does not know: what SQLite writes.
+Knows: when the power is cut, and what may be lost then. Does not know: what SQLite writes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CUTS = 5  # of one file system
 
 
 def file_system(turn: Round) -> None:
-    """Clients on an ext4 file system that is shut down under them without a flush, unmounted and mounted again."""
+    """Run clients on an ext4 file system that is shut down under them without a flush, unmounted and mounted again."""
     normal = turn.index % 4 == 3
     disk = LoopDisk(turn.folder, 32)
     other = "" if normal else f"sqlite:{disk.folder / 'rows.db'}"
@@ -37,9 +37,9 @@ def file_system(turn: Round) -> None:
             await_work(turn, before + turn.dice.randrange(0, 120))
             before_cut = history.now(turn.folder)
             disk.cut()
-            time.sleep(turn.dice.choice((0.0, 0.03)))  # some live on, on a disk that answers with errors
+            time.sleep(turn.dice.choice((0.0, 0.03)))  # some clients live on, on a disk that answers with errors
             children.kill(started)
-            history.forget_answers(turn.folder, before_cut)  # given by a machine that had no power any more
+            history.forget_answers(turn.folder, before_cut)  # answers from a machine without power do not count
             disk.unmount()
             disk.mount()
             turn.count("power cuts")
@@ -53,7 +53,7 @@ def file_system(turn: Round) -> None:
 
 
 def sectors(turn: Round) -> None:
-    """One process with threads of every kind ends at a random write or sync; any sectors not synced are lost."""
+    """End a process with threads of every kind at a random write or sync; any sectors not synced are lost."""
     run, after = turn.folder / "before", turn.folder / "after"
     run.mkdir()
     after.mkdir()
@@ -98,12 +98,12 @@ def _recorded(place: Place, seed: str, record: Path, last: int) -> None:
 
 
 def postgres(turn: Round) -> None:
-    """A PostgreSQL server on an ext4 file system that is shut down under it; started again after the power is back."""
+    """Run a PostgreSQL server on an ext4 file system that is shut down under it, and start it again afterwards."""
     disk = LoopDisk(turn.folder, 192)
     disk.folder.chmod(0o755)
     server = PostgresServer(within=str(disk.folder), max_wal_size="32MB", wal_recycle="off").start()
     place = Place(server.url(), turn.folder, "", {"patience": 2.0})
-    machine.command("sync", "-f", str(disk.folder))  # a new cluster is not synced by its own
+    machine.command("sync", "-f", str(disk.folder))  # initdb does not sync a new cluster here
     try:
         for cut in range(3):
             before = clients.acknowledged(turn.folder)

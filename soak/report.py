@@ -1,6 +1,6 @@
-"""The table at the end.
+"""The table at the end of a run.
 
-Knows: results. Does not know: how they came about.
+Knows: results. Does not know: how they were obtained.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from soak.schedule import Line, totals
 
 
 def table(families: Sequence[Family], lines: Sequence[Line], skipped: dict[str, str]) -> str:
-    """One row for each family: faults wanted and brought about, rounds, violations, minutes of its rounds."""
+    """Return a row for each family: planned and actual faults, rounds, violations, minutes of its rounds."""
     found = totals(lines)
     head = f"{'family':<20}{'faults':>8}  {'of':<18}{'rounds':>7}{'events':>9}{'violations':>12}{'minutes':>9}"
     rows = [head, "-" * len(head)]
@@ -35,7 +35,7 @@ def table(families: Sequence[Family], lines: Sequence[Line], skipped: dict[str, 
 
 
 def violations(lines: Sequence[Line], seed: int) -> list[str]:
-    """Each round that found something: what, where it is kept, and how to run it again."""
+    """Return each round with problems: what they are, where its files are, and how to repeat it."""
     return [
         f"{line['family']} {line['index']}: {'; '.join(line['violations'])}\n"
         f"    kept: {line.get('kept', '-')}\n"

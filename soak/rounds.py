@@ -1,6 +1,6 @@
-"""A round: one seed, one folder, one kind of fault; and the families of rounds that there are.
+"""A round: one seed, one folder, one kind of fault; and the family that a round belongs to.
 
-Knows: what a family needs, and how many faults it is to bring about. Does not know: processes.
+Knows: what a family needs, and its number of faults. Does not know: processes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from soak.check import Findings
 
 @dataclass
 class Round:
-    """What a round works with, and what it reports: faults and other things counted, and problems found."""
+    """What a round works with, and what it reports: counts of faults and other things, and problems."""
 
     family: str
     index: int
@@ -34,14 +34,14 @@ class Round:
         self.counts[what] += number
 
     def schema(self) -> str:
-        """The address of a schema of this round's own, on the shared server."""
+        """Return the address of a schema of this round's own, on the shared server."""
         name = f"{self.family}_{self.index}_{self.dice.getrandbits(24):x}".replace("-", "_")
         return f"{self.server}?schema={name}"
 
 
 @dataclass(frozen=True)
 class Family:
-    """Rounds of one kind. `unit`: the count that says how many faults there were; `total`: of these, at scale 1."""
+    """Rounds of one kind. `unit`: the count that gives the number of faults; `total`: that number, at scale 1."""
 
     name: str
     unit: str

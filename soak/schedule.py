@@ -1,4 +1,4 @@
-"""Rounds spread over processes, bounded in time, resumable: each result is written down when its round ends.
+"""Rounds spread over processes, limited in time, resumable: each result is written when its round ends.
 
 Knows: forked workers, deadlines, one file of JSON lines. Does not know: what a round does.
 """
@@ -25,12 +25,12 @@ from soak.facts import configure
 from soak.rounds import Family, Round
 
 Line = dict[str, Any]
-TICK = 0.01  # seconds between two looks at the workers
+TICK = 0.01  # seconds between two checks of the workers
 
 
 @dataclass
 class Settings:
-    """What was asked for."""
+    """The options of a run."""
 
     seed: int
     scale: float
@@ -51,12 +51,12 @@ class _Worker:
 
 
 def seed_of(settings: Settings, family: Family, index: int) -> str:
-    """The seed of one round."""
+    """Return the seed of one round."""
     return f"{settings.seed}:{family.name}:{index}"
 
 
 class Schedule:
-    """Starts rounds of the families in turn until each has as many faults as it should, or the time is over."""
+    """Starts rounds of the families in turn until each has its number of faults, or the time is over."""
 
     def __init__(self, families: Sequence[Family], settings: Settings) -> None:
         self._families, self._settings = families, settings
@@ -66,7 +66,7 @@ class Schedule:
         self._next = {family.name: 0 for family in families}
 
     def _known(self) -> list[Line]:
-        """The results of an earlier run with the same seed."""
+        """Read the results of an earlier run with the same seed."""
         if not self._settings.results.exists():
             return []
         text = self._settings.results.read_text().splitlines()
@@ -74,7 +74,7 @@ class Schedule:
         return [line for line in found if line["seed"].partition(":")[0] == str(self._settings.seed)]
 
     def run(self, only: int | None = None) -> None:
-        """All of it; or one round of each family, again."""
+        """Run everything; with `only`, repeat one round of each family."""
         if only is not None:
             for family in self._families:
                 self._start(family, only)
@@ -96,7 +96,7 @@ class Schedule:
             working = [worker for worker in self._workers if worker.family is family]
             if have + len(working) * max(each, 1.0) >= wanted or rounds > wanted * 3:
                 if have >= wanted or not working or len(self._workers) < self._settings.jobs:
-                    return  # what is still working is waited for beside the next family
+                    return  # running workers are waited for together with the next family
             elif len(self._workers) < self._settings.jobs:
                 index = self._free_index(family, done)
                 self._start(family, index)
@@ -127,7 +127,7 @@ class Schedule:
                 continue
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 if not found:
-                    os.killpg(worker.pid, signal.SIGUSR1)  # each process writes down where it is
+                    os.killpg(worker.pid, signal.SIGUSR1)  # each process writes its stack
                     time.sleep(0.5)
                 os.killpg(worker.pid, signal.SIGKILL)
             if not found:
@@ -165,7 +165,7 @@ class Schedule:
 
 
 def _work(family: Family, index: int, folder: Path, settings: Settings) -> None:
-    """The worker: a group of processes, and a namespace of mounts where that is allowed, of its own."""
+    """Run a round in a process group, and where permitted a mount namespace, of its own."""
     code = 1
     try:
         os.setsid()
@@ -180,7 +180,7 @@ def _work(family: Family, index: int, folder: Path, settings: Settings) -> None:
         turn = Round(family.name, index, seed_of(settings, family, index), folder, settings.server)
         try:
             family.run(turn)
-        except Exception as error:  # noqa: BLE001 - a round that cannot be carried out is a result as well
+        except Exception as error:  # noqa: BLE001 - a round that fails to run is a result as well
             traceback.print_exc()
             turn.findings.add(f"the round failed: {type(error).__name__}: {error}")
         (folder / "result.json").write_text(json.dumps({"counts": turn.counts, "violations": turn.findings.problems}))
@@ -191,7 +191,7 @@ def _work(family: Family, index: int, folder: Path, settings: Settings) -> None:
 
 
 def totals(lines: Sequence[Line]) -> dict[str, Counter[str]]:
-    """Counts of each family: its faults, rounds, violations and seconds."""
+    """Return the counts of each family: its faults, rounds, violations and seconds."""
     found: dict[str, Counter[str]] = {}
     for line in lines:
         count = found.setdefault(line["family"], Counter())

@@ -1,6 +1,6 @@
-"""Storms of signals: handlers that raise anywhere in `append`, `decide` and `follow`, and tasks that are cancelled.
+"""Series of signals: handlers that raise anywhere in `append`, `decide` and `follow`, and tasks that are cancelled.
 
-Knows: SIGINT, SIGALRM, cancellation. Does not know: what holds a claim or a lock at which moment.
+Knows: SIGINT, SIGALRM, cancellation. Does not know: which code has a claim or a lock at a given moment.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from soak.clients import Interrupted, Place
 from soak.history import History, lines
 from soak.rounds import Round
 
-SECONDS = 1.5  # a storm
-PATIENCE = 30.0  # seconds after the storm in which everything must work again
+SECONDS = 1.5  # length of a storm
+TIMEOUT_S = 30.0  # seconds after the storm in which everything must work again
 
 
 def sqlite(turn: Round) -> None:
@@ -36,7 +36,7 @@ def postgres(turn: Round) -> None:
 
 
 def _storm(turn: Round, place: Place) -> None:
-    """Signals at one process whose main thread works beside others, or whose tasks do; afterwards all must work."""
+    """Send signals to a process with threads, or with tasks; afterwards everything must work."""
     place.open().close()
     kind = _in_tasks if turn.index % 3 == 2 else _in_threads
     pid = children.fork(turn.folder, kind, place, turn.seed, name="storm")
@@ -50,7 +50,7 @@ def _storm(turn: Round, place: Place) -> None:
         turn.count("signals")
         time.sleep(turn.dice.uniform(0.0005, 0.02))
     os.kill(pid, signal.SIGUSR2)  # the storm is over
-    if children.wait([pid], PATIENCE):
+    if children.wait([pid], TIMEOUT_S):
         turn.findings.add("the process hangs, or failed, after the storm")
     turn.count("storms")
     turn.count("raised", sum(int(words[1]) for words in lines(ready) if words[0] == "alarms"))
@@ -58,7 +58,7 @@ def _storm(turn: Round, place: Place) -> None:
 
 
 def _in_threads(place: Place, seed: str) -> None:
-    """The main thread is interrupted by SIGINT and by a timer; three other threads work on the same store."""
+    """SIGINT and a timer interrupt the main thread; three other threads work on the same store."""
     history, dice, over, alarms = History(place.folder, "main"), random.Random(seed), threading.Event(), [0]
     state, armed = History(place.folder, "storm"), [0]  # how many signals may still raise in this operation
     signal.signal(signal.SIGUSR2, lambda *_: over.set())
@@ -90,13 +90,13 @@ def _in_threads(place: Place, seed: str) -> None:
             except Interrupted:
                 armed[0] = min(armed[0], 1)
                 raise
-        except Interrupted:  # at most two for one operation, so that none comes here
+        except Interrupted:  # at most two for one operation, so that none is raised here
             armed[0] = 0
-        except EventfoldError as error:  # an event of a follower was being decoded, where any error is one of its class
+        except EventfoldError as error:  # a follower was decoding an event, where every error becomes this class
             if not isinstance(error.__cause__, Interrupted):
                 raise
             armed[0] = 0
-        except RuntimeError as error:  # two of them in threading.Condition.wait, which Python's own code does not bear
+        except RuntimeError as error:  # two inside threading.Condition.wait, which Python's own code does not survive
             if "release unlocked lock" not in str(error):
                 raise
             armed[0] = 0
@@ -112,7 +112,7 @@ def _in_threads(place: Place, seed: str) -> None:
 
 
 def _one(store: ef.Store, history: History, dice: random.Random, number: int) -> None:
-    """One operation whose outcome is not known if it is interrupted; some follow and read instead."""
+    """Run one operation whose outcome is unknown if it is interrupted; some follow and read instead."""
     if dice.random() < 0.2:
         with store.follow(after=max(0, store.head() - 5)) as follower:
             next(iter(follower.pages(timeout=0.001)))
@@ -142,7 +142,7 @@ def _beside(store: ef.Store, place: Place, seed: str, thread: int, over: threadi
 
 
 def _in_tasks(place: Place, seed: str) -> None:
-    """Every signal cancels some of the tasks; each begins again."""
+    """Every signal cancels some of the tasks; each starts again."""
     history, dice, over = History(place.folder, "main"), random.Random(seed), threading.Event()
     state = History(place.folder, "storm")
     ends = time.monotonic() + SECONDS * 6

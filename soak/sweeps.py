@@ -1,4 +1,4 @@
-"""Exceptions at one instruction after another of a call, as a signal handler raises them: what the tests do in samples.
+"""Exceptions at one instruction after another of a call, as a signal handler raises them; the tests run a sample.
 
 Knows: which calls, and how many instructions are left out. Does not know: how it is done, and what must hold.
 """
@@ -16,18 +16,18 @@ ERRORS = (KeyboardInterrupt, TimeoutError)
 
 
 def sqlite(turn: Round) -> None:
-    """One call after the other, by the number of the round, with two kinds of errors."""
+    """Sweep one call, chosen by the round's number, with two kinds of errors."""
     _sweep(turn, Place(str(turn.folder / "store.db"), turn.folder, ""), 19)
 
 
 def postgres(turn: Round) -> None:
-    """The same."""
+    """Sweep a call on PostgreSQL."""
     _sweep(turn, Place(turn.schema(), turn.folder, ""), 67)
 
 
 def _sweep(turn: Round, place: Place, every: int) -> None:
     name, error = CALLS[turn.index % len(CALLS)], ERRORS[turn.index // len(CALLS) % 2]
-    store = place.open()  # not closed: where a call does not survive an exception, that may hang
+    store = place.open()  # not closed: closing may hang where a call does not survive an exception
     sweep = Sweep(store)
     call: Any = getattr(sweep, name)
     points = sweep.sweep(call, every, error)

@@ -46,9 +46,9 @@ def test_a_test_that_passes_by_itself_is_printed_as_unsteady(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("passes_before", [0, 1, 2])
 def test_a_test_that_fails_once_more_is_a_failure(tmp_path: Path, passes_before: int) -> None:
-    """Whether in its first, second or third run by itself."""
+    """Whether in its first, second or third run alone."""
     ran = run_again(tmp_path, tests=1, condition=f"0 < runs('count') <= {passes_before}")
-    assert ran.returncode == 1 and "failed by itself, too" in ran.stderr
+    assert ran.returncode == 1 and "failed alone, too" in ran.stderr
 
 
 def test_more_than_three_failed_tests_are_a_failure(tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ def test_every_error_has_a_code_of_its_own() -> None:
 
 
 def test_the_version_has_an_entry_in_the_changelog() -> None:
-    """What pyproject.toml is about to release is told in CHANGELOG.md."""
+    """What pyproject.toml is about to release is described in CHANGELOG.md."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
     text = (ROOT / "CHANGELOG.md").read_text("utf-8")
     assert re.search(rf"^## \[({re.escape(version)}|Unreleased)\]", text, re.M)

@@ -23,6 +23,7 @@ from eventfold.core.envelope import Receipt, StoredEvent
 from eventfold.core.mutex import Mutex
 from eventfold.core.query import Query
 from eventfold.engines.memory import MemoryEngine
+from eventfold.ports.engine import Engine
 from eventfold.ports.messages import AppendRequest, Capabilities, Head, Outcome, Page, Span, TagCount, TypeCount
 from eventfold.ports.services import Services
 
@@ -32,7 +33,7 @@ Clock = Callable[[], int]
 FIRST_BYTES = b'{"store":"'  # of every file: its first line is the identity of the store
 
 
-def open_engine(address: str, *, mode: Literal["sync", "async"], create: bool, clock: Clock | None = None) -> Any:
+def open_engine(address: str, *, mode: Literal["sync", "async"], create: bool, clock: Clock | None = None) -> Engine:
     """The entry point: the engine at `jsonl:PATH`, not yet open. It blocks in either mode: AsyncStore uses threads."""
     path = address.partition(":")[2]
     if not path:
@@ -43,6 +44,7 @@ def open_engine(address: str, *, mode: Literal["sync", "async"], create: bool, c
 class Line(msgspec.Struct, omit_defaults=True):
     """The store's identity; or the events of one append, with its request key; or a key of an append further up.
 
+    Events that were imported from another store are in one line for each call of `import_events`.
     Ids, payloads and metadata are bytes, in base64, so that they come back byte for byte.
     """
 
@@ -129,7 +131,8 @@ class LogFile:
         except BlockingIOError:
             raise errors.StoreBusy(f"Another process has {self.path} open.", "Close the store there.") from None
         except OSError as error:
-            raise errors.StoreUnavailable(f"{self.path} cannot be opened: {error}.", "Check the path.") from error
+            refuse_system_error(error, errors.StoreUnavailable, f"{self.path} cannot be opened", "Check the path.")
+            raise
 
     def _content(self) -> bytes:
         with open(self._file, "rb", closefd=False) as file:
@@ -160,7 +163,8 @@ class LogFile:
         try:
             return self._memory or self._recover()
         except OSError as error:
-            raise errors.StoreUnavailable(f"{self.path} cannot be read: {error}.", "Check the disk.") from error
+            refuse_system_error(error, errors.StoreUnavailable, f"{self.path} cannot be read", "Check the disk.")
+            raise
 
     def call(self, method: Callable[[MemoryEngine, *Ts], Coroutine[Any, Any, T]], *args: *Ts) -> T:
         """Call a method of the log in memory that changes nothing. It sees what is on the disk."""
@@ -185,14 +189,24 @@ class LogFile:
         content = b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
         size = self.size + len(content)
         try:
+            if not os.fstat(self._file).st_nlink:
+                raise errors.StoreDamaged(
+                    f"{self.path} was removed or replaced while it was open.", "Close the store, and open it again."
+                )
             while content:
                 content = content[os.write(self._file, content) :]
             os.fsync(self._file)
         except OSError as error:
-            raise errors.AppendUnconfirmed(
-                f"{self.path} could not be written: {error}.", "Check the disk, then repeat the identical append."
-            ) from error
+            remedy = "Check the disk, then repeat the identical append."
+            refuse_system_error(error, errors.AppendUnconfirmed, f"{self.path} could not be written", remedy)
+            raise
         self.size = size
+
+
+def refuse_system_error(error: OSError, kind: type[errors.EventfoldError], what: str, remedy: str) -> None:
+    """Raise an error of the system as one of eventfold's. Others are Python's: a signal handler's TimeoutError."""
+    if error.errno is not None:
+        raise kind(f"{what}: {error}.", remedy) from error
 
 
 class JsonLinesEngine:

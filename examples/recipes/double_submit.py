@@ -37,4 +37,4 @@ def place(customer: Customer, total: Decimal) -> OrderPlaced:
 
 
 def command_of(customer: str, form: str) -> str:
-    return f"place-order:{customer}:{form}"  # the customer is part of it: no customer can ask for another's answer
+    return f"place-order:{customer}:{form}"  # with the customer in it, no customer can read another's result

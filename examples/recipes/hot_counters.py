@@ -59,7 +59,7 @@ def take(*shelves: Shelf, order: str, count: int) -> list[StockTaken]:
 def places(item: str) -> Iterator[tuple[Shelf, ...]]:
     shelves = [Shelf(item, str(n)) for n in range(SHELVES)]
     yield (random.choice(shelves),)  # noqa: S311 (chance, not a secret)
-    yield tuple(shelves)  # none left on that one: look at all of them together
+    yield tuple(shelves)  # that shelf has too few: decide over all of them together
 
 
 def buy(store: ef.Store, item: str, order: str, count: int) -> ef.Decided:

@@ -49,7 +49,7 @@ class SoldOut(Exception):
 
 def book(show: Show, booking: str, seats: int) -> list[SeatsBooked]:
     if booking in show.bookings:
-        return []  # asked twice, booked once
+        return []  # already booked
     if not 0 < seats <= show.free:
         raise SoldOut(show.show, show.free)
     return [SeatsBooked(show.show, booking, seats)]
@@ -82,5 +82,5 @@ class Seat(ef.State):
 def take(*seats: Seat, guest: str) -> list[SeatTaken]:
     taken = [seat.seat for seat in seats if seat.guest not in (None, guest)]
     if taken:
-        raise SoldOut(*taken)  # all of them together, or none
+        raise SoldOut(*taken)  # all seats or none
     return [SeatTaken(seat.show, seat.seat, guest) for seat in seats if seat.guest is None]

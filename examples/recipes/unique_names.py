@@ -10,7 +10,7 @@ from typing import Annotated
 
 import eventfold as ef
 
-Name = Annotated[str, ef.tag("username")]  # a field of this type is found by username:…
+Name = Annotated[str, ef.tag("username")]  # a field of this type has a tag username:…
 
 
 class PersonJoined(ef.Event):
@@ -33,7 +33,7 @@ class Username(ef.State):
     username: ef.Tag
     holder: str | None = None
 
-    def __post_init__(self) -> None:  # however it is spelt, it is one name, and one question
+    def __post_init__(self) -> None:  # all spellings of a name are one state
         self.username = canonical(self.username)
 
     def evolve(self, event: PersonJoined | PersonRenamed | PersonLeft) -> None:
@@ -84,7 +84,7 @@ def rename(person: Person, wanted: Username) -> list[PersonRenamed]:
     if person.username is None:
         raise NotAllowed(f"{person.person} is not here")
     if wanted.holder == person.person:
-        return []  # it is theirs already: nothing to write
+        return []  # the person has this name already
     if wanted.holder is not None:
         raise NameTaken(wanted.username)
     return [PersonRenamed(person.person, person.username, wanted.username)]

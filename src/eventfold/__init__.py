@@ -1,4 +1,4 @@
-"""eventfold: one ordered log of immutable events; all state is a fold over it, now or at any past moment."""
+"""eventfold: one ordered log of immutable events; each state is a fold over it, now or at any past moment."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from eventfold.projections import Projection, SqlProjection, Subscription
     from eventfold.store import Store
 
-# Loaded when first asked for, so that `import eventfold` is quick, and nobody pays for what they do not use.
-_ROOMS = {
+# Modules that are imported at the first access to one of their names, so that `import eventfold` is quick.
+_MODULES = {
     "Aggregate": "core.aggregate",
     "AsyncStore": "aio",
     "Decided": "log.decided",
@@ -46,11 +46,11 @@ _ROOMS = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _ROOMS:
+    if name not in _MODULES:
         raise AttributeError(explain_name(name) or f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(importlib.import_module(f"{__name__}.{_ROOMS[name]}"), name)
-    globals()[name] = found
-    return found
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
 
 
 refuse_old_imports()

@@ -1,4 +1,4 @@
-"""`python -m eventfold`, the same as the command `eventfold`.
+"""Runs `python -m eventfold`, which is the same as the command `eventfold`.
 
 Knows: where the command line is. Does not know: any command.
 """

@@ -1,6 +1,6 @@
-"""The façade for async users: `AsyncStore`, the twin of `Store`: same names, same arguments, awaited.
+"""The public class for async code: `AsyncStore`, with the methods and arguments of `Store` (store.py), awaited.
 
-Knows: what a user may ask. Does not know: how any of it is done.
+Knows: the public methods. Does not know: how any of them is implemented.
 """
 
 from __future__ import annotations
@@ -75,9 +75,10 @@ St = TypeVar("St", bound="AsyncStore")
 
 @refuse_old_attributes("Store")
 class AsyncStore:
-    """A log of events, for async code. Arguments and errors are those of `Store`, where they are described.
+    """A log of events, for async code. Its arguments and errors are described at `Store`.
 
-    Opened by `async with`, or by its first call. Concurrent appends share one commit; no call blocks the loop.
+    It is opened by `async with`, or by its first call. Concurrent appends share one commit; no call blocks the event
+    loop.
     """
 
     def __init__(
@@ -105,11 +106,11 @@ class AsyncStore:
 
     @property
     def engine(self) -> Engine:
-        """The engine underneath, for tools; there once the store is open."""
+        """The engine, for tools. Raises StoreClosed before the store is open."""
         return self._opening.opened().engine
 
     async def open(self: St) -> St:
-        """Open the store now rather than at the first call. Raises what `Store(…)` raises."""
+        """Open the store now instead of at the first call, and return it. Raises what `Store(…)` raises."""
         await self._opening.log()
         return self
 
@@ -118,10 +119,10 @@ class AsyncStore:
     async def append(
         self, *events: Any, unless: Unless = None, after: int | Cursor = 0, key: str | None = None
     ) -> Receipt:
-        """See Store.append. Cancelled before its turn it has written nothing; after it, it may be written.
+        """See Store.append. If it is cancelled before its commit starts, it writes nothing; later, it may be written.
 
-        The cancellation is a plain `asyncio.CancelledError` in either case: to learn the outcome, repeat the append
-        with the same event ids or the same `key`.
+        Both raise a plain `asyncio.CancelledError`: to learn the outcome, repeat the append with the same event ids or
+        the same `key`.
         """
         return await append(await self._opening.log(), self._options, events, unless, after, key)
 
@@ -148,7 +149,7 @@ class AsyncStore:
         return count
 
     async def decide(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Decided[R]:
-        """See Store.decide. The function is a plain one: it decides, it does not wait."""
+        """See Store.decide. The function is a plain `def`, not a coroutine function."""
         return await decide(await self._opening.log(), self._options, function, args, kwargs)
 
     async def change(
@@ -164,7 +165,7 @@ class AsyncStore:
         return view
 
     def with_authorization(self: St, by: Callable[[Command], None]) -> St:
-        """See Store.with_authorization. A plain function: it decides, it does not wait."""
+        """See Store.with_authorization. `by` is a plain `def`, not a coroutine function."""
         view = copy.copy(self)
         view._options = msgspec.structs.replace(self._options, authorise=by)
         return view
@@ -206,7 +207,10 @@ class AsyncStore:
         backwards: bool = False,
         raw: bool = False,
     ) -> AsyncIterator[Recorded[Any]]:
-        """See Store.read: `async for recorded in store.read(…)`, **in the order recorded, also with `occurred_…`.**"""
+        """See Store.read: `async for recorded in store.read(…)`.
+
+        **Events come in the order in which they were recorded, also with `occurred_since` and `occurred_until`.**
+        """
         bounds = Bounds(
             after=after,
             until=until,
@@ -226,7 +230,7 @@ class AsyncStore:
         return await event_of(await self._opening.log(), id, raw)
 
     async def state(self, question: S, *, at: int | date | None = None, occurred_until: date | None = None) -> S:
-        """See Store.state. **Folded in the order in which events were recorded, also with `occurred_until`.**"""
+        """See Store.state. **Events are folded in the order of recording, even with `occurred_until`.**"""
         return await state_at(await self._opening.log(), question, at, occurred_until)
 
     async def history(self, question: S, *, after: int = 0, until: int | date | None = None) -> AsyncIterator[Step[S]]:
@@ -240,7 +244,7 @@ class AsyncStore:
     def follow(
         self, query: Query = EVERYTHING, *, name: str | None = None, after: int | Cursor | str = 0, raw: bool = False
     ) -> AsyncFollower:
-        """See Store.follow. The store must be open; `async with store.follow(…) as follower`."""
+        """See Store.follow: `async with store.follow(…) as follower`. Raises StoreClosed before the store is open."""
 
         async def keeping() -> FollowerProgress:
             return (await self._opening.admin()).follower_progress(name or "", query, after)
@@ -359,7 +363,7 @@ class AsyncStore:
 
         await in_thread(run_until_idle, await self._opening.admin(), work, clock or wall_clock, timeout)
 
-    # Keeping
+    # Maintenance
 
     @refuse_old_keywords
     async def copy_to(

@@ -1,81 +1,100 @@
-"""Every error the library raises, as one tree.
+"""Every error that the library raises on purpose, as one tree.
 
     EventfoldError
-    ├── InvalidInput                what the caller gave cannot be used; nothing was written
-    │   ├── InvalidEvent            an event that could not be read back, is too large, or has a bad tag
-    │   ├── InvalidQuery            a query that means nothing
-    │   │   └── PositionBeyondHead  a position that this store has not given
-    │   ├── InvalidState            a State (or event) class that cannot be folded, or a bad ``at=``
+    ├── InvalidInput                an argument cannot be used; nothing was written
+    │   ├── InvalidEvent            an event that could not be read back, is too large, or has an invalid tag
+    │   ├── InvalidQuery            a query, a bound or a cursor that is not valid
+    │   │   └── PositionBeyondHead  a position greater than the log's head
+    │   ├── InvalidState            a State (or event) class that cannot be folded, or an invalid ``at=``
     │   ├── InvalidDecision         a decision that returned something other than events
-    │   ├── InvalidProjection       a Projection class that cannot be kept
-    │   ├── InvalidProcess          a Process class, or what its reaction asked for, that means nothing
+    │   ├── InvalidProjection       a Projection class that is not valid
+    │   ├── InvalidProcess          a Process class, or an action of its reaction, that is not valid
     │   └── InvalidUrl              an address that names no engine
-    ├── AppendConflict              someone else wrote first: read again and decide again
-    ├── AppendUnconfirmed           the answer was lost: repeat the identical append
-    ├── EventIdReused               a known event id came back with other content
-    ├── Unreadable                  an event is there but cannot be given as asked
-    │   ├── UnknownEventType        no class of that name is known in this process
+    ├── AppendConflict              another writer wrote first: read again and decide again
+    ├── AppendUnconfirmed           the reply was lost: repeat the identical append
+    ├── EventIdReused               an event id that is in the log was appended with other content
+    ├── Unreadable                  an event is in the log but cannot be read as requested
+    │   ├── UnknownEventType        no class for this event type is loaded in this process
     │   ├── UndecodableEvent        its payload no longer fits its class
-    │   └── CorruptEvent            its bytes are not the bytes that were written
-    ├── CursorMismatch              progress kept against another store, or against lost history
-    ├── ProjectionError             a read model cannot be used, or go on, as asked
+    │   └── CorruptEvent            its bytes differ from those that were written
+    ├── CursorMismatch              a cursor or checkpoint of another store, or of lost history
+    ├── ProjectionError             a read model cannot be used, or cannot continue
     │   ├── UnknownProjection       no projection of that name
-    │   │   └── EventNotParked      what is to be retried or skipped is not parked there (any more)
-    │   ├── ProjectionChanged       its code is not the code its rows were made by
-    │   ├── ProjectionStopped       a handler failed, or somebody paused it
-    │   ├── ProjectionDamaged       what is kept about it is not as it was written
-    │   ├── ProgressUnknown         how far it came in another epoch is not known here
-    │   ├── ProjectionBehind        it did not get as far as was waited for
-    │   ├── LeaseLost               another runner has taken the work over
-    │   ├── LeaseHeld               somebody else is at it under this name
-    │   ├── InlineMissing           one is kept within every append, and this process has not its code
-    │   ├── InlineFailed            one that is kept within the append could not take it
-    │   └── TargetUnavailable       the database its rows are kept in cannot be used
-    ├── ProcessError                a process cannot take an event: what it asked for failed
-    │   └── ProcessLoops            what it does makes it react again, and again
-    ├── DeliveryFailed              an effect did not get through; it is tried again
-    ├── InvalidSignature            a webhook that was not signed with this secret, or long ago
+    │   │   └── EventNotParked      the event to retry or skip is not parked (or no longer)
+    │   ├── ProjectionChanged       its code differs from the code that wrote its rows
+    │   ├── ProjectionStopped       a handler failed, or it is paused
+    │   ├── ProjectionDamaged       its stored rows or records differ from what was written
+    │   ├── ProgressUnknown         its checkpoint in an earlier epoch of the store is not known here
+    │   ├── ProjectionBehind        it did not reach the awaited position in time
+    │   ├── LeaseLost               another runner took over the lease
+    │   ├── LeaseHeld               another runner holds the lease
+    │   ├── InlineMissing           an inline read model is registered, and this process does not have its code
+    │   ├── InlineFailed            an inline read model failed on an event, so the append failed
+    │   └── TargetUnavailable       the database of its rows cannot be used
+    ├── ProcessError                a process cannot handle an event: one of its actions failed
+    │   └── ProcessLoops            a chain of its own reactions is longer than allowed
+    ├── DeliveryFailed              an effect was not delivered; it is retried
+    ├── InvalidSignature            a webhook that was not signed with this secret, or too long ago
     ├── StoreUnavailable            the store cannot be used now
-    │   ├── StoreNotFound           nothing is there
-    │   ├── NotAStore               something else is there
-    │   ├── StoreVersionMismatch    it was written by a newer (or needs an upgrade from an older) eventfold
+    │   ├── StoreNotFound           there is nothing at the address
+    │   ├── NotAStore               there is something other than a store at the address
+    │   ├── StoreVersionMismatch    its layout is newer than this eventfold, or needs an upgrade
     │   ├── StoreReadOnly           it cannot be written to
     │   ├── StoreFull               the disk or quota is full
-    │   ├── StoreBusy               another writer held it for too long
-    │   ├── StoreUnsafe             its settings would break a promise, so it was refused
-    │   ├── StoreDamaged            the file itself is broken, or was replaced while open
+    │   ├── StoreBusy               another writer or lock holder blocked it for longer than the timeout
+    │   ├── StoreUnsafe             its settings would break a guarantee, so it was refused
+    │   ├── StoreDamaged            the file is broken, or was replaced while open
     │   └── StoreClosed             it was closed, or opened before a fork
-    ├── NotSupported                this engine cannot do that; the message names what can
+    ├── NotSupported                this engine cannot do that; the message names one that can
     └── MissingExtra                an optional dependency is not installed
 
-Knows: words. Every message is two sentences: what happened, what to do now. ``code`` is stable
-across releases; ``fields`` holds the facts by name, for programs. Does not know: engines.
+Every message is two sentences: what happened, and what to do now. ``code`` is stable across releases; ``fields``
+holds the facts by name, for programs. Knows: names of errors. Does not know: engines, the rest of the package.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+
+_MISSING: Any = object()  # the default of `remedy` at run time, which is a required argument
+
+
+def _signature(self: object, what: str, remedy: str, **fields: Any) -> None:
+    """The signature of EventfoldError for `inspect`: it has no default for `remedy`."""
 
 
 class EventfoldError(Exception):
-    """The root: catch this to catch everything the library raises on purpose.
+    """The base class: catch it to catch every error that the library raises on purpose.
 
-    ``code``   a stable, hyphenated word for programs (``append-conflict``).
-    ``what``   the first sentence: what happened.
-    ``remedy`` the second sentence: what to do now.
+    ``code``   a stable, hyphenated identifier for programs (``append-conflict``).
+    ``what``   the first sentence of the message: what happened.
+    ``remedy`` the second sentence of the message: what to do now.
     ``fields`` the facts by name (positions, types, paths), safe to log.
     """
 
     code: ClassVar[str] = "error"
 
-    def __init__(self, what: str, remedy: str, **fields: Any) -> None:
-        super().__init__(f"{what} {remedy}")
-        self.what = what
-        self.remedy = remedy
-        self.fields: dict[str, Any] = fields
+    what: str
+    remedy: str
+    fields: dict[str, Any]
+
+    if TYPE_CHECKING:
+
+        def __init__(self, what: str, remedy: str, **fields: Any) -> None: ...
+    else:
+
+        def __init__(self, what: str, remedy: str = _MISSING, **fields: Any) -> None:
+            if remedy is _MISSING:  # a wrapper that checks the arguments would slow down every raise
+                _refuse_missing_remedy(fields)
+            super().__init__(f"{what} {remedy}")
+            self.what = what
+            self.remedy = remedy
+            self.fields = fields
+
+        __init__.__wrapped__ = _signature
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Keep errors picklable, so that they survive process pools."""
+        """Return what pickle needs, so that errors can pass between the processes of a pool."""
         return (_rebuild, (type(self), self.what, self.remedy, self.fields))
 
 
@@ -83,28 +102,35 @@ def _rebuild(cls: type[EventfoldError], what: str, remedy: str, fields: dict[str
     return cls(what, remedy, **fields)
 
 
+def _refuse_missing_remedy(fields: dict[str, Any]) -> NoReturn:
+    """Raise TypeError; if `remedy` was given under its old name `now`, with what to write instead."""
+    if "now" in fields:  # as core/renamed.py words it, which imports this module
+        raise TypeError("EventfoldError(): the argument now= was renamed. Write remedy=….")
+    raise TypeError("EventfoldError() is missing the argument remedy. Write remedy=….")
+
+
 class InvalidInput(EventfoldError):
-    """What the caller gave cannot be used; nothing was written."""
+    """An argument cannot be used; nothing was written."""
 
     code = "invalid-input"
 
 
 class InvalidEvent(InvalidInput):
-    """An event that could not be read back, is too large, or carries a bad tag."""
+    """An event that could not be read back, is too large, or has an invalid tag."""
 
     code = "invalid-event"
 
 
 class InvalidQuery(InvalidInput):
-    """A query that means nothing: an empty item, a bad tag, a bad bound."""
+    """A query that is not valid: an empty item, an invalid tag, an invalid bound."""
 
     code = "invalid-query"
 
 
 class PositionBeyondHead(InvalidQuery):
-    """A position that the log has not reached: of another store, or of history that was lost.
+    """A position greater than the log's head: a position of another store, or of history that was lost.
 
-    The same wherever a position is given: ``after=``, ``until=``, ``at=``, in a condition, for a cursor. Fields:
+    Raised wherever a position is an argument: ``after=``, ``until=``, ``at=``, in a condition, for a cursor. Fields:
     ``position``, ``head``.
     """
 
@@ -112,7 +138,7 @@ class PositionBeyondHead(InvalidQuery):
 
 
 class InvalidState(InvalidInput):
-    """A State that cannot be folded, or a moment (``at=``) that cannot be one."""
+    """A State class that cannot be folded, or an ``at=`` that is neither a position nor a moment."""
 
     code = "invalid-state"
 
@@ -124,13 +150,13 @@ class InvalidDecision(InvalidInput):
 
 
 class InvalidProjection(InvalidInput):
-    """A Projection class that cannot be kept: what it takes, asks or stores cannot be understood."""
+    """A Projection class that is not valid: its handlers, options or fields cannot be used."""
 
     code = "invalid-projection"
 
 
 class InvalidProcess(InvalidInput):
-    """A Process class that cannot be run, or something its reaction asked for that cannot be done."""
+    """A Process class that cannot be run, or an action of its reaction that cannot be executed."""
 
     code = "invalid-process"
 
@@ -142,18 +168,18 @@ class InvalidUrl(InvalidInput):
 
 
 class AppendConflict(EventfoldError):
-    """Events matching the condition were written after the position the writer had looked up to.
+    """Events that match the condition were appended after the position given with it.
 
-    Fields: ``clause`` (which piece of the condition: its number, from 0, in ``unless=``, or that of the State among a
-    decision's arguments), ``query`` (what it asks), ``after`` (position looked up to), ``found`` (position of the first
-    such event). Where several pieces forbid the append, it is the first of them.
+    Fields: ``clause`` (the part of the condition that failed, numbered from 0: its index in ``unless=``, or that of
+    the State among a decision's arguments), ``query`` (its query), ``after`` (the exclusive position of the condition),
+    ``found`` (the position of the first matching event). If several parts fail, the first of them is reported.
     """
 
     code = "append-conflict"
 
 
 class AppendUnconfirmed(EventfoldError):
-    """The append may or may not have been written. Repeating it with the same event ids is safe."""
+    """It is unknown whether the append was written. Repeating it with the same event ids is safe."""
 
     code = "append-unconfirmed"
 
@@ -161,10 +187,10 @@ class AppendUnconfirmed(EventfoldError):
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
-        """Refuses a name that was removed, and says what to write. Raises AttributeError."""
+        """Raise AttributeError; for a removed name, with what to write instead."""
         if name == "AppendCancelled":
             raise AttributeError(
-                "eventfold.errors.AppendCancelled is no more: a cancelled append raises asyncio.CancelledError. Write "
+                "eventfold.errors.AppendCancelled was removed: a cancelled append raises asyncio.CancelledError. Write "
                 "`except asyncio.CancelledError`, raise it again, and learn the outcome by repeating the append with "
                 "the same event ids, or the same key or command_id."
             )
@@ -172,19 +198,19 @@ if not TYPE_CHECKING:
 
 
 class EventIdReused(EventfoldError):
-    """An event id that is already in the log came back with other content."""
+    """An event id that is already in the log was appended again with other content."""
 
     code = "event-id-reused"
 
 
 class Unreadable(EventfoldError):
-    """An event is in the log but cannot be given as asked. It is never skipped."""
+    """An event is in the log but cannot be read as requested. It is never skipped."""
 
     code = "unreadable"
 
 
 class UnknownEventType(Unreadable):
-    """No class of this event type is known in this process."""
+    """No class for this event type is loaded in this process."""
 
     code = "unknown-event-type"
 
@@ -196,118 +222,121 @@ class UndecodableEvent(Unreadable):
 
 
 class CorruptEvent(Unreadable):
-    """The stored bytes do not have the checksum that was written with them."""
+    """The stored bytes do not match the checksum that was written with them."""
 
     code = "corrupt-event"
 
 
 class CursorMismatch(EventfoldError):
-    """A cursor belongs to another store, or to history this store no longer has."""
+    """A cursor belongs to another store, or to history that this store no longer has."""
 
     code = "cursor-mismatch"
 
 
 class ProjectionError(EventfoldError):
-    """A read model cannot be used, or cannot go on, as asked. Field: ``projection``."""
+    """A read model cannot be used, or cannot continue. Field: ``projection``."""
 
     code = "projection"
 
 
 class UnknownProjection(ProjectionError):
-    """No projection of that name is kept there."""
+    """The target has no projection of that name."""
 
     code = "unknown-projection"
 
 
 class EventNotParked(UnknownProjection):
-    """What is to be retried or skipped is not parked, or not any more. Fields: ``position``, ``state``."""
+    """The event to retry or skip is not parked, or no longer. Fields: ``position``, ``state``."""
 
     code = "event-not-parked"
 
 
 class ProjectionChanged(ProjectionError):
-    """The code is not the code its rows were made by: rebuild, or accept the change."""
+    """The code differs from the code that wrote the rows: rebuild, or accept the change."""
 
     code = "projection-changed"
 
 
 class ProjectionStopped(ProjectionError):
-    """It does not go on: a handler failed at ``position``, or somebody paused it."""
+    """The projection does not continue: a handler failed at ``position``, or an operator paused it."""
 
     code = "projection-stopped"
 
 
 class ProjectionDamaged(ProjectionError):
-    """What a target keeps about it is not as it was written. Fields: ``table``, ``row``."""
+    """The rows or records of a projection differ from what was written. Fields: ``table``, ``row``."""
 
     code = "projection-damaged"
 
 
 class ProgressUnknown(ProjectionError):
-    """An effect, process or follower would begin in a store that had another epoch before. Field: ``epoch``."""
+    """No checkpoint of an effect, process or follower is known here, and the store had another epoch before.
+
+    It is not started from the beginning, since it may have handled the events already. Field: ``epoch``.
+    """
 
     code = "progress-unknown"
 
 
 class ProjectionBehind(ProjectionError):
-    """It did not reach the position that was waited for. Fields: ``position``, ``wanted``."""
+    """The projection did not reach the awaited position in time. Fields: ``position``, ``wanted``."""
 
     code = "projection-behind"
 
 
 class LeaseLost(ProjectionError):
-    """Another runner has taken the work over; nothing of the page in hand was written."""
+    """Another runner took over the lease; nothing of the current page was written."""
 
     code = "lease-lost"
 
 
 class LeaseHeld(ProjectionError):
-    """Somebody else is at it just now, under this name; one at a time may."""
+    """Another runner holds the lease of this name; only one may work at a time."""
 
     code = "lease-held"
 
 
 class InlineMissing(ProjectionError):
-    """A read model is kept within every append, and this process has not its code. Nothing was written."""
+    """An inline read model is registered, and this process does not have its code. Nothing was written."""
 
     code = "inline-missing"
 
 
 class InlineFailed(ProjectionError):
-    """A read model that is kept within the append could not take an event of it: nothing of the append was written.
+    """An inline read model failed on an event of the append: nothing of the append was written.
 
-    Fields: ``handler``, ``type``. The cause is the error that its code raised.
+    Fields: ``handler``, ``type``. ``__cause__`` is the error that its code raised.
     """
 
     code = "inline-failed"
 
 
 class TargetUnavailable(ProjectionError):
-    """The database its rows are kept in is away, read-only, full or not what was expected."""
+    """The database of the rows is unreachable, read-only or full, or is not the expected one."""
 
     code = "target-unavailable"
 
 
 class ProcessError(EventfoldError):
-    """A process cannot take an event. Fields: ``process``, ``key``, ``position``, ``command``, ``index``."""
+    """A process cannot handle an event. Fields: ``process``, ``key``, ``position``, ``command``, ``index``."""
 
     code = "process"
 
 
 class ProcessLoops(ProcessError):
-    """What a process does makes it react again, more often than its max_chain allows."""
+    """A process caused a chain of its own reactions that is longer than its ``max_chain`` allows."""
 
     code = "process-loops"
 
 
 class DeliveryFailed(EventfoldError):
-    """An effect did not get through. Fields: ``status``, ``event_id``."""
+    """An effect was not delivered. Fields: ``status``, ``event_id``."""
 
     code = "delivery-failed"
 
 
 class InvalidSignature(EventfoldError):
-    """A webhook was not signed with this secret, was changed on its way, or is too old."""
+    """A webhook was not signed with this secret, was changed in transit, or is too old."""
 
     code = "invalid-signature"
 
@@ -319,19 +348,19 @@ class StoreUnavailable(EventfoldError):
 
 
 class StoreNotFound(StoreUnavailable):
-    """Nothing is at that address."""
+    """There is nothing at that address."""
 
     code = "store-not-found"
 
 
 class NotAStore(StoreUnavailable):
-    """Something is at that address, and it is no eventfold store."""
+    """There is something at that address, but not an eventfold store."""
 
     code = "not-a-store"
 
 
 class StoreVersionMismatch(StoreUnavailable):
-    """The store's layout is of another version than this eventfold writes."""
+    """The store's layout has another version than the one this eventfold writes."""
 
     code = "store-version-mismatch"
 
@@ -349,13 +378,13 @@ class StoreFull(StoreUnavailable):
 
 
 class StoreBusy(StoreUnavailable):
-    """Another writer held the store for longer than the timeout. Nothing was written."""
+    """Another writer, or the holder of a lock, blocked the store for longer than the timeout. Nothing was written."""
 
     code = "store-busy"
 
 
 class StoreUnsafe(StoreUnavailable):
-    """The store's settings, or a second name of its file, would break a promise (durability, order): it was refused."""
+    """The store was refused: its settings, or a second name of its file, would break durability or ordering."""
 
     code = "store-unsafe"
 

@@ -1,6 +1,6 @@
-"""The façade for sync users: `Store`. Each method is a line or two.
+"""The public class for sync code: `Store`, whose methods delegate to the log, the projections and the processes.
 
-Knows: what a user may ask. Does not know: how any of it is done. `AsyncStore` (aio.py) is its twin.
+Knows: the public methods. Does not know: how any of them is implemented. `AsyncStore` (aio.py) has the same methods.
 """
 
 from __future__ import annotations
@@ -77,17 +77,17 @@ EVERYTHING = Query()
 
 @refuse_old_attributes("Store")
 class Store:
-    """A log of events, for sync code. Safe to share between threads; opened once per process, not across a fork.
+    """A log of events, for sync code. Threads may share it. Open it once per process; a fork must open its own.
 
-    `url` a path (a SQLite file), `memory:`, `memory:NAME` or `postgresql://…`, an address with the scheme of another
-    installed engine (entry points of the group `eventfold.engines`), or an engine made by hand; `create` makes the
-    store if nothing is there; `cache` how many folded states to keep in memory; `snapshots` after how many
-    events folded a state is kept beside the log as well (0: never); `inline` read models that every append keeps up,
-    in its own transaction, from now on and whoever makes it; `target` the address of a database where read models,
-    followers and processes keep rows and progress, or a target made by hand, the same in every process (by default the
-    log's own database); other options are the engine's own.
+    `url` is a path (a SQLite file), `memory:`, `memory:NAME`, `postgresql://…`, an address with the scheme of another
+    installed engine (entry points of the group `eventfold.engines`), or an engine object. `create` creates the store if
+    there is none. `cache` is the number of folded states to keep in memory; `snapshots` the number of folded events
+    after which a state is also stored beside the log (0: never). `inline` are read models that every append from now on
+    updates in its own transaction, whichever process appends. `target` is the address of the database where read
+    models, followers and processes store rows and checkpoints, or a target object: use the same in every process
+    (default: the log's own database). Other options are those of the engine.
 
-    Raises StoreNotFound, NotAStore, InvalidUrl, MissingExtra, StoreVersionMismatch and their kin.
+    Raises StoreUnavailable errors (StoreNotFound, NotAStore, StoreVersionMismatch, …), InvalidUrl, MissingExtra.
     """
 
     def __init__(
@@ -115,11 +115,11 @@ class Store:
     # Writing
 
     def append(self, *events: Any, unless: Unless = None, after: int | Cursor = 0, key: str | None = None) -> Receipt:
-        """Append 1 to 1,000 events: all of them or none, durably, in order, adjacent.
+        """Append 1 to 1,000 events: all of them or none, durably, in order, at adjacent positions.
 
-        `unless` the condition: refused with AppendConflict if an event matching this query (or State's
-        query) stands after position `after`; or several (query, position) pairs. `key` makes the append
-        idempotent: a second one under the same key writes nothing and returns the first one's receipt.
+        `unless` is the condition: AppendConflict is raised if the log has an event after position `after` (exclusive)
+        that matches this query (or this State's query); it may also be several (query, position) pairs. `key` makes
+        the append idempotent: a second append with the same key writes nothing and returns the receipt of the first.
         Raises InvalidEvent, AppendConflict, AppendUnconfirmed, EventIdReused, StoreUnavailable errors.
         """
         return run(append(self._log, self._options, events, unless, after, key))
@@ -127,10 +127,10 @@ class Store:
     def append_encoded(
         self, *events: NewEvent, unless: Unless = None, after: int | Cursor = 0, key: str | None = None
     ) -> Receipt:
-        """Append 1 to 1,000 events that are bytes already, of any type: `store.append_encoded(NewEvent.of(…))`.
+        """Append 1 to 1,000 events that are already encoded, of any type: `store.append_encoded(NewEvent.of(…))`.
 
-        For adapters and importers that have no classes. Stored byte for byte; conditions, keys, metadata of the
-        context and errors are those of `append`.
+        For adapters and importers that have no event classes. The bytes are stored unchanged. Conditions, keys,
+        metadata of the context and errors are those of `append`.
         """
         return run(append_encoded(self._log, self._options, events, unless, after, key))
 
@@ -143,8 +143,8 @@ class Store:
     ) -> int:
         """Append any number of events, `batch` at a time (each batch is atomic, the whole is not).
 
-        A batch has fewer events where their payloads come to 8 MiB, so that no more of them is ever held.
-        `progress` is called with the count written so far. Returns the count written.
+        A batch ends earlier when its payloads reach 8 MiB, which bounds the memory that is used. `progress` is called
+        after each batch with the number of events written so far. Returns the number of events written.
         """
         check_batches(self._options, batch)
         count, rest = 0, iter(events)
@@ -155,71 +155,78 @@ class Store:
         return count
 
     def decide(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Decided[R]:
-        """Load every State among the arguments, call the function with them folded, append what it returns.
+        """Fold every State among the arguments, call the function with them, and append the events it returns.
 
-        Arguments may be lists, tuples and dicts of states, too. Consistent: refused and retried (see
-        `using(attempts=)`) if anything its states are folded from was written meanwhile. Errors the function
-        raises pass through untouched. Raises InvalidDecision, AppendConflict when the attempts are used up, and
-        whatever `append` raises.
+        States may also be inside lists, tuples and dicts. The decision is consistent: if an event that one of its
+        states is folded from was appended in the meantime, nothing is written and the function is called again with
+        new states (see `using(attempts=)`). Errors that the function raises are passed on unchanged. Raises
+        InvalidDecision, AppendConflict after the last attempt, and what `append` raises.
         """
         return run(decide(self._log, self._options, function, args, kwargs))
 
     def change(
         self, method: Callable[Concatenate[A, P], R], aggregate: A, /, *args: P.args, **kwargs: P.kwargs
     ) -> Decided[R]:
-        """Call a method of an aggregate, by its class, on one that is loaded; append what it records.
+        """Load an aggregate, call one of its methods, and append the events that it records.
 
             store.change(Account.withdraw, Account("a-1"), Decimal(5))
 
-        Consistent and retried as `decide` is. Raises what the method raises, and what `decide` raises.
+        Consistent and retried like `decide`. Raises what the method raises, and what `decide` raises.
         """
         return self.decide(method, aggregate, *args, **kwargs)
 
     def using(self: St, *, attempts: int | None = None, command_id: str | None = None, **metadata: Any) -> St:
-        """The same store with options: `attempts` for conflicts and lost answers (10), `command_id` to decide
-        a command once only, and metadata for whatever is written: `actor`, `correlation_id`, `causation_id`, any key.
+        """Return the same store with options for its appends and decisions.
+
+        `attempts` is how often a call is tried at most after conflicts and lost replies (default 10). `command_id`
+        makes a decision idempotent: it is made once per id. Any other keyword (`actor`, `correlation_id`,
+        `causation_id`, …) is metadata that is stored with every event.
         """
         view = copy.copy(self)
         view._options = with_options(self._options, attempts, command_id, metadata)
         return view
 
     def with_authorization(self: St, by: Callable[[Command], None]) -> St:
-        """The same store, where every decision is shown to `by` before anything is read; what it raises refuses it.
+        """Return the same store with an authorization check: `by` is called before each decision reads anything.
 
-        The command has the function, its arguments and the metadata of whoever asks (`actor`).
+        It is called with a Command: the function, its arguments and the metadata of the caller (`actor`). If it raises,
+        the decision is refused, and the error is passed on.
         """
         view = copy.copy(self)
         view._options = msgspec.structs.replace(self._options, authorise=by)
         return view
 
     def in_transaction(self, connection: Any) -> Joining:
-        """Append and decide within your own transaction, on PostgreSQL: your rows and our events commit together.
+        """Append and decide within your own PostgreSQL transaction: your rows and the events commit together.
 
-        `connection`: psycopg's, SQLAlchemy's Connection or Session, or Django's, to the store's own database.
+        `connection` is one of psycopg, a SQLAlchemy Connection or Session, or one of Django, to the store's database.
         """
         return Joining(self._log, msgspec.structs.replace(self._options, connection=connection))
 
     def confirm(self, staged: Staged) -> Receipt | None:
-        """The receipt of an append that joined a transaction, after its COMMIT; None if it was not committed."""
+        """Return the receipt of an append made by `in_transaction`, after the COMMIT; None if it was not committed."""
         return run(confirm(self._log, staged))
 
     def context(self, **metadata: Any) -> AbstractContextManager[None]:
-        """Metadata for everything written inside, by any store: `with store.context(actor="teller-7"):`.
+        """Add metadata to every event that is appended inside the block, by any store.
 
-        Inherited by tasks started inside; a bare `threading.Thread` starts without it (run it in
-        `contextvars.copy_context().run`, or use `using(actor=…)`). It holds in the `contextvars.Context` it is entered
-        in: a framework that gives each half of a generator a context of its own (a plain `def` dependency of FastAPI
-        with `yield`) enters it where nothing is written. Leaving it elsewhere raises nothing.
+            with store.context(actor="teller-7"): …
+
+        Tasks started inside inherit it; a plain `threading.Thread` does not (start it with
+        `contextvars.copy_context().run`, or use `using(actor=…)`). It applies to the `contextvars.Context` in which it
+        is entered: where a framework runs each half of a generator in a context of its own (FastAPI does so for a
+        plain `def` dependency with `yield`), it has no effect on the request. Leaving it in another context raises
+        nothing.
         """
         return context(metadata)
 
     @contextmanager
     def lock(self, *asked: Asked, timeout: float = 10.0, owner: str | None = None) -> Generator[None, None, None]:
-        """Keep others out who lock the same questions: `with store.lock(Account("a-1")): store.decide(…)`.
+        """Lock states or queries against other callers of `lock`: `with store.lock(Account("a-1")): store.decide(…)`.
 
-        For hot questions, where optimistic decisions would be retried too often, and for decisions too dear to
-        make twice. The append condition stays the safety. Raises StoreBusy after `timeout` seconds, naming the
-        holder (`owner`; by default this user, machine and process).
+        For states with so many concurrent decisions that optimistic ones would be retried too often, and for decisions
+        too expensive to make twice. The lock is advisory: the append condition alone guarantees consistency. Raises
+        StoreBusy after `timeout` seconds, naming the holder (`owner`; by default this user, machine and process).
         """
         hold = LockSet(lock_names(asked), owner or whoami())
         try:
@@ -243,12 +250,16 @@ class Store:
         backwards: bool = False,
         raw: bool = False,
     ) -> Iterator[Recorded[Any]]:
-        """The matching events, in order. `after` exclusive; `until` inclusive, a position (with the whole append
-        that wrote it) or the last moment recorded; `since` inclusive; `occurred_…` inclusive, by the business's
-        time, **which leaves events out and does not order them: they come in the order they were recorded**; `raw`
-        reads events whose classes are not known here. A date is a day in UTC: of `since` and `occurred_since` its
-        first moment, of the others its last. Raises Unreadable errors, never skips; PositionBeyondHead on a
-        position that this store has not given.
+        """Iterate over the matching events, in the order of their positions.
+
+        `after` is an exclusive position. `until` is inclusive: a position (the whole append that contains it is read)
+        or a moment of recording; `since` is an inclusive moment of recording. `occurred_since` and `occurred_until` are
+        inclusive moments of business time; **they filter events and do not sort them: events come in the order in
+        which they were recorded**. A date means a day in UTC: the first moment of it for `since` and `occurred_since`,
+        the last for the others. `limit` is the number of events at most; `backwards` starts with the newest. `raw`
+        reads events without their classes, as RawEvent.
+
+        Raises Unreadable errors (no event is skipped), PositionBeyondHead on a position greater than the head.
         """
         bounds = Bounds(
             after=after,
@@ -263,25 +274,29 @@ class Store:
         return _each(run(reader.next_page()), reader)
 
     def event(self, id: UUID | str, *, raw: bool = False) -> Recorded[Any] | None:
-        """The event of this id (a UUID or its text), wherever it stands; None where there is none.
+        """Return the event with this id (a UUID or its text), or None if there is none.
 
-        `raw` gives it without its class. Raises InvalidInput on what is no id, Unreadable errors.
+        `raw` reads it without its class, as RawEvent. Raises InvalidInput on an invalid id, Unreadable errors.
         """
         return run(event_of(self._log, id, raw))
 
     def state(self, question: S, *, at: int | date | None = None, occurred_until: date | None = None) -> S:
-        """The state now; as of a moment of the log (`at`: a position, an aware datetime, or a date); or as far as the
-        business had come (`occurred_until`, inclusive). A copy: change it as you like. A date is the end of that day in
-        UTC.
+        """Return the state now, or as of a moment; a copy, which you may change.
 
-        `occurred_until` leaves out what occurred later, as far as it is known now. **Events are folded in the order in
-        which they were recorded, not in which they occurred: a late fact counts after later ones. Without
-        `occurred_until` an event that is dated ahead counts at once.**
+        `at` is an inclusive moment of the log: a position, an aware datetime, or a date (the end of that day in UTC).
+        `occurred_until`, an inclusive moment of business time, leaves out events that occurred later, as far as they
+        are recorded now. **Events are folded in the order in which they were recorded, not in which they occurred: an
+        event that is recorded late is folded after later ones. Without `occurred_until`, an event that is dated in the
+        future is folded at once.**
         """
         return run(state_at(self._log, question, at, occurred_until))
 
     def history(self, question: S, *, after: int = 0, until: int | date | None = None) -> Iterator[Step[S]]:
-        """Every step: the event and the state after it. Steps up to `after` are folded but not given."""
+        """Iterate over the steps of a state: each event that it is folded from, with the state after it.
+
+        `after` is an exclusive position: earlier events are folded, but their steps are not returned. `until` as in
+        `read`.
+        """
         history = History(self._log, question, Bounds(until=until))
         while (steps := run(history.next_steps())) is not None:
             yield from (step for step in steps if step.recorded.position > after)
@@ -289,56 +304,63 @@ class Store:
     def follow(
         self, query: Query = EVERYTHING, *, name: str | None = None, after: int | Cursor | str = 0, raw: bool = False
     ) -> Follower:
-        """Events as they come, for ever: first those there are, then each as it is written, by anyone.
+        """Iterate over events without end: first those in the log, then each one as it is appended by any process.
 
-        `after` a position, a Cursor or its text; 0 is the beginning. No gap, no repeat. Close it to end.
-        With a `name` the store keeps how far it has come, whenever you `acknowledge()`: it resumes there, whatever
-        `after` says, one follower of a name at a time (LeaseHeld), and `eventfold verify` proves its progress.
+        `after` is an exclusive position, a Cursor or its text; 0 is the beginning. No event is missed or repeated.
+        Close the follower to end it. With a `name`, the store keeps the follower's checkpoint, which `acknowledge()`
+        moves: the next follower of that name resumes there, and `after` is ignored. One follower of a name may run at a
+        time (LeaseHeld), and `eventfold verify` proves its checkpoint.
         """
         kept = None if name is None else self._projections.follower_progress(name, query, after)
         return Follower(LogFollower(self._log, query, after, raw), CommitSignal(self.engine.watch), kept)
 
     def count(self, query: Query = EVERYTHING, *, after: int = 0, until: int | date | None = None) -> int:
-        """How many events match after `after` (exclusive), up to `until` (as in read). Raises PositionBeyondHead."""
+        """Return how many events match, from `after` (exclusive) to `until` (as in `read`).
+
+        Raises PositionBeyondHead.
+        """
         end = None if until is None else run(resolve_position(self._log, until))
         return run(self.engine.count(query_of(query), run(known_position(self._log, after)), end))
 
     def head(self) -> int:
-        """The position of the last event; 0 when there is none."""
+        """Return the position of the last event; 0 if there is none."""
         return run(self.engine.head()).position
 
     def cursor(self, position: int | None = None) -> Cursor:
-        """A cursor at a position, by default the head: for `follow(after=…)`, verified when it is used.
+        """Return a cursor at a position (default: the head), for `follow(after=…)`. It is verified when it is used.
 
         Raises PositionBeyondHead.
         """
         return run(cursor_after(self._log, self.head() if position is None else position))
 
     def verify(self, cursor: Cursor | str) -> int:
-        """The position of a cursor, if it belongs to this history. Raises CursorMismatch."""
+        """Return the position of a cursor. Raises CursorMismatch if it does not belong to this store's history."""
         return run(position_of(self._log, Cursor.parse(cursor) if isinstance(cursor, str) else cursor))
 
     def receipt(self, key: str) -> Receipt | None:
-        """The receipt of the append made under a request key or command id, if there was one."""
+        """Return the receipt of the append with this `key` or `command_id`, or None if there was none."""
         return run(self.engine.receipt_of(key))
 
     def types(self) -> list[TypeCount]:
-        """Every event type in the log, with its count."""
+        """Return every event type in the log, with the number of its events."""
         return run(self.engine.types())
 
     def tags(self, prefix: str = "", *, limit: int = 1_000, after: str = "") -> list[TagCount]:
-        """Tags that start with `prefix`, in order, after the tag `after`: how many events, the first, the last."""
+        """Return the tags that start with `prefix`, sorted, each with its number of events, first and last position.
+
+        At most `limit` of them, after the tag `after` (exclusive): pass the last tag of a page to get the next page.
+        """
         return run(self.engine.tags(prefix, limit, after))
 
     def tag(self, tag: str) -> TagCount:
-        """How many events carry this tag, and the positions of the first and last of them; all 0 where none does.
+        """Return the number of events with this tag, and the positions of the first and the last; all 0 if none has it.
 
-        `last` is what `append(…, unless=Query.of(tags=tag), after=…)` asks for. Raises InvalidQuery on a bad tag.
+        `last` fits as `after` of `append(…, unless=Query.of(tags=tag), after=…)`. Raises InvalidQuery on a bad tag.
         """
         return run(tag_of(self._log, tag))
 
     def stats(self) -> dict[str, Any]:
-        """Facts for an operator: sizes in bytes, settings, versions."""
+        """Return figures for operators: sizes in bytes, settings, versions."""
         return run(self.engine.stats())
 
     # Read models
@@ -346,19 +368,19 @@ class Store:
     def project(
         self, *projections: ProjectionLike, timeout: float = CATCH_UP_TIMEOUT_S, progress: Progress | None = None
     ) -> None:
-        """Bring read models up to the head of the log, here and now; made known and their tables ready if they are not.
+        """Bring read models up to the head of the log, in this thread; register them and create their tables if needed.
 
-        Where a runner elsewhere holds one, it is waited for, `timeout` seconds. `progress(position, head)` is called
-        after every page, for one read model after the other. Raises InvalidProjection,
-        ProjectionChanged (its code is another now), ProjectionStopped (a handler failed), ProjectionBehind,
-        TargetUnavailable.
+        If another runner holds the lease of one, wait for it to reach the head, at most `timeout` seconds.
+        `progress(position, head)` is called after every page, for one read model after the other. Raises
+        InvalidProjection, ProjectionChanged (its code differs from the code that wrote its rows), ProjectionStopped (a
+        handler failed), ProjectionBehind, TargetUnavailable.
         """
         self._projections.project(*projections, timeout=timeout, progress=progress)
 
     def wait(self, projection: Named, position: int | None = None, timeout: float = CATCH_UP_TIMEOUT_S) -> int:
-        """Wait until a read model has taken everything up to a position (by default the head); returns where it is.
+        """Wait until a read model has reached a position (inclusive; default: the head), and return its checkpoint.
 
-        Whoever runs it, in whatever process. Raises ProjectionBehind after `timeout` seconds, with the reason.
+        Any process may run it. Raises ProjectionBehind after `timeout` seconds, with the reason.
         """
         return self._projections.wait(projection, position, timeout)
 
@@ -374,12 +396,11 @@ class Store:
         generation: int | None = None,
         **fields: Any,
     ) -> list[M]:
-        """The rows whose fields equal these, by key or in this `order` (`"-delay"`: the greatest first).
+        """Return the rows whose fields equal these values, sorted by key, or by `order` (`"-delay"`: descending).
 
-        None is the least value, on every target. `where` the same as a dict, for fields that are called as an
-        argument is: `rows(Lines, {"order": "o-1"})`.
-        `wait` a position it must have come to first (a receipt's `last`: read your own writes); `generation` another
-        than the one that is live.
+        None sorts first, on every target. `where` is a dict of further values, for fields that have the name of an
+        argument: `rows(Lines, {"order": "o-1"})`. `wait` is a position that the read model must reach first: use a
+        receipt's `last` to read your own writes. `generation` selects another generation than the live one.
         """
         if wait is not None:
             self._projections.wait(projection, wait)
@@ -393,25 +414,26 @@ class Store:
         occurred_until: date | None = None,
         since: View[M] | None = None,
     ) -> View[M]:
-        """Its rows, folded in memory from the log: no table, always current, or as of `at` (a position or a moment).
+        """Fold the rows of a read model in memory, without a table: current, or as of `at` (a position or a moment).
 
-        `occurred_until` leaves out what occurred later; inclusive, see Store.state. `since` an earlier view to go on
-        from, which must not be used any more; not with `occurred_until`.
+        `at` and `occurred_until` are inclusive, see Store.state. `since` is an earlier view to continue from: do not
+        use that view any more; it cannot be combined with `occurred_until`.
         """
         return run(view(self._projections.log, projection, at, since, occurred_until))
 
     @property
     def projections(self) -> ProjectionAdmin:
-        """What can be asked about projections and done to them: status, rebuild, compare, switch, parked, verify, …"""
+        """The administration of projections: status, rebuild, compare, switch, parked events, verify, …"""
         return self._projections.using(self._options)
 
     # Processes and effects
 
     def run(self, *work: Work, clock: Clock | None = None) -> ProcessRunner:
-        """Keep read models, subscriptions, processes and effects going, in threads of this process, until stopped.
+        """Run read models, subscriptions, processes and effects in threads of this process, until stopped.
 
-        `with store.run(CarrierMonth, Payment, mail): …`. Several processes may run the same: they share the work by
-        leases, and take over from one that was killed. `clock` tells timers the time, in µs since 1970 UTC.
+        `with store.run(CarrierMonth, Payment, mail): …`. Several operating system processes may run the same: they
+        share the work by leases, and take over from one that was killed. `clock` returns the time for timers, in µs
+        since 1970 UTC.
 
         Raises InvalidProjection, ProjectionChanged, InvalidProcess, InvalidState, TargetUnavailable, StoreUnavailable.
         """
@@ -420,32 +442,32 @@ class Store:
         return ProcessRunner(self._projections, work, clock or wall_clock)
 
     def run_until_idle(self, *work: Work, clock: Clock | None = None, timeout: float = CATCH_UP_TIMEOUT_S) -> None:
-        """Do all there is to do now, timers due by `clock` included, until nothing more comes of it; then return.
+        """Do all pending work, including timers due by `clock`, until there is no more; then return.
 
-        For tests and scripts: nothing is left running. What waits to be tried again is tried once, at once. Raises
-        ProcessError where something did not get through, ProjectionBehind if a runner elsewhere holds the work for
+        For tests and scripts: nothing keeps running afterwards. Events that wait for a retry are retried once,
+        immediately. Raises ProcessError if something failed, ProjectionBehind if another runner holds a lease for
         longer than `timeout` seconds, and what `run` and `project` raise.
         """
         from eventfold.processes.runner import run_until_idle, wall_clock
 
         run_until_idle(self._projections, work, clock or wall_clock, timeout)
 
-    # Keeping
+    # Maintenance
 
     @refuse_old_keywords
     def copy_to(
         self, target: Store, *, keep_identity: bool = False, verify: bool = True, progress: Progress | None = None
     ) -> Copied:
-        """Copy every event into another store, whatever its engine: ids, positions, times, boundaries, keys.
+        """Copy every event into another store, of any engine: ids, positions, times, append boundaries, keys.
 
-        Resumable: an interrupted copy goes on where it stopped. `keep_identity` gives an empty target this store's
-        identity, so that cursors hold there (InvalidInput where it has events under one of its own); `verify` reads
-        both and compares. `progress(done, total)`.
+        An interrupted copy can be repeated: it continues where it stopped. `keep_identity` gives an empty target this
+        store's identity, so that cursors stay valid there (InvalidInput if it has events under an identity of its
+        own). `verify` reads both stores and compares them. `progress(done, total)` is called with numbers of events.
 
-        What cannot be built again goes along: how far followers, effects and processes have come that this store keeps
-        in its own target. With `keep_identity` they go on in the target only: here each is paused, what is in hand is
-        waited for (30 s at most), and its leases are lost. Without, they could go on in both.
-        Raises CursorMismatch if the target holds anything else than a beginning of this log, TargetUnavailable.
+        The checkpoints of followers, effects and processes that this store keeps in its own target are copied as well,
+        since they cannot be rebuilt. With `keep_identity` they continue in the target store only: in this store each is
+        paused, its current work is awaited (30 s at most), and its leases are revoked. Without it they could run in
+        both. Raises CursorMismatch if the target's events are not a prefix of this log, TargetUnavailable.
         """
         refuse_no_store(Store, target)
         targets = (self._projections.catalog.own_target(), target._projections.catalog.own_target())
@@ -463,14 +485,14 @@ class Store:
         return with_proof(copied, run(verify_log(self.engine, target.engine, progress))) if verify else copied
 
     def backup(self, path: str) -> None:
-        """A consistent copy of the whole store at another path, while it is in use; the copy starts a new epoch.
+        """Write a consistent copy of the whole store to another path, while it is in use. The copy starts a new epoch.
 
-        Raises NotSupported where the engine has its own tools for that.
+        Raises NotSupported if the engine has backup tools of its own.
         """
         require(self.engine, "backup")(path)
 
     def close(self) -> None:
-        """Release everything. Closing twice is harmless."""
+        """Release connections, files and threads. A second call does nothing."""
         self._projections.close()
         run(self.engine.close())
 
@@ -487,20 +509,20 @@ class Store:
 
 
 def whoami() -> str:
-    """How a lock's holder is called when it does not say itself."""
+    """Return the default name of a lock's owner: user, machine and process."""
     try:
         user = getpass.getuser()
-    except (KeyError, OSError, ImportError):  # a container's user of a number only; no descriptor left to look it up
+    except (KeyError, OSError, ImportError):  # in a container, a user with a number only; no free file descriptor
         user = f"user {os.getuid()}" if hasattr(os, "getuid") else "an unknown user"
     return f"{user} on {platform.node()}, process {os.getpid()}"
 
 
 def refuse_no_store(kind: type, target: object) -> None:
-    """Raises InvalidInput if what a log is to be copied to is no store of this kind."""
+    """Raise InvalidInput if the target of a copy is not a store of this class."""
     if not isinstance(target, kind):
         raise InvalidInput(
-            f"A log is copied to another {kind.__name__}, and this is {target!r}.",
-            f'Give one: store.copy_to(ef.{kind.__name__}("copy.db")).',
+            f"A log can be copied only to another {kind.__name__}, not to {target!r}.",
+            f'Pass one: store.copy_to(ef.{kind.__name__}("copy.db")).',
         )
 
 

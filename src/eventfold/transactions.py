@@ -1,6 +1,6 @@
-"""Appends and decisions that commit with rows of the user's own: what `store.in_transaction(connection)` gives.
+"""Appends and decisions in a transaction of the user: the classes that `store.in_transaction(connection)` returns.
 
-Knows: what a user may ask within a transaction of theirs. Does not know: how an engine joins it.
+Knows: their public methods. Does not know: how an engine writes into a transaction that it did not begin.
 """
 
 from __future__ import annotations
@@ -24,29 +24,30 @@ A = TypeVar("A", bound=Aggregate)
 
 
 class Joining:
-    """A store whose appends join the transaction of one connection: they commit, or roll back, with it.
+    """A store whose appends are part of the transaction of one connection: they commit, or roll back, with it.
 
-    Positions are assigned, and conditions judged, at that transaction's COMMIT, which fails where one does not
-    hold. Until then nothing is sure, so nothing is retried here and no state is cached.
+    Positions are assigned and conditions are checked at that transaction's COMMIT, which fails if a condition is not
+    met. The outcome is unknown until then, so nothing is retried and no state is cached.
     """
 
     def __init__(self, log: Log, options: Options) -> None:
         self._log, self._options = log, options
 
     def append(self, *events: Any, unless: Unless = None, after: int | Cursor = 0, key: str | None = None) -> Staged:
-        """See Store.append. What is returned has no positions yet; `store.confirm` gives the receipt afterwards."""
+        """See Store.append. The result has no positions yet: after the COMMIT, `store.confirm` returns the receipt."""
         return cast(Staged, run(append(self._log, self._options, events, unless, after, key)))
 
     def append_encoded(
         self, *events: NewEvent, unless: Unless = None, after: int | Cursor = 0, key: str | None = None
     ) -> Staged:
-        """See Store.append_encoded, and append."""
+        """See Store.append_encoded, and `append` of this class."""
         return cast(Staged, run(append_encoded(self._log, self._options, events, unless, after, key)))
 
     def decide(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Decided[R]:
-        """See Store.decide. States are folded from what is committed and, behind it, what this transaction has staged.
+        """See Store.decide. States are folded from the committed events, then from those that this transaction staged.
 
-        So the second decision of a transaction sees the first. A conflict with what others wrote fails the COMMIT.
+        So the second decision of a transaction sees the first one's events. A conflict with another writer fails the
+        COMMIT.
         """
         return run(decide(self._log, self._options, function, args, kwargs))
 
@@ -58,7 +59,7 @@ class Joining:
 
 
 class AsyncJoining:
-    """The twin of `Joining`, for connections that are awaited."""
+    """The same as `Joining`, for async connections."""
 
     def __init__(self, log: Callable[[], Awaitable[Log]], options: Options) -> None:
         self._log, self._options = log, options
@@ -87,5 +88,5 @@ class AsyncJoining:
 
 
 async def confirm(log: Log, staged: Staged) -> Receipt | None:
-    """The receipt of a joined append after its COMMIT; None if it was not committed. Raises NotSupported."""
+    """Return the receipt of a staged append after its COMMIT; None if it was not committed. Raises NotSupported."""
     return await require(log.engine, "transactions").confirm(staged)

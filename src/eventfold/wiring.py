@@ -1,6 +1,6 @@
-"""Wiring: what a store is made of, chosen by its addresses, and the opening of an `AsyncStore`.
+"""Builds the parts of a store from its addresses, and opens those of an `AsyncStore`.
 
-Knows: which engine and which target an address means, which engine blocks. Does not know: what a store is asked.
+Knows: which engine and which target an address means, which engine blocks. Does not know: the methods of a store.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ class ClosingAppender(Appender, Protocol):
     """An appender that may have threads of its own."""
 
     def close(self) -> None:
-        """End them."""
+        """End its threads."""
         ...
 
 
 def log_of(engine: Engine, registry: Registry, cache: StateCache, appender: Appender, runtime: Runtime) -> Log:
-    """The log of an open engine."""
+    """Return the log of an open engine."""
     return Log(
         engine=engine,
         registry=registry,
@@ -47,12 +47,12 @@ def log_of(engine: Engine, registry: Registry, cache: StateCache, appender: Appe
         appender=appender,
         runtime=runtime,
         pipeline=DecisionPipeline(cache, appender.enqueue, runtime.mutex(), runtime.promise),
-        holds=LockTable(runtime.mutex()),
+        lock_table=LockTable(runtime.mutex()),
     )
 
 
 def log_of_threads(engine: Engine, registry: Registry, cache: StateCache) -> Log:
-    """The log of an open engine whose calls block, for callers in threads."""
+    """Return the log of an open engine whose calls block, for callers in threads."""
     return log_of(engine, registry, cache, ThreadGroupCommit(engine), ThreadRuntime())
 
 
@@ -64,17 +64,17 @@ def open_log(url: str | Engine, cache: StateCache, *, create: bool, options: dic
 
 
 def _definitions(found: Any, log: Log) -> list[ProjectionLike]:
-    """What the read side runs for a class, an effect or an address MODULE:NAME. Raises InvalidProjection."""
-    from eventfold.processes.work import definitions  # here: a store that runs nothing does not pay for its import
+    """Return the definitions to run for a class, an effect or an address MODULE:NAME. Raises InvalidProjection."""
+    from eventfold.processes.work import definitions  # here, so that a store that runs nothing does not import it
 
     return definitions(found, log)
 
 
 def projection_admin(log: Log, target: str | Target | None = None, *, lease: float = 10.0) -> ProjectionAdmin:
-    """The administration of a store's projections, by a log whose calls block.
+    """Return the administration of a store's projections, for a log whose calls block.
 
-    `target` the address where read models and progress are kept, or a target; by default where the engine says.
-    `lease` in seconds.
+    `target` is the address where rows and checkpoints are stored, or a target; by default the engine's default target.
+    `lease` is in seconds.
     """
     engine = log.engine
 
@@ -87,7 +87,7 @@ def projection_admin(log: Log, target: str | Target | None = None, *, lease: flo
 
 
 class Opening:
-    """The parts of an AsyncStore, each opened once, by the first call that needs it, however many come at once."""
+    """The parts of an AsyncStore. Each is opened once, by the first call that needs it, also with concurrent calls."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class Opening:
         inline: Sequence[ProjectionLike],
         target: str | Target | None,
     ) -> None:
-        from eventfold.concurrency.loop import AsyncOnce  # here: it imports asyncio, which sync users never load
+        from eventfold.concurrency.loop import AsyncOnce  # here: it imports asyncio, which sync code does not need
 
         self.url, self._inline, self._target = url, inline, target
         self._create, self._options = create, options
@@ -115,16 +115,16 @@ class Opening:
         self._suspending: Engine | None = None
 
     def opened(self) -> Log:
-        """The log, if it is open. Raises StoreClosed."""
+        """Return the log. Raises StoreClosed if it is not open yet."""
         if self._log is None:
             raise StoreClosed(
                 f"The store {self.url!r} is not open yet.",
-                "Enter `async with AsyncStore(…)`, or await store.open(), first.",
+                "First enter `async with AsyncStore(…)`, or await store.open().",
             )
         return self._log
 
     async def log(self) -> Log:
-        """The log, opened at the first call."""
+        """Return the log; the first call opens it."""
         if self._log is None:
             from eventfold.concurrency.loop import current_loop
 
@@ -159,7 +159,7 @@ class Opening:
         return log_of(engine, self._registry, self._cache, self._appender, LoopRuntime())
 
     async def _add_inline(self, engine: Engine) -> None:
-        """Register the read models that appends fold. An engine that blocks then commits for one that suspends."""
+        """Register the inline read models. If the engine suspends, a blocking engine then makes the commits."""
         from eventfold.concurrency import OffloadedGroupCommit
 
         admin = await self._make_admin()
@@ -169,7 +169,7 @@ class Opening:
             self._appender = OffloadedGroupCommit(self._blocking)
 
     async def admin(self) -> ProjectionAdmin:
-        """The administration of projections, opened at the first call."""
+        """Return the administration of projections; the first call opens it."""
         await self.log()
         return await self._make_admin()
 
@@ -177,7 +177,7 @@ class Opening:
         return await self._admin_once.get(self._new_admin)
 
     async def _new_admin(self) -> ProjectionAdmin:
-        """Projections run in threads, so they see the log by an engine that blocks: this one, or a second one."""
+        """Create the administration. Projections run in threads, which need a blocking engine: this or another one."""
         engine = self._blocking or await self._second_engine()
         if self._blocking is None:
             await in_thread(run, engine.open())
@@ -186,21 +186,22 @@ class Opening:
         return self._admin
 
     async def _second_engine(self) -> Engine:
-        """An engine that blocks, on the same store: by the store's address, or by the engine that was given."""
+        """Return a blocking engine for the same store, from the store's address or from the suspending engine."""
         assert self._suspending is not None
         if isinstance(self.url, str):
             blocking = self._suspending.services.blocking
             if blocking is None:
                 return open_engine(self.url, "sync", False, self._options)
-            await blocking.share()  # the connections that pool= allows are for both
+            await blocking.share()  # both engines share the number of connections that pool= allows
             return blocking.blocking_engine()
         return require(self._suspending, "blocking").blocking_engine()
 
     @asynccontextmanager
     async def own_target(self) -> AsyncGenerator[Target | None]:
-        """Where the store keeps progress; None where its engine has no place for it.
+        """The target where the store keeps checkpoints; None if its engine has no target.
 
-        Opened for this use alone where read models need an engine of their own, which would take note of the identity.
+        If the store's engine suspends and no administration is open, a target is opened for this use only: the second
+        engine of an administration would remember the store's identity, which a copy may change.
         """
         engine = (await self.log()).engine
         if self._admin is not None or not engine.capabilities.suspends:
@@ -215,7 +216,7 @@ class Opening:
             yield None
 
     async def close(self) -> None:
-        """Close what is open."""
+        """Close the parts that are open."""
         if self._log is not None:
             await self._end(self._log.engine)
 

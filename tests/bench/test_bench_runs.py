@@ -1,4 +1,4 @@
-"""The benchmarks run from end to end, at sizes that say nothing about speed. No figure is judged here."""
+"""The benchmarks run from end to end, at sizes too small to measure speed. No figure is judged here."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_figure_of_the_group_has_a_value_beside_the_floor(run: Path) -> None:
-    """Four sizes of append; eventfold and both raw drivers always take part, a peer may be missing and says so."""
+    """There are four sizes of append; eventfold and both raw drivers always take part, a missing peer has a reason."""
     figures = json.loads((run / "figures.json").read_text(encoding="utf-8"))["figures"]
     assert len(figures) == 4
     for figure in figures:
@@ -45,7 +45,7 @@ def test_every_figure_of_the_group_has_a_value_beside_the_floor(run: Path) -> No
 
 
 def test_the_header_says_what_a_reader_must_know_to_judge(run: Path) -> None:
-    """Machine, disk, versions, durability, date and method stand above the figures."""
+    """Machine, disk, versions, durability, date and method are printed above the figures."""
     header = json.loads((run / "figures.json").read_text(encoding="utf-8"))["header"]
     assert {"date", "machine", "disk", "system", "eventfold", "peers", "durability", "stored", "method"} <= set(header)
 
@@ -61,7 +61,7 @@ def test_terminal_and_markdown_show_the_same_figures(run: Path) -> None:
 def test_a_group_that_fails_loses_no_figure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What it measured before is written, the groups after it are measured, and the exit code says that one failed."""
+    """What it measured before is written, the groups after it are measured, and the exit code shows the failure."""
 
     def failing(*_: Any) -> Iterator[Figure]:
         yield Figure("append", "the first", "events/s", Sample((1.0,)))
@@ -83,7 +83,7 @@ def test_a_group_that_fails_loses_no_figure(
 
 
 def test_a_peer_whose_driver_is_missing_is_left_out_with_the_reason() -> None:
-    """A module that is not installed is named, and raises what takes a contender out of the tables."""
+    """A module that is not installed is named, and raises the error that takes a contender out of the tables."""
     with pytest.raises(Missing, match="No module named 'eventsourcing_of_nowhere'"):
         package("eventsourcing_of_nowhere")
 
@@ -94,7 +94,7 @@ def test_nothing_is_left_behind(run: Path) -> None:
 
 
 def test_decisions_and_read_models_are_measured_to_the_end(tmp_path: Path) -> None:
-    """Every figure of both groups has a value, at sizes that say nothing; each has a target it is held against."""
+    """Every figure of both groups has a value, at small sizes; each has a target."""
     command = [sys.executable, "-m", "benchmarks", *TINY, "--only", "decisions", "--only", "projections"]
     command += ["--json", str(tmp_path / "figures.json"), "--folder", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)

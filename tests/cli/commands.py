@@ -97,7 +97,7 @@ class Running:
             env=environment(),
         )
         self._rest = b""
-        self.told = ""
+        self.error_output = ""
 
     def line(self) -> str:
         """The next line it shows; fails if none comes."""
@@ -122,10 +122,10 @@ class Running:
         self._process.stdout = None
 
     def end(self) -> tuple[int, str, str]:
-        """Wait for its end: exit code, what it still showed, what it told on standard error."""
-        out, told = self._process.communicate(timeout=PATIENCE)
-        self.told = told.decode()
-        return self._process.returncode, (self._rest + (out or b"")).decode(), self.told
+        """Wait for its end. Returns the exit code, the remaining standard output, and standard error."""
+        out, error = self._process.communicate(timeout=PATIENCE)
+        self.error_output = error.decode()
+        return self._process.returncode, (self._rest + (out or b"")).decode(), self.error_output
 
     def __enter__(self) -> Running:
         return self

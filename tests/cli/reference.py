@@ -1,6 +1,6 @@
 """The generated parts of docs/reference/cli.md, written from what the commands themselves know.
 
-    python -m tests.cli.reference        writes them anew
+    python -m tests.cli.reference        writes them
 
 Knows: typer's parameters, the page's markers. Does not know: what the commands do.
 """
@@ -83,7 +83,7 @@ def parts() -> dict[str, str]:
 
 
 def rewritten(page: str) -> str:
-    """The page with its generated parts made anew; what stands around them is kept."""
+    """The page with its generated parts replaced; the text around them is unchanged."""
     for name, part in parts().items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.S)
         page, count = pattern.subn(lambda found, text=part: found[1] + text + "\n" + found[2], page)

@@ -162,7 +162,7 @@ def test_atomic_lines_are_one_append_or_none(tmp_path: Path) -> None:
         (["A", "--meta", "eve"], "is not a pair"),
         (["A", "--tag", "x\ny"], "control character"),
         (["A", "--tag", "x" * 300], "too long"),
-        (["$A"], "kept for eventfold's own"),
+        (["$A"], "reserved for eventfold"),
         (["A", "--occurred", "2026-11-23T10:00"], "no time zone"),
         (["A", "--id", "7"], "--id"),
         (["A", "--after", "3"], "--unless-tag"),
@@ -181,7 +181,7 @@ def test_what_cannot_be_used_is_refused_and_nothing_is_written(bank: str, words:
     assert run("read", bank, "--count").out == "6\n"
 
 
-def test_append_makes_a_store_only_if_told_to(tmp_path: Path) -> None:
+def test_append_creates_a_store_only_with_its_option(tmp_path: Path) -> None:
     """A typing error makes no new store."""
     url = str(tmp_path / "new.db")
     assert run("append", url, "A").code == 4

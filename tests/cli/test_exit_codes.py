@@ -30,7 +30,7 @@ def every_error() -> list[type[errors.EventfoldError]]:
 @pytest.mark.parametrize("kind", every_error(), ids=lambda kind: kind.__name__)
 def test_every_error_ends_with_a_documented_code(kind: type[errors.EventfoldError]) -> None:
     """No error of the library is without a code, and no code without its line in the table."""
-    assert exit_code_of(kind("It failed.", "Mend it.")) in dict(EXIT_CODE_MEANINGS)
+    assert exit_code_of(kind("It failed.", "Fix it.")) in dict(EXIT_CODE_MEANINGS)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_every_error_ends_with_a_documented_code(kind: type[errors.EventfoldErro
 )
 def test_what_scripts_must_tell_apart_has_its_own_code(kind: type[errors.EventfoldError], code: int) -> None:
     """Refused input, conflicts, nothing there, not now, unconfirmed, a foreign cursor."""
-    assert exit_code_of(kind("It failed.", "Mend it.")) == code
+    assert exit_code_of(kind("It failed.", "Fix it.")) == code
 
 
 def test_an_error_is_two_sentences_or_one_object(tmp_path: Path) -> None:
@@ -61,8 +61,8 @@ def test_an_error_is_two_sentences_or_one_object(tmp_path: Path) -> None:
     ran = run("read", str(tmp_path / "note.txt"))
     assert ran.code == 4 and ran.out == ""
     assert len(ran.err.splitlines()) == 2
-    told = run("read", str(tmp_path / "note.txt"), "--json").error
-    assert told["error"] == "not-a-store" and {"what", "remedy"} <= set(told)
+    error = run("read", str(tmp_path / "note.txt"), "--json").error
+    assert error["error"] == "not-a-store" and {"what", "remedy"} <= set(error)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_reader_that_has_had_enough_is_no_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-def test_a_full_disk_under_the_output_is_told(bank: str) -> None:
+def test_a_full_disk_under_the_output_is_reported(bank: str) -> None:
     """What could not be written is not passed over in silence."""
     with open("/dev/full", "w") as full:
         done = subprocess.run(
@@ -143,11 +143,11 @@ def test_an_import_is_interrupted_cleanly(tmp_path: Path) -> None:
                 break
             except subprocess.TimeoutExpired:
                 continue
-        _, told = running.communicate(timeout=PATIENCE)
+        _, error = running.communicate(timeout=PATIENCE)
     finally:
         running.kill()
     assert running.returncode == 130
-    assert told == "The first 1 event of the input is in the log.\n"
+    assert error == "The first 1 event of the input is in the log.\n"
     assert run("read", url, "--count").out == "1\n"
 
 
@@ -180,7 +180,7 @@ main()
     [
         (["typer"], ["read", "memory:"], "eventfold[cli]"),
         (["duckdb"], ["demo", "flights", "--limit", "3"], "eventfold[demo]"),
-        (["psycopg"], ["read", "postgresql://nobody@127.0.0.1:1/none"], "eventfold[postgres]"),
+        (["psycopg"], ["read", "postgresql://unknown@127.0.0.1:1/none"], "eventfold[postgres]"),
     ],
 )
 def test_a_missing_extra_is_named(blocked: list[str], words: list[str], extra: str, tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def spent(command: Sequence[str], folder: Path) -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def test_the_version_is_told_quickly_and_alone(tmp_path: Path) -> None:
+def test_the_version_is_printed_quickly_and_alone(tmp_path: Path) -> None:
     """Neither engine nor demo nor terminal library is imported for it; under 200 ms of processor time, at best.
 
     On a machine on which Python alone takes more than 10 ms to start, under twenty times as long as that.

@@ -13,7 +13,7 @@ from eventfold.errors import EventfoldError
 
 
 def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No room when it is synced: an error in two sentences, and nothing half written beside it."""
+    """The disk is full when the file is synced: an error in two sentences, and no partial file beside it."""
     file = tmp_path / "schema.json"
     file.write_bytes(b"old")
 

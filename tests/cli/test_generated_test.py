@@ -59,12 +59,12 @@ from uuid import UUID
 import msgspec
 import eventfold as ef
 
-class Colour(enum.Enum):
-    RED = "red"
+class Currency(enum.Enum):
+    EUR = "eur"
 
 class Money(msgspec.Struct, frozen=True):
     cents: int
-    colours: frozenset[Colour] = frozenset()
+    currencies: frozenset[Currency] = frozenset()
 
 class Outer:
     class Inner(msgspec.Struct, frozen=True):
@@ -85,7 +85,7 @@ class Noted(ef.Event):
 class Account(ef.State):
     account: ef.Tag[UUID]
     last: Money | None = None
-    seen: list[Colour] = []
+    seen: list[Currency] = []
     notes: set[str] = set()
     def query(self) -> ef.Query:
         return ef.Query.of(tags=[f"account:{self.account}"])
@@ -94,12 +94,12 @@ class Account(ef.State):
             self.notes.add(event.text)
         else:
             self.last = event.money
-            self.seen.extend(event.money.colours)
+            self.seen.extend(event.money.currencies)
 
 if __name__ == "__main__":
     one = UUID(int=1)
     with ef.Store("s.db") as store:
-        money = Money(5, frozenset([Colour.RED]))
+        money = Money(5, frozenset([Currency.EUR]))
         store.append(Paid(one, money, datetime(2026, 1, 2, tzinfo=UTC), (Outer.Inner(3),), {"a": [money]}))
         store.append(ef.Draft(Noted("vip"), tags=(f"account:{one}",)))
 """
@@ -121,6 +121,6 @@ def test_an_entity_without_events_makes_no_test(tmp_path: Path) -> None:
     """Nothing happened, and that is said."""
     (tmp_path / "accounts.py").write_text(MODULE)
     run(tmp_path, "accounts.py")
-    empty = run(tmp_path, "-m", "eventfold", "history", "s.db", "accounts:Account", "nobody", "--as-test")
+    empty = run(tmp_path, "-m", "eventfold", "history", "s.db", "accounts:Account", "unknown", "--as-test")
     assert empty.returncode == 2
     assert "has no events" in empty.stderr

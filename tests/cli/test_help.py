@@ -84,7 +84,7 @@ def test_the_demo_runs_from_the_command_line(line: str, tmp_path: Path) -> None:
 def test_the_reference_page_is_what_the_commands_say() -> None:
     """After a change: python -m tests.cli.reference."""
     page = PAGE.read_text("utf-8")
-    assert rewritten(page) == page, "write it anew: python -m tests.cli.reference"
+    assert rewritten(page) == page, "update it: python -m tests.cli.reference"
 
 
 def test_the_reference_page_names_every_option() -> None:

@@ -105,7 +105,7 @@ def test_a_payload_with_line_breaks_still_makes_one_line() -> None:
 
 
 def test_of_a_line_only_the_type_is_needed() -> None:
-    """The rest is empty, and the id is new; position and time are given anew by the store."""
+    """Other fields are empty, and the id is new; the store assigns position and time again."""
     event = parse_line(b'{"type":"Opened","position":99,"time":"whenever"}')
     assert (event.type, event.data, event.tags, event.version, event.metadata) == ("Opened", b"{}", (), 1, None)
     assert event.id != parse_line(b'{"type":"Opened"}').id
@@ -118,7 +118,7 @@ def test_of_a_line_only_the_type_is_needed() -> None:
         ("[1]", "expected `object`"),
         ("{}", "missing required field `type`"),
         ('{"type":""}', "The event type '' is empty"),
-        ('{"type":"$x"}', "kept for eventfold's own"),
+        ('{"type":"$x"}', "reserved for eventfold"),
         ('{"type":"A","tag":["x:1"]}', "unknown field `tag`"),
         ('{"type":"A","tags":["x\\n1"]}', "control character"),
         ('{"type":"A","data":{"a":}}', "This line is not an event"),

@@ -150,7 +150,7 @@ def test_last_values_and_their_history(steady: str) -> None:
 
 
 def test_objects_change_field_by_field() -> None:
-    """An object that appears or changes is told under its name; one that goes is gone."""
+    """An object that appears or changes is printed under its name; a removed one is not."""
     changes = {
         "legs[7]": Change(ABSENT, {"from": "JFK", "to": None}),
         "legs[8]": Change({"from": "JFK", "to": None}, {"from": "JFK", "to": "BUF"}),

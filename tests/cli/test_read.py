@@ -85,7 +85,7 @@ def test_a_cursor_stands_for_a_position(bank: str) -> None:
 def test_a_position_in_the_future_is_refused(bank: str) -> None:
     """It is a mistake, or belongs to another store."""
     ran = run("read", bank, "--after", "7")
-    assert ran.code == 2 and "in the future" in ran.err
+    assert ran.code == 2 and "beyond the end of the log" in ran.err
 
 
 def test_an_unsound_payload_is_shown_and_not_skipped(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_the_advice_to_make_a_store_can_be_pasted_into_a_shell(tmp_path: Path) -
 
 
 def test_reading_makes_no_store(tmp_path: Path) -> None:
-    """Whoever only looks leaves nothing behind, and is told how to make one."""
+    """Reading creates no store, and the error says how to create one."""
     for verb in ("read", "tail", "types", "tags", "stats", "cursor", "history", "state", "backup"):
         rest = {"history": ["--type", "A"], "state": ["--type", "A"], "backup": [str(tmp_path / "copy.db")]}.get(
             verb, []

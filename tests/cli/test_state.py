@@ -1,4 +1,4 @@
-"""`eventfold state` and `history`: folds of somebody's classes, and last values without any."""
+"""`eventfold state` and `history`: folds by a user's classes, and last values without any."""
 
 from __future__ import annotations
 
@@ -99,26 +99,26 @@ def test_a_moment_inside_an_append_means_all_of_it(steady: str) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["bank:Nobody"], "Name one of its State classes: Account, Several, Careless."),
+        (["bank:Unknown"], "Name one of its State classes: Account, Several, Careless."),
         (["nowhere:Account"], "There is no module nowhere"),
         (["account:a-1"], "write --tag account:a-1"),
         (["bank"], "'bank' does not name a class"),
         (["bank:Opened"], "is not a State"),
         (["broken:Account"], "ZeroDivisionError: the module does this by itself. Fix it at broken.py, line 5"),
-        (["bank:Account"], "also needs account. Write bank:Account account=…."),
+        (["bank:Account"], "also needs account. Write bank:Account account=VALUE."),
         (["bank:Account", "owner=Ann"], "has no key owner"),
-        (["bank:Account", "a-1", "a-2"], "one value too many"),
+        (["bank:Account", "a-1", "a-2"], "is one value more than Account has key fields"),
         (["bank:Account", "{"], "not a JSON object"),
         (["bank:Several", "a-1", "least=some"], "'some' is not a valid least of Several"),
         (["bank:Careless", "a-1"], "Folding bank:Careless failed: KeyError: 'Ann Example'. Fix it at bank.py, line"),
-        (["bank:Account", "a-1", "--at", "70"], "Position 70 is in the future"),
+        (["bank:Account", "a-1", "--at", "70"], "Position 70 is beyond the end of the log"),
         (["bank:Account", "a-1", "--tag", "x:1"], "a State selects its events"),
         (["bank:Account", "a-1", "--at", "1", "--diff", "1", "2"], "Omit --at"),
         ([], "name what to fold"),
     ],
 )
-def test_a_mistake_is_told_without_a_traceback(bank: str, tmp_path: Path, words: list[str], says: str) -> None:
-    """In the command line, or in the code of the class: what it was, and where to mend it; exit code 2."""
+def test_a_mistake_is_reported_without_a_traceback(bank: str, tmp_path: Path, words: list[str], says: str) -> None:
+    """In the command line, or in the code of the class: the error says what it is and where to fix it; exit code 2."""
     ran = asked("state", bank, *words, folder=tmp_path)
     assert ran.code == 2
     assert says in " ".join(ran.err.replace("│", " ").split())

@@ -1,4 +1,4 @@
-"""Whoever asks for a name that no event has is told so, and which name comes nearest."""
+"""A name that no event has is reported, with the most similar name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.cli.commands import run
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "line"),
     [
         (["--type", "Openned"], "No event has the type Openned. Did you mean Opened?"),
         (["--type", "deposited"], "No event has the type deposited. Did you mean Deposited?"),
@@ -35,14 +35,14 @@ from tests.cli.commands import run
 @pytest.mark.parametrize(
     "command", [["read"], ["read", "--count"], ["tail", "--once"], ["history"], ["state"]], ids=" ".join
 )
-def test_the_nearest_name_is_told(bank: str, command: list[str], words: list[str], told: str) -> None:
+def test_the_nearest_name_is_suggested(bank: str, command: list[str], words: list[str], line: str) -> None:
     """On standard error, so that a pipe gets nothing that is no event."""
     ran = run(command[0], bank, *command[1:], *words)
     assert ran.code == 0
-    assert told in ran.err.splitlines()
+    assert line in ran.err.splitlines()
 
 
-def test_nothing_is_told_where_every_name_is_there(bank: str) -> None:
+def test_nothing_is_suggested_if_every_name_exists(bank: str) -> None:
     """An empty answer may be right: the names are there, and not in one event, or not in this stretch."""
     for words in (["--type", "Closed", "--tag", "account:a-1"], ["--type", "Closed", "--until", "3"]):
         ran = run("read", bank, *words)
@@ -54,17 +54,17 @@ def test_nothing_is_told_where_every_name_is_there(bank: str) -> None:
     "words", [["verify"], ["projections", "status"], ["projections", "show"], ["projections", "remove"]], ids=" ".join
 )
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "line"),
     [
-        ("mailr", "keeps no projection 'mailr'. Did you mean mailer?"),
-        ("Mailer", "keeps no projection 'Mailer'. Did you mean mailer?"),
-        ("xyz", "keeps no projection 'xyz'. It keeps mailer."),
+        ("mailr", "has no projection 'mailr'. Did you mean mailer?"),
+        ("Mailer", "has no projection 'Mailer'. Did you mean mailer?"),
+        ("xyz", "has no projection 'xyz'. It has mailer."),
     ],
     ids=["a letter", "capitals", "nothing like it"],
 )
-def test_the_nearest_projection_is_named(bank: str, words: list[str], name: str, told: str) -> None:
+def test_the_nearest_projection_is_named(bank: str, words: list[str], name: str, line: str) -> None:
     """Exit code 1, and the name that comes nearest, or those that there are."""
     assert run("tail", bank, "--once", "--name", "mailer").code == 0
     ran = run(*words, bank, name)
     assert (ran.code, ran.out) == (1, "")
-    assert told in ran.err
+    assert line in ran.err

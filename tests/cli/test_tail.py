@@ -27,10 +27,10 @@ def test_tail_shows_the_last_ten_and_then_what_comes(bank: str, tmp_path: Path) 
         assert run("append", bank, "Noted").code == 0
         assert position(running.line()) == 7
         running.send(signal.SIGINT)
-        code, _, told = running.end()
+        code, _, error = running.end()
         assert code == 130
-        assert "3 events shown. Resume with --after efc1_" in told
-        assert "Traceback" not in told
+        assert "3 events shown. Resume with --after efc1_" in error
+        assert "Traceback" not in error
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -40,8 +40,8 @@ def test_tail_ends_cleanly_when_asked_to(bank: str, tmp_path: Path, number: int,
         assert [position(running.line()) for _ in range(6)] == [1, 2, 3, 4, 5, 6]
         running.send(number)
         assert running.end()[:2] == (code, "")
-        told = running.told
-    assert told == "6 events shown. Resume with --cursor progress\n"
+        error = running.error_output
+    assert error == "6 events shown. Resume with --cursor progress\n"
 
 
 def test_a_killed_tail_resumes_from_its_file_without_a_gap(bank: str, tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_killed_tail_resumes_from_its_file_without_a_gap(bank: str, tmp_path: 
             while not seen or seen[-1] < 7 + 2 * round_:
                 seen.append(position(running.line()))
             running.send(signal.SIGKILL)
-        assert run("append", bank, "Noted while nobody looked").code == 0
+        assert run("append", bank, "Noted while no command ran").code == 0
     last = run("tail", bank, "--json", "--cursor", str(tmp_path / "progress"), "--once")
     seen += [line["position"] for line in last.lines]
     assert sorted(set(seen)) == list(range(1, 13))
@@ -101,10 +101,10 @@ def test_where_tail_begins_and_what_it_shows(steady: str, words: list[str], show
     assert [line["position"] for line in ran.lines] == shown
 
 
-def test_a_cursor_told_at_the_end_can_be_used(bank: str) -> None:
+def test_a_cursor_printed_at_the_end_can_be_used(bank: str) -> None:
     """What `tail` says when it ends is what --after takes."""
-    told = run("tail", bank, "--once", "--limit", "2").err
-    cursor = told.split("--after ")[1].strip()
+    error = run("tail", bank, "--once", "--limit", "2").err
+    cursor = error.split("--after ")[1].strip()
     assert [line["position"] for line in run("read", bank, "--after", cursor).lines] == [3, 4, 5, 6]
 
 
@@ -184,7 +184,7 @@ def test_a_killed_tail_resumes_by_its_name_and_is_proved(bank: str, tmp_path: Pa
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
         running.send(signal.SIGKILL)
-    assert run("append", bank, "Noted while nobody looked").code == 0
+    assert run("append", bank, "Noted while no command ran").code == 0
     ran = run("tail", bank, "--json", "--name", "mailer", "--once", "--limit", "1")
     assert [line["position"] for line in ran.lines] == [7]
     assert ran.err == "1 event shown. Resume with --name mailer\n"

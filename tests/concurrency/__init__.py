@@ -1,1 +1,1 @@
-"""Many writers and readers at once: threads, tasks, processes. Nothing is lost, doubled, or seen out of order."""
+"""Many writers and readers at once: threads, tasks, processes. Nothing is lost, duplicated or seen out of order."""

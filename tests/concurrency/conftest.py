@@ -1,6 +1,6 @@
-"""Addresses of stores to race on, one for each engine; and threads that cannot hang a test.
+"""Addresses of stores for the races, one for each engine; and threads that cannot hang a test.
 
-Knows: engines by their addresses. Does not know: what is raced for.
+Knows: engines by their addresses. Does not know: what the races are about.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import eventfold as ef
 from tests.conformance.engines import ENGINES, MEMORY
 
 ALL = list(ENGINES)
-SHARED = [engine for engine in ALL if engine != "memory"]  # those that several processes may use at once
+SHARED = [engine for engine in ALL if engine != "memory"]  # engines that several processes may use at once
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """A folder for one test; in memory where there is such a place, since disks are another test's."""
+    """A folder for one test; in memory where possible, since other tests cover disks."""
     if not os.access(MEMORY, os.W_OK):
         yield tmp_path
         return
@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def address(request: pytest.FixtureRequest, folder: Path) -> tuple[str, dict[str, Any]]:
-    """The URL and options of a store that is not there yet, of the engine the test was given."""
+    """The URL and options of a new store, of the engine that the test is given."""
     given = dict(ENGINES[request.param](folder))
     given.pop("clock", None)
     return given.pop("url"), given
@@ -40,7 +40,7 @@ def address(request: pytest.FixtureRequest, folder: Path) -> tuple[str, dict[str
 
 @pytest.fixture
 def store(address: tuple[str, dict[str, Any]]) -> Iterator[ef.Store]:
-    """A store there."""
+    """A store at that address."""
     url, options = address
     with ef.Store(url, **options) as store:
         yield store

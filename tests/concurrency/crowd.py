@@ -14,12 +14,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 60.0  # seconds after which a thread or process counts as hung
+TIMEOUT_S = 60.0  # seconds after which a thread or process counts as hung
 ROOT = Path(__file__).parents[2]
 
 
-def together(calls: Sequence[Callable[[], Any]], timeout: float = PATIENCE) -> list[Any]:
-    """Call all of them at once, each in a thread; their results, or what they raised, in order.
+def together(calls: Sequence[Callable[[], Any]], timeout: float = TIMEOUT_S) -> list[Any]:
+    """Call all of them at once, each in a thread. Returns their results, or what they raised, in order.
 
     Raises AssertionError if one of them does not end in time.
     """
@@ -38,12 +38,12 @@ def together(calls: Sequence[Callable[[], Any]], timeout: float = PATIENCE) -> l
         thread.start()
     for thread in threads:
         thread.join(timeout)
-    assert not [thread for thread in threads if thread.is_alive()], "a thread waits for ever"
+    assert not [thread for thread in threads if thread.is_alive()], "a thread hangs"
     return results
 
 
 def fine(results: Sequence[Any]) -> Sequence[Any]:
-    """Results none of which is an error; the first error otherwise."""
+    """Return the results; raise the first error among them instead, if there is one."""
     for result in results:
         if isinstance(result, BaseException):
             raise result
@@ -77,19 +77,19 @@ class Worker:
         self._process.stdin.write("go\n")
         self._process.stdin.flush()
 
-    def result(self, timeout: float = PATIENCE) -> Any:
-        """What the function returned. Raises AssertionError if it failed or did not end in time."""
+    def result(self, timeout: float = TIMEOUT_S) -> Any:
+        """Return what the function returned. Raises AssertionError if it failed or did not end in time."""
         try:
             out, err = self._process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            raise AssertionError("a process waits for ever") from None
+            raise AssertionError("a process hangs") from None
         assert self._process.returncode == 0, err
         return json.loads(out)
 
 
 def processes(function: str, count: int, *arguments: Any) -> list[Any]:
-    """Run a worker function in several processes at once, told their number first; their results."""
+    """Run a worker function in several processes, with the process's number as first argument. Returns the results."""
     workers = [Worker(function, number, *arguments) for number in range(count)]
     start(*workers)
     return [worker.result() for worker in workers]

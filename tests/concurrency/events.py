@@ -1,4 +1,4 @@
-"""What the races are about: seats to be taken once, a counter to be counted up.
+"""The events and states of the concurrency tests: seats that can be taken once, a counter that counts up.
 
 Knows: event classes. Does not know: threads, tasks, processes.
 """
@@ -19,7 +19,7 @@ class Taken(ef.Event, type="races.taken"):
 
 
 class Counted(ef.Event, type="races.counted"):
-    """A counter went up, to a number that each value has once."""
+    """A counter went up, to a number that occurs once."""
 
     counter: ef.Tag
     value: int
@@ -27,7 +27,7 @@ class Counted(ef.Event, type="races.counted"):
 
 
 class Written(ef.Event, type="races.written"):
-    """One of many, told apart by its writer and number."""
+    """One of many events, identified by its writer and number."""
 
     writer: ef.Tag
     number: int
@@ -40,18 +40,18 @@ class Seat(ef.State):
     by: str = ""
 
     def evolve(self, event: Taken) -> None:
-        """Take one event in."""
+        """Apply one event."""
         self.by = event.by
 
 
 class Counter(ef.State):
-    """How far a counter is."""
+    """The value of a counter."""
 
     counter: ef.Tag
     value: int = 0
 
     def evolve(self, event: Counted) -> None:
-        """Take one event in."""
+        """Apply one event."""
         self.value = event.value
 
 
@@ -60,24 +60,24 @@ class SeatIsTaken(Exception):
 
 
 def take(seat: Seat, by: str) -> Taken:
-    """A decision: a seat can be taken once."""
+    """Decide to take a seat; a seat can be taken once."""
     if seat.by:
         raise SeatIsTaken(seat.seat)
     return Taken(seat.seat, by)
 
 
 def count_up(counter: Counter, by: str) -> Counted:
-    """A decision: the next number."""
+    """Decide to count up by one."""
     return Counted(counter.counter, counter.value + 1, by)
 
 
 def seat(number: int) -> ef.Query:
-    """Everything about a seat."""
+    """Return the query for a seat's events."""
     return ef.Query.of(tags=f"seat:{number}")
 
 
 def contiguous(events: Iterable[Recorded]) -> bool:
-    """Whether events stand at 1, 2, 3 … with times that never decrease, each append whole."""
+    """Return whether positions are 1, 2, 3 …, times never decrease, and each append is whole."""
     last, time = 0, None
     for recorded in events:
         whole = recorded.first <= recorded.position <= recorded.last
@@ -88,7 +88,7 @@ def contiguous(events: Iterable[Recorded]) -> bool:
 
 
 def each_once(events: Iterable[Recorded], writers: Iterable[str], each: int) -> bool:
-    """Whether every writer's numbers 0, 1, 2 … are all there, once, in their order."""
+    """Return whether every writer's numbers 0, 1, 2 … all exist, once, in their order."""
     numbers: dict[str, list[int]] = {writer: [] for writer in writers}
     for recorded in events:
         numbers[recorded.event.writer].append(recorded.event.number)

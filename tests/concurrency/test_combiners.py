@@ -1,4 +1,4 @@
-"""Appends that share a commit: combined, each with its own outcome; no one waits for ever, whatever goes wrong."""
+"""Appends that share a commit: each has its own outcome, and no caller waits without end, whatever fails."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 import eventfold as ef
 from eventfold.concurrency import ThreadGroupCommit, run
-from eventfold.concurrency.waiting import LOOK_AGAIN_S
+from eventfold.concurrency.waiting import CHECK_AGAIN_S
 from eventfold.core.envelope import NewEvent, Receipt, new_id
 from eventfold.engines.memory import MemoryEngine
 from eventfold.errors import StoreFull
@@ -28,18 +28,18 @@ from tests.concurrency.events import Taken, Written, seat
 
 
 def request(name: str = "x") -> AppendRequest:
-    """One small event, ready."""
+    """Return a request with one small event."""
     return AppendRequest((NewEvent(new_id(), name, 1, b"{}", ()),))
 
 
 def queue_of(store: ef.Store) -> Sequence[Any]:
-    """The appends that wait in a store, the one that is being committed included."""
+    """Return the appends that wait in a store, including the one that is being committed."""
     combiner: ThreadGroupCommit = store._log.appender  # type: ignore[attr-defined]
     return combiner._waiting
 
 
 def behind(store: ef.Store, faults: Faulty, calls: Sequence[Any], planned: Any = None) -> list[Any]:
-    """Hold one commit, let all calls gather behind it, plan what befalls them, and let go; what they came to."""
+    """Hold one commit until all calls wait behind it, plan their faults, release it. Returns the calls' outcomes."""
     gate: Gate = faults.hold()
     first = threading.Thread(target=store.append, args=(Written("first", 0),), daemon=True)
     first.start()
@@ -58,17 +58,17 @@ def behind(store: ef.Store, faults: Faulty, calls: Sequence[Any], planned: Any =
     return results
 
 
-def test_who_waits_for_a_leader_lets_it_work() -> None:
-    """The first in the queue looks again when it is woken, or after a moment, not as often as it can."""
+def test_a_caller_that_waits_for_a_leader_does_not_spin() -> None:
+    """The first in the queue checks again when it is woken, or after a moment, and does not spin."""
     combiner = ThreadGroupCommit(MemoryEngine())
     leading, ended, looks = threading.Event(), threading.Event(), 0
     mutex = combiner._leading
 
     class Counting:
-        def attempt(self, *asked: Any) -> bool:
+        def attempt(self, *arguments: Any) -> bool:
             nonlocal looks
             looks += 1
-            return mutex.attempt(*asked)
+            return mutex.attempt(*arguments)
 
     def lead() -> None:
         leading.set()
@@ -82,7 +82,7 @@ def test_who_waits_for_a_leader_lets_it_work() -> None:
     waiting = threading.Thread(target=lambda: results.append(run(submit(combiner, request()))), daemon=True)
     waiting.start()
     assert soon(lambda: looks > 0)
-    time.sleep(10 * LOOK_AGAIN_S)
+    time.sleep(10 * CHECK_AGAIN_S)
     assert looks <= 20
     ended.set()
     waiting.join(60)
@@ -90,8 +90,8 @@ def test_who_waits_for_a_leader_lets_it_work() -> None:
     assert [type(each) for each in results] == [Receipt]
 
 
-def test_what_gathers_is_committed_together() -> None:
-    """Appends that come while a commit is under way share the next one."""
+def test_appends_that_arrive_during_a_commit_are_committed_together() -> None:
+    """Appends that arrive during a commit share the next one."""
     faults = Faulty(MemoryEngine())
     store = ef.Store(faults)
     behind(store, faults, [lambda n=n: store.append(Written(f"t-{n}", 0)) for n in range(20)])
@@ -101,7 +101,7 @@ def test_what_gathers_is_committed_together() -> None:
 
 
 def test_a_lone_caller_commits_alone() -> None:
-    """Without company every append is a commit of its own, in the caller's thread."""
+    """Without other callers every append is a commit of its own, in the caller's thread."""
     faults = Faulty(MemoryEngine())
     store = ef.Store(faults)
     for n in range(3):
@@ -110,7 +110,7 @@ def test_a_lone_caller_commits_alone() -> None:
 
 
 def test_each_of_a_shared_commit_has_its_own_outcome() -> None:
-    """Rivals in one commit: one wins, the others meet the conflict, and bystanders are written."""
+    """Of rivals in one commit one wins, the others get the conflict, and unrelated appends are written."""
     faults = Faulty(MemoryEngine())
     store = ef.Store(faults)
     rivals = [lambda n=n: store.append(Taken(1, f"t-{n}"), unless=seat(1)) for n in range(6)]
@@ -120,8 +120,8 @@ def test_each_of_a_shared_commit_has_its_own_outcome() -> None:
     assert all(isinstance(result, Receipt) for result in results[6:])
 
 
-def test_more_than_fit_into_one_commit_are_all_served() -> None:
-    """Hundreds of waiting threads are served by several commits, none left behind."""
+def test_more_appends_than_fit_into_one_commit_are_all_served() -> None:
+    """Hundreds of waiting threads are served by several commits; none is left waiting."""
     faults = Faulty(MemoryEngine())
     store = ef.Store(faults)
     import eventfold.concurrency.group_commit as threads
@@ -136,11 +136,11 @@ def test_more_than_fit_into_one_commit_are_all_served() -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [StoreFull("Full.", "Make room."), ZeroDivisionError("a bug"), MemoryError()],
+    [StoreFull("Full.", "Free some space."), ZeroDivisionError("a bug"), MemoryError()],
     ids=lambda error: type(error).__name__,
 )
 def test_an_engine_that_raises_leaves_no_one_waiting(error: Exception) -> None:
-    """Whatever a commit raises reaches every caller in it; the next appends go through."""
+    """Whatever a commit raises reaches every caller in it; later appends succeed."""
     faults = Faulty(MemoryEngine())
     store = ef.Store(faults)
     calls = [lambda n=n: store.append(Written(f"t-{n}", 0)) for n in range(8)]
@@ -153,18 +153,18 @@ def test_an_engine_that_raises_leaves_no_one_waiting(error: Exception) -> None:
 
 
 def test_errors_of_a_shared_commit_are_each_callers_own() -> None:
-    """Callers of one failed commit are given an error each, so that none sees another's traceback."""
+    """Each caller of a failed commit gets an error object of its own, so that none sees another's traceback."""
     faults = Faulty(MemoryEngine())
     store = ef.Store(faults)
     calls = [lambda n=n: store.append(Written(f"t-{n}", 0)) for n in range(6)]
-    results = behind(store, faults, calls, lambda: faults.fail_before(StoreFull("Full.", "Make room."), times=6))
+    results = behind(store, faults, calls, lambda: faults.fail_before(StoreFull("Full.", "Free some space."), times=6))
     errors = [result for result in results if isinstance(result, StoreFull)]
     assert len({id(error) for error in errors}) == len(errors) == 6
 
 
 @pytest.mark.parametrize("count", [0, 1, 9])
 def test_an_engine_that_miscounts_leaves_no_one_waiting(count: int) -> None:
-    """An engine that gives too few outcomes, or too many, is a bug that every caller is told of."""
+    """An engine that returns too few outcomes, or too many, has a bug: every caller raises RuntimeError."""
 
     class Miscounting:
         async def append_many(self, requests: Sequence[AppendRequest]) -> list[Outcome]:
@@ -176,12 +176,12 @@ def test_an_engine_that_miscounts_leaves_no_one_waiting(count: int) -> None:
     calls = [lambda: run(submit(combiner, request())) for _ in range(4)]
     threading.Timer(0.2, await_all.set).start()
     results = together(calls)
-    told = [result for result in results if isinstance(result, RuntimeError)]
-    assert len(told) >= 3  # a lone first one may have been counted right
+    failures = [result for result in results if isinstance(result, RuntimeError)]
+    assert len(failures) >= 3  # a lone first one may have got the right number
 
 
 def test_a_slow_engine_is_waited_for() -> None:
-    """A slow commit delays, and nothing else: all are acknowledged, in few commits."""
+    """A slow commit only delays: all appends are acknowledged, in few commits."""
     faults = Faulty(MemoryEngine())
     store = ef.Store(faults)
     faults.delay(0.2, times=50)
@@ -195,7 +195,7 @@ def test_a_slow_engine_is_waited_for() -> None:
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_an_interrupted_leader_serves_the_others_first(when: str) -> None:
-    """An interrupt that hits the committing thread is its own: the others' appends are written, once, and told so."""
+    """An interrupt of the committing thread is raised there only: the others' appends are written and acknowledged."""
     faults = Faulty(MemoryEngine())
     store = ef.Store(faults)
     calls = [lambda n=n: store.append(Written(f"t-{n}", 0)) for n in range(8)]
@@ -214,7 +214,7 @@ def test_an_interrupted_leader_serves_the_others_first(when: str) -> None:
 
 
 def test_a_leader_interrupted_again_and_again_leaves_no_one_waiting() -> None:
-    """If serving the others is interrupted as well, they are told that their outcome is open; repeating is theirs."""
+    """If serving the others is interrupted as well, they raise AppendUnconfirmed, and may repeat their appends."""
     faults = Faulty(MemoryEngine())
     store = ef.Store(faults).using(attempts=1)
     calls = [lambda n=n: store.append(Written(f"t-{n}", 0)) for n in range(8)]
@@ -281,7 +281,7 @@ print(sorted(recorded.event.writer for recorded in store.read()))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
-def test_an_interrupted_waiter_holds_no_one_up() -> None:
+def test_an_interrupted_waiter_does_not_block_the_others() -> None:
     """A thread interrupted while it waits has written nothing, and those behind it in the queue are served."""
     ran = subprocess.run([sys.executable, "-c", WAITER], cwd=ROOT, capture_output=True, text=True, timeout=150)
     assert ran.returncode == 0, ran.stderr
@@ -336,16 +336,16 @@ stop.set()
 for each in threads:
     each.join(60)
 if any(each.is_alive() for each in threads):
-    sys.exit("a thread waits for ever")
+    sys.exit("a thread hangs")
 there = {recorded.stored.id for recorded in store.read()}
-told = set(acknowledged)
-print(interrupted > 50, len(told) > 500, told <= there, len(told) == len(acknowledged))
+distinct = set(acknowledged)
+print(interrupted > 50, len(distinct) > 500, distinct <= there, len(distinct) == len(acknowledged))
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
 def test_a_storm_of_interrupts_loses_nothing() -> None:
-    """Hundreds of interrupts at any instruction of one thread: the others go on, and what was acknowledged is there."""
+    """Hundreds of interrupts hit one thread at any instruction: the others go on, and acknowledged events exist."""
     ran = subprocess.run([sys.executable, "-c", STORM], cwd=ROOT, capture_output=True, text=True, timeout=150)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.split() == ["True"] * 4

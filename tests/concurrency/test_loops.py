@@ -1,4 +1,4 @@
-"""One AsyncStore on several event loops: it works, or says at once that each needs its own; it never hangs."""
+"""One AsyncStore on several event loops: it works, or raises at once that each loop needs its own; it never hangs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DEADLINE_S = 60.0
 
 
 class Noted(ef.Event, type="loops-noted"):
-    """Something was noted."""
+    """A note."""
 
     loop: ef.Tag
 
@@ -33,13 +33,13 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def on_loops(count: int, work: Callable[[int], Any]) -> list[object]:
-    """The outcomes of a coroutine on so many loops at once, each in a thread of its own."""
+    """Run a coroutine on `count` loops at once, each in a thread of its own. Returns the outcomes."""
     found: list[object] = [None] * count
 
     def run(number: int) -> None:
         try:
             found[number] = asyncio.run(asyncio.wait_for(work(number), DEADLINE_S))
-        except Exception as error:  # noqa: BLE001 (it is looked at)
+        except Exception as error:  # noqa: BLE001 (returned to the test)
             found[number] = error
 
     threads = [threading.Thread(target=run, args=(number,), daemon=True) for number in range(count)]
@@ -51,7 +51,7 @@ def on_loops(count: int, work: Callable[[int], Any]) -> list[object]:
 
 
 def test_three_loops_at_once_work_or_are_refused(url: str) -> None:
-    """On PostgreSQL the first loop has the store, and the others are told to open one each."""
+    """On PostgreSQL the first loop owns the store, and the others raise: they need a store each."""
     store = ef.AsyncStore(url)
     ready = threading.Barrier(3)
 
@@ -78,7 +78,7 @@ def test_three_loops_at_once_work_or_are_refused(url: str) -> None:
 
 
 def test_a_follower_on_another_loop_than_its_store_is_refused_or_works(url: str) -> None:
-    """It was made on one loop, and is asked on another while that one runs."""
+    """The store was opened on one loop, and its follower is used on another while the first one runs."""
     found: list[object] = []
 
     async def first(following: ef.AsyncStore) -> Any:
@@ -106,7 +106,7 @@ def test_a_follower_on_another_loop_than_its_store_is_refused_or_works(url: str)
 
 
 def test_one_loop_after_the_other_may_use_a_store(url: str) -> None:
-    """As asyncio.run does, again and again."""
+    """asyncio.run makes a new loop each time."""
     store = ef.AsyncStore(url)
 
     async def use(number: int) -> int:
@@ -117,8 +117,8 @@ def test_one_loop_after_the_other_may_use_a_store(url: str) -> None:
     asyncio.run(store.close())
 
 
-def test_without_asyncio_a_store_says_what_to_use(url: str) -> None:
-    """On trio, or driven by hand: there is no loop to wait on."""
+def test_without_asyncio_an_async_store_raises_not_supported(url: str) -> None:
+    """On trio, or where a coroutine is driven without a loop, there is no loop to wait on."""
     for call in (lambda store: store.open(), lambda store: store.append(Noted("a")), lambda store: store.head()):
         with pytest.raises(NotSupported, match="asyncio") as refused:
             call(ef.AsyncStore(url)).send(None)

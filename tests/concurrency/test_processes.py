@@ -23,7 +23,7 @@ def test_one_process_wins_each_seat(address: Address, store: ef.Store) -> None:
 
 @shared_engines
 def test_one_decision_of_one_process_wins_each_seat(address: Address, store: ef.Store) -> None:
-    """The same by decisions over states that each process keeps warm."""
+    """The same holds for decisions over states that each process caches."""
     results = processes("decide_seats", 3, *address, 25)
     assert sorted(won for each in results for won in each) == list(range(25))
     assert store.head() == 25
@@ -31,33 +31,33 @@ def test_one_decision_of_one_process_wins_each_seat(address: Address, store: ef.
 
 @shared_engines
 def test_processes_count_every_number_once(address: Address, store: ef.Store) -> None:
-    """Three processes that count one counter up leave 1, 2, 3 … without gap or double."""
+    """Three processes that count one counter up leave 1, 2, 3 … without gap or duplicate."""
     results = processes("count", 3, *address, 20)
     assert sorted(value for values in results for value in values) == list(range(1, 61))
     assert [recorded.event.value for recorded in store.read(ef.Query.of(types=Counted))] == list(range(1, 61))
 
 
 @shared_engines
-def test_nothing_of_any_process_is_lost(address: Address, store: ef.Store) -> None:
-    """What three processes wrote at once is all there, each append whole, where they were told it stands."""
+def test_no_append_of_any_process_is_lost(address: Address, store: ef.Store) -> None:
+    """What three processes write at once all exists, each append whole, at the positions of its receipt."""
     results = processes("write", 3, *address, 120)
     events = list(store.read())
     assert len(events) == 360
     assert contiguous(events)
     assert each_once(events, ["p-0", "p-1", "p-2"], 120)
-    told = sorted((first, last) for acknowledged in results for first, last in acknowledged)
-    assert told == sorted({(recorded.first, recorded.last) for recorded in events})
+    acknowledged_spans = sorted((first, last) for spans in results for first, last in spans)
+    assert acknowledged_spans == sorted({(recorded.first, recorded.last) for recorded in events})
 
 
 @shared_engines
 def test_tasks_of_several_processes_write_one_log(address: Address, store: ef.Store) -> None:
-    """Two processes with a hundred tasks each: every append acknowledged, there, and where it was said to be."""
+    """Two processes with a hundred tasks each: every append is acknowledged and exists at its position."""
     results = processes("write_in_tasks", 2, *address, 100)
     events = list(store.read())
     assert len(events) == 200
     assert contiguous(events)
-    for number, told in enumerate(results):
-        assert [events[position - 1].event for position in told] == [Written(f"p-{number}", n) for n in range(100)]
+    for number, positions in enumerate(results):
+        assert [events[position - 1].event for position in positions] == [Written(f"p-{number}", n) for n in range(100)]
 
 
 @shared_engines

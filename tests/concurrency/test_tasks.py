@@ -1,4 +1,4 @@
-"""Tasks at once: one winner per contested key, nothing lost; and what a cancelled caller may rely on."""
+"""Tasks at once: one winner per contested key, nothing lost; and what holds for a cancelled caller."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TASKS = 64
 
 
 def asyncly(main: Callable[[], Awaitable[Any]], timeout: float = 60.0) -> Any:
-    """Run a coroutine on a loop of its own, and no longer than this."""
+    """Run a coroutine on a loop of its own, for at most `timeout` seconds."""
 
     async def limited() -> Any:
         async with asyncio.timeout(timeout):
@@ -39,7 +39,7 @@ def asyncly(main: Callable[[], Awaitable[Any]], timeout: float = 60.0) -> Any:
 
 
 async def caught(awaitable: Awaitable[Any]) -> Any:
-    """A result, or the error instead of it."""
+    """Return a result, or the library's error in its place."""
     try:
         return await awaitable
     except ef.EventfoldError as error:
@@ -68,8 +68,8 @@ def test_one_task_wins_each_seat(address: Address) -> None:
 
 
 @every_engine
-def test_nothing_of_any_task_is_lost(address: Address) -> None:
-    """A thousand appends by 64 tasks are all acknowledged and there, in the order each task made them."""
+def test_no_append_of_any_task_is_lost(address: Address) -> None:
+    """A thousand appends by 64 tasks are all acknowledged and exist, in the order of each task."""
     url, options = address
     each = 16
 
@@ -83,15 +83,17 @@ def test_nothing_of_any_task_is_lost(address: Address) -> None:
             events = [recorded async for recorded in store.read()]
             assert contiguous(events)
             assert each_once(events, [f"t-{n}" for n in range(TASKS)], each)
-            for number, told in enumerate(receipts):
-                assert [events[r.first - 1].event for r in told] == [Written(f"t-{number}", n) for n in range(each)]
+            for number, own_receipts in enumerate(receipts):
+                assert [events[r.first - 1].event for r in own_receipts] == [
+                    Written(f"t-{number}", n) for n in range(each)
+                ]
 
     asyncly(main)
 
 
 @every_engine
 def test_tasks_count_every_number_once(address: Address) -> None:
-    """Tasks that count one counter up by decisions leave 1, 2, 3 … without gap or double."""
+    """Tasks that count one counter up by decisions leave 1, 2, 3 … without gap or duplicate."""
     url, options = address
 
     async def main() -> None:
@@ -134,7 +136,7 @@ def test_a_task_that_follows_sees_commits_in_order(address: Address) -> None:
 
 @every_engine
 def test_loops_in_several_threads_share_a_store(address: Address) -> None:
-    """One AsyncStore may be used from several event loops, each in its thread: each append is answered on its own."""
+    """One AsyncStore may be used from several event loops, each in its thread: each append gets its own outcome."""
     url, options = address
     store = ef.AsyncStore(url, **options)
 
@@ -153,8 +155,8 @@ def test_loops_in_several_threads_share_a_store(address: Address) -> None:
         asyncly(store.close)
 
 
-def test_what_is_made_once_is_made_once() -> None:
-    """Whoever asks first makes it; a failure is the asker's own, and the next one tries again; loops do not matter."""
+def test_an_async_once_makes_its_value_once() -> None:
+    """The first caller makes the value; a failure is raised to that caller, and the next one tries again."""
     made: list[int] = []
     once: AsyncOnce[int] = AsyncOnce()
 
@@ -166,7 +168,7 @@ def test_what_is_made_once_is_made_once() -> None:
         return len(made)
 
     async def main() -> list[Any]:
-        return await asyncio.gather(*[_told(once.get(make)) for _ in range(5)])
+        return await asyncio.gather(*[_outcome_of(once.get(make)) for _ in range(5)])
 
     results = [each for found in fine(together([lambda: asyncly(main) for _ in range(4)])) for each in found]
     assert len(made) == 2
@@ -179,7 +181,7 @@ def test_what_is_made_once_is_made_once() -> None:
 
 @asynccontextmanager
 async def held() -> AsyncIterator[tuple[ef.AsyncStore, Faulty, Any, asyncio.Task[Receipt]]]:
-    """A store on a writer thread, with one append standing before a gate in the middle of its commit."""
+    """A store on a writer thread, with one append that a gate holds inside its commit."""
     faults = Faulty(MemoryEngine(), blocks=True)
     gate = faults.hold()
     async with ef.AsyncStore(faults) as store:
@@ -192,11 +194,11 @@ async def held() -> AsyncIterator[tuple[ef.AsyncStore, Faulty, Any, asyncio.Task
 
 
 async def writers(store: ef.AsyncStore) -> list[str]:
-    """Who has written, in order."""
+    """Return the writers of all events, in order."""
     return [recorded.event.writer async for recorded in store.read()]
 
 
-def test_cancelled_before_its_turn_has_written_nothing() -> None:
+def test_an_append_cancelled_before_its_turn_has_written_nothing() -> None:
     """A caller cancelled while its append waits for its turn gets a plain CancelledError, and nothing is written."""
 
     async def main() -> None:
@@ -214,8 +216,8 @@ def test_cancelled_before_its_turn_has_written_nothing() -> None:
     asyncly(main)
 
 
-def test_cancelled_in_the_middle_of_its_commit_is_a_plain_cancellation() -> None:
-    """A caller cancelled while its append is being committed gets asyncio's own error. Here it is written."""
+def test_an_append_cancelled_inside_its_commit_is_a_plain_cancellation() -> None:
+    """A caller cancelled while its append is being committed gets asyncio's own error. Here the append is written."""
 
     async def main() -> None:
         async with held() as (store, _, gate, first):
@@ -231,8 +233,8 @@ def test_cancelled_in_the_middle_of_its_commit_is_a_plain_cancellation() -> None
     asyncly(main)
 
 
-def test_a_cancelled_caller_harms_no_one_in_its_commit() -> None:
-    """The commit goes on for the others in it, whoever of them is cancelled."""
+def test_a_cancelled_caller_does_no_harm_to_others_in_its_commit() -> None:
+    """The commit goes on for the others in it, whichever of them is cancelled."""
 
     async def main() -> None:
         async with held() as (store, faults, gate, first):
@@ -245,7 +247,7 @@ def test_a_cancelled_caller_harms_no_one_in_its_commit() -> None:
             together[2].cancel()
             await asyncio.sleep(0.02)
             second.open()
-            kinds = [type(await _told(task)) for task in together]
+            kinds = [type(await _outcome_of(task)) for task in together]
             assert kinds == [asyncio.CancelledError, Receipt, asyncio.CancelledError, Receipt]
             await first
             assert await writers(store) == ["first", "t-0", "t-1", "t-2", "t-3"]
@@ -254,7 +256,7 @@ def test_a_cancelled_caller_harms_no_one_in_its_commit() -> None:
 
 
 def test_a_timeout_in_the_middle_of_a_commit_is_a_timeout() -> None:
-    """`asyncio.timeout` and `wait_for` become TimeoutError; the same ids, repeated, tell that it was written."""
+    """`asyncio.timeout` and `wait_for` raise TimeoutError; repeating the same ids shows that the append was written."""
 
     async def main() -> None:
         async with held() as (store, faults, gate, first):
@@ -264,7 +266,7 @@ def test_a_timeout_in_the_middle_of_a_commit_is_a_timeout() -> None:
                 gate = faults.hold()
                 event = NewEvent(new_id(), "races.written", 1, b'{"writer":"slow","number":0}', ())
                 with pytest.raises(TimeoutError):
-                    await limit(store.append_encoded(event), 1.0)  # by when its commit has begun
+                    await limit(store.append_encoded(event), 1.0)  # its commit has begun by then
                 assert await asyncio.to_thread(gate.arrived)
                 gate.open()
                 receipt = await store.append_encoded(event)
@@ -275,13 +277,13 @@ def test_a_timeout_in_the_middle_of_a_commit_is_a_timeout() -> None:
 
 
 async def under_timeout(work: Coroutine[Any, Any, Any], seconds: float) -> None:
-    """As web handlers limit a call."""
+    """Await a coroutine with a time limit, as web handlers do."""
     async with asyncio.timeout(seconds):
         await work
 
 
 def test_a_timeout_is_a_cancellation() -> None:
-    """`asyncio.wait_for` around an append ends in time, and the append is either written or not, never half."""
+    """`asyncio.wait_for` around an append ends in time, and the append is written as a whole or not."""
 
     async def main() -> None:
         async with held() as (store, _, gate, first):
@@ -297,7 +299,7 @@ def test_a_timeout_is_a_cancellation() -> None:
 
 
 def test_a_cancelled_decision_is_a_cancelled_append() -> None:
-    """`decide` is cancelled as its append is: a plain cancellation in the middle of a commit, and states stay right."""
+    """`decide` is cancelled as its append is: a plain cancellation inside a commit, and states stay correct."""
 
     async def main() -> None:
         async with held() as (store, faults, gate, first):
@@ -340,8 +342,8 @@ def test_a_group_that_fails_cancels_its_appends() -> None:
     asyncly(main)
 
 
-def test_closing_refuses_what_still_waits() -> None:
-    """Closing a store finishes the commit in hand; appends that still wait are told that nothing was written."""
+def test_closing_refuses_appends_that_still_wait() -> None:
+    """Closing a store finishes the current commit; appends that still wait raise StoreClosed and write nothing."""
 
     async def main() -> None:
         async with held() as (store, faults, gate, first):
@@ -370,15 +372,15 @@ def _everything() -> Any:
 
 
 @pytest.mark.parametrize(
-    "error", [StoreFull("Full.", "Make room."), ZeroDivisionError(), KeyboardInterrupt()], ids=repr
+    "error", [StoreFull("Full.", "Free some space."), ZeroDivisionError(), KeyboardInterrupt()], ids=repr
 )
 def test_a_writer_that_raises_leaves_no_task_waiting(error: BaseException) -> None:
-    """Whatever a commit raises on the writer thread reaches every task in it, and the next append goes through."""
+    """Whatever a commit raises on the writer thread reaches every task in it, and the next append succeeds."""
 
     async def main() -> None:
         async with held() as (store, faults, gate, first):
             faults.fail_before(error)
-            tasks = [asyncio.create_task(_told(store.append(Written(f"t-{n}", 0)))) for n in range(6)]
+            tasks = [asyncio.create_task(_outcome_of(store.append(Written(f"t-{n}", 0)))) for n in range(6)]
             await asyncio.sleep(0.02)
             gate.open()
             await first
@@ -388,7 +390,7 @@ def test_a_writer_that_raises_leaves_no_task_waiting(error: BaseException) -> No
     asyncly(main)
 
 
-async def _told(awaitable: Awaitable[Any]) -> Any:
+async def _outcome_of(awaitable: Awaitable[Any]) -> Any:
     try:
         return await awaitable
     except BaseException as error:  # noqa: BLE001 (handed back to the test)
@@ -396,11 +398,11 @@ async def _told(awaitable: Awaitable[Any]) -> Any:
 
 
 def test_a_loop_is_not_held_up_by_a_slow_writer() -> None:
-    """While a commit takes its time, the event loop goes on."""
+    """While a commit is slow, the event loop goes on."""
 
     async def main() -> None:
         async with held() as (store, _, gate, first):
-            for _ in range(30):  # a loop that is held up by the commit never comes to open its gate
+            for _ in range(30):  # a loop that a commit blocks would never open its gate
                 await asyncio.sleep(0.001)
             assert not first.done()
             assert await store.head() == 0
@@ -427,7 +429,7 @@ def test_tasks_of_one_turn_share_a_commit() -> None:
 
 
 class Suspending:
-    """An engine that waits on its loop in the middle of a commit."""
+    """An engine that waits on its loop inside a commit."""
 
     def __init__(self) -> None:
         self.inner = MemoryEngine()
@@ -448,12 +450,12 @@ class Suspending:
 
 
 def request() -> AppendRequest:
-    """One small event, ready."""
+    """Return a request with one small event."""
     return AppendRequest((NewEvent(new_id(), "races.written", 1, b"{}", ()),))
 
 
 def test_an_engine_that_suspends_is_combined_on_its_loop() -> None:
-    """While one batch is under way the next one gathers; a cancelled caller leaves either, and harms no other."""
+    """While one batch is committed the next one gathers; a cancelled caller leaves its batch, and the others go on."""
 
     async def main() -> None:
         engine = Suspending()
@@ -478,19 +480,19 @@ def test_an_engine_that_suspends_is_combined_on_its_loop() -> None:
     asyncly(main)
 
 
-@pytest.mark.parametrize("error", [StoreFull("Full.", "Make room."), ZeroDivisionError(), None], ids=repr)
+@pytest.mark.parametrize("error", [StoreFull("Full.", "Free some space."), ZeroDivisionError(), None], ids=repr)
 def test_an_engine_that_suspends_and_fails_leaves_no_one_waiting(error: Exception | None) -> None:
-    """Whatever it raises, or however it miscounts, every caller of the batch is told; the next batch goes through."""
+    """Whatever it raises, or miscounts, every caller of the batch gets the error; the next batch succeeds."""
 
     async def main() -> None:
         engine = Suspending()
         combiner = LoopGroupCommit(engine)
         engine.error, engine.miscount = error, error is None
-        tasks = [asyncio.create_task(_told(submit(combiner, request()))) for _ in range(5)]
+        tasks = [asyncio.create_task(_outcome_of(submit(combiner, request()))) for _ in range(5)]
         await engine.arrived.wait()
         engine.gate.set()
-        told = await asyncio.gather(*tasks)
-        assert {type(each) for each in told} == {RuntimeError if error is None else type(error)}
+        outcomes = await asyncio.gather(*tasks)
+        assert {type(each) for each in outcomes} == {RuntimeError if error is None else type(error)}
         engine.error, engine.miscount = None, False
         assert isinstance(await submit(combiner, request()), Receipt)
 

@@ -30,7 +30,7 @@ THREADS = 12
 
 @every_engine
 def test_one_thread_wins_each_seat(store: ef.Store) -> None:
-    """Of twelve threads that append under the same condition exactly one wins each seat; all others meet a conflict."""
+    """Of twelve threads that append under the same condition exactly one wins each seat; the others get a conflict."""
     seats = range(15)
 
     def grab(name: str) -> list[Any]:
@@ -54,7 +54,7 @@ def test_one_thread_wins_each_seat(store: ef.Store) -> None:
 
 @every_engine
 def test_one_decision_wins_each_seat(store: ef.Store) -> None:
-    """The same by decisions: the winners are told so, the others see the seat taken; none is taken twice."""
+    """The same holds for decisions: the winners get a receipt, the others see the seat taken; none is taken twice."""
     seats = range(10)
 
     def grab(name: str) -> list[int]:
@@ -74,7 +74,7 @@ def test_one_decision_wins_each_seat(store: ef.Store) -> None:
 
 @every_engine
 def test_every_number_is_counted_once(store: ef.Store) -> None:
-    """Threads that count one counter up by decisions leave 1, 2, 3 … without gap or double, warm caches and all."""
+    """Threads that count one counter up by decisions leave 1, 2, 3 … without gap or duplicate, also from caches."""
     each = 8
 
     def count(name: str) -> list[int]:
@@ -90,7 +90,7 @@ def test_every_number_is_counted_once(store: ef.Store) -> None:
 
 @every_engine
 def test_a_thousand_small_appends_are_all_there(store: ef.Store) -> None:
-    """A thousand appends by 32 threads are all acknowledged and all there, where their receipts say, each once."""
+    """A thousand appends by 32 threads are all acknowledged and exist once, at the positions of their receipts."""
     each = 32
 
     def write(name: str) -> list[Receipt]:
@@ -109,7 +109,7 @@ def test_a_thousand_small_appends_are_all_there(store: ef.Store) -> None:
 
 @every_engine
 def test_appends_of_several_events_stay_whole(store: ef.Store) -> None:
-    """Appends of one to seven events by many threads stand adjacent and whole, as their receipts say."""
+    """Appends of one to seven events by many threads are adjacent and whole, as their receipts say."""
 
     def write(name: str) -> list[Receipt]:
         return [store.append(*[Written(name, n) for n in range(size)]) for size in (1, 7, 3, 2, 5)]
@@ -126,7 +126,7 @@ def test_appends_of_several_events_stay_whole(store: ef.Store) -> None:
 
 @every_engine
 def test_one_key_is_written_once(store: ef.Store) -> None:
-    """Threads that append under one key at once: one writes, all others are given its receipt."""
+    """Of threads that append under one key at once, one writes, and all others get its receipt."""
     results: list[Receipt] = list(
         fine(together([lambda n=n: store.append(Written(f"t-{n}", 0), key="once") for n in range(THREADS)]))
     )
@@ -137,7 +137,7 @@ def test_one_key_is_written_once(store: ef.Store) -> None:
 
 @every_engine
 def test_one_event_id_is_written_once(store: ef.Store) -> None:
-    """Threads that append the same event under the same id at once: it is written once, and no one is refused."""
+    """Threads append the same event under the same id at once: it is written once, and none of them is refused."""
     from uuid import UUID
 
     event = ef.Draft(Written("w", 0), id=UUID(int=7))
@@ -149,7 +149,7 @@ def test_one_event_id_is_written_once(store: ef.Store) -> None:
 
 @every_engine
 def test_a_command_is_decided_once_by_all(store: ef.Store) -> None:
-    """Threads that decide the same command at once: it is decided once, and all are given that outcome."""
+    """Threads decide the same command at once: it is decided once, and all of them get that outcome."""
     results = fine(
         together(
             [lambda n=n: store.using(command_id="c").decide(count_up, Counter("c"), f"t-{n}") for n in range(THREADS)]
@@ -162,7 +162,7 @@ def test_a_command_is_decided_once_by_all(store: ef.Store) -> None:
 
 @every_engine
 def test_a_follower_sees_commits_in_order(store: ef.Store, address: tuple[str, dict[str, Any]]) -> None:
-    """While threads write through two handles, a follower and a reader see 1, 2, 3 …: never a gap, never a change."""
+    """While threads write through two stores, a follower and a reader see 1, 2, 3 … without gaps or changes."""
     url, options = address
     writers, each = 6, 40
     total = writers * each
@@ -177,11 +177,11 @@ def test_a_follower_sees_commits_in_order(store: ef.Store, address: tuple[str, d
                 (store if number % 2 else other).append(Written(f"t-{number}", n))
 
         def reread() -> int:
-            turns, known = 0, list[bytes]()
+            turns, earlier_ids = 0, list[bytes]()
             while not stop.is_set():
                 ids = [recorded.stored.id for recorded in store.read()]
-                assert ids[: len(known)] == known
-                known, turns = ids, turns + 1
+                assert ids[: len(earlier_ids)] == earlier_ids
+                earlier_ids, turns = ids, turns + 1
             return turns
 
         def write_all() -> None:

@@ -1,6 +1,6 @@
-"""What the other processes of a race do. Run as `python -m tests.concurrency.workers FUNCTION ARGUMENTS`.
+"""The functions that the other processes of a race run, by `python -m tests.concurrency.workers FUNCTION ARGUMENTS`.
 
-Knows: stores. Does not know: how many others there are.
+Knows: stores. Does not know: how many other processes there are.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SOON = 40.0  # seconds
 
 
 def take_seats(number: int, url: str, options: dict[str, Any], seats: int) -> list[int]:
-    """Try every seat by a bare condition; those that were won."""
+    """Try to take every seat by a plain condition. Returns those that were won."""
     won: list[int] = []
     with ef.Store(url, **options) as store:
         for each in range(seats):
@@ -31,7 +31,7 @@ def take_seats(number: int, url: str, options: dict[str, Any], seats: int) -> li
 
 
 def decide_seats(number: int, url: str, options: dict[str, Any], seats: int) -> list[int]:
-    """Try every seat by a decision; those that were won."""
+    """Try to take every seat by a decision. Returns those that were won."""
     won: list[int] = []
     with ef.Store(url, **options) as store:
         for each in range(seats):
@@ -44,14 +44,14 @@ def decide_seats(number: int, url: str, options: dict[str, Any], seats: int) -> 
 
 
 def count(number: int, url: str, options: dict[str, Any], times: int) -> list[int]:
-    """Count one counter up so many times; the values that were this process's."""
+    """Count one counter up so many times. Returns this process's values."""
     with ef.Store(url, **options) as store:
         view = store.using(attempts=10_000)
         return [view.decide(count_up, Counter("c"), f"p-{number}").events[0].event.value for _ in range(times)]
 
 
 def write(number: int, url: str, options: dict[str, Any], count: int) -> list[list[int]]:
-    """Append numbered events, one to three at a time; the positions acknowledged."""
+    """Append numbered events, one to three at a time. Returns the acknowledged positions."""
     positions: list[list[int]] = []
     with ef.Store(url, **options) as store:
         done = 0
@@ -64,7 +64,7 @@ def write(number: int, url: str, options: dict[str, Any], count: int) -> list[li
 
 
 def write_in_tasks(number: int, url: str, options: dict[str, Any], count: int) -> list[int]:
-    """Append numbered events from as many tasks at once; the positions acknowledged, by number."""
+    """Append numbered events from as many tasks at once. Returns the acknowledged positions, by number."""
 
     async def main() -> list[int]:
         async with ef.AsyncStore(url, **options) as store:
@@ -75,7 +75,7 @@ def write_in_tasks(number: int, url: str, options: dict[str, Any], count: int) -
 
 
 def follow(number: int, url: str, options: dict[str, Any], until: int) -> list[int]:
-    """Follow from the beginning to a position; every position in the order it came."""
+    """Follow from the beginning to a position. Returns every position in the order of arrival."""
     found: list[int] = []
     end = time.monotonic() + SOON
     with ef.Store(url, **options) as store, store.follow() as follower:
@@ -89,22 +89,22 @@ def follow(number: int, url: str, options: dict[str, Any], until: int) -> list[i
 
 
 def reread(number: int, url: str, options: dict[str, Any], until: int) -> int:
-    """Read the whole log again and again while it grows: what was read once must stay; how often it was read."""
-    known: list[str] = []
+    """Read the whole log repeatedly while it grows, and check that it never changes. Returns the number of reads."""
+    earlier_ids: list[str] = []
     end, turns = time.monotonic() + SOON, 0
     with ef.Store(url, **options) as store:
-        while len(known) < until and time.monotonic() < end:
+        while len(earlier_ids) < until and time.monotonic() < end:
             turns += 1
             ids: list[str] = []
             for recorded in store.read():
                 ids.append(recorded.id.hex)
                 if recorded.position != len(ids):
                     raise AssertionError(f"position {recorded.position} came as number {len(ids)}")
-            if ids[: len(known)] != known:
+            if ids[: len(earlier_ids)] != earlier_ids:
                 raise AssertionError("what was read before has changed")
-            known = ids
+            earlier_ids = ids
             if turns == 1:
-                print("ready", flush=True)  # it looks: now others may write
+                print("ready", flush=True)  # it reads: now others may write
     return turns
 
 

@@ -1,4 +1,4 @@
-"""The one fixture the conformance suite asks for: a place for a store, of each engine in each mode."""
+"""The one fixture that the conformance suite needs: an engine under test, of each engine in each mode."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.conformance.engines import ENGINES, MEMORY, MODES
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """A folder for one test, in memory where the system has such a place: no promise here is about a disk."""
+    """A folder for one test, in memory where the system has such a file system: no promise here is about a disk."""
     if not os.access(MEMORY, os.W_OK):
         yield tmp_path
         return
@@ -26,8 +26,8 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture(params=[f"{engine}-{mode}" for engine in ENGINES for mode in MODES])
 def engine_under_test(request: pytest.FixtureRequest, folder: Path) -> Iterator[EngineUnderTest]:
-    """An address where nothing is yet, for each engine in each mode."""
+    """A fresh address without a store, for each engine in each mode."""
     engine, mode = request.param.rsplit("-", 1)
-    given = EngineUnderTest(mode=mode, **ENGINES[engine](folder))
-    yield given
-    given.close()
+    under_test = EngineUnderTest(mode=mode, **ENGINES[engine](folder))
+    yield under_test
+    under_test.close()

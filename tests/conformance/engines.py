@@ -1,6 +1,6 @@
-"""Which engines must keep the promises, in which modes. A new engine is one more line here.
+"""The engines that must keep the promises, and their modes. A new engine is one more entry here.
 
-Knows: addresses of stores that are not there yet. Does not know: pytest.
+Knows: addresses of new stores. Does not know: pytest.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from tests.support.servers.postgres import shared
 
-# An engine: given a folder of its own, what its Place must know.
+# Each engine: given a folder of its own, the options of its EngineUnderTest.
 ENGINES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "memory": lambda folder: {"url": f"memory:{uuid4().hex}", "clock": True},
     "postgres": lambda folder: {"url": shared().url(), "schema": f"t{uuid4().hex}"},
@@ -20,4 +20,4 @@ ENGINES: dict[str, Callable[[Path], dict[str, Any]]] = {
 }
 MODES = ("sync", "async")
 
-MEMORY = Path("/dev/shm")  # where the system keeps a file system in memory, if it does
+MEMORY = Path("/dev/shm")  # where the system has a file system in memory, if it has one

@@ -1,4 +1,4 @@
-"""The conformance suite itself: no chapter is forgotten, no promise hidden behind another of the same name."""
+"""The conformance suite itself: no chapter is left out, and no promise is hidden behind another of the same name."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 from eventfold.testing import conformance
 from eventfold.testing.conformance import CHAPTERS, all_chapters
 
-APART = {"__init__", "events", "all_chapters", "engine_under_test", "fixtures"}  # what chapters stand on
+NOT_CHAPTERS = {"__init__", "events", "all_chapters", "engine_under_test", "fixtures"}  # modules that the chapters use
 
 
 def own_tests(module: object) -> list[str]:
-    """The names of a module's own tests."""
+    """Return the names of a module's own tests."""
     return [
         name
         for name, found in inspect.getmembers(module, inspect.isfunction)
@@ -23,13 +23,13 @@ def own_tests(module: object) -> list[str]:
 
 
 def test_every_file_is_a_chapter() -> None:
-    """Each file of the suite is listed as a chapter, and told of in its table of contents."""
-    files = {path.stem for path in Path(conformance.__file__).parent.glob("*.py")} - APART
+    """Each file of the suite is listed as a chapter, and described in its table of contents."""
+    files = {path.stem for path in Path(conformance.__file__).parent.glob("*.py")} - NOT_CHAPTERS
     assert set(CHAPTERS) == files
     assert all(f"\n    {chapter} " in (conformance.__doc__ or "") for chapter in CHAPTERS)
 
 
-def test_every_promise_is_held() -> None:
+def test_every_promise_is_in_the_suite() -> None:
     """Every test of every chapter is in the suite, under a name that no other chapter has."""
     names = [
         name for chapter in CHAPTERS for name in own_tests(importlib.import_module(f"{conformance.__name__}.{chapter}"))

@@ -1,1 +1,1 @@
-"""Each room by itself: errors, events, records, queries, the registry, states, the flow."""
+"""Unit tests of the core: errors, events, records, queries, codecs, states."""

@@ -1,4 +1,4 @@
-"""What a function's own classes must be able to do, with annotations as they are and as text.
+"""Checks that a function's own classes must pass, with annotations as they are and as text.
 
 Knows: nothing but checks. The two test files differ in `from __future__ import annotations` alone.
 """

@@ -89,5 +89,5 @@ def test_an_upcaster_names_one_source_and_a_target() -> None:
 
     for step in (without_target, of_two):
         refused: Any = step
-        with pytest.raises(InvalidEvent, match="does not say from which event class to which"):
+        with pytest.raises(InvalidEvent, match="do not name an old and a new event class"):
             ef.upcast(refused)

@@ -1,4 +1,4 @@
-"""The cache of folded states: bounded, never older than it was, indifferent to what cannot be a key."""
+"""The cache of folded states: bounded, never older than before, and tolerant of unhashable keys."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from eventfold.log.state_cache import StateCache
 
 
 class Counted(ef.State):
-    """A state that says which one it is."""
+    """A state with a number to tell copies apart."""
 
     count: int = 0
 
     def evolve(self, event: ef.Event) -> None:
-        """Take one event in."""
+        """Count one event."""
 
 
 def test_a_state_is_kept_with_its_position() -> None:
-    """What was put is got; what was not is None."""
+    """A stored state is returned; for any other the cache returns None."""
     cache = StateCache()
     cache.put("a", Counted(1), 5, 1)
     assert cache.get("a", 1) == (Counted(1), 5)
@@ -29,7 +29,7 @@ def test_a_state_is_kept_with_its_position() -> None:
 
 
 def test_an_older_state_never_replaces_a_later_one() -> None:
-    """Of two threads that caught up the later position stays, whoever comes last."""
+    """Of two threads that caught up, the state of the later position stays, in either order."""
     cache = StateCache()
     cache.put("a", Counted(2), 9, 1)
     cache.put("a", Counted(1), 5, 1)
@@ -39,7 +39,7 @@ def test_an_older_state_never_replaces_a_later_one() -> None:
 
 
 def test_a_state_is_believed_in_its_own_epoch_only() -> None:
-    """In another epoch a state is not found, and one that was folded there replaces it, however early it stands."""
+    """In another epoch a state is not found, and one folded there replaces it, even at a lower position."""
     cache = StateCache()
     cache.put("a", Counted(2), 9, 1)
     assert cache.get("a", 2) is None
@@ -50,7 +50,7 @@ def test_a_state_is_believed_in_its_own_epoch_only() -> None:
 
 
 def test_the_cache_is_bounded() -> None:
-    """No more than `size` states are kept; those put longest ago go first."""
+    """At most `size` states are kept; the oldest entries are removed first."""
     cache = StateCache(3)
     for number in range(6):
         cache.put(number, Counted(number), 1, 1)
@@ -68,7 +68,7 @@ def test_a_cache_of_nothing_keeps_nothing() -> None:
 
 
 def test_a_question_that_cannot_be_a_key_is_not_kept() -> None:
-    """An unhashable question is folded each time, without an error."""
+    """A state with an unhashable question is folded each time, without an error."""
     cache = StateCache()
     cache.put(("x", [1]), Counted(1), 5, 1)
     assert cache.get(("x", [1]), 1) is None
@@ -130,7 +130,7 @@ def pack(box: Box, items: list[str]) -> Packed:
 
 @pytest.mark.parametrize("decision", [pack, Box.pack])
 def test_what_a_caller_does_to_its_own_list_changes_no_remembered_state(decision: Any) -> None:
-    """The events that are handed in and out are the caller's; the states remembered are folded from copies."""
+    """Events passed in and returned belong to the caller; cached states are folded from copies."""
     mine = ["tea"]
     with ef.Store("memory:") as store:
         done = store.decide(decision, Box("b-1"), mine)

@@ -231,7 +231,7 @@ def test_a_number_that_json_lacks_is_refused_in_metadata(value: Any) -> None:
     ]
     with ef.Store("memory:") as store:
         for call in calls:
-            with pytest.raises(InvalidEvent, match=r"rate.* is -?(nan|inf), which JSON lacks"):
+            with pytest.raises(InvalidEvent, match=r"rate.* is -?(nan|inf), which JSON does not have"):
                 call(store)
         with pytest.raises(InvalidEvent, match="rate"), store.context(rate=value):
             store.append(Logged("a"))

@@ -1,4 +1,4 @@
-"""Errors act: one root, a code, fields, two sentences; they survive pickling and copying."""
+"""Errors: one root class, a code, fields, two sentences; they survive pickling and copying."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_an_error_survives_pickling_and_copying(cls: type[EventfoldError]) -> No
 
 
 def test_conflict_and_lost_answer_are_different() -> None:
-    """Someone else wrote, and the answer was lost: whoever catches one does not catch the other."""
+    """A conflict and a lost reply: a handler that catches one does not catch the other."""
     assert not issubclass(AppendConflict, AppendUnconfirmed)
     assert not issubclass(AppendUnconfirmed, AppendConflict)
 
@@ -49,7 +49,7 @@ def test_the_name_of_the_removed_error_says_what_to_write() -> None:
 
 
 def test_mistakes_of_the_caller_share_a_parent() -> None:
-    """Whoever wants to answer `bad request` catches InvalidInput, and nothing of the store's troubles."""
+    """A caller that answers `bad request` catches InvalidInput, and no failure of the store."""
     assert issubclass(InvalidEvent, errors.InvalidInput)
     assert not issubclass(errors.StoreUnavailable, errors.InvalidInput)
     assert not issubclass(errors.Unreadable, errors.InvalidInput)

@@ -75,7 +75,7 @@ def test_a_class_stands_under_its_own_name() -> None:
 
 
 def test_a_class_may_say_name_version_and_older_names() -> None:
-    """Explicit name, version and aliases are kept as said; all of them lead to the class."""
+    """Explicit name, version and aliases are used as declared; all of them lead to the class."""
     assert (declaration_of(Named).type, declaration_of(Named).version) == ("events.named", 4)
     assert declaration_of(Named).names == ("events.named", "events.older", "events.oldest")
     assert [classes_named(name) for name in declaration_of(Named).names] == [[Named]] * 3
@@ -98,7 +98,7 @@ def test_a_class_written_again_takes_the_place_of_its_earlier_self() -> None:
 
 
 def test_a_class_that_is_gone_claims_nothing() -> None:
-    """Names are freed with their classes."""
+    """Names are free again when their classes are deleted."""
 
     def make() -> None:
         class Passing(ef.Event, type="events.passing"):
@@ -146,7 +146,7 @@ def test_the_decorator_takes_every_form() -> None:
 
 
 def test_only_declared_classes_are_events() -> None:
-    """A class that nobody declared is InvalidEvent, with the two ways to declare it."""
+    """An undeclared class is InvalidEvent, with the two ways to declare it."""
     with pytest.raises(InvalidEvent) as refused:
         declaration_of(int)
     assert "ef.Event" in refused.value.remedy
@@ -257,7 +257,7 @@ def test_values_become_text(value: Any, texts: list[str]) -> None:
     "value", [True, 1.5, Decimal(1), b"a", object(), {"a": 1}], ids=lambda value: type(value).__name__
 )
 def test_other_values_are_no_tags(value: Any) -> None:
-    """What has no one obvious text is refused: a truth value, a fraction, bytes, anything else."""
+    """A value without one obvious text is refused: a boolean, a fraction, bytes, any other."""
     with pytest.raises(InvalidEvent):
         list(tag_values(value))
 
@@ -295,6 +295,14 @@ def test_raw_events_give_their_json() -> None:
     for raw in (RawEvent("t", 1, "cbor", b"\x01"), RawEvent("t", 1, "json", b"{")):
         with pytest.raises(InvalidEvent):
             raw.json()
+
+
+def test_a_raw_event_cannot_be_changed() -> None:
+    """Raw events are immutable and hashable: assignment to a field raises AttributeError."""
+    raw = RawEvent("t", 1, "json", b"{}")
+    with pytest.raises(AttributeError):
+        raw.data = b"[]"  # pyright: ignore[reportAttributeAccessIssue]
+    assert {raw, RawEvent("t", 1, "json", b"{}")} == {raw}
 
 
 def test_an_event_class_keeps_msgspecs_options() -> None:

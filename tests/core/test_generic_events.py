@@ -1,4 +1,4 @@
-"""Generic event classes: one stored name for the class; what stands in brackets becomes a class by deriving one."""
+"""Generic event classes: one stored name per class; a type argument needs a derived class."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -185,7 +185,7 @@ def test_of_any_kind_is_the_generic_class_itself(base: Any) -> None:
 @pytest.mark.parametrize("base", [base for base, _ in KINDS])
 @pytest.mark.parametrize("use", USES, ids=["state", "projection", "process", "effect", "upcaster", "query"])
 def test_what_stands_in_brackets_is_refused_and_says_what_to_write(base: Any, use: Callable[[Any], Any]) -> None:
-    """No stored event says that it is of this kind, so nothing could be folded of it, and nothing else either."""
+    """A stored event does not have the type argument, so no fold could select by it."""
     with pytest.raises(
         ef.EventfoldError, match=rf"Derive a class of its own, class {base.__name__}\w+\({base.__name__}"
     ):
@@ -193,6 +193,6 @@ def test_what_stands_in_brackets_is_refused_and_says_what_to_write(base: Any, us
 
 
 def test_a_generic_model_of_one_kind_is_refused_when_it_is_written() -> None:
-    """pydantic makes a class of its own, which nobody has declared."""
+    """pydantic creates a separate class, which is not declared."""
     with ef.Store("memory:") as store, pytest.raises(ef.EventfoldError, match="Derive a class of its own"):
         store.append(OfPydantic[int](item="i-1", to=1))

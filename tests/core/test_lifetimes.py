@@ -25,11 +25,11 @@ PATIENCE_S = 20  # what has finalizers takes several rounds of the collector, an
 
 
 class Large:
-    """Something of a function that nobody should keep."""
+    """An object of a function that must not outlive it."""
 
 
 def is_freed(found: weakref.ref[Any]) -> bool:
-    """Whether it goes away when the collector is asked."""
+    """Return whether it is collected by the garbage collector."""
     ends = time.monotonic() + PATIENCE_S
     while found() is not None and time.monotonic() < ends:
         gc.collect()
@@ -38,7 +38,7 @@ def is_freed(found: weakref.ref[Any]) -> bool:
 
 
 def write_read_and_run(url: str) -> dict[str, weakref.ref[Any]]:
-    """Every kind of class, each used for all that it is for; what of it must be gone when this returns."""
+    """Use classes of every kind in every way; all of them must be freed when this returns."""
     large = Large()
 
     def by_rule(number: int) -> int:
@@ -104,7 +104,7 @@ def write_read_and_run(url: str) -> dict[str, weakref.ref[Any]]:
         def moved(self, event: Moved, tx: ef.Transaction) -> None:
             tx.execute("INSERT INTO {lifetimes_moved} VALUES (?)", (event.account * by_rule(1),))
 
-    class Told(ef.Subscription, start="beginning", name="lifetimes_told"):
+    class Reminders(ef.Subscription, start="beginning", name="lifetimes_reminders"):
         def moved(self, event: Moved) -> None:
             by_rule(1)
 
@@ -135,8 +135,8 @@ def write_read_and_run(url: str) -> dict[str, weakref.ref[Any]]:
         assert len(list(store.history(Account("a")))) > 6
         store.project(Moves, MovesInSql)
         assert store.rows(Moves)
-        store.run_until_idle(Told, Payment, mail)
-        with store.run(Moves, Told, Payment, mail):
+        store.run_until_idle(Reminders, Payment, mail)
+        with store.run(Moves, Reminders, Payment, mail):
             store.append(Moved("a"))
         assert len(list(store.read())) > 9
         with store.follow() as follower:
@@ -147,7 +147,7 @@ def write_read_and_run(url: str) -> dict[str, weakref.ref[Any]]:
 
 
 def await_everything(url: str) -> dict[str, weakref.ref[Any]]:
-    """The same where it is awaited."""
+    """Do the same with awaited calls."""
     large = Large()
 
     class Moved(ef.Event, type="lifetimes.moved-async"):
@@ -192,7 +192,7 @@ def await_everything(url: str) -> dict[str, weakref.ref[Any]]:
 def test_a_functions_classes_are_freed_after_use(
     use: Callable[[str], dict[str, weakref.ref[Any]]], place: str, tmp_path: Path
 ) -> None:
-    """Events of every kind, states, read models, processes, effects, upcasters: none is kept by the library."""
+    """Events of every kind, states, read models, processes, effects, upcasters: the library holds none of them."""
     found = use("memory:" if place == "memory" else str(tmp_path / "store.db"))
     assert [name for name, each in found.items() if not is_freed(each)] == []
 
@@ -208,7 +208,7 @@ def test_a_functions_classes_work_a_second_time_while_the_first_ones_live() -> N
 
 
 def make_state() -> tuple[type[ef.State], weakref.ref[Large]]:
-    """A class that is used long after the function has returned."""
+    """Return a class that is used long after the function has returned."""
     large = Large()
 
     class Went(ef.Event, type="lifetimes.went-on"):
@@ -225,7 +225,7 @@ def make_state() -> tuple[type[ef.State], weakref.ref[Large]]:
 
 
 def test_a_class_keeps_only_the_names_that_its_annotations_mention() -> None:
-    """Not whatever else its function had."""
+    """It does not keep other local names of its function."""
     state, large = make_state()
     assert is_freed(large)
     with ef.Store("memory:") as store:
@@ -256,7 +256,7 @@ def test_an_old_class_lives_as_long_as_the_one_that_its_events_are_read_as() -> 
 
 
 def test_an_upcaster_that_names_what_is_not_there_says_so() -> None:
-    """In two sentences, not by a NameError."""
+    """The error has two sentences and is not a NameError."""
     with pytest.raises(ef.EventfoldError, match="cannot be resolved: name 'Nowhere' is not defined"):
 
         @ef.upcast

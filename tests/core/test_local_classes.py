@@ -31,7 +31,7 @@ def test_a_functions_classes_work() -> None:
 def test_a_functions_own_types_can_be_fields() -> None:
     """Enums, structs and aliases of the same function are types of an event's fields and a state's."""
 
-    class Colour(Enum):
+    class Shade(Enum):
         RED = "red"
 
     class Point(msgspec.Struct, frozen=True):
@@ -41,22 +41,22 @@ def test_a_functions_own_types_can_be_fields() -> None:
 
     class Painted(ef.Event, type="local.painted.plain"):
         source: AccountId
-        colour: Colour
+        shade: Shade
         at: Point | None = None
         owner: ef.Tag[UUID] = UUID(int=1)
 
     class Account(ef.State):
         account: ef.Tag
-        colours: list[Colour] = []
+        shades: list[Shade] = []
         points: dict[str, list[Point]] = {}
 
         def evolve(self, event: Painted) -> None:
-            self.colours.append(event.colour)
+            self.shades.append(event.shade)
             if event.at is not None:
                 self.points.setdefault("all", []).append(event.at)
 
-    state = use(Account, Painted("a-1", Colour.RED, Point(3)))
-    assert (state.colours, state.points) == ([Colour.RED], {"all": [Point(3)]})
+    state = use(Account, Painted("a-1", Shade.RED, Point(3)))
+    assert (state.shades, state.points) == ([Shade.RED], {"all": [Point(3)]})
 
 
 def test_a_class_made_in_a_loop_is_its_own() -> None:

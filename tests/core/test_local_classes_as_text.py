@@ -33,7 +33,7 @@ def test_a_functions_classes_work() -> None:
 def test_a_functions_own_types_can_be_fields() -> None:
     """Enums, structs and aliases of the same function are types of an event's fields and a state's."""
 
-    class Colour(Enum):
+    class Shade(Enum):
         RED = "red"
 
     class Point(msgspec.Struct, frozen=True):
@@ -43,22 +43,22 @@ def test_a_functions_own_types_can_be_fields() -> None:
 
     class Painted(ef.Event, type="local.painted.text"):
         source: AccountId
-        colour: Colour
+        shade: Shade
         at: Point | None = None
         owner: ef.Tag[UUID] = UUID(int=1)
 
     class Account(ef.State):
         account: ef.Tag
-        colours: list[Colour] = []
+        shades: list[Shade] = []
         points: dict[str, list[Point]] = {}
 
         def evolve(self, event: Painted) -> None:
-            self.colours.append(event.colour)
+            self.shades.append(event.shade)
             if event.at is not None:
                 self.points.setdefault("all", []).append(event.at)
 
-    state = use(Account, Painted("a-1", Colour.RED, Point(3)))
-    assert (state.colours, state.points) == ([Colour.RED], {"all": [Point(3)]})
+    state = use(Account, Painted("a-1", Shade.RED, Point(3)))
+    assert (state.shades, state.points) == ([Shade.RED], {"all": [Point(3)]})
 
 
 def test_a_class_made_in_a_loop_is_its_own() -> None:
@@ -80,3 +80,42 @@ def test_a_class_made_in_a_loop_is_its_own() -> None:
     for number in (1, 2):
         event, state = make(number)
         assert use(state, event("a-1")).count == number
+
+
+def test_a_plain_base_class_of_the_function_can_name_local_classes() -> None:
+    """The annotations of a base that is neither Event nor State are resolved as those of the class itself."""
+
+    class Opened(ef.Event, type="local.opened.mixin"):
+        account: ef.Tag
+
+    class Counting:
+        count: int = 0
+
+        def evolve(self, event: Opened) -> None:
+            self.count += 1
+
+    class Account(Counting, ef.State):
+        account: ef.Tag
+        count: int = 0
+
+    assert use(Account, Opened("a-1")).count == 1
+
+
+def test_an_alias_of_the_function_can_be_the_type_of_a_states_fields() -> None:
+    """A local alias whose element type is a local name as text is resolved, for more than one field."""
+
+    class Opened(ef.Event, type="local.opened.alias"):
+        account: ef.Tag
+
+    Number = int
+    Totals = list["Number"]
+
+    class Account(ef.State):
+        account: ef.Tag
+        totals: Totals = []
+        more: Totals = []
+
+        def evolve(self, event: Opened) -> None:
+            self.totals.append(1)
+
+    assert use(Account, Opened("a-1")).totals == [1]

@@ -1,4 +1,4 @@
-"""Options that are misspelt are refused, with the name that was meant; nothing is silently left undone."""
+"""Misspelt options are refused, with the nearest correct name; none is silently ignored."""
 
 from __future__ import annotations
 

@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from eventfold.core.envelope import (
     MAX_EVENT_BYTES,
     NewEvent,
+    Receipt,
     StoredEvent,
+    check_encoded,
     check_new,
     checksum,
     digest,
@@ -120,6 +122,12 @@ def test_a_flipped_bit_changes_the_checksum(event: NewEvent, where: int) -> None
         flipped = bytearray(event.data)
         flipped[where % len(flipped)] ^= 1 << where % 8
         assert checksum(3, 99, bytes(flipped), tags, event.metadata) != before
+
+
+def test_the_checksum_depends_on_tags_and_metadata() -> None:
+    """Changed tags, or changed metadata, make another checksum of the same data."""
+    seen = {checksum(3, 99, b"{}", tags, metadata) for tags in ("", "a", "b") for metadata in (None, b"1", b"2")}
+    assert len(seen) == 9
 
 
 # ------------------------------------------------------------------------------------------ stored events, receipts
@@ -232,6 +240,27 @@ def test_limits_hold_at_their_edge() -> None:
     assert check_new(NewEvent(bytes(16), "t", 1, b"", tags[:64]))
     with pytest.raises(InvalidEvent):
         check_new(NewEvent(bytes(16), "t", 1, b"", tags))
+
+
+@pytest.mark.parametrize("version", [1, 30, 2**31 - 1])
+def test_versions_that_fit_a_signed_32_bit_integer_are_accepted(version: int) -> None:
+    """Versions are 1 to 2**31 - 1, inclusive."""
+    check_encoded(NewEvent(bytes(16), "t", version, b"{}", ()))
+
+
+@pytest.mark.parametrize("version", [-1, 0, 2**31])
+def test_other_versions_are_refused(version: int) -> None:
+    """A version below 1, or one that needs more than 31 bits: InvalidEvent."""
+    with pytest.raises(InvalidEvent):
+        check_encoded(NewEvent(bytes(16), "t", version, b"{}", ()))
+
+
+def test_the_fields_of_a_receipt_are_given_by_name() -> None:
+    """A receipt has several numbers in a row: positional arguments raise TypeError, since two could be swapped."""
+    with pytest.raises(TypeError):
+        Receipt("store", 1, 1, 1, 1, (), "digest")  # pyright: ignore[reportCallIssue]
+    named = Receipt(store="store", epoch=1, first=1, last=1, time=1, ids=(), digest="digest")
+    assert not named.repeated
 
 
 def test_checksums_tell_neighbours_apart() -> None:

@@ -13,6 +13,7 @@ import eventfold as ef
 from eventfold import testing
 from eventfold.core import renamed
 from eventfold.core.renamed import ATTRIBUTES, KEYWORDS, MODULES, NAMES, RenamedModules
+from eventfold.engines.memory import MemoryEngine
 from eventfold.processes import effect, webhook
 from eventfold.projections.admin import ProjectionAdmin
 from eventfold.projections.async_admin import AsyncProjectionAdmin
@@ -81,10 +82,19 @@ def test_an_old_attribute_names_the_new_one(cls: type, old: str, new: str) -> No
     assert not hasattr(cls, old)
 
 
+def test_an_engine_that_injects_faults_refuses_its_old_name() -> None:
+    """It forwards other calls to the engine that it wraps: this name is refused by the wrapper itself."""
+    faulty = testing.Faulty(MemoryEngine())
+    with pytest.raises(AttributeError, match=r"^Faulty\.forgive was renamed\. Write Faulty\.clear\.$"):
+        getattr(faulty, *ATTRIBUTES["Faulty"])
+    assert faulty.clear() is faulty
+
+
 def test_an_old_keyword_names_the_new_one() -> None:
     """TypeError, before anything is done; the functions keep their signatures."""
     never: Any = None
     calls = {
+        "EventfoldError": lambda words: ef.EventfoldError("It happened.", **words),
         "copy_to": lambda words: ef.Store.copy_to(never, never, **words),
         "effect": lambda words: effect(start="now", **words),
         "webhook": lambda words: webhook("https://example.org", secret="", start="now", name="x", **words),
@@ -100,8 +110,11 @@ def test_an_old_keyword_names_the_new_one() -> None:
                 calls[function]({old: 1})
     with pytest.raises(TypeError, match="keep_identity"):
         ef.AsyncStore.copy_to(never, never, succeed=True).send(None)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(TypeError, match="remedy"):
-        ef.EventfoldError("It happened.", now="Do this.")  # pyright: ignore[reportCallIssue]
+    with pytest.raises(TypeError, match=r"missing the argument remedy\. Write remedy=…"):
+        ef.AppendConflict("It happened.", position=3)  # pyright: ignore[reportCallIssue]
+    assert ef.AppendConflict("It happened.", "Do this.", now=3).fields == {"now": 3}
+    assert [*inspect.signature(ef.AppendConflict).parameters] == ["what", "remedy", "fields"]
+    assert inspect.signature(ef.AppendConflict).parameters["remedy"].default is inspect.Parameter.empty
     assert [*inspect.signature(ef.Store.copy_to).parameters] == [
         "self",
         "target",

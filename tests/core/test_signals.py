@@ -1,4 +1,4 @@
-"""What a signal handler raises while a class of the user's is called is not taken for an error of that class."""
+"""An exception raised by a signal handler inside a user's class is not taken for an error of that class."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ failing: list[bool] = [False]
 
 
 class OutOfTime(Exception):
-    """What a handler raises, as many do: no BaseException."""
+    """The exception of the handler: as in many programs, it is an Exception, not only a BaseException."""
 
 
 class Checked(ef.Event, type="signals-checked"):
@@ -94,7 +94,7 @@ def test_a_handlers_exception_passes_through_reading_and_writing() -> None:
 
 
 def test_an_exception_of_the_class_itself_is_its_error() -> None:
-    """Of the same kind, but raised by nobody's handler: the event does not fit its class."""
+    """It has the same type, but no signal handler raised it: the event does not fit its class."""
     with ef.Store("memory:") as store:
         store.append(Checked(1))
         failing[0] = True

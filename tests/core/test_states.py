@@ -1,4 +1,4 @@
-"""States: the question and the answer, the query, copies that share nothing, evolve, diff."""
+"""States: the question and the answer, the query, independent copies, evolve, diff."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Whole(ef.State):
 
 
 def test_fields_without_default_are_the_question() -> None:
-    """The question is asked by position or name; the rest is the answer, blank at first."""
+    """The question is given by position or name; the other fields are the answer, at their defaults at first."""
     plan = state_definition_of(Branch)
     assert plan.question == ("account", "number")
     assert plan.initial(Branch("a", 7, 99)) == Branch("a", 7)
@@ -200,14 +200,14 @@ class Unresolved(ef.State):
     [
         (NoEvolve("a"), "evolve"),
         (Unannotated("a"), "evolve"),
-        (NotEvents("a"), "no event class"),
+        (NotEvents("a"), "not an event class"),
         (WrongTag("a"), "no such tag"),
         (Unresolved("a"), "Nowhere"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, ef.State) else "",
 )
 def test_a_class_that_cannot_be_folded_says_why(question: ef.State, says: str) -> None:
-    """A State without a usable evolve is InvalidState at its first use, naming the class and the way out."""
+    """A State without a usable evolve is InvalidState at its first use, with the class and the way to correct it."""
     with pytest.raises(InvalidState) as refused:
         question.query()
     assert says in str(refused.value)
@@ -230,13 +230,13 @@ class OwnQuery(ef.State):
 
 
 def test_a_query_of_its_own_may_ask_otherwise() -> None:
-    """Whoever overrides `query()` is not held to tags that their events have."""
+    """A class that overrides `query()` may use tags that its events do not have."""
     assert OwnQuery("a").query() == Query.of(types=Untagged)
 
 
 @pytest.mark.parametrize("value", [0, "", False, [], Decimal(5)])
 def test_an_evolve_that_returns_is_refused(value: Any) -> None:
-    """Whatever evolve returns would be lost, so it is refused, falsy values too."""
+    """Any value that evolve returns would be lost, so it is refused, falsy values too."""
 
     class Returning(ef.State):
         account: ef.Tag
@@ -401,7 +401,7 @@ def test_what_cannot_change_is_shared() -> None:
 
 @given(st.dictionaries(st.text(max_size=3), st.lists(st.integers(), max_size=3), max_size=4))
 def test_changing_a_copy_changes_nothing_else(lists: dict[str, list[int]]) -> None:
-    """Whatever is done to the nested collections of a copy, the original is as it was."""
+    """Changes of the nested collections of a copy do not change the original."""
     original = Bag("a", lists={key: list(value) for key, value in lists.items()})
     twin = copy_state(original)
     for value in twin.lists.values():

@@ -1,4 +1,4 @@
-"""What is shipped for tests works itself: the clock, the faults, async things that look synchronous."""
+"""Tests of the published test tools: the clock, the faults, the blocking wrapper of async objects."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Noted(ef.Event, type="tools.noted"):
 
 
 def test_the_clock_stands_still() -> None:
-    """It shows what it was set to, and moves when told, forwards and back."""
+    """It shows the time that was set, and moves only by a call, forwards and back."""
     clock = Clock(datetime(2020, 1, 1, tzinfo=UTC))
     assert clock.now == datetime(2020, 1, 1, tzinfo=UTC)
     assert clock.advance(1.5) - clock.back(0.5) == timedelta(seconds=0.5)
@@ -40,10 +40,10 @@ def test_the_clock_stands_still() -> None:
 
 
 def test_faults_strike_once_and_in_order() -> None:
-    """Each planned fault befalls one commit, in the order planned; after them all is well."""
+    """Each planned fault hits one commit, in the planned order; later commits succeed."""
     faults = Faulty(MemoryEngine())
     store = ef.Store(faults).using(attempts=1)
-    faults.fail_before(StoreFull("Full.", "Make room.")).lose_reply().drop_request()
+    faults.fail_before(StoreFull("Full.", "Free space.")).lose_reply().drop_request()
     for error, head in ((StoreFull, 0), (ef.AppendUnconfirmed, 1), (ef.AppendUnconfirmed, 1)):
         with pytest.raises(error):
             store.append(Noted())
@@ -54,7 +54,7 @@ def test_faults_strike_once_and_in_order() -> None:
 
 
 def test_a_fault_after_the_commit_has_written() -> None:
-    """`fail_after` writes and then raises whatever it was given."""
+    """`fail_after` writes and then raises the given error."""
     faults = Faulty(MemoryEngine())
     store = ef.Store(faults)
     faults.fail_after(ZeroDivisionError())
@@ -64,7 +64,7 @@ def test_a_fault_after_the_commit_has_written() -> None:
 
 
 def test_a_commit_can_be_delayed_or_held() -> None:
-    """A delayed commit takes its time; a held one waits for its gate."""
+    """A delayed commit waits that long; a blocked one waits for its gate."""
     faults = Faulty(MemoryEngine())
     store = ef.Store(faults)
     faults.delay(0.05)

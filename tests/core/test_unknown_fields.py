@@ -1,4 +1,4 @@
-"""Stored fields that a class does not know are ignored, kept or refused, as the class says."""
+"""Stored fields that a class does not declare are ignored, kept or refused, as the class declares."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from eventfold.errors import InvalidEvent, UndecodableEvent
 
 
 def later() -> ef.Store:
-    """A log that a later version of the program has written to."""
+    """Return a log that a later version of the program has written to."""
     store = ef.Store("memory:")
 
     class Priced(ef.Event, type="unknown-priced"):
@@ -61,12 +61,12 @@ def read_as(cls: type) -> Any:
 
 
 def test_they_are_ignored_unless_something_is_said() -> None:
-    """Weak reading: a later version's event is still an event."""
+    """A later version's event can still be read as this class."""
     assert read_as(Ignoring) == Ignoring("tea", 4)
 
 
 def test_they_are_kept_where_a_field_is_there_for_them() -> None:
-    """They can be looked at, survive a change of another field, and are written again beside the others."""
+    """They can be read, survive a change of another field, and are written again with the others."""
     event = read_as(Keeping)
     assert event == Keeping("tea", 4, REST)
     changed = msgspec.structs.replace(event, amount=5)
@@ -99,23 +99,23 @@ def test_a_dataclass_keeps_them_too() -> None:
 
 
 def test_what_is_kept_hides_no_field_that_is_known() -> None:
-    """A kept value under the name of a field would be read as the field."""
-    with pytest.raises(InvalidEvent, match="more has amount, which the class knows"):
+    """A stored value under the name of a field would be read as the field."""
+    with pytest.raises(InvalidEvent, match="more contains amount, which the class has as a field"):
         Registry().encode(Keeping("tea", 4, {"amount": 9}))
 
 
 def test_a_field_that_keeps_has_a_default() -> None:
-    """Most events have nothing unknown."""
+    """Most events have no unknown fields."""
 
     class Bare(ef.Event, type="unknown-bare"):
         more: ef.UnknownFields
 
-    with pytest.raises(InvalidEvent, match="more keeps unknown fields and has no default"):
+    with pytest.raises(InvalidEvent, match="more is for unknown fields and needs a default"):
         Registry().encode(Bare({}))
 
 
 def test_they_are_kept_through_a_store_a_state_and_an_upcaster() -> None:
-    """A fold sees them; an upcaster hands on what it wants to."""
+    """A fold sees them; an upcaster passes on those it chooses."""
 
     class Sized(ef.Event, type="unknown-sized"):
         item: ef.Tag
@@ -131,14 +131,14 @@ def test_they_are_kept_through_a_store_a_state_and_an_upcaster() -> None:
 
     class Seen(ef.State):
         item: ef.Tag
-        colours: list[str] = []
+        sizes: list[str] = []
 
         def evolve(self, event: Weighed) -> None:
-            self.colours.append(event.more.get("colour", ""))
+            self.sizes.append(event.more.get("size", ""))
 
     weigh.__annotations__ = {"old": Sized, "return": Weighed}
     ef.upcast(weigh)
     with ef.Store("memory:") as store:
-        store.append(Sized("a", {"colour": "red"}), Weighed("a", 1, {"colour": "blue"}), Weighed("a", 1))
-        assert store.state(Seen("a")).colours == ["red", "blue", ""]
-        assert [r.event.more for r in store.read()] == [{"colour": "red"}, {"colour": "blue"}, {}]
+        store.append(Sized("a", {"size": "small"}), Weighed("a", 1, {"size": "large"}), Weighed("a", 1))
+        assert store.state(Seen("a")).sizes == ["small", "large", ""]
+        assert [r.event.more for r in store.read()] == [{"size": "small"}, {"size": "large"}, {}]

@@ -1,1 +1,1 @@
-"""The demonstrations are checked on real rows, and run."""
+"""Tests of the demonstrations, on real rows."""

@@ -1,4 +1,4 @@
-"""The data files, unpacked once, and a small run that several tests look at."""
+"""The data files, unpacked once, and a small run that several tests check."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ LIMIT = 2000
 
 
 class Run:
-    """A store, and the last run that was made on it: its exit code, its JSON."""
+    """A store, and the exit code and figures of the last run on it."""
 
     def __init__(self, database: Path) -> None:
         self.database = str(database)
         self.code, self.figures = -1, dict[str, Any]()
 
     def go(self) -> tuple[int, dict[str, Any]]:
-        """Run; the exit code and the figures."""
+        """Run the demonstration; set exit code and figures."""
         out = io.StringIO()
         with contextlib.redirect_stdout(out):
             self.code = run(self.database, LIMIT, True)
@@ -41,7 +41,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Files]:
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run of 2,000 flights, for tests that only look."""
+    """A run on 2,000 flights, for tests that only read it."""
     made = Run(tmp_path_factory.mktemp("run") / "flights.db")
     made.go()
     return made

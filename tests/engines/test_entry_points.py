@@ -20,6 +20,7 @@ from eventfold.testing.conformance.events import Deposited, amounts, deposits
 from tests.support.distributions import declare
 
 MODULE = """
+import asyncio
 from eventfold.engines.memory import MemoryEngine
 from eventfold.errors import StoreNotFound
 from eventfold.ports.messages import Capabilities
@@ -58,6 +59,21 @@ def only_on_a_loop(address, *, mode, create):
     engine.capabilities = Capabilities(suspends=True)
     return engine
 
+class OnALoop(Bare):
+    # As an engine over a network: its coroutines suspend, and in sync mode they block.
+    def __init__(self, inner, mode):
+        super().__init__(inner)
+        self.mode, self.capabilities = mode, Capabilities(suspends=mode == "async", blocks=True)
+
+    async def call(self, method, *args, **named):
+        if self.mode == "async":
+            await asyncio.sleep(0)
+        return await method(*args, **named)
+
+def both_modes(address, *, mode, create):
+    CALLS.append((mode, create))
+    return OnALoop(MemoryEngine.named(address), mode)
+
 def half_an_engine(address, *, mode, create):
     class Half:
         name, capabilities, services, default_target = "half", Capabilities(), Services(), None
@@ -74,6 +90,12 @@ def needs_a_driver(address, *, mode, create):
 
 def refuses(address, *, mode, create):
     raise ValueError("a mistake in the package")
+
+async def coroutine(address, *, mode, create):
+    return Bare(MemoryEngine())
+
+def a_class(address, *, mode, create):
+    return Bare
 
 nothing = None
 
@@ -201,6 +223,22 @@ def test_an_engine_for_event_loops_is_refused_to_threads(install: Installer) -> 
             ef.Store(address)
 
 
+def test_an_engine_for_event_loops_is_opened_again_for_read_models(install: Installer, tmp_path: Path) -> None:
+    """In sync mode, without creating a store: read models run in threads."""
+    install("engines", "both", "outside:both_modes")
+
+    async def use() -> list[int]:
+        async with ef.AsyncStore("both:one", target=str(tmp_path / "rows.db")) as store:
+            await store.append(*deposits(3))
+            await store.project(Total)
+            return [row.deposits for row in await store.rows(Total)]
+
+    assert asyncio.run(use()) == [3]
+    assert calls() == [("async", True), ("sync", False)]
+    with ef.Store("both:one") as store:
+        assert store.head() == 3
+
+
 @pytest.mark.parametrize("scheme", ["memory", "sqlite", "file", "postgres"])
 def test_a_built_in_scheme_is_never_replaced(scheme: str, install: Installer, tmp_path: Path) -> None:
     """What a distribution registers under it is not even imported."""
@@ -223,6 +261,8 @@ BROKEN: dict[str, tuple[type[EventfoldError], str]] = {
     "outside:needs_a_driver": (MissingExtra, "cannot be imported: No module named 'no_such_driver'"),
     "outside:no_such_name": (InvalidUrl, "cannot be loaded (AttributeError: "),
     "outside:nothing": (InvalidUrl, "is a NoneType, and cannot be called"),
+    "outside:coroutine": (InvalidUrl, "is an async function: it must return the engine itself"),
+    "outside:a_class": (InvalidUrl, "returned the class Bare, not an object of it"),
     "outside:without_mode": (InvalidUrl, "cannot be called with (address, mode, create): got an unexpected keyword"),
     "outside:half_an_engine": (
         InvalidUrl,

@@ -1,6 +1,6 @@
-"""A log in memory that fails over and loses its last events, while handles on it live on.
+"""A log in memory that fails over and loses its last events, while stores on it stay open.
 
-Knows: the port. Does not know: what is remembered above it.
+Knows: the port. Does not know: what is cached above it.
 """
 
 # pyright: basic
@@ -14,10 +14,10 @@ from eventfold.ports.wrapping import Wrapping, wrap_services
 
 
 class Log(MemoryEngine):
-    """The log itself: `fail_over` takes its last events away and begins another epoch."""
+    """The log itself: `fail_over` removes its last events and begins another epoch."""
 
     def fail_over(self, lost: int) -> None:
-        """Lose the last `lost` events, which were acknowledged, and what was kept of them."""
+        """Lose the last `lost` events, which were acknowledged, and everything derived from them."""
 
         def lose() -> None:
             self._complete_through -= lost
@@ -28,9 +28,9 @@ class Log(MemoryEngine):
 
 
 class Handle(Wrapping):
-    """What one process has of it: another epoch is noticed in a call, as by a connection that is made again.
+    """The engine of one process: it notices another epoch inside a call, as a connection that is made again does.
 
-    `during` is done once, in the middle of the next read, as a failover would come between two statements.
+    `during` runs once, inside the next read, as a failover happens between two statements.
     """
 
     epoch = 0
@@ -43,11 +43,11 @@ class Handle(Wrapping):
 
     @property
     def services(self) -> Any:
-        """Those of the log, noticing as well."""
+        """Return the services of the log, which notice the epoch as well."""
         return wrap_services(self.log.services, self.call)
 
     async def call(self, method: Any, *args: Any, **named: Any) -> Any:
-        """Notice the epoch of the log after each call."""
+        """Call a method of the log, then notice its epoch."""
         answer = await method(*args, **named)
         if method == self.log.read and self.during is not None:
             during, self.during = self.during, None

@@ -1,9 +1,9 @@
-"""After a failover that lost events, nothing that a living process remembers of them is answered, or decided upon.
+"""After a failover that lost events, a living process returns nothing that it remembers of them, and decides on none.
 
-In each test the new history grows past the place where the old one ended, so that a position alone tells nothing.
+In each test the new history grows beyond the end of the old one, so that a position alone proves nothing.
 """
 
-# Engines are stood in for here.
+# The engines are replaced by test doubles here.
 # pyright: basic
 
 from __future__ import annotations
@@ -31,31 +31,31 @@ from tests.epochs.engine import Handle, Log
 
 
 class Taken(ef.Event, type="epochs.taken"):
-    """A seat was taken by the nth."""
+    """A seat was taken, as the nth time."""
 
     seat: ef.Tag
     n: int
 
 
 class Noted(ef.Event, type="epochs.noted"):
-    """Something else."""
+    """An event that no state reads."""
 
     text: str
 
 
 class Seat(ef.State):
-    """How many have taken it."""
+    """How often a seat was taken."""
 
     seat: ef.Tag
     n: int = 0
 
     def evolve(self, event: Taken) -> None:
-        """Counts."""
+        """Add one."""
         self.n += 1
 
 
 def take(seat: Seat) -> Taken:
-    """Take it, whoever comes."""
+    """Take the seat; every caller may."""
     return Taken(seat.seat, seat.n + 1)
 
 
@@ -82,14 +82,14 @@ class Failover:
 
 @pytest.fixture(params=["sync", "async"])
 def failover(request: pytest.FixtureRequest) -> Iterator[Failover]:
-    """In both modes."""
+    """A store before its failover, in both modes."""
     engine_under_test = EngineUnderTest("memory:", request.param)
     yield Failover(engine_under_test)
     engine_under_test.close()
 
 
 def test_a_state_is_not_answered_from_lost_events(failover: Failover) -> None:
-    """The state now, and the state at a position that both histories have."""
+    """This holds for the current state, and for a state at a position that both histories have."""
     for _ in range(8):
         failover.store.decide(take, Seat("a"))
     assert failover.store.state(Seat("a")).n == 8
@@ -100,7 +100,7 @@ def test_a_state_is_not_answered_from_lost_events(failover: Failover) -> None:
 
 
 def test_a_state_that_is_being_read_is_read_again(failover: Failover) -> None:
-    """The failover comes between what was remembered and the page that was to bring it up to date."""
+    """The failover comes between the cached state and the page that brings it up to date."""
     for _ in range(8):
         failover.store.decide(take, Seat("a"))
     failover.handle.during = failover.fail_over
@@ -108,8 +108,8 @@ def test_a_state_that_is_being_read_is_read_again(failover: Failover) -> None:
     assert failover.store.state(Seat("a")).n == 5
 
 
-def test_a_decision_is_made_over_what_is_there(failover: Failover) -> None:
-    """The next taker is the sixth, and not the ninth; the receipt is of the new epoch."""
+def test_a_decision_is_made_over_the_new_history(failover: Failover) -> None:
+    """The next taker is the sixth, not the ninth; the receipt is of the new epoch."""
     for _ in range(8):
         failover.store.decide(take, Seat("a"))
     failover.fail_over()
@@ -119,7 +119,7 @@ def test_a_decision_is_made_over_what_is_there(failover: Failover) -> None:
 
 
 def test_a_decision_is_made_again_where_the_failover_comes_before_its_append(failover: Failover) -> None:
-    """What was read before it is no base for what is written after it, though nothing of the seat was written since."""
+    """A state read before the failover is not used after it, even if the seat was not written since."""
     for _ in range(8):
         failover.store.decide(take, Seat("a"))
     failover.planned.before(failover.fail_over)
@@ -129,7 +129,7 @@ def test_a_decision_is_made_again_where_the_failover_comes_before_its_append(fai
 
 
 def test_a_decision_over_nothing_that_matches_is_made_again(failover: Failover) -> None:
-    """A condition that looked up to a lost position would pass over what stands before it in the new history."""
+    """A condition that starts at a lost position would miss what is before that position in the new history."""
     for number in range(8):
         failover.store.append(Noted(str(number)))
     assert failover.store.state(Seat("a")).n == 0
@@ -140,7 +140,7 @@ def test_a_decision_over_nothing_that_matches_is_made_again(failover: Failover) 
 
 
 def test_decisions_in_flight_are_made_again(failover: Failover) -> None:
-    """Two that were handed in, the second built on the first, meet the failover: both are made over the new history."""
+    """Two submitted decisions, the second built on the first, meet the failover: both are made over the new history."""
     planned = Faulty(failover.handle, blocks=True)  # type: ignore[arg-type]
     store = failover.engine_under_test.open(planned)  # type: ignore[arg-type]
     for _ in range(8):
@@ -161,8 +161,8 @@ def test_decisions_in_flight_are_made_again(failover: Failover) -> None:
     assert [r.event.n for r in store.read(Query.of(tags="seat:a"))] == list(range(1, 8))
 
 
-def test_an_append_behind_a_cursor_is_refused(failover: Failover) -> None:
-    """A cursor that was verified before the failover stands for nothing after it."""
+def test_an_append_after_a_lost_cursor_is_refused(failover: Failover) -> None:
+    """A cursor that was verified before the failover proves nothing after it."""
     for number in range(8):
         failover.store.append(Noted(str(number)))
     follower = failover.store.follow()
@@ -177,7 +177,7 @@ def test_an_append_behind_a_cursor_is_refused(failover: Failover) -> None:
 
 
 def test_a_repeated_append_is_recognised_in_another_epoch(failover: Failover) -> None:
-    """What survived the failover is found by its ids before its condition is judged."""
+    """An event that survived the failover is found by its id before its condition is judged."""
     event = ef.Draft(Noted("kept"), id=UUID(int=7))
     failover.planned.lose_reply()
     failover.planned.before(lambda: failover.fail_over(lost=0))
@@ -188,7 +188,7 @@ def test_a_repeated_append_is_recognised_in_another_epoch(failover: Failover) ->
 
 
 def test_a_follower_of_lost_events_is_refused(failover: Failover) -> None:
-    """While it lives, and by the cursor that was kept of it: never the new history as if it followed the old."""
+    """A live follower and its saved cursor are refused: the new history is never read as if it followed the old one."""
     for number in range(8):
         failover.store.append(Noted(str(number)))
     follower = failover.store.follow()
@@ -203,7 +203,7 @@ def test_a_follower_of_lost_events_is_refused(failover: Failover) -> None:
 
 
 def test_a_follower_goes_on_where_nothing_of_its_own_was_lost(failover: Failover) -> None:
-    """It had come to position 5, which both histories have; the failover comes while it reads on."""
+    """It is at position 5, which both histories have; the failover comes while it reads on."""
     for number in range(5):
         failover.store.append(Noted(f"old {number}"))
     follower = failover.store.follow()
@@ -216,8 +216,8 @@ def test_a_follower_goes_on_where_nothing_of_its_own_was_lost(failover: Failover
     follower.close()
 
 
-def test_a_reader_goes_on_behind_what_it_has_given_or_says_that_it_is_lost(failover: Failover) -> None:
-    """The failover comes between two pages of one reading."""
+def test_a_reader_goes_on_after_its_last_event_or_raises_that_it_is_lost(failover: Failover) -> None:
+    """The failover comes between two pages of one read."""
     failover.store.extend([Noted(str(number)) for number in range(1_005)])
     reading = iter(failover.store.read())
     assert next(reading).position == 1
@@ -237,12 +237,12 @@ class Last(ef.Projection, name="epochs_last"):
     takers: int = 0
 
     def evolve(self, event: Taken) -> None:
-        """Counts."""
+        """Add one."""
         self.takers += 1
 
 
-def test_a_view_is_not_gone_on_with_over_lost_events(failover: Failover) -> None:
-    """`since` a view of the old history gives the rows of the new one."""
+def test_a_view_is_not_continued_over_lost_events(failover: Failover) -> None:
+    """`since` with a view of the old history returns the rows of the new one."""
     for _ in range(8):
         failover.store.decide(take, Seat("a"))
     before = failover.store.view(Last)
@@ -254,8 +254,8 @@ def test_a_view_is_not_gone_on_with_over_lost_events(failover: Failover) -> None
     assert failover.store.view(Last, since=after)["a"].takers == 3
 
 
-def test_a_snapshot_of_lost_events_is_not_believed(failover: Failover) -> None:
-    """Kept at a position where another event stands now, or where none does: the state is folded from the log."""
+def test_a_snapshot_of_lost_events_is_not_used(failover: Failover) -> None:
+    """If another event, or none, is at its position now, the state is folded from the log."""
     if isinstance(failover.store, Store):
         failover.store.close()
     failover.store = EngineUnderTest("memory:").open(failover.planned, snapshots=4)  # type: ignore[arg-type]
@@ -269,8 +269,8 @@ def test_a_snapshot_of_lost_events_is_not_believed(failover: Failover) -> None:
     assert failover.store.state(Seat("a")).n == 5
 
 
-def test_a_snapshot_is_not_kept_over_a_failover(failover: Failover) -> None:
-    """Folded before it, it would be kept with the id of an event that came after it."""
+def test_a_snapshot_is_not_stored_across_a_failover(failover: Failover) -> None:
+    """A state folded before the failover would be stored with the id of an event that came after it."""
     store = EngineUnderTest("memory:").open(failover.planned, snapshots=4)  # type: ignore[arg-type]
     for _ in range(8):
         failover.log.epoch, failover.handle.epoch = 1, 1
@@ -290,7 +290,7 @@ def test_a_snapshot_is_not_kept_over_a_failover(failover: Failover) -> None:
 
 
 def test_rows_ahead_of_the_log_are_refused_while_their_runner_lives(failover: Failover, tmp_path: Path) -> None:
-    """It ends with the reason, and writes no row from the new history as if it followed the old one."""
+    """The runner ends with the reason, and writes no row from the new history as if it followed the old one."""
 
     class Kept(Last, name="epochs_kept", target=f"sqlite:{tmp_path}/rows.db"):
         def evolve(self, event: Taken) -> None:
@@ -312,8 +312,8 @@ def test_rows_ahead_of_the_log_are_refused_while_their_runner_lives(failover: Fa
             store.project(Kept)
 
 
-def test_rows_that_lost_nothing_are_kept_up_by_the_same_runner(failover: Failover, tmp_path: Path) -> None:
-    """They had come to an event that both histories have: they are gone on with, and the page read early is dropped."""
+def test_rows_that_lost_nothing_are_updated_by_the_same_runner(failover: Failover, tmp_path: Path) -> None:
+    """They are at an event that both histories have: the runner goes on, and drops the page it read early."""
 
     class Kept(Last, name="epochs_kept_on", target=f"sqlite:{tmp_path}/rows.db"):
         def evolve(self, event: Taken) -> None:
@@ -339,7 +339,7 @@ def test_rows_that_lost_nothing_are_kept_up_by_the_same_runner(failover: Failove
 
 
 def test_a_copy_is_of_one_history() -> None:
-    """The failover comes between two pages: gone on with where what was copied is still there, refused where not."""
+    """The failover comes between two pages: the copy goes on if the copied events still exist, else it is refused."""
     for lost, refused in ((3, False), (700, True)):
         log = Log()
         handle = Handle(log)
@@ -373,29 +373,29 @@ class Ordered(ef.Event, type="epochs.ordered"):
 
 
 class Due(ef.Event, type="epochs.due"):
-    """Its time has come."""
+    """The time of an order has come."""
 
     order: ef.Tag
 
 
 class Waiting(Process, name="epochs_waiting", start="beginning"):
-    """Waits a day."""
+    """Waits a day after each order."""
 
     order: ef.Tag
     due: int = 0
 
     def evolve(self, event: Ordered | Due) -> None:
-        """Counts."""
+        """Count the timers that fired."""
         self.due += isinstance(event, Due)
 
     def react(self, event: Ordered | Due) -> Iterator[Any]:
-        """Sets a timer."""
+        """Set a timer."""
         if isinstance(event, Ordered):
             yield after(Due(self.order), days=1)
 
 
 def test_a_timer_that_was_lost_does_not_fire() -> None:
-    """What waits is read again from the log that is there, even where the failover comes right before it fires."""
+    """Pending timers are read again from the new log, even if the failover comes right before one fires."""
     from eventfold.processes.timers import TimerQueue
 
     log = Log()
@@ -422,38 +422,38 @@ def test_a_timer_that_was_lost_does_not_fire() -> None:
 
 
 class Greeted(ef.Event, type="epochs.greeted"):
-    """Somebody who ordered was greeted."""
+    """A customer who ordered was greeted."""
 
     order: ef.Tag
 
 
 class Greeting(ef.State):
-    """How often."""
+    """How often an order's customer was greeted."""
 
     order: ef.Tag
     times: int = 0
 
     def evolve(self, event: Greeted) -> None:
-        """Counts."""
+        """Add one."""
         self.times += 1
 
 
 def greet(greeting: Greeting) -> Greeted:
-    """It does not look whether it did so before."""
+    """Greet, without a check whether it happened before."""
     return Greeted(greeting.order)
 
 
 class Greeter(Process, name="epochs_greeter", start="beginning"):
-    """Asks for a decision and for a fact of its own about every order."""
+    """Requests a decision and writes an event about every order."""
 
     order: ef.Tag
     meanwhile: ClassVar[list[Callable[[], None]]] = []
 
     def evolve(self, event: Ordered) -> None:
-        """Nothing to remember."""
+        """Do nothing: the process has no state of its own."""
 
     def react(self, event: Ordered) -> Iterator[Any]:
-        """Greets, and notes it; before that, what the test has to do happens."""
+        """Run the test's step, then greet and note it."""
         if self.meanwhile:
             self.meanwhile.pop()()
         if event.order == "quiet":
@@ -463,7 +463,7 @@ class Greeter(Process, name="epochs_greeter", start="beginning"):
 
 
 def test_nothing_is_written_about_an_event_that_a_failover_lost() -> None:
-    """A reaction in hand ends with the history of its event; the events of the new history are reacted to once."""
+    """A reaction ends with the history of its event; the events of the new history are reacted to once."""
     log = Log()
     with Store(Handle(log)) as store:  # type: ignore[arg-type]
         store.append(Ordered("before"))
@@ -484,8 +484,8 @@ def test_nothing_is_written_about_an_event_that_a_failover_lost() -> None:
         assert all(proof.proved for proof in store.projections.verify(Greeter))
 
 
-def test_nothing_is_written_about_a_lost_event_behind_one_that_was_kept() -> None:
-    """Of events that were read together the first is still there after a failover, and the last is not."""
+def test_nothing_is_written_about_a_lost_event_after_a_surviving_one() -> None:
+    """Of events that were read together, the first still exists after a failover, and the last does not."""
     log = Log()
     with Store(Handle(log)) as store:  # type: ignore[arg-type]
         store.append(Ordered("before"))
@@ -495,7 +495,7 @@ def test_nothing_is_written_about_a_lost_event_behind_one_that_was_kept() -> Non
             log.fail_over(1)
             with Store(log) as other:
                 other.append(*[Noted(f"new {number}") for number in range(4)], Ordered("after"))
-            assert store.head()  # from here on this process knows of the new epoch
+            assert store.head()  # from here on this process knows the new epoch
 
         for order in ("quiet", "kept", "lost"):
             store.append(Ordered(order))
@@ -507,7 +507,7 @@ def test_nothing_is_written_about_a_lost_event_behind_one_that_was_kept() -> Non
 
 
 def test_a_memory_engine_refuses_a_condition_of_another_epoch() -> None:
-    """The engine itself judges: what was read in epoch 1 is a conflict in epoch 2, and the error says so."""
+    """The engine itself judges: a state read in epoch 1 conflicts in epoch 2, and the decision is made again."""
     engine = MemoryEngine()
     with Store(engine) as store:
         store.append(Noted("x"))
@@ -518,7 +518,7 @@ def test_a_memory_engine_refuses_a_condition_of_another_epoch() -> None:
 
 
 def soon(true: Callable[[], Any], seconds: float = 60.0) -> bool:
-    """Whether something comes true within a time."""
+    """Return whether something becomes true within a time, in seconds."""
     ends = time.monotonic() + seconds
     while not true():
         if time.monotonic() > ends:

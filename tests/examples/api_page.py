@@ -90,7 +90,7 @@ def code(name: str, value: str = "") -> str:
 
 
 def members(cls: type) -> Iterator[tuple[str, Any]]:
-    """The public methods and properties of a class, its own and those of its bases in this house, in their order."""
+    """The public methods and properties of a class, its own and those of its bases in this package, in their order."""
     seen: set[str] = set()
     for owner in cls.__mro__:
         if not owner.__module__.startswith("eventfold"):
@@ -163,13 +163,13 @@ def twin(name: str) -> str:
 
 
 def follower_of(member: Any) -> Any:
-    """The class that a plain method of AsyncStore returns, where the store's own room knows it."""
+    """The class that a plain method of AsyncStore returns, if the module of the store imports it."""
     return vars(inspect.getmodule(member) or object()).get(returned(member), object)
 
 
-def public_function(thing: Any, room: Any) -> bool:
-    """Whether this is a function that a room offers."""
-    return isinstance(thing, FunctionType) and thing.__name__ in room.__all__
+def public_function(thing: Any, module: Any) -> bool:
+    """Whether this is a function that a module exports."""
+    return isinstance(thing, FunctionType) and thing.__name__ in module.__all__
 
 
 def stores() -> list[str]:

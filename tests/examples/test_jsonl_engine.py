@@ -24,6 +24,7 @@ from eventfold.errors import (
 )
 from eventfold.testing.conformance.events import amounts, deposit, deposits
 
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("site")
 
 
@@ -103,6 +104,35 @@ def test_one_process_has_the_file(path: Path, site: Path) -> None:
     assert other.communicate(timeout=60) == ("1\n", "")
 
 
+def test_a_forked_child_does_not_write(path: Path, site: Path) -> None:
+    """It inherits the lock of the file, so the engine refuses by itself."""
+    program = """
+import os, sys
+import eventfold as ef
+with ef.Store(sys.argv[1]) as store:
+    child = os.fork()
+    if not child:
+        try:
+            store.head()
+        except ef.EventfoldError as error:
+            print(error.code, flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+    print(store.head())
+"""
+    assert python(program, site, f"jsonl:{path}").communicate(timeout=60) == ("store-closed\n0\n", "")
+
+
+def test_a_storm_of_signals_is_survived(path: Path, site: Path) -> None:
+    """Exceptions at random moments: everything acknowledged is there once, also after reopening."""
+    storm = [sys.executable, "-m", "tests.interrupts.storm", f"jsonl:{path}", "60", "sync"]
+    environment = os.environ | {"PYTHONPATH": f"{site}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    ran = subprocess.run(storm, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=170)
+    assert ran.returncode == 0, ran.stderr[-5_000:]
+    with ef.Store(f"jsonl:{path}", create=False) as store:
+        assert len(list(store.read(raw=True))) == store.head()
+
+
 def fail_once(monkeypatch: pytest.MonkeyPatch, call: str, problem: BaseException) -> None:
     """The next os.write writes nine bytes and fails, or the next os.fsync fails."""
     real = getattr(os, call)
@@ -158,6 +188,21 @@ def test_a_disk_that_keeps_failing_is_reported(path: Path, monkeypatch: pytest.M
         assert store.append(deposit(amount=3)).first == 2
 
 
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+def test_a_file_that_is_gone_takes_no_more_events(how: str, path: Path) -> None:
+    """What is written to a file without a name is lost when it is closed, so it is not acknowledged."""
+    with ef.Store(f"jsonl:{path}") as store:
+        store.append(deposit())
+        if how == "removed":
+            path.unlink()
+        else:
+            other = path.with_name("other")
+            other.write_bytes(path.read_bytes())
+            other.rename(path)
+        with pytest.raises(StoreDamaged, match="removed or replaced"):
+            store.append(deposit())
+
+
 def test_a_damaged_line_is_named(path: Path) -> None:
     """Nothing is read, and the file stays as it is."""
     with ef.Store(f"jsonl:{path}") as store:
@@ -168,6 +213,12 @@ def test_a_damaged_line_is_named(path: Path) -> None:
     with pytest.raises(StoreDamaged, match="Line 2"):
         ef.Store(f"jsonl:{path}")
     assert path.read_bytes() == damaged
+
+
+def test_an_address_without_a_path_is_refused() -> None:
+    """With how to write one."""
+    with pytest.raises(ef.InvalidInput, match="Write jsonl:PATH"):
+        ef.Store("jsonl:")
 
 
 @pytest.mark.parametrize("content", [b"some text", b'{"name":"x"}\n', b"a\nb"])

@@ -18,7 +18,7 @@ MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+Z")
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_the_page_shows_what_is_printed(page: Path, tmp_path: Path) -> None:
-    """Every `text` block stands in the output of the page, in order; moments aside."""
+    """The output of the page contains every `text` block, in order; times are not compared."""
     ran = subprocess.run(
         [sys.executable, "-W", "error", RUNNER, page], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )

@@ -193,7 +193,7 @@ def test_a_stream_goes_on_where_it_stopped(bank: str) -> None:
     ]
 
 
-def test_a_stream_ends_when_the_server_is_told_to_stop(bank: str) -> None:
+def test_a_stream_ends_when_the_server_is_stopped(bank: str) -> None:
     """By SIGTERM, which the server hears as well; also a stream that is opened afterwards."""
     heard: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
@@ -226,7 +226,7 @@ def test_a_stream_ends_when_the_server_is_told_to_stop(bank: str) -> None:
 
 
 def test_an_open_stream_does_not_hold_back_a_real_server(bank: str) -> None:
-    """uvicorn with a browser that listens ends at once when it is told to, and the browser is told that it was all."""
+    """uvicorn with a listening browser stops at once on a signal, and the browser receives the end of the stream."""
     pytest.importorskip("uvicorn")
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", "examples.web_async:app", "--port", str(port), "--log-level", "error"]

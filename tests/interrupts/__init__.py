@@ -1,1 +1,1 @@
-"""Exceptions raised at every instruction, and storms of signals: nothing stays claimed, locked or taken."""
+"""Exceptions at every instruction, and series of signals: nothing stays claimed, locked or taken."""

@@ -18,13 +18,14 @@ import eventfold
 
 PACKAGE = str(Path(eventfold.__file__).parent)
 YIELD = opcode.opmap["YIELD_VALUE"]
-LEFT_OUT = f"{PACKAGE}/testing"
+UNTRACED = f"{PACKAGE}/testing"
 
 
 class Raiser:
-    """Counts the instructions of the package that the calling thread comes to, calls and returns included.
+    """Counts the instructions of the package that the calling thread reaches, calls and returns included.
 
-    At the one numbered `at` (from 1) it raises `error`; 0 only counts. `places` are the files of all it came to.
+    At the instruction numbered `at` (from 1) it raises `error`; with 0 it only counts. `places` are the files of all
+    counted instructions.
     """
 
     def __init__(self, at: int, error: type[BaseException] = KeyboardInterrupt) -> None:
@@ -36,14 +37,14 @@ class Raiser:
 
     def _enter(self, frame: FrameType, event: str, arg: Any) -> Any:
         name = frame.f_code.co_filename
-        if not name.startswith(PACKAGE) or name.startswith(LEFT_OUT):
+        if not name.startswith(PACKAGE) or name.startswith(UNTRACED):
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         self._step(frame, event)
         return self._inside
 
     def _inside(self, frame: FrameType, event: str, arg: Any) -> Any:
-        # Raising where a generator gives a value would end it past its handlers, which nothing but tracing can.
+        # Raising where a generator yields would end it without its handlers, which only tracing can do.
         gives = event == "return" and frame.f_code.co_code[max(frame.f_lasti, 0)] == YIELD
         if event != "exception" and not gives:
             self._step(frame, event)
@@ -61,16 +62,16 @@ class Raiser:
             raise self.error
 
     def run(self, work: Callable[[], Any]) -> Any:
-        """Call `work`; what it returned, or the error it was ended by."""
+        """Call `work`. Returns its result, or the error that ended it."""
         before = sys.gettrace()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a coroutine that was never begun, a connection that nobody closed
+            warnings.simplefilter("ignore")  # coroutines that were never awaited, connections that were never closed
             enabled = gc.isenabled()
             gc.disable()  # a finaliser in between would be counted once and not again
             sys.settrace(self._enter)
             try:
                 return work()
-            except (self.error, Exception) as error:  # noqa: BLE001 (what came of it)
+            except (self.error, Exception) as error:  # noqa: BLE001 (returned to the test)
                 return error.with_traceback(None)
             finally:
                 sys.settrace(before)

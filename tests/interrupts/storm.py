@@ -1,8 +1,8 @@
-"""A storm of signals at a store in use: `python -m tests.interrupts.storm URL SIGNALS sync|async [SCHEMA]`.
+"""A series of signals at a store in use: `python -m tests.interrupts.storm URL SIGNALS sync|async [SCHEMA]`.
 
-SIGINT and SIGALRM by turns, at random moments, while the main thread (or an event loop in it) and workers decide,
-append, follow and lock. Ends with exit code 0 and a line of figures if afterwards everything acknowledged is there
-once and the store goes on; a hang ends it with the stacks of all threads.
+SIGINT and SIGALRM come in turn, at random moments, while the main thread (or an event loop in it) and workers decide,
+append, follow and lock. Ends with exit code 0 and a line of figures if afterwards everything acknowledged exists once
+and the store goes on; a hang ends it with the stacks of all threads.
 Knows: signals. Does not know: what an engine does.
 """
 
@@ -31,12 +31,12 @@ interrupted = 0
 
 
 def name() -> str:
-    """A name for one event."""
+    """Return a new name for one event."""
     return new_id().hex()
 
 
 def on_signal(number: int, frame: Any) -> None:
-    """As Python's own handler does, and as a time limit of a job does; where the test can take it."""
+    """Raise as Python's own handler does, or as a job's time limit does, where the test expects it."""
     global armed
     if armed:
         armed = not once  # the next one only when the test is ready again
@@ -44,7 +44,7 @@ def on_signal(number: int, frame: Any) -> None:
 
 
 def use(store: ef.Store, by: str) -> None:
-    """One call, by chance."""
+    """Make one random call."""
     match random.randrange(4):
         case 0:
             store.decide(sit, Seat(f"s-{random.randrange(3)}"), by)
@@ -61,9 +61,9 @@ def use(store: ef.Store, by: str) -> None:
 
 
 def storm(signals: int) -> threading.Thread:
-    """A thread that sends them, and ends when all are sent and half as many have interrupted something.
+    """Start a thread that sends signals until all are sent and half as many have interrupted something.
 
-    Of those that come while the machine does other things, several may be one.
+    Several signals that come while the machine is busy may count as one.
     """
 
     def send() -> None:
@@ -79,7 +79,7 @@ def storm(signals: int) -> threading.Thread:
 
 
 def in_threads(url: str, options: dict[str, Any], signals: int) -> None:
-    """The main thread is interrupted, three workers are not."""
+    """Interrupt the main thread, while three workers go on."""
     global armed, interrupted
     with ef.Store(url, **options) as store:
         stop = [False]
@@ -103,13 +103,13 @@ def in_threads(url: str, options: dict[str, Any], signals: int) -> None:
         stop[0] = True
         for each in workers:
             each.join(120)
-        assert not any(each.is_alive() for each in workers), "a worker waits for ever"
+        assert not any(each.is_alive() for each in workers), "a worker hangs"
         for _ in range(20):
             use(store, name())
 
 
 async def tasks(store: ef.AsyncStore) -> None:
-    """Tasks that decide and append until they are cancelled."""
+    """Run tasks that decide and append until they are cancelled."""
 
     async def work() -> None:
         while True:
@@ -126,7 +126,7 @@ async def tasks(store: ef.AsyncStore) -> None:
 
 
 def in_tasks(url: str, options: dict[str, Any], signals: int) -> None:
-    """A loop each time, ended by one signal: SIGINT cancels the main task, SIGALRM raises anywhere in the loop."""
+    """Run a loop for each signal: SIGINT cancels the main task, SIGALRM raises anywhere in the loop."""
     global interrupted, armed, once
     once = False
     for number in range(signals):
@@ -148,7 +148,7 @@ def in_tasks(url: str, options: dict[str, Any], signals: int) -> None:
 
 
 def until_it_ends(number: int) -> None:
-    """Signals until the loop has ended: it goes on after an error that a signal raised in a callback of its own."""
+    """Send signals until the loop has ended: it goes on after a signal that raised in one of its own callbacks."""
     pause = random.uniform(0.01, 0.1)
     while armed:
         time.sleep(pause)
@@ -158,7 +158,7 @@ def until_it_ends(number: int) -> None:
 
 
 def main(url: str, signals: int, mode: str, schema: str = "") -> None:
-    """See above."""
+    """Run the program that the module's docstring describes."""
     options: dict[str, Any] = {"schema": schema} if schema else {}
     faulthandler.dump_traceback_later(DEADLINE, exit=True)
     ef.Store(url, **options).close()

@@ -1,4 +1,4 @@
-"""A sweep: one call of the store after another is ended at one instruction after the other, and then all must go on.
+"""A sweep: each call of the store is interrupted at one instruction after another, and then the store must still work.
 
 Knows: what must hold after an exception at any point. Does not know: which engine it is.
 """
@@ -17,24 +17,24 @@ from eventfold.core.query import Query
 from tests.interrupts.raising import Raiser
 
 WRITING = ("append", "decide_warm", "decide_cold")
-DEADLINE = 60.0  # seconds in which a store that works does all that is asked of it
+DEADLINE_S = 60.0  # seconds in which a working store finishes a test's calls
 
 
 class Seated(ef.Event):
-    """Somebody took a seat."""
+    """Someone took a seat."""
 
     seat: ef.Tag
     by: str
 
 
 class Seat(ef.State):
-    """Who sits there, last."""
+    """How often a seat was taken."""
 
     seat: ef.Tag
     taken: int = 0
 
     def evolve(self, event: Seated) -> None:
-        """Count."""
+        """Add one."""
         self.taken += 1
 
 
@@ -45,22 +45,22 @@ class SeatRow(ef.Projection, name="sweep_seats"):
     taken: int = 0
 
     def evolve(self, event: Seated) -> None:
-        """Count."""
+        """Add one."""
         self.taken += 1
 
 
 def sit(seat: Seat, by: str) -> Seated:
-    """Anyone may sit down."""
+    """Decide to take a seat; every caller may."""
     return Seated(seat.seat, by)
 
 
 class Sweep:
-    """One store that is interrupted again and again. `errors` are what did not hold."""
+    """One store that is interrupted repeatedly."""
 
     def __init__(self, store: ef.Store) -> None:
         self.store = store
         self.acknowledged: list[str] = []
-        self.seen: list[str] = []  # what the follower that goes on was given
+        self.seen: list[str] = []  # the events that the long-lived follower received
         self.number = 0
         self._prefix = new_id().hex()[-8:]
         self.points = 0
@@ -70,51 +70,51 @@ class Sweep:
         self._pages = self._follower.pages(timeout=0.0)
 
     def name(self) -> str:
-        """A name for one event."""
+        """Return a new name for one event."""
         self.number += 1
         return f"{self._prefix}-{self.number}"
 
     # What is interrupted
 
     def decide_warm(self, name: str) -> None:
-        """A decision over a state that is remembered."""
+        """Decide over a cached state."""
         self.store.decide(sit, Seat("warm"), name)
 
     def decide_cold(self, name: str) -> None:
-        """A decision over a state that has to be read."""
+        """Decide over a state that has to be read."""
         self.store.decide(sit, Seat(self._cold), name)
 
     def append(self, name: str) -> None:
-        """An append under a condition and a key."""
+        """Append under a condition and a key."""
         self.store.append(Seated("append", name), unless=Seat("none"), key=name)
 
     def follow(self, name: str) -> None:
-        """A follower that reads what is new, and ends."""
+        """Follow new events with a new follower."""
         with self.store.follow(Seat("warm").query(), after=max(0, self.store.head() - 2)) as follower:
             for _ in follower.pages(timeout=0.0):
                 break
 
     def follow_on(self, name: str) -> None:
-        """A follower that goes on after each interrupt."""
+        """Follow new events with the follower that goes on after each interrupt."""
         self.seen += [recorded.event.by for recorded in next(self._pages)]
 
     def read(self, name: str) -> None:
-        """A read."""
+        """Read some events."""
         list(self.store.read(Seat("warm").query(), limit=3, backwards=True))
 
     def lock(self, name: str) -> None:
-        """A lock, taken and given back."""
-        with self.store.lock(Seat("locked"), timeout=DEADLINE):
+        """Take a lock and release it."""
+        with self.store.lock(Seat("locked"), timeout=DEADLINE_S):
             self.store.head()
 
     def project(self, name: str) -> None:
-        """A read model that is brought up to date."""
-        self.store.project(SeatRow, timeout=DEADLINE / 2)
+        """Bring a read model up to date."""
+        self.store.project(SeatRow, timeout=DEADLINE_S / 2)
 
     # What must hold
 
     def begin(self, act: Callable[[str], None]) -> None:
-        """Before each: what is remembered."""
+        """Prepare the caches and events that a call needs."""
         if act.__name__ == "decide_cold":
             self._cold = f"cold-{self.number}"
             self.store.append(Seated(self._cold, self.name()))
@@ -123,7 +123,7 @@ class Sweep:
             self.store.state(Seat("warm"))
         elif act.__name__ == "project":
             self._projects = True
-            self.store.projections.catalog.lease = 0.2  # a lease that an exception left behind ends by itself
+            self.store.projections.catalog.lease = 0.2  # a lease that an exception left behind expires
             self.store.append(Seated("append", self.name()))
         elif act.__name__ == "follow_on":
             self._catch_up()
@@ -135,7 +135,7 @@ class Sweep:
             self.seen += [recorded.event.by for recorded in page]
 
     def use(self) -> None:
-        """Everything that may be asked of a store, over the questions that were interrupted."""
+        """Use every kind of call, over the states that were interrupted."""
         for seat in ("warm", self._cold):
             name = self.name()
             assert self.store.decide(sit, Seat(seat), name).receipt is not None
@@ -143,18 +143,18 @@ class Sweep:
         name = self.name()
         self.store.append(Seated("append", name), unless=Seat("none"), key=name)
         self.acknowledged.append(name)
-        with self.store.lock(Seat("locked"), timeout=DEADLINE / 2):
+        with self.store.lock(Seat("locked"), timeout=DEADLINE_S / 2):
             pass
         with self.store.follow(after=self.store.head() - 1) as follower:
-            page = next(follower.pages(timeout=DEADLINE / 2))
+            page = next(follower.pages(timeout=DEADLINE_S / 2))
             assert page[-1].event.by == name, page
         if self._projects:
-            self.store.project(SeatRow, timeout=DEADLINE / 2)
-            counted = Counter(recorded.event.seat for recorded in self.store.read(Query.of(types=Seated)))
-            assert {row.seat: row.taken for row in self.store.rows(SeatRow)} == counted
+            self.store.project(SeatRow, timeout=DEADLINE_S / 2)
+            expected = Counter(recorded.event.seat for recorded in self.store.read(Query.of(types=Seated)))
+            assert {row.seat: row.taken for row in self.store.rows(SeatRow)} == expected
 
     def interrupt(self, act: Callable[[str], None], at: int, error: type[BaseException]) -> Raiser:
-        """Interrupt one call, and use the store: from another thread, then from this one."""
+        """Interrupt one call, then use the store from another thread. Returns the raiser."""
         self.begin(act)
         name, raiser = self.name(), Raiser(at, error)
         result = raiser.run(lambda: act(name))
@@ -174,12 +174,12 @@ class Sweep:
 
         thread = threading.Thread(target=use, daemon=True)
         thread.start()
-        thread.join(DEADLINE)
-        said = f"{act.__name__} interrupted at {at}, {raiser.where}"
+        thread.join(DEADLINE_S)
+        point = f"{act.__name__} interrupted at {at}, {raiser.where}"
         if thread.is_alive():
-            raise AssertionError(f"hangs: {said}")
+            raise AssertionError(f"hangs: {point}")
         if failed:
-            raise AssertionError(f"fails: {said}: {failed[0]!r}") from failed[0]
+            raise AssertionError(f"fails: {point}: {failed[0]!r}") from failed[0]
         return raiser
 
     def sweep(
@@ -190,7 +190,7 @@ class Sweep:
         whole: Iterable[str] = (),
     ) -> int:
         """Interrupt a call at every `every`-th of its instructions, and at each one in files named by `whole`."""
-        for _ in range(3):  # until everything is in place
+        for _ in range(3):  # until every cache and connection exists
             self.begin(act)
             act(self.name())
         self.begin(act)
@@ -207,7 +207,7 @@ class Sweep:
         return len(chosen)
 
     def check(self) -> None:
-        """Everything acknowledged is there once, everything that was interrupted at most once."""
+        """Check that everything acknowledged exists once, and everything that was interrupted at most once."""
         self.use()
         everything = self.store.read(after=self._begin)
         there = Counter(recorded.event.by for recorded in everything)
@@ -220,6 +220,6 @@ class Sweep:
 
 
 def descriptors() -> int:
-    """How many this process has open, once nothing unreachable has any."""
+    """Return the number of this process's open descriptors, after a garbage collection."""
     gc.collect()
     return len(os.listdir("/proc/self/fd"))

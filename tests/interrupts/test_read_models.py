@@ -1,4 +1,4 @@
-"""An interrupt while a read model is brought up to date is raised as what it is, and leaves nothing behind."""
+"""An interrupt while a read model is brought up to date is raised unchanged, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ class SignPaid(ef.Event, type="sign.paid"):
 
 
 class SignTotal(ef.Projection, name="sign_total"):
-    """Counts."""
+    """The number of payments of an order."""
 
     order: str
     count: int = 0
 
     def evolve(self, event: SignPaid) -> None:
-        """Count."""
+        """Add one."""
         self.count += 1
 
 
-def test_an_interrupt_while_a_helper_thread_starts_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not that the thread, which never started, cannot be joined; the next call does the work."""
+def test_an_interrupt_while_a_heartbeat_thread_starts_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error is not that the unstarted thread cannot be joined; the next call does the work."""
     store = ef.Store("memory:")
     store.append(SignPaid("o"))
     real = threading.Thread.start
 
     def interrupted(thread: threading.Thread) -> None:
-        if thread.name == "eventfold-heart":
+        if thread.name == "eventfold-heartbeat":
             monkeypatch.undo()
             raise KeyboardInterrupt
         real(thread)
@@ -50,7 +50,7 @@ def test_an_interrupt_while_a_helper_thread_starts_is_raised(monkeypatch: pytest
 
 
 def test_an_interrupt_that_leaves_a_statement_under_way_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not that the connection, which takes no other statement now, cannot roll back; the next call has another one."""
+    """The error is not that the busy connection cannot roll back; the next call gets another connection."""
     address = f"postgresql{postgres_database()}"
     with ef.Store(address, pool=1) as store:
         store.append(SignPaid("o"))
@@ -72,7 +72,7 @@ def test_an_interrupt_that_leaves_a_statement_under_way_is_raised(monkeypatch: p
 def test_an_interrupt_that_leaves_a_statement_under_way_in_sqlalchemy_is_raised(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The same where rows are kept by SQLAlchemy."""
+    """The same holds for rows in a target of SQLAlchemy's."""
     with ef.Store("memory:", target=f"postgresql+psycopg{postgres_database()}") as store:
         store.append(SignPaid("o"))
         store.project(SignTotal)

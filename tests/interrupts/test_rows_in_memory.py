@@ -1,4 +1,4 @@
-"""An exception at any instruction of a call on rows in memory leaves their one connection to every other thread."""
+"""An exception at any instruction of a call on rows in memory releases their one connection for other threads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DEADLINE_S = 20.0
 
 
 def used_by_another_thread(target: Target) -> list[str]:
-    """The names of what is kept, after another thread has written and read them."""
+    """Write and read in another thread. Returns the names of the records."""
     found: list[str] = []
 
     def use() -> None:
@@ -29,21 +29,21 @@ def used_by_another_thread(target: Target) -> list[str]:
 
 
 def write(target: Target) -> None:
-    """A command's transaction, with a look within it, as a handler has it."""
+    """Run a command's transaction with a query in it, as a handler does."""
     with target.control("other") as tx:
         tx.save_record(ProjectionRecord(name="other", kind="effects", code="", live=1))
         target.records()
 
 
 def look(target: Target) -> None:
-    """A question."""
+    """Run a query."""
     target.records()
 
 
 @pytest.mark.parametrize("act", [write, look], ids=["write", "look"])
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_the_connection_is_free_afterwards(act: object) -> None:
-    """Raised at each instruction of the modules that lend it; the exception's traceback is not kept."""
+def test_the_connection_is_released_after_an_exception(act: object) -> None:
+    """The exception is raised at each instruction of the modules that lend it; the exception's traceback is dropped."""
     assert callable(act)
     target = open_target(None, "memory:", lambda: pytest.fail("not asked for"))  # type: ignore[arg-type]
     act(target)

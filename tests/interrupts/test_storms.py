@@ -1,4 +1,4 @@
-"""Storms of SIGINT and SIGALRM at random moments, in threads and in tasks: nothing hangs, is lost or is doubled."""
+"""Series of SIGINT and SIGALRM at random moments, in threads and in tasks: nothing hangs, is lost or is duplicated."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no su
 @pytest.mark.parametrize("mode", ["sync", "async"])
 @pytest.mark.parametrize("engine", ["sqlite", "postgres"])
 def test_a_storm_of_signals_is_survived(engine: str, mode: str, tmp_path: Path) -> None:
-    """Some dozens here; `python -m tests.interrupts.storm` takes any number."""
+    """Some dozens of signals are sent here; `python -m tests.interrupts.storm` takes any number."""
     signals = 60 if mode == "sync" else 10
     where = [str(tmp_path / "store.db")] if engine == "sqlite" else [shared().url()]
     schema = [] if engine == "sqlite" else [f"t{uuid4().hex}"]

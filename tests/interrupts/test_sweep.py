@@ -1,6 +1,6 @@
-"""An exception at any instruction of a call: nothing is lost, doubled, claimed or locked, and the store goes on.
+"""An exception at any instruction of a call: nothing is lost, duplicated, claimed or locked, and the store goes on.
 
-Here at a sample of them; `EVENTFOLD_SWEEP=1` raises at every one (see `whole`), which takes some minutes.
+The tests take a sample of the instructions; `EVENTFOLD_SWEEP=1` raises at every one (see `whole`), in some minutes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import eventfold as ef
 from tests.interrupts.sweep import Sweep, descriptors
 from tests.support.servers.postgres import shared
 
-# What is raised in a finaliser is reported and goes no further.
+# An exception that is raised in a finaliser is reported and not propagated.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 ROOT = Path(__file__).parents[2]
 ACTS = ("decide_warm", "decide_cold", "append", "follow", "follow_on", "read", "lock")
@@ -30,16 +30,16 @@ EVERY = 1 if os.environ.get("EVENTFOLD_SWEEP") else 0  # 0: a sample
 
 @pytest.fixture(params=["memory", "sqlite"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A store's address; its files in memory where the system has such a place."""
+    """A store's address; its files are in memory where the system has such a file system."""
     yield "memory:" if request.param == "memory" else str(tmp_path / "store.db")
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors are counted by Linux")
 @pytest.mark.parametrize("act", ACTS)
 def test_an_exception_at_any_instruction_is_survived(act: str, url: str) -> None:
-    """Interrupt, then use the store from another thread: in time, with everything acknowledged there once.
+    """After each interrupt another thread uses the store: in time, and everything acknowledged exists once.
 
-    In a process of its own, whose descriptors and threads are counted.
+    It runs in a process of its own, whose descriptors and threads are counted.
     """
     code = "import sys; from tests.interrupts.test_sweep import survive; survive(*sys.argv[1:])"
     command = [sys.executable, "-W", "ignore", "-c", code, act, url]
@@ -48,7 +48,7 @@ def test_an_exception_at_any_instruction_is_survived(act: str, url: str) -> None
 
 
 def survive(act: str, url: str) -> None:
-    """What that process does."""
+    """Run the sweep in that process."""
     before, threads = descriptors(), threading.active_count()
     with ef.Store(url) as store:
         sweep = Sweep(store)
@@ -58,7 +58,7 @@ def survive(act: str, url: str) -> None:
 
 
 def test_an_exception_at_any_instruction_of_a_read_model_is_survived(tmp_path: Path) -> None:
-    """Neither the turn of the writers nor a transaction of the rows is left taken; the rows are right afterwards."""
+    """Neither the writers' lock nor a transaction of the rows stays taken; the rows are right afterwards."""
     with ef.Store(str(tmp_path / "store.db")) as store:
         sweep = Sweep(store)
         sweep.sweep(sweep.project, EVERY or 199)
@@ -66,7 +66,7 @@ def test_an_exception_at_any_instruction_of_a_read_model_is_survived(tmp_path: P
 
 @pytest.mark.parametrize("act", ["decide_warm", "append", "lock", "follow"])
 def test_an_exception_at_any_instruction_is_survived_on_postgresql(act: str) -> None:
-    """The same at fewer of them; afterwards no connection is taken for lent."""
+    """A smaller sample on PostgreSQL; afterwards no connection counts as lent."""
     url = shared().url()
     with ef.Store(url, schema=f"t{uuid4().hex}") as store:
         sweep = Sweep(store)
@@ -78,7 +78,7 @@ def test_an_exception_at_any_instruction_is_survived_on_postgresql(act: str) -> 
         assert all(over)
 
 
-# Each instruction of the files in which this call claims something that others would wait for.
+# Every instruction of the files in which this call claims something that other callers would wait for.
 WHOLE = {
     "decide_cold": ("log/pipeline.py",),
     "append": ("engines/sqlite/pool.py", "engines/sqlite/writer_lock.py"),
@@ -89,7 +89,7 @@ WHOLE = {
 def whole(store: ef.Store) -> int:
     """Raise at every instruction of every call, and a second time with an error that `except Exception` catches.
 
-    The number of points. Raises AssertionError where something does not hold.
+    Returns the number of points. Raises AssertionError where something does not hold.
     """
     points = 0
     for error in (KeyboardInterrupt, TimeoutError):
@@ -99,7 +99,7 @@ def whole(store: ef.Store) -> int:
     return points
 
 
-def test_the_places_with_claims_are_there() -> None:
+def test_the_files_with_claims_exist() -> None:
     """The lists of files whose every instruction matters name files that exist."""
     package = Path(ef.__file__).parent
     assert all((package / name).exists() for names in WHOLE.values() for name in names)

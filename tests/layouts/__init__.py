@@ -1,1 +1,1 @@
-"""Stores of older layouts, as the eventfold of then wrote them, and tests that today's upgrades them."""
+"""Stores of older layouts, written by the eventfold version of that time, and tests that upgrade them."""

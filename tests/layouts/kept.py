@@ -1,6 +1,6 @@
-"""The kept stores of older layouts, put where a test can use them.
+"""The stored examples of older layouts, copied to where a test uses them.
 
-Knows: the files beside it, made by make.py with the eventfold of then. Does not know: what an upgrade does.
+Knows: the files next to it, written by make.py with the older version. Does not know: what an upgrade does.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ LAYOUTS = {"sqlite": (1, 2), "postgres": (1,)}
 
 
 def sqlite_store(layout: int, path: str) -> str:
-    """A store file of that layout, at a path; returns the path."""
+    """Create a store file of that layout at a path. Returns the path."""
     Path(path).write_bytes(gzip.decompress((FOLDER / f"sqlite-{layout}.store.gz").read_bytes()))
     return path
 
 
 def postgres_store(layout: int, schema: str) -> str:
-    """The SQL that makes a store of that layout in a schema."""
+    """Return the SQL that creates a store of that layout in a schema."""
     return (FOLDER / f"postgres-{layout}.sql").read_text("utf-8").replace("eventfold_kept", schema)
 
 
 def described(engine: str, layout: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Who the store is, and its events, as the eventfold of then read them."""
+    """Return the store's identity, and its events as the older version read them."""
     identity, *events = map(json.loads, (FOLDER / f"{engine}-{layout}.jsonl").read_text("utf-8").splitlines())
     return identity, events
 
 
 def as_described(stored: Any) -> dict[str, Any]:
-    """An event as make.py describes it."""
+    """Return an event as make.py describes it."""
     plain = {name: getattr(stored, name) for name in stored.__struct_fields__}
     return {name: value.hex() if isinstance(value, bytes) else value for name, value in plain.items()}

@@ -1,9 +1,9 @@
-"""Writes the kept stores of one layout: to be run once, with the eventfold that writes this layout.
+"""Writes the stored examples of one layout: run once, with the eventfold version that writes this layout.
 
     python make.py sqlite:/tmp/1.store  or  python make.py postgresql://…?schema=eventfold_kept
 
-Prints every event of the store as a line of JSON, and the store's identity first. Knows: the engines' port as it was
-at layouts 1 and 2. Does not know: what changed since.
+Prints the store's identity, and then every event of the store as a line of JSON. Knows: the engines' port as it was at
+layouts 1 and 2. Does not know: later changes.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ SPECIAL = '{"text":"ä \\u0000 🂡"}'.encode()
 
 
 def event(type: str, *tags: str, data: bytes = b'{"amount":1}', **more: Any) -> NewEvent:
-    """A new event."""
+    """Return a new event."""
     return NewEvent(new_id(), type, more.pop("version", 1), data, tuple(sorted(tags)), **more)
 
 
 def described(stored: Any) -> dict[str, Any]:
-    """Every field of a stored event, as JSON has it."""
+    """Return every field of a stored event, as JSON has it."""
     plain = {name: getattr(stored, name) for name in stored.__struct_fields__}
     return {name: value.hex() if isinstance(value, bytes) else value for name, value in plain.items()}
 
 
 def main(url: str) -> None:
-    """Some appends of one and of several events, request keys, a snapshot and a registration."""
+    """Write appends of one and of several events, request keys, a snapshot and a registration."""
     with ef.Store(url, create=True) as store:
         engine = store.engine
         services: Any = getattr(engine, "services", engine)  # of layout 1: the engine itself

@@ -1,4 +1,4 @@
-"""Schemas of older layouts: refused at open, upgraded by one command, every event as it was."""
+"""Schemas of older layouts are refused when opened, and upgraded by one command without changing an event."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ROWS = (
     'SELECT position, time, occurred, version, "offset", size, id, type, codec, tags, key, data, metadata, e.*'
     " FROM {s}.event e ORDER BY position"
 )
-# Everything that a layout consists of, with the schema's name left out.
+# Every definition of a layout, without the schema's name.
 DEFINITIONS = (
     "SELECT 'column', c.relname, a.attname || ' ' || format_type(a.atttypid, a.atttypmod) || ' ' || a.attnotnull ||"
     " coalesce(pg_get_expr(d.adbin, d.adrelid), '') FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid"
@@ -47,14 +47,14 @@ DEFINITIONS = (
 
 @pytest.fixture(params=LAYOUTS["postgres"])
 def old(request: pytest.FixtureRequest, url: str, schema: str) -> str:  # noqa: F811
-    """A schema with a store of an older layout; its name."""
+    """The name of a schema with a store of an older layout."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(postgres_store(request.param, schema).encode())
     return schema
 
 
 def test_opening_is_refused_and_names_the_command(url: str, old: str) -> None:  # noqa: F811
-    """With the address, and without its password."""
+    """The error has the address, without its password."""
     with pytest.raises(StoreVersionMismatch) as refused:
         Opened(url, schema=old).open()
     assert "eventfold upgrade " in refused.value.remedy and f"schema={old}" in refused.value.remedy
@@ -62,7 +62,7 @@ def test_opening_is_refused_and_names_the_command(url: str, old: str) -> None:  
 
 
 def test_every_event_reads_and_verifies_as_before(url: str, old: str, opening: Open) -> None:  # noqa: F811
-    """The rows have the bytes and checksums that they had; the store its id, its epoch, its keys and registrations."""
+    """The rows keep their bytes and checksums, and the store its id, its epoch, its keys and registrations."""
     before = [row[:13] for row in sql(url, ROWS.format(s=old))]
     sums = sql(url, f"SELECT crc FROM {old}.event ORDER BY position")
     done = Opened(url, schema=old).upgrade()
@@ -79,7 +79,7 @@ def test_every_event_reads_and_verifies_as_before(url: str, old: str, opening: O
 
 
 def test_an_upgraded_store_takes_appends(url: str, old: str, opening: Open) -> None:  # noqa: F811
-    """Behind the last event; a repeat of an old append is recognised, by its ids and by its key."""
+    """They are written after the last event; a repeat of an old append is recognised, by its ids and by its key."""
     Opened(url, schema=old).upgrade()
     engine = opening()
     assert engine.append(event("Deposited", "account:a-1")).first == len(EVENTS) + 1
@@ -92,7 +92,7 @@ def test_an_upgraded_store_takes_appends(url: str, old: str, opening: Open) -> N
 
 
 def test_an_upgraded_schema_is_defined_like_a_new_one(url: str, old: str) -> None:  # noqa: F811
-    """Every column, index, constraint, trigger and function: the next upgrade finds what it expects."""
+    """Every column, index, constraint, trigger and function is the same: the next upgrade finds what it expects."""
     Opened(url, schema=old).upgrade()
     new = f"t{uuid4().hex}"
     fresh = Opened(url, schema=new)
@@ -108,7 +108,7 @@ def test_an_upgraded_schema_is_defined_like_a_new_one(url: str, old: str) -> Non
 
 
 def test_a_process_of_the_older_layout_cannot_write_afterwards(url: str, old: str) -> None:  # noqa: F811
-    """Its statements, as the eventfold of layout 1 words them: the functions they call are gone."""
+    """Statements as eventfold of layout 1 sends them fail: the functions they call do not exist any more."""
     arguments = (
         "ids => ARRAY[gen_random_uuid()], types => ARRAY['Opened'], datas => ARRAY['{}'::bytea],"
         " tags => ARRAY[''], crcs => ARRAY[0]"
@@ -132,7 +132,7 @@ def test_a_process_of_the_older_layout_cannot_write_afterwards(url: str, old: st
 
 
 def test_roles_keep_their_rights(url: str, old: str, opening: Open) -> None:  # noqa: F811
-    """A writer that was granted the functions of the older layout is granted those that took their place."""
+    """A writer that was granted the functions of the older layout is granted their successors."""
     writer, reader = f"w{uuid4().hex[:8]}", f"r{uuid4().hex[:8]}"
     granted = "SELECT grantee, routine_name FROM information_schema.routine_privileges WHERE routine_schema = '{s}'"
     signatures = sql(url, f"SELECT oid::regprocedure FROM pg_proc WHERE pronamespace = '{old}'::regnamespace")
@@ -152,7 +152,7 @@ def test_roles_keep_their_rights(url: str, old: str, opening: Open) -> None:  # 
 
 
 def test_a_failing_upgrade_changes_nothing(url: str, old: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
-    """It is one transaction."""
+    """The upgrade is one transaction."""
     before = sql(url, DEFINITIONS.format(s=old))
     whole = store_schema.load_sql
 
@@ -167,7 +167,7 @@ def test_a_failing_upgrade_changes_nothing(url: str, old: str, monkeypatch: pyte
 
 
 def test_a_store_of_the_newest_layout_is_left_as_it_is(url: str, old: str, opening: Open) -> None:  # noqa: F811
-    """Even while it is in use; a layout that no step leads from is refused."""
+    """This also holds while it is in use; a layout without an upgrade step is refused."""
     Opened(url, schema=old).upgrade()
     opening()
     before = sql(url, "SELECT oid FROM pg_proc ORDER BY oid")
@@ -180,7 +180,7 @@ def test_a_store_of_the_newest_layout_is_left_as_it_is(url: str, old: str, openi
 
 
 def test_the_command_says_what_it_did(url: str, old: str) -> None:  # noqa: F811
-    """A copy to a file is not to be had here."""
+    """It cannot make a copy in a file here."""
     address = f"{url}?schema={old}"
     assert "pg_dump" in eventfold("upgrade", address, "--backup", "copy.db").err
     done, again = eventfold("upgrade", address, "--table"), eventfold("upgrade", address, "--table")

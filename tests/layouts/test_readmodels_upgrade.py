@@ -1,4 +1,4 @@
-"""Control tables of read models of layout 1: brought to layout 2 when they are first used, on every target."""
+"""Control tables of read models of layout 1 are brought to layout 2 at their first use, on every target."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.projections.interleaved import BAD, Flaky, Taken, right_in_the_end, s
 from tests.support.servers.postgres import shared
 from tests.targets.conftest import PLACES, elsewhere  # noqa: F401
 
-# What layout 1 was: the same tables without checksums, and two columns by other names.
+# The difference of layout 1: the same tables without checksums, and with other names for two columns.
 DOWNGRADE = [
     "ALTER TABLE eventfold_projection DROP COLUMN checksum",
     "ALTER TABLE eventfold_checkpoint DROP COLUMN checksum",
@@ -41,14 +41,14 @@ def _bearable() -> Iterator[None]:
 
 
 def kept(folder: Path) -> str:
-    """A store of layout 1, written by the release that had it: a read model with parked events, and a follower."""
+    """Copy a store of layout 1, written by its own release: a read model with parked events, and a follower."""
     path = folder / "old.db"
     path.write_bytes(gzip.decompress((FOLDER / "readmodels-1.store.gz").read_bytes()))
     return str(path)
 
 
-def test_what_the_release_of_layout_1_kept_is_read_on(tmp_path: Path) -> None:
-    """After `eventfold upgrade`: entries, ledger and a follower's progress are those that were written."""
+def test_records_of_the_release_of_layout_1_are_still_read(tmp_path: Path) -> None:
+    """After `eventfold upgrade` entries, ledger and a follower's progress are those that were written."""
     url = kept(tmp_path)
     run(upgrade_layout(open_engine(url, "sync", False, {}), None, copies=False))
     with ef.Store(url, create=False) as store:
@@ -64,8 +64,8 @@ def test_what_the_release_of_layout_1_kept_is_read_on(tmp_path: Path) -> None:
         assert [held.position for held in store.projections.checkpoints("billing")] == [6]
 
 
-def test_processes_of_the_release_before_can_write_nothing_after_an_upgrade(tmp_path: Path) -> None:
-    """They would write rows without checksums: the columns that they name are not there any more."""
+def test_processes_of_the_previous_release_cannot_write_after_an_upgrade(tmp_path: Path) -> None:
+    """They would write rows without checksums: the columns that they name do not exist any more."""
     url = kept(tmp_path)
     run(upgrade_layout(open_engine(url, "sync", False, {}), None, copies=False))
     with ef.Store(url, create=False) as store:
@@ -77,7 +77,7 @@ def test_processes_of_the_release_before_can_write_nothing_after_an_upgrade(tmp_
 
 
 def written_and_read_on(url: str) -> None:
-    """Written, brought back to layout 1, opened again, worked on, and opened once more."""
+    """Write rows, convert them to layout 1, open and use them, and open them once more."""
     with ef.Store(url) as store:
         for n in (1, 2, 3):
             store.append(Taken("s1", n))
@@ -98,25 +98,25 @@ def written_and_read_on(url: str) -> None:
 
 @pytest.mark.parametrize("elsewhere", [each for each in PLACES if each not in ("parquet",)][:4], indirect=True)
 def test_tables_elsewhere_are_brought_to_the_layout_when_they_are_used(elsewhere: str, tmp_path: Path) -> None:  # noqa: F811
-    """SQLite and PostgreSQL by SQLAlchemy, PostgreSQL, DuckDB."""
+    """This covers SQLite and PostgreSQL by SQLAlchemy, PostgreSQL, and DuckDB."""
     assert elsewhere
     written_and_read_on(str(tmp_path / "store.db"))
 
 
 @pytest.mark.parametrize("elsewhere", PLACES[5:6], indirect=True)
 def test_tables_in_mariadb_are_brought_to_the_layout_piece_by_piece(elsewhere: str, tmp_path: Path) -> None:  # noqa: F811
-    """Every statement commits there; what is done is not done again."""
+    """Every statement commits by itself there; a finished step is not repeated."""
     assert elsewhere
     written_and_read_on(str(tmp_path / "store.db"))
 
 
 def test_tables_beside_the_log_in_postgresql_are_brought_to_the_layout() -> None:
-    """In one transaction."""
+    """The upgrade is one transaction."""
     written_and_read_on(shared().url(schema=f"s{uuid4().hex[:12]}"))
 
 
 def test_tables_of_a_later_layout_are_refused(tmp_path: Path) -> None:
-    """What they mean is not known here."""
+    """Their meaning is not known to this version."""
     url = str(tmp_path / "store.db")
     with ef.Store(url) as store:
         store.append(Taken("s1", 1))

@@ -1,4 +1,4 @@
-"""Files of older layouts: refused at open, upgraded by one command, every event as it was."""
+"""Files of older layouts are refused when opened, and upgraded by one command without changing an event."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def old(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def rows(path: str, sql: str = ROWS) -> list[tuple[Any, ...]]:
-    """What SQLite itself has."""
+    """Return rows by SQL from outside the library."""
     connection = apsw.Connection(path)
     try:
         return connection.execute(sql).fetchall()
@@ -42,18 +42,18 @@ def rows(path: str, sql: str = ROWS) -> list[tuple[Any, ...]]:
 
 
 def layout_of(path: str) -> int:
-    """The number in the file."""
+    """Return the number of the file's layout."""
     return rows(path, "PRAGMA user_version")[0][0]
 
 
 def upgraded(path: str, *more: Any, **options: Any) -> Any:
-    """The upgrade, as a program calls it."""
+    """Upgrade a store as a program does."""
     return run(SqliteEngine(path, timeout=0.2).upgrade(*more, **options))
 
 
 @pytest.mark.parametrize("options", [{}, {"readonly": True}, {"create": False}])
 def test_opening_is_refused_and_names_the_command(old: str, options: dict[str, Any]) -> None:
-    """Whatever the store is opened for, and the file is left as it is."""
+    """It is refused with any option, and the file is left as it is."""
     before = Path(old).read_bytes()
     with pytest.raises(StoreVersionMismatch) as refused:
         ef.Store(old, **options)
@@ -63,7 +63,7 @@ def test_opening_is_refused_and_names_the_command(old: str, options: dict[str, A
 
 
 def test_every_event_reads_and_verifies_as_before(old: str) -> None:
-    """The rows have the bytes and checksums that they had; the store its id, its epoch, its keys and registrations."""
+    """The rows keep their bytes and checksums, and the store its id, its epoch, its keys and registrations."""
     layout, tagged = layout_of(old), "SELECT * FROM tagged WHERE tag > 0"
     identity, events = described("sqlite", layout)
     before = rows(old), rows(old, tagged), rows(old, "SELECT * FROM request ORDER BY key")
@@ -83,7 +83,7 @@ def test_every_event_reads_and_verifies_as_before(old: str) -> None:
 
 
 def test_an_upgraded_store_takes_appends(old: str) -> None:
-    """Behind the last event; a repeat of an old append is recognised."""
+    """They are written after the last event; a repeat of an old append is recognised."""
     was = described("sqlite", layout_of(old))[1]
     upgraded(old)
     with ef.Store(old) as store:
@@ -98,15 +98,15 @@ def test_an_upgraded_store_takes_appends(old: str) -> None:
 
 
 def test_an_upgraded_file_is_defined_like_a_new_one(old: str, tmp_path: Path) -> None:
-    """Every table, index and trigger: the next upgrade finds what it expects."""
+    """Every table, index and trigger is the same: the next upgrade finds what it expects."""
     upgraded(old)
     new = str(tmp_path / "new.db")
     ef.Store(new).close()
     assert set(rows(old, schema.DEFINITIONS)) == set(rows(new, schema.DEFINITIONS))
 
 
-def test_a_copy_from_before_is_kept_beside_the_store(old: str) -> None:
-    """It has the old layout and the old events; none is written where none was wanted."""
+def test_the_store_before_the_upgrade_is_copied_beside_it(old: str) -> None:
+    """It has the old layout and the old events; none is written where none is requested."""
     before, layout = rows(old), layout_of(old)
     done = upgraded(old)
     assert done.backup == f"{old}.layout-{layout}"
@@ -115,8 +115,8 @@ def test_a_copy_from_before_is_kept_beside_the_store(old: str) -> None:
     assert layout_of(done.backup) == schema.LAYOUT
 
 
-def test_the_copy_of_an_interrupted_upgrade_is_in_nobodys_way(old: str, tmp_path: Path) -> None:
-    """The next one gets a number; a name that was given is refused where something lies."""
+def test_the_copy_of_an_interrupted_upgrade_does_not_prevent_the_next(old: str, tmp_path: Path) -> None:
+    """The next copy gets a number; a chosen name is refused if a file with it exists."""
     layout = layout_of(old)
     Path(f"{old}.layout-{layout}").write_text("left behind")
     with pytest.raises(NotAStore, match="exists already"):
@@ -126,7 +126,7 @@ def test_the_copy_of_an_interrupted_upgrade_is_in_nobodys_way(old: str, tmp_path
 
 
 def test_a_store_of_the_newest_layout_is_left_as_it_is(old: str) -> None:
-    """Even while it is in use."""
+    """This also holds while it is in use."""
     upgraded(old)
     with ef.Store(old):
         again = upgraded(old)
@@ -134,7 +134,7 @@ def test_a_store_of_the_newest_layout_is_left_as_it_is(old: str) -> None:
 
 
 def test_a_file_that_is_open_elsewhere_is_not_upgraded(old: str) -> None:
-    """By any connection that has read it, as the eventfold of then keeps one: it could write by the old rules later."""
+    """Any connection that has read it counts, as an old eventfold keeps one: it could write by the old rules later."""
     layout = layout_of(old)
     other = apsw.Connection(old)
     other.execute("SELECT count(*) FROM event").fetchall()
@@ -147,7 +147,7 @@ def test_a_file_that_is_open_elsewhere_is_not_upgraded(old: str) -> None:
 
 @pytest.mark.parametrize("point", ["first", "last"])
 def test_a_killed_upgrade_leaves_the_old_layout_whole(old: str, point: str) -> None:
-    """Before the first step, and with everything done but the COMMIT: the store is as it was, and upgrades later."""
+    """Killed before the first step or right before COMMIT, the store is unchanged, and can be upgraded later."""
     before, layout = rows(old), layout_of(old)
     dying = f"""
 import os, signal, sys
@@ -173,10 +173,10 @@ run(SqliteEngine({old!r}).upgrade())
 
 
 def test_a_step_that_fails_changes_nothing(old: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full disk, as SQLite says it; and a step that does not make what this version expects."""
+    """The step raises SQLite's error of a full disk, or does not create what this version expects."""
 
     def full(_connection: Any) -> None:
-        raise apsw.FullError("no room")
+        raise apsw.FullError("disk full")
 
     layout = layout_of(old)
     with monkeypatch.context() as patch:
@@ -189,8 +189,8 @@ def test_a_step_that_fails_changes_nothing(old: str, monkeypatch: pytest.MonkeyP
     assert layout_of(old) == layout and len(rows(old, "SELECT * FROM snapshot")) == 1
 
 
-def test_the_command_says_what_it_did(old: str) -> None:
-    """Once, and again; and an address without a layout."""
+def test_the_command_reports_what_it_did(old: str) -> None:
+    """It prints what it did, on the first run and on the second, and refuses an address without a layout."""
     layout = layout_of(old)
     done, again = eventfold("upgrade", old, "--table"), eventfold("upgrade", old, "--table")
     assert (done.code, again.code) == (0, 0)

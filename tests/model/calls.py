@@ -48,7 +48,7 @@ requests = st.builds(
 
 
 def seen(outcome: Any) -> Any:
-    """An outcome without what differs between two stores: ids of the store, and times."""
+    """Return an outcome without what differs between two stores: ids of the store, and times."""
     if isinstance(outcome, Receipt):
         return msgspec.structs.replace(outcome, store="", epoch=0, time=0)
     assert isinstance(outcome, EventfoldError)
@@ -56,5 +56,5 @@ def seen(outcome: Any) -> Any:
 
 
 def timeless(stored: list[Any]) -> list[Any]:
-    """A log without its times."""
+    """Return a log without its times."""
     return [msgspec.structs.replace(each, time=0) for each in stored]

@@ -1,4 +1,4 @@
-"""The log as a list: what every engine must agree with, written as plainly as the promises are.
+"""The log as a list: the oracle for every engine, written as plainly as the promises.
 
 Knows: queries and what they match. Does not know: engines, bytes, speed.
 """
@@ -18,7 +18,7 @@ Clauses = Sequence[tuple[Query, int]]
 
 
 class Written(NamedTuple):
-    """An event to be: its class, its account, an amount, an id of its own or none, when it occurred or None (µs)."""
+    """A planned event: class, account, amount, an id or None, and when it occurred (µs) or None."""
 
     kind: type[ef.Event]
     account: str
@@ -28,18 +28,18 @@ class Written(NamedTuple):
 
     @property
     def type(self) -> str:
-        """Its stored name."""
+        """Return the event's stored name."""
         return {Deposited: "conformance.deposited", Withdrawn: "conformance.withdrawn", Noted: "conformance.noted"}[
             self.kind
         ]
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """Its tags."""
+        """Return the event's tags."""
         return () if self.kind is Noted else (f"account:{self.account}",)
 
     def draft(self) -> ef.Draft:
-        """The event as a user appends it."""
+        """Return the event as a user appends it."""
         from eventfold.core.envelope import from_micros
 
         event = (
@@ -54,7 +54,7 @@ class Written(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """An event in its place."""
+    """An event with its position."""
 
     position: int
     first: int
@@ -64,7 +64,7 @@ class Entry(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What an append must come to: an error, or its positions and whether it was a repeat."""
+    """The expected outcome of an append: an error, or its positions and whether it was a repeat."""
 
     error: type[Exception] | None
     first: int = 0
@@ -73,7 +73,7 @@ class Outcome(NamedTuple):
 
 
 class Oracle:
-    """A list of events, and what the promises say about it."""
+    """A list of events, and the promises about it."""
 
     def __init__(self, clock: Callable[[], int]) -> None:
         self.log: list[Entry] = []
@@ -82,11 +82,11 @@ class Oracle:
 
     @property
     def head(self) -> int:
-        """The last position."""
+        """Return the last position."""
         return len(self.log)
 
     def append(self, events: Sequence[Written], unless: Clauses = (), key: str | None = None) -> Outcome:
-        """A known key, then known ids, then the condition; then it is written."""
+        """Append: check the key, then the ids, then the condition, then write."""
         if key is not None and key in self.keys:
             return Outcome(None, *self.keys[key], True)
         numbers = [event.number for event in events if event.number is not None]
@@ -118,19 +118,19 @@ class Oracle:
         return Outcome(EventIdReused)
 
     def select(self, query: Query, after: int = 0, until: int | None = None) -> list[Entry]:
-        """The entries in (after, until] that a query matches."""
+        """Return the entries in (after, until] that a query matches."""
         end = self.head if until is None else until
         return [e for e in self.log if after < e.position <= end and query.matches(e.event.type, e.event.tags)]
 
     def whole(self, position: int) -> int:
-        """The last position of the append that wrote this one."""
+        """Return the last position of the append that wrote the given one."""
         return self.log[position - 1].last if 0 < position <= self.head else position
 
     def at(self, time: int) -> int:
-        """The last position recorded by a time."""
+        """Return the last position recorded at or before a time."""
         return max((entry.position for entry in self.log if entry.time <= time), default=0)
 
     def balance(self, account: str, until: int) -> int:
-        """What is in an account at a position."""
+        """Return an account's balance at a position."""
         entries = [e.event for e in self.select(Query.of(tags=f"account:{account}"), 0, until)]
         return sum(e.amount if e.kind is Deposited else -e.amount for e in entries)

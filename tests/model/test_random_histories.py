@@ -1,6 +1,6 @@
 """Random appends, reads, follows and reopenings on every engine, each answer compared with a list of events.
 
-Ten times as many histories: HYPOTHESIS_PROFILE=long.
+HYPOTHESIS_PROFILE=long runs ten times as many histories.
 """
 
 from __future__ import annotations
@@ -44,23 +44,23 @@ events = st.lists(
 items = st.builds(
     lambda types, tags: Item(tuple(types), tuple(sorted(f"account:{tag}" for tag in tags))),
     st.lists(st.sampled_from([*NAMES.values(), "conformance.never"]), max_size=2, unique=True),
-    st.lists(st.sampled_from([*ACCOUNTS, "nobody"]), max_size=2, unique=True),
+    st.lists(st.sampled_from([*ACCOUNTS, "unknown"]), max_size=2, unique=True),
 )
 queries = st.lists(items, min_size=1, max_size=3).map(Query.any_of)
-back = st.integers(-1, 8)  # a position counted from the head: -1 is in the future
+back = st.integers(-1, 8)  # a distance back from the head: -1 is in the future
 keys = st.one_of(st.none(), st.none(), st.none(), st.sampled_from(["k-1", "k-2", "k-3"]))
 handles = st.integers(0, 1)
 
 
 class Histories(RuleBasedStateMachine):
-    """Two handles on one store, three followers, one list."""
+    """Two stores on one log, three followers, and a list of events as the oracle."""
 
     engine: ClassVar[str]
     mode: ClassVar[Any]
 
     @initialize()
     def begin(self) -> None:
-        """A store where nothing was."""
+        """Create an empty store."""
         self.folder = Path(mkdtemp(prefix="eventfold-", dir=MEMORY if MEMORY.is_dir() else None))
         self.clock = Clock()
         self.engine_under_test = EngineUnderTest(mode=self.mode, **ENGINES[self.engine](self.folder))
@@ -79,14 +79,14 @@ class Histories(RuleBasedStateMachine):
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def position(self, back: int) -> int:
-        """A position so many before the head."""
+        """Return the position `back` events before the head."""
         return max(0, self.oracle.head - back)
 
     # Writing
 
     @rule(handle=handles, events=events, unless=st.lists(st.tuples(queries, back), max_size=2), key=keys)
     def append(self, handle: int, events: list[Written], unless: list[tuple[Query, int]], key: str | None) -> None:
-        """An append under a condition, perhaps under a key."""
+        """Append under conditions, perhaps under a key."""
         self._append(handle, events, [(query, self.position(b)) for query, b in unless], key)
 
     @precondition(lambda self: getattr(self, "requests", None))
@@ -97,7 +97,7 @@ class Histories(RuleBasedStateMachine):
         key=keys,
     )
     def repeat(self, handle: int, which: int, change: str, key: str | None) -> None:
-        """An earlier append again, as it was or not quite."""
+        """Repeat an earlier append, unchanged or slightly changed."""
         events, _ = self.requests[which % len(self.requests)]
         changed = {
             "one less": events[:-1] or events,
@@ -122,13 +122,13 @@ class Histories(RuleBasedStateMachine):
         requests=st.lists(st.tuples(events, st.one_of(st.none(), queries), keys), min_size=2, max_size=4),
     )
     def append_together(self, handle: int, requests: list[tuple[list[Written], Query | None, str | None]]) -> None:
-        """Several requests in one commit."""
+        """Append several requests in one commit."""
         from eventfold.core.envelope import Receipt
         from eventfold.core.query import ConditionClause
         from eventfold.ports.messages import AppendRequest
 
         store, head = self.stores[handle], self.oracle.head
-        asked = [
+        encoded = [
             AppendRequest(
                 tuple(store.registry.encode(event.draft()) for event in events),
                 () if query is None else (ConditionClause(query, head),),
@@ -136,7 +136,7 @@ class Histories(RuleBasedStateMachine):
             )
             for events, query, key in requests
         ]
-        outcomes = self.engine_under_test.port(store).append_many(asked)
+        outcomes = self.engine_under_test.port(store).append_many(encoded)
         for outcome, (events, query, key) in zip(outcomes, requests, strict=True):
             expected = self.oracle.append(events, [] if query is None else [(query, head)], key)
             found = (
@@ -148,7 +148,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(seconds=st.integers(-3, 3))
     def pass_time(self, seconds: int) -> None:
-        """Time goes on, or the clock is set back."""
+        """Advance the clock, or set it back."""
         self.clock.advance(seconds)
 
     # Reading
@@ -164,28 +164,28 @@ class Histories(RuleBasedStateMachine):
     def read(
         self, handle: int, query: Query, after: int, until: int | None, limit: int | None, backwards: bool
     ) -> None:
-        """A stretch of the log, in either direction."""
+        """Read a range of the log, in either direction."""
         after = min(after, self.oracle.head)
         end = None if until is None else self.oracle.whole(self.position(until))
         expected = self.oracle.select(query, after, end)
-        given = {"after": after, "until": None if until is None else self.position(until)}
+        bounds = {"after": after, "until": None if until is None else self.position(until)}
         if end is not None and end > self.oracle.head:
             with pytest.raises(PositionBeyondHead):
-                list(self.stores[handle].read(query, **given, backwards=backwards))
+                list(self.stores[handle].read(query, **bounds, backwards=backwards))
             with pytest.raises(PositionBeyondHead):
-                self.stores[handle].count(query, **given)
+                self.stores[handle].count(query, **bounds)
             return
-        assert self.stores[handle].count(query, **given) == len(expected)
+        assert self.stores[handle].count(query, **bounds) == len(expected)
         if backwards:
             expected = expected[::-1]
-        found = list(self.stores[handle].read(query, **given, limit=limit, backwards=backwards))
+        found = list(self.stores[handle].read(query, **bounds, limit=limit, backwards=backwards))
         assert [(r.position, r.first, r.last) for r in found] == [e[:3] for e in expected[:limit]]
         assert [r.event for r in found] == [e.event.draft().event for e in expected[:limit]]
         assert [r.tags for r in found] == [e.event.tags for e in expected[:limit]]
 
     @rule(handle=handles, query=queries, since=st.integers(-2, 9), until=st.integers(-2, 9))
     def read_by_time(self, handle: int, query: Query, since: int, until: int) -> None:
-        """A stretch by recorded time, in seconds around the clock's."""
+        """Read a range by recorded time, in seconds around the clock's time."""
         low, high = self.clock.micros - since * 1_000_000, self.clock.micros - until * 1_000_000
         found = self.stores[handle].read(query, since=from_micros(low), until=from_micros(high))
         expected = [e.position for e in self.oracle.select(query) if low <= e.time <= high]
@@ -193,7 +193,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(handle=handles, query=queries, low=st.integers(0, 5), high=st.integers(0, 5), backwards=st.booleans())
     def read_by_the_business(self, handle: int, query: Query, low: int, high: int, backwards: bool) -> None:
-        """What occurred between two moments; where nothing was said, when it was recorded."""
+        """Read what occurred between two times; an event without that time does not count."""
         found = self.stores[handle].read(
             query, occurred_since=from_micros(low), occurred_until=from_micros(high), backwards=backwards
         )
@@ -206,14 +206,14 @@ class Histories(RuleBasedStateMachine):
 
     @rule(handle=handles, account=st.sampled_from(ACCOUNTS), at=st.one_of(st.none(), st.integers(0, 9)))
     def fold(self, handle: int, account: str, at: int | None) -> None:
-        """A state, now or at a position."""
+        """Fold a state, now or at a position."""
         at = None if at is None else self.position(at)
         end = self.oracle.head if at is None else self.oracle.whole(at)
         assert self.stores[handle].state(Account(account), at=at).balance == self.oracle.balance(account, end)
 
     @rule(handle=handles, account=st.sampled_from(ACCOUNTS), seconds=st.integers(-1, 9))
     def fold_at_a_time(self, handle: int, account: str, seconds: int) -> None:
-        """A state as of a moment."""
+        """Fold a state as of a time."""
         if self.options:
             moment = self.clock.micros - seconds * 1_000_000
             found = self.stores[handle].state(Account(account), at=from_micros(moment)).balance
@@ -221,7 +221,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(handle=handles)
     def list_names(self, handle: int) -> None:
-        """Types and tags with their counts."""
+        """List types and tags with their counts."""
         entries = [e.event for e in self.oracle.log]
         types = sorted({e.type for e in entries})
         assert [(t.type, t.count) for t in self.stores[handle].types()] == [
@@ -234,7 +234,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(handle=handles, key=st.sampled_from(["k-1", "k-2", "k-3"]))
     def ask_for_a_receipt(self, handle: int, key: str) -> None:
-        """The receipt under a key."""
+        """Read the receipt of a key."""
         receipt = self.stores[handle].receipt(key)
         assert (None if receipt is None else (receipt.first, receipt.last)) == self.oracle.keys.get(key)
 
@@ -243,7 +243,7 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: len(getattr(self, "followers", (1, 2, 3))) < 3)
     @rule(handle=handles, query=queries, back=back)
     def follow(self, handle: int, query: Query, back: int) -> None:
-        """A new follower, from somewhere."""
+        """Open a new follower at some position."""
         after = self.position(back)
         follower = self.stores[handle].follow(query, after=after)
         if after > self.oracle.head:
@@ -256,7 +256,7 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: getattr(self, "followers", None))
     @rule(which=st.integers(0, 2))
     def catch_up(self, which: int) -> None:
-        """A follower is given everything since it looked last, and its cursor reaches the head."""
+        """Read everything new with a follower, whose cursor then reaches the head."""
         which %= len(self.followers)
         follower, query, after = self.followers[which]
         found = until_caught_up(follower)
@@ -266,31 +266,31 @@ class Histories(RuleBasedStateMachine):
 
     @rule(handle=handles)
     def reopen(self, handle: int) -> None:
-        """A handle is closed and opened again; followers resume by their cursors' texts."""
-        kept: list[tuple[str | int, Query, int]] = []
+        """Close a store and open it again; followers resume from their cursors as texts."""
+        saved: list[tuple[str | int, Query, int]] = []
         for follower, query, after in self.followers:
-            kept.append((str(follower.cursor) if follower.cursor.store else after, query, after))
+            saved.append((str(follower.cursor) if follower.cursor.store else after, query, after))
             follower.close()
         self.stores[handle].close()
         self.stores[handle] = self.engine_under_test.open(**self.options)
-        self.followers = [(self.stores[handle].follow(query, after=text), query, after) for text, query, after in kept]
+        self.followers = [(self.stores[handle].follow(query, after=text), query, after) for text, query, after in saved]
 
     @invariant()
     def agree_on_the_head(self) -> None:
-        """Both handles see every event at once."""
+        """Check that both stores see every event at once."""
         if hasattr(self, "stores"):
             assert [store.head() for store in self.stores] == [self.oracle.head] * 2
 
 
-EMBEDDED = ("memory", "sqlite")  # the others have a server, and each history costs its round trips
-MOST = settings.default.max_examples if settings.default is not None else 50
+EMBEDDED = ("memory", "sqlite")  # the others have a server, and each history costs round trips
+MAX_EXAMPLES = settings.default.max_examples if settings.default is not None else 50
 
 
 def machine(engine: str, mode: str) -> Any:
-    """The test of one engine in one mode."""
+    """Return the test of one engine in one mode."""
     histories = type(f"Histories_{engine}_{mode}", (Histories,), {"engine": engine, "mode": mode})
     test = histories.TestCase
-    examples = MOST // ((1 if mode == "sync" else 3) * (1 if engine in EMBEDDED else 6))
+    examples = MAX_EXAMPLES // ((1 if mode == "sync" else 3) * (1 if engine in EMBEDDED else 6))
     test.settings = settings(max_examples=examples, stateful_step_count=30, report_multiple_bugs=False)
     return test
 

@@ -1,4 +1,4 @@
-"""The stores that processes are tried on: memory, a SQLite file, PostgreSQL; and a clock."""
+"""The stores that processes are tested on: memory, a SQLite file, PostgreSQL; and a clock."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.servers.postgres import shared
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The address of a store that is not there yet."""
+    """Return the address of a store that does not exist yet."""
     if request.param == "memory":
         return f"memory:{uuid4().hex}"
     if request.param == "sqlite":
@@ -25,21 +25,21 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def store(url: str) -> Iterator[ef.Store]:
-    """An empty store."""
+    """Return an empty store."""
     with ef.Store(url) as store:
         yield store
 
 
 @pytest.fixture
 def memory() -> Iterator[ef.Store]:
-    """An empty store in memory, for rules that no engine has a part in."""
+    """Return an empty store in memory, for rules that do not depend on the engine."""
     with ef.Store("memory:") as store:
         yield store
 
 
 @pytest.fixture
 def clock() -> Clock:
-    """A clock of the timers' own that begins now."""
+    """Return a separate clock for timers that begins now."""
     from datetime import UTC, datetime
 
     return Clock(datetime.now(UTC))
@@ -47,7 +47,7 @@ def clock() -> Clock:
 
 @pytest.fixture(autouse=True)
 def mails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the shop's mails go."""
+    """Return the file that the shop's mails are written to."""
     path = tmp_path / "mails"
     monkeypatch.setenv("SHOP_MAILS", str(path))
     return path

@@ -1,4 +1,4 @@
-"""An application that is killed again and again. Started as a process that forks one life after another.
+"""An application that is killed repeatedly: a process that forks one run after another.
 
     python -m tests.processes.killed URL LIVES SEED LONGEST
 
@@ -30,7 +30,7 @@ def live(url: str, life: int, begun: int) -> None:
 
 
 def main(url: str, lives: int, seed: int, longest: float) -> None:
-    """So many lives, one after the other. Prints how many were killed."""
+    """Run that many lives, one after the other. Print how many were killed."""
     chance = random.Random(seed)
     with ef.Store(url) as store:  # whatever is loaded once is loaded before the first life begins
         store.run_until_idle(Payment, mail)

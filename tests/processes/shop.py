@@ -11,7 +11,7 @@ from eventfold.processes import after, cancel, decide, effect
 
 
 class OrderPlaced(ef.Event, type="shop-order-placed"):
-    """Somebody wants something."""
+    """A customer ordered an item."""
 
     order: ef.Tag
     amount: int = 1
@@ -36,7 +36,7 @@ class Reminded(ef.Event, type="shop-reminded"):
 
 
 class Reserved(ef.Event, type="shop-reserved"):
-    """Something was put aside for the order."""
+    """Pieces were reserved for the order."""
 
     order: ef.Tag
     item: ef.Tag
@@ -44,18 +44,18 @@ class Reserved(ef.Event, type="shop-reserved"):
 
 
 class Declined(ef.Event, type="shop-declined"):
-    """There is not enough of it."""
+    """The order was declined: there is not enough stock."""
 
     order: ef.Tag
     reason: str
 
 
 class SoldOut(Exception):
-    """There is not enough left."""
+    """The error for too little stock."""
 
 
 class Stock(ef.State):
-    """How much of an item is put aside."""
+    """The reserved amount of an item."""
 
     item: ef.Tag
     reserved: int = 0
@@ -77,19 +77,19 @@ class Order(ef.State):
 
 
 def reserve(stock: Stock, order: str, amount: int, most: int = 1_000_000) -> list[ef.Event]:
-    """Put something aside. It does not look whether it did so before: only the process's care keeps it from it."""
+    """Reserve. It does not check for an earlier reservation: only the process prevents a second one."""
     if stock.reserved + amount > most:
         raise SoldOut(f"{stock.reserved} of {most} are gone")
     return [Reserved(order, stock.item, amount)]
 
 
 def remind(order: Order) -> list[ef.Event]:
-    """Remind, unless it was paid meanwhile. It does not look whether it did so before."""
+    """Remind, unless paid. It does not check for an earlier reminder."""
     return [] if order.paid else [Reminded(order.order)]
 
 
 class Payment(ef.Process, name="shop_payment", start="beginning"):
-    """Waits for the money."""
+    """The process that waits for the payment."""
 
     order: ef.Tag
     paid: bool = False
@@ -115,7 +115,7 @@ class Payment(ef.Process, name="shop_payment", start="beginning"):
 
 @effect(start="beginning", name="shop_mail", first_delay=0.01, max_delay=0.05)
 def mail(event: ef.Recorded[Reminded]) -> None:
-    """Sends a mail: a line in a file, with the event's id as its key."""
+    """Send a mail: a line in a file, with the event's id as its key."""
     out = os.open(os.environ["SHOP_MAILS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
         os.write(out, f"{event.id} {event.event.order}\n".encode())

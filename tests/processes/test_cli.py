@@ -1,4 +1,4 @@
-"""`eventfold processes`: what an operator sees, and does."""
+"""`eventfold processes`: its output and its operations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PATH = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))) 
 
 
 def eventfold(*words: str, folder: Path, columns: int = 140) -> Any:
-    """What the command prints, in a folder, with this repository's modules at hand."""
+    """Return the output of the command, run in a folder with this repository's modules importable."""
     command = [sys.executable, "-m", "eventfold", "processes", *words]
     environment = {**os.environ, "PYTHONPATH": PATH, "COLUMNS": str(columns)}
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, env=environment)
@@ -46,7 +46,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def lines(ran: Any) -> list[dict[str, Any]]:
-    """The JSON lines of an answer."""
+    """Return the JSON lines of an output."""
     assert ran.returncode == 0, ran.stderr
     return [json.loads(line) for line in ran.stdout.splitlines()]
 
@@ -113,7 +113,7 @@ def test_it_runs_a_process_until_it_is_asked_to_end(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("tests.processes.shop:Order",), "is not a process"),
         (("--skip", "fragile"), "does not name an event"),
@@ -122,8 +122,10 @@ def test_it_runs_a_process_until_it_is_asked_to_end(folder: Path) -> None:
         (("--run",), "name what to run"),
     ],
 )
-def test_what_cannot_be_is_refused_in_words(folder: Path, words: tuple[str, ...], told: str) -> None:
-    """A class that is none, an event that is none, nothing to run."""
+def test_what_cannot_be_run_or_retried_is_refused_with_a_message(
+    folder: Path, words: tuple[str, ...], message: str
+) -> None:
+    """It refuses a class that is not a process, an unknown event, and an empty list of things to run."""
     ran = eventfold("shop.db", *words, folder=folder)
-    assert ran.returncode != 0 and told in " ".join(ran.stderr.replace("│", " ").split())
+    assert ran.returncode != 0 and message in " ".join(ran.stderr.replace("│", " ").split())
     assert "Traceback" not in ran.stderr

@@ -1,4 +1,4 @@
-"""What an effect promises: at least once with the event's id, tried again, parked in the end; webhooks signed."""
+"""Effects: at least once with the event's id, retried, finally parked; webhooks are signed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
 class Failing:
-    """An effect that fails while it is told to, for orders that are named."""
+    """An effect that fails for the listed orders."""
 
     def __init__(self) -> None:
         self.bad: set[str] = set()
@@ -41,7 +41,7 @@ class Failing:
 
 
 def until(condition: Any, patience: float = 60.0) -> None:
-    """Wait for something to become true."""
+    """Wait for a condition."""
     ends = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < ends, "it did not come true"
@@ -49,7 +49,7 @@ def until(condition: Any, patience: float = 60.0) -> None:
 
 
 def test_an_effect_is_given_each_event_with_its_id(store: ef.Store, mails: Path) -> None:
-    """Each event once, where nobody was killed, with the id it has in the log."""
+    """Each event comes once if no process is killed, with its id in the log."""
     store.append(Reminded("o-1"), Paid("o-1"), Reminded("o-2"))
     store.run_until_idle(mail)
     store.run_until_idle(mail)
@@ -58,7 +58,7 @@ def test_an_effect_is_given_each_event_with_its_id(store: ef.Store, mails: Path)
 
 
 def test_a_failure_holds_up_its_own_key_only_and_is_tried_again(store: ef.Store) -> None:
-    """Others go on; what failed comes again after a pause, and what waited for it after it, in order."""
+    """Other keys go on; the failed event is retried after a pause, then the events that waited for it, in order."""
     shop = Failing()
     shop.bad = {"o-1"}
     with store.run(shop.effect(first_delay=0.05, max_delay=0.1, attempts=50)):
@@ -71,8 +71,8 @@ def test_a_failure_holds_up_its_own_key_only_and_is_tried_again(store: ef.Store)
     assert shop.done[2:] == ["OrderPlaced o-1", "Paid o-1"]
 
 
-def test_what_fails_too_often_is_parked_until_somebody_acts(memory: ef.Store) -> None:
-    """After its attempts it is left alone, with its error; retry tries it once more, skip gives it up."""
+def test_an_event_that_fails_too_often_is_parked_until_an_operator_acts(memory: ef.Store) -> None:
+    """After its attempts it is parked with its error; retry tries it once more, skip drops it."""
     shop = Failing()
     shop.bad = {"o-1", "o-2"}
     failing = shop.effect(attempts=2, first_delay=0.0)
@@ -90,7 +90,7 @@ def test_what_fails_too_often_is_parked_until_somebody_acts(memory: ef.Store) ->
 
 
 def test_pauses_grow_and_are_spread() -> None:
-    """Four times as long with each attempt, up to a limit, never two the same."""
+    """Each is four times as long as the one before, up to a limit, with random differences."""
     policy = RetryPolicy(attempts=9, first_delay=1.0, max_delay=100.0)
     for attempt, expected in ((1, 1), (2, 4), (3, 16), (4, 64), (5, 100), (500, 100)):
         pauses = {policy.pause(attempt) for _ in range(20)}
@@ -102,7 +102,7 @@ def test_pauses_grow_and_are_spread() -> None:
 
 
 class Receiver:
-    """A server on loopback that checks signatures and answers as it is told."""
+    """A server on loopback that checks signatures and answers with the configured status."""
 
     def __init__(self) -> None:
         self.answers: list[int] = []
@@ -144,7 +144,7 @@ def receiver() -> Iterator[Receiver]:
 
 
 def test_a_webhook_is_signed_and_repeated_under_one_id(store: ef.Store, receiver: Receiver) -> None:
-    """What is refused, or redirected, is posted again with the same id, until it is answered by 2xx."""
+    """A refused or redirected message is posted again with the same id, until it is answered by 2xx."""
     receiver.answers = [503, 302]
     hook = webhook(receiver.url, Paid, secret=SECRET, start="beginning", name="hook", first_delay=0.0)
     store.append(Paid("o-1"), OrderPlaced("o-1"))
@@ -161,7 +161,7 @@ def test_a_webhook_is_signed_and_repeated_under_one_id(store: ef.Store, receiver
 
 
 def test_a_receiver_that_is_not_there_is_an_error_in_words(memory: ef.Store, receiver: Receiver) -> None:
-    """No traceback of a socket: who could not be reached, and why."""
+    """The error has no traceback of a socket, but the address and the reason."""
     receiver.close()
     receiver.close = lambda: None  # type: ignore[method-assign]
     hook = webhook(receiver.url, Paid, secret=SECRET, start="beginning", name="hook", first_delay=0.0)
@@ -181,22 +181,22 @@ def test_the_signature_is_the_one_of_the_specification() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda h, b: ({**h, "webhook-id": "other"}, b), "not signed with this secret"),
         (lambda h, b: (h, b + b" "), "not signed with this secret"),
         (lambda h, b: ({**h, "webhook-signature": "v1,é v2,x"}, b), "not signed with this secret"),
         (lambda h, b: ({**h, "webhook-timestamp": "100"}, b), "too far from now"),
-        (lambda h, b: ({**h, "webhook-timestamp": "soon"}, b), "no usable"),
-        (lambda h, b: ({}, b), "no usable"),
+        (lambda h, b: ({**h, "webhook-timestamp": "soon"}, b), "no valid webhook-id"),
+        (lambda h, b: ({}, b), "no valid webhook-id"),
     ],
 )
-def test_what_was_changed_or_is_old_is_refused(change: Any, told: str) -> None:
+def test_a_changed_or_old_webhook_is_refused(change: Any, message: str) -> None:
     """Another id, body, signature or time than what was signed."""
     from eventfold.webhooks import key_of
 
     headers, body = change(sign("a", 1_000_000, b"{}", [key_of(SECRET)]), b"{}")
-    with pytest.raises(InvalidSignature, match=told):
+    with pytest.raises(InvalidSignature, match=message):
         verify(headers, body, SECRET, now=1_000_000)
 
 
@@ -235,22 +235,22 @@ def fine(event: Paid) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
-        (lambda: effect(start="now")(plain), "which is no event class"),
+        (lambda: effect(start="now")(plain), "which is not an event class"),
         (lambda: effect(start="now")(two), "no plain function of one event"),
-        (lambda: effect(start="now")(silent), "does not say which events"),
+        (lambda: effect(start="now")(silent), "does not name the event classes"),
         (lambda: effect(start="now")(waiting), "no plain function"),
         (lambda: effect(start="soon")(fine), "starts at 'soon'"),  # type: ignore[arg-type]
         (lambda: effect(start="now", name="No!")(fine), "cannot be the name"),
         (lambda: effect(start="now", attempts=0)(fine), "no attempt"),
         (lambda: webhook("ftp://x", Paid, secret=SECRET, start="now", name="h"), "no address"),
-        (lambda: webhook("https://x", Paid, secret="short", start="now", name="h"), "not base64, or of a length"),
+        (lambda: webhook("https://x", Paid, secret="short", start="now", name="h"), "not valid base64"),
         (lambda: webhook("https://x", secret=SECRET, start="now", name="h"), "takes no events"),
     ],
 )
-def test_an_effect_that_cannot_be_is_refused_in_words(make: Any, told: str) -> None:
-    """Each mistake is told when the effect is declared."""
-    with pytest.raises(InvalidInput, match=told) as caught:
+def test_an_effect_that_cannot_work_is_refused_when_it_is_declared(make: Any, message: str) -> None:
+    """Each mistake is an error when the effect is declared."""
+    with pytest.raises(InvalidInput, match=message) as caught:
         make()
     assert isinstance(caught.value, InvalidProcess) and SECRET not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Processes, timers and effects on a store whose answers get lost, whose commits fail, and which is away."""
+"""Processes, timers and effects on a store with lost replies, failed commits and outages."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import eventfold as ef
+from eventfold.core.backoff import Backoff
 from eventfold.engines.memory import MemoryEngine
 from eventfold.engines.sqlite import SqliteEngine
 from eventfold.errors import EventfoldError, StoreBusy, StoreFull
@@ -38,21 +39,21 @@ def plan(faulty: Faulty, chance: random.Random) -> None:
             case 1:
                 faulty.drop_request(chance.randrange(1, 12))
             case 2:
-                faulty.fail_before(StoreFull("The disk is full.", "Make room."))
+                faulty.fail_before(StoreFull("The disk is full.", "Free space."))
             case 3:
-                faulty.fail_before(StoreBusy("Somebody else writes.", "Try again."), times=2)
+                faulty.fail_before(StoreBusy("Another process writes.", "Try again."), times=2)
             case _:
                 faulty.before(lambda: None)  # one that goes through
 
 
-@pytest.mark.filterwarnings("ignore:fault_mail takes shop-reminded, which nothing has written yet")
+@pytest.mark.filterwarnings("ignore:fault_mail handles shop-reminded, which the log does not have")
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
 def test_whatever_gets_lost_everything_happens_once(
     kind: str, seed: int, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each order is reserved, each timer fires once; what is paid in time is not reminded of; no mail is lost."""
-    monkeypatch.setattr("eventfold.log.append.FIRST_PAUSE", 0.0)  # what is lost on purpose needs no patience
+    monkeypatch.setattr("eventfold.log.append.UNCONFIRMED_BACKOFF", Backoff(0.0, 0.0))  # faults here are simulated
     chance = random.Random(seed)
     sent.clear()
     faulty = Faulty(MemoryEngine() if kind == "memory" else SqliteEngine(str(tmp_path / "shop.db")))
@@ -69,7 +70,7 @@ def test_whatever_gets_lost_everything_happens_once(
                 for name in (
                     "shop_payment",
                     "fault_mail",
-                ):  # what was tried too often is stuck: somebody looks after it
+                ):  # stuck after too many attempts: an operator retries it
                     if store.projections.parked(name):
                         store.projections.retry(name)
 

@@ -1,4 +1,4 @@
-"""Which instance an event belongs to, and which of its parts: no two are taken for each other."""
+"""Which instance an event belongs to, and which of its parts: none is taken for another."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from eventfold.testing.clock import Clock
 
 
 class LinesPlaced(ef.Event, type="instances-lines-placed"):
-    """Of an earlier year: all lines at once."""
+    """An event of an earlier version: all lines at once."""
 
     order: ef.Tag
     items: list[str]
@@ -25,7 +25,7 @@ class LinePlaced(ef.Event, type="instances-line-placed"):
 
 
 class LineReserved(ef.Event, type="instances-line-reserved"):
-    """Put aside."""
+    """A line was reserved."""
 
     order: ef.Tag
     item: ef.Tag
@@ -33,12 +33,12 @@ class LineReserved(ef.Event, type="instances-line-reserved"):
 
 @ef.upcast
 def each_line(old: LinesPlaced) -> list[LinePlaced]:
-    """Splits into several of one class."""
+    """Split into several events of one class."""
     return [LinePlaced(old.order, item) for item in old.items]
 
 
 class Shelf(ef.State):
-    """What is put aside of an item."""
+    """The reserved lines of an item."""
 
     item: ef.Tag
     count: int = 0
@@ -48,13 +48,13 @@ class Shelf(ef.State):
         self.count += 1
 
 
-def put_aside(shelf: Shelf, order: str) -> LineReserved:
-    """The decision."""
+def reserve_line(shelf: Shelf, order: str) -> LineReserved:
+    """Reserve the line."""
     return LineReserved(order, shelf.item)
 
 
 class Reserving(ef.Process, start="beginning", name="instances_reserving"):
-    """Puts every line aside."""
+    """A process that reserves every line."""
 
     order: ef.Tag
 
@@ -62,8 +62,8 @@ class Reserving(ef.Process, start="beginning", name="instances_reserving"):
         """Nothing is kept."""
 
     def react(self, event: LinePlaced) -> Any:
-        """A decision for each."""
-        return decide(put_aside, Shelf(event.item), self.order)
+        """Decide once per line."""
+        return decide(reserve_line, Shelf(event.item), self.order)
 
 
 def test_every_part_of_a_split_event_is_reacted_to_once(store: ef.Store) -> None:
@@ -77,28 +77,28 @@ def test_every_part_of_a_split_event_is_reacted_to_once(store: ef.Store) -> None
 
 
 class Seated(ef.Event, type="instances-seated"):
-    """Somebody sits down."""
+    """A guest sat down."""
 
     guest: ef.Tag
     table: ef.Tag
 
 
 class Left(ef.Event, type="instances-left"):
-    """Somebody leaves."""
+    """A guest left."""
 
     guest: ef.Tag
     table: ef.Tag
 
 
 class BillDue(ef.Event, type="instances-bill-due"):
-    """The bill is brought."""
+    """The bill is due."""
 
     guest: ef.Tag
     table: ef.Tag
 
 
 class Sitting(ef.Process, start="beginning", name="instances_sitting"):
-    """One for every guest at every table."""
+    """One instance for every guest at every table."""
 
     guest: ef.Tag
     table: ef.Tag
@@ -107,7 +107,7 @@ class Sitting(ef.Process, start="beginning", name="instances_sitting"):
         """Nothing is kept."""
 
     def react(self, event: Seated | Left) -> Any:
-        """Brings the bill, unless they have left."""
+        """Bring the bill, unless the guest has left."""
         return cancel() if isinstance(event, Left) else after(BillDue(self.guest, self.table), hours=1)
 
 
@@ -122,8 +122,8 @@ def test_names_with_commas_are_not_taken_for_each_other(store: ef.Store, clock: 
     assert [r.event for r in store.read(ef.Query.of(types=[BillDue]))] == [BillDue("Smith", "Ann, 3")]
 
 
-def test_a_key_is_told_as_it_is_where_nothing_can_be_mistaken() -> None:
-    """One field as it stands, several with a comma between."""
+def test_a_key_is_shown_unquoted_where_it_is_unambiguous() -> None:
+    """One field is shown unchanged, several with a comma between."""
     assert key_text(("Smith, Ann",)) == "Smith, Ann"
     assert key_text(("o-1", 7)) == "o-1, 7"
     assert len({key_text(k) for k in (("a, b", "c"), ("a", "b, c"), ("a\\", "b, c"), ("a\\, b", "c"))}) == 4

@@ -1,4 +1,4 @@
-"""What a process promises: each reaction once, at the state as it was, and failures that name the place."""
+"""Processes: each reaction happens once, with the state as it was, and failures name their cause."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_what_is_not_paid_is_reminded_of_and_what_is_paid_is_not(store: ef.Store
 
 
 def test_whatever_a_process_writes_says_what_caused_it(store: ef.Store, clock: Clock) -> None:
-    """A command's events have the trigger as their cause, and all that came of one event has one correlation id."""
+    """A command's events have the trigger as their cause, and all consequences of one event have one correlation id."""
     store.using(correlation_id="c-9").append(OrderPlaced("o-1"))
     store.run_until_idle(Payment, clock=clock)
     clock.advance(60)
@@ -79,7 +79,7 @@ def test_a_repeated_reaction_writes_nothing_twice(store: ef.Store) -> None:
 
 
 def test_a_reaction_sees_the_state_right_after_its_event(memory: ef.Store) -> None:
-    """However late a worker comes, the state it reacts with is that of the event, not that of today."""
+    """However late a worker runs, it reacts with the state right after that event, not with the current one."""
     seen: list[tuple[int, bool]] = []
 
     class Watching(ef.Process, start="beginning"):
@@ -101,7 +101,7 @@ def test_a_reaction_sees_the_state_right_after_its_event(memory: ef.Store) -> No
 
 
 def test_replay_folds_and_never_reacts(store: ef.Store, clock: Clock) -> None:
-    """Asking for a process's state, now or of the past, writes nothing."""
+    """Reading a process's state, current or past, writes nothing."""
     store.append(OrderPlaced("o-1"))
     store.append(Paid("o-1"))
     assert (store.state(Payment("o-1"), at=1).paid, store.state(Payment("o-1")).paid) == (False, True)
@@ -134,12 +134,12 @@ class Reservation(ef.Process, start="beginning"):
     def evolve(self, event: OrderPlaced) -> None: ...
 
     def react(self, event: OrderPlaced) -> Any:
-        wish = decide(reserve, Stock("nut"), self.order, event.amount, most=5)
-        return wish.on_refusal(SoldOut, lambda error: Declined(self.order, str(error)))
+        action = decide(reserve, Stock("nut"), self.order, event.amount, most=5)
+        return action.on_refusal(SoldOut, lambda error: Declined(self.order, str(error)))
 
 
 def test_a_refusal_that_is_foreseen_becomes_an_event(store: ef.Store) -> None:
-    """`on_refusal` records what was refused, once, and the process goes on."""
+    """`on_refusal` records the refusal, once, and the process goes on."""
     store.append(OrderPlaced("o-1", 4), OrderPlaced("o-2", 4), OrderPlaced("o-3", 1))
     store.run_until_idle(Reservation)
     for recorded in store.read(ef.Query.of(types=[OrderPlaced])):
@@ -156,8 +156,8 @@ class Sweeping(ef.Process, start="beginning", attempts=1):
     def evolve(self, event: OrderPlaced) -> None: ...
 
     def react(self, event: OrderPlaced) -> Any:
-        wish = decide(reserve, Stock("nut"), self.order, event.amount, most=5)
-        return wish.on_refusal(Exception, lambda error: Declined(self.order, error.args[0]))
+        action = decide(reserve, Stock("nut"), self.order, event.amount, most=5)
+        return action.on_refusal(Exception, lambda error: Declined(self.order, error.args[0]))
 
 
 class Clumsy(ef.Process, start="beginning", attempts=1):
@@ -172,12 +172,12 @@ class Clumsy(ef.Process, start="beginning", attempts=1):
 
 
 def test_a_store_that_is_away_refuses_nothing() -> None:
-    """Whatever is named as a refusal, an order is not declined because a disk was full: it is tried again."""
+    """Even if every error counts as a refusal, an order is not declined because a disk was full: it is retried."""
     engine = Faulty(MemoryEngine())
     with ef.Store(engine) as store:
         store.append(OrderPlaced("o-1", 4))
         reacting, (placed,) = ProcessWorker(process_definition(Sweeping), store.projections.log), store.read()
-        engine.fail_before(StoreFull("The disk is full.", "Make room."))
+        engine.fail_before(StoreFull("The disk is full.", "Free space."))
         with pytest.raises(ProcessError, match="The disk is full"):
             drive(reacting.react(placed))
         engine.lose_reply(times=20)  # written, and every answer lost
@@ -199,7 +199,7 @@ broken: list[bool] = []
 
 
 class Fragile(ef.Process, start="beginning", attempts=1):
-    """Fails where it is broken."""
+    """A process that fails for some events."""
 
     order: ef.Tag
 
@@ -242,7 +242,7 @@ def test_a_stuck_event_can_be_skipped_for_a_reason(memory: ef.Store) -> None:
 
 
 class Looping(ef.Process, start="beginning", max_chain=7, attempts=1):
-    """Does what makes it do it again."""
+    """A process whose reaction triggers itself."""
 
     order: ef.Tag
 
@@ -262,7 +262,7 @@ def test_a_process_that_loops_is_stopped_at_its_bound(store: ef.Store) -> None:
 
 
 def test_a_timer_in_between_is_no_loop(memory: ef.Store, clock: Clock) -> None:
-    """Something done every day for ever is no loop; only what happens without time passing is."""
+    """A daily action without end is not a loop; only a chain without elapsed time is."""
 
     class Daily(ef.Process, start="beginning", max_chain=3):
         order: ef.Tag
@@ -285,7 +285,7 @@ def test_a_timer_in_between_is_no_loop(memory: ef.Store, clock: Clock) -> None:
 
 
 def test_changed_code_goes_on_where_the_old_code_was(memory: ef.Store) -> None:
-    """A new version of a process reacts to what comes next; nobody has to rebuild or accept anything."""
+    """A new version of a process reacts to later events; no rebuild or accept is needed."""
 
     def version(event: type) -> Any:
         class Versioned(ef.Process, start="beginning", name="versioned"):
@@ -402,13 +402,13 @@ def reacting_to(hint: Any, asynchronous: bool = False) -> Callable[[], Any]:
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
-        (nameless(), "does not say where it starts"),
+        (nameless(), "does not declare where it starts"),
         (nameless(start="yesterday"), "keywords of"),
         (nameless(start="now", name="Not A Name"), "cannot be the name"),
-        (nameless(start="now", max_chain=0), "less than one"),
-        (reacting_to(None), "does not say which events"),
+        (nameless(start="now", max_chain=0), "below 1"),
+        (reacting_to(None), "does not name the event classes"),
         (reacting_to(int), "takes <class 'int'>"),
         (reacting_to(Untagged), "has no tag order"),
         (reacting_to(OrderPlaced, asynchronous=True), "is asynchronous"),
@@ -420,22 +420,22 @@ def reacting_to(hint: Any, asynchronous: bool = False) -> Callable[[], Any]:
         (lambda: cancel(int), "is no event"),
     ],
 )
-def test_what_means_nothing_is_refused_in_words(make: Callable[[], Any], told: str) -> None:
-    """Each mistake in a class or a wish is an InvalidInput error of two sentences."""
-    with pytest.raises(InvalidInput, match=told) as caught:
+def test_a_mistake_in_a_process_class_is_refused_with_a_message(make: Callable[[], Any], message: str) -> None:
+    """Each mistake in a class or an action is an InvalidInput error of two sentences."""
+    with pytest.raises(InvalidInput, match=message) as caught:
         make()
     assert caught.value.remedy
 
 
 def test_two_of_one_name_and_nothing_at_all_are_refused(memory: ef.Store) -> None:
-    """What is run together has different names, and is something."""
+    """Processes that run together need different names, and there must be at least one."""
     for work in ((), (Payment, Payment)):
         with pytest.raises(InvalidProcess):
             memory.run(*work)
 
 
 def test_a_reaction_that_asks_for_nonsense_is_stuck_not_ignored(memory: ef.Store) -> None:
-    """Something that is no wish, and a far date that is none, end in errors that name the place."""
+    """A result that is not an action, and an invalid date, are errors that name the process and the event."""
 
     class Wild(ef.Process, start="beginning", attempts=1):
         order: ef.Tag
@@ -446,7 +446,7 @@ def test_a_reaction_that_asks_for_nonsense_is_stuck_not_ignored(memory: ef.Store
             return after(ReminderDue(self.order), weeks=500_000) if self.order == "far" else [42]
 
     memory.append(OrderPlaced("o-1"), OrderPlaced("far"), Reserved("o-1", "x", 1))
-    with pytest.raises(ProcessError, match="asked for 42, which is none of these"):
+    with pytest.raises(ProcessError, match="asked for 42, which is no action"):
         memory.run_until_idle(Wild)
     errors = [entry.error for entry in memory.projections.parked("wild")]
-    assert len(errors) == 2 and "no date any more" in errors[1]
+    assert len(errors) == 2 and "after the last date" in errors[1]

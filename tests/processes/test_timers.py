@@ -1,4 +1,4 @@
-"""What a timer promises: it fires once, as an event, when it is due by the clock, unless it was cancelled."""
+"""Timers: each fires once, as an event, when it is due by the clock, unless it was cancelled."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Waiting(ef.Process, start="beginning"):
 
 
 def timetable(store: ef.Store) -> TimerQueue:
-    """The timers as a worker that has just started sees them."""
+    """Return the timers as a worker that has just started sees them."""
     table = TimerQueue("waiting", store.projections.log)
     drive(table.catch_up())
     return table
@@ -61,7 +61,7 @@ def test_a_timer_fires_when_it_is_due_and_not_before(store: ef.Store, clock: Clo
 
 
 def test_two_who_fire_the_same_timers_at_once_fire_each_once(url: str, clock: Clock) -> None:
-    """Rivals that know nothing of each other, and have no lease, cannot fire a timer twice."""
+    """Workers without a lease that do not know of each other cannot fire a timer twice."""
     with ef.Store(url) as store:
         store.extend([OrderPlaced(f"o-{n}") for n in range(300)])
         store.run_until_idle(Waiting, clock=clock)
@@ -98,7 +98,7 @@ def test_a_timer_is_cancelled_before_it_fires_or_not_at_all(store: ef.Store, clo
 
 
 def test_a_cancellation_between_looking_and_firing_is_respected(clock: Clock) -> None:
-    """The firer has looked, and before its append is committed somebody cancels: only the others fire."""
+    """A cancellation is committed between the read and the append of the worker: only the others fire."""
     inner = MemoryEngine()
     engine = Faulty(inner)
     with ef.Store(engine) as store, ef.Store(inner) as rival:
@@ -168,7 +168,7 @@ def test_a_timer_in_the_past_fires_at_once(store: ef.Store, clock: Clock) -> Non
 
 
 def test_a_worker_that_comes_late_fires_what_was_due_meanwhile(store: ef.Store, clock: Clock) -> None:
-    """Nobody was there for a year: the timer is set in the past, by the time of its cause, and fires at once."""
+    """No worker ran for a year: the timer is set in the past, by the time of its cause, and fires at once."""
     store.append(OrderPlaced("o-1"))
     clock.advance(365 * 86_400)
     store.run_until_idle(Waiting, clock=clock)
@@ -199,7 +199,7 @@ def test_a_runner_notices_that_its_clock_was_set(memory: ef.Store, clock: Clock)
 
 
 def test_timers_fire_in_the_order_in_which_they_are_due(memory: ef.Store, clock: Clock) -> None:
-    """However they were set."""
+    """The order in which they were set does not matter."""
     memory.append(OrderPlaced("o-1", 3), OrderPlaced("o-2", 3))
     memory.run_until_idle(Waiting, clock=clock)
     clock.advance(86_400)
@@ -209,7 +209,7 @@ def test_timers_fire_in_the_order_in_which_they_are_due(memory: ef.Store, clock:
 
 @pytest.mark.parametrize("fault", ["lose_reply", "drop_request"])
 def test_an_answer_that_is_lost_while_firing_changes_nothing(fault: str, clock: Clock) -> None:
-    """Written or not: it fires once."""
+    """Whether the append was written or not, it fires once."""
     engine = Faulty(MemoryEngine())
     with ef.Store(engine) as store:
         store.append(OrderPlaced("o-1"), OrderPlaced("o-2"))
@@ -260,7 +260,7 @@ def test_a_restart_reads_no_more_than_it_must(url: str, clock: Clock, monkeypatc
 
 
 def test_a_snapshot_of_another_history_is_not_believed(memory: ef.Store, clock: Clock) -> None:
-    """Where another event stands at its position, or its form is another or broken, the log is read instead."""
+    """If another event is at its position, or its format is different or damaged, the log is read instead."""
     memory.append(OrderPlaced("o-1", 2))
     memory.run_until_idle(Waiting, clock=clock)
     engine = memory.projections.log.engine
@@ -275,7 +275,7 @@ def test_a_snapshot_of_another_history_is_not_believed(memory: ef.Store, clock: 
 
 
 def test_a_runner_whose_timers_fail_for_good_ends_as_a_whole(memory: ef.Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing goes on half alive: the reactions end as well, and the reason is kept."""
+    """The reactions end as well, and the reason is kept."""
 
     async def broken(self: TimerQueue, now: int) -> int:
         raise CursorMismatch("The log is another.", "Look.")
@@ -289,7 +289,7 @@ def test_a_runner_whose_timers_fail_for_good_ends_as_a_whole(memory: ef.Store, m
 def test_a_runner_outlives_a_store_that_is_away(
     memory: ef.Store, monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
-    """It says what is in its way, and goes on when the store is back."""
+    """It logs the error, and goes on when the store is back."""
     fire, away = TimerQueue.fire, [True]
 
     async def sometimes(self: TimerQueue, now: int) -> int:

@@ -1,4 +1,4 @@
-"""One runner for all that can be run: read models, processes, effects; from the application and from the shell."""
+"""One runner for read models, processes and effects; from the application and from the shell."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Confirming(ef.Process, start="beginning"):
 
 @effect(start="beginning")
 def tell(event: Confirmed) -> None:
-    with open("told.txt", "a") as file:
+    with open("mails.txt", "a") as file:
         file.write(event.order + "\\n")
 """
 
@@ -77,7 +77,7 @@ def test_settling_does_all_there_is_to_do(shop: Path) -> None:
         store.append(allthings.Placed("o-1", 80))
         store.run_until_idle(allthings.Orders, allthings.Confirming, allthings.tell)
         assert store.rows(allthings.Orders) == [allthings.Orders("o-1", 80, True)]
-    assert (shop / "told.txt").read_text() == "o-1\n"
+    assert (shop / "mails.txt").read_text() == "o-1\n"
 
 
 def test_an_async_store_runs_them_too(shop: Path) -> None:
@@ -114,18 +114,18 @@ def test_the_shell_runs_a_whole_module(shop: Path) -> None:
         try:
             store.append(allthings.Placed("o-2", 7))
             ends = time.monotonic() + 90
-            while "o-2" not in (shop / "told.txt").read_text() and time.monotonic() < ends:
+            while "o-2" not in (shop / "mails.txt").read_text() and time.monotonic() < ends:
                 time.sleep(0.05)
             os.kill(going.pid, signal.SIGTERM)
             _, said = going.communicate(timeout=60)
         finally:
             going.kill()
     assert (going.returncode, said) == (0, "")
-    assert (shop / "told.txt").read_text() == "o-1\no-2\n"
+    assert (shop / "mails.txt").read_text() == "o-1\no-2\n"
 
 
-def test_what_cannot_be_run_is_told(shop: Path) -> None:
-    """Nothing at all, two of one name, and what is neither."""
+def test_arguments_that_cannot_be_run_are_refused(shop: Path) -> None:
+    """An empty list, two of one name, and an object that is none of the three."""
     import allthings  # pyright: ignore[reportMissingImports]
 
     class Clash(ef.Projection, name="confirming"):
@@ -137,7 +137,7 @@ def test_what_cannot_be_run_is_told(shop: Path) -> None:
     with ef.Store("memory:") as store:
         with pytest.raises(InvalidProcess, match="nothing to run"):
             store.run()
-        with pytest.raises(InvalidProcess, match="Two of what is to be run are called confirming"):
+        with pytest.raises(InvalidProcess, match="Two of the things to run are named confirming"):
             store.run_until_idle(allthings.Confirming, Clash)
     ran = subprocess.run(
         [sys.executable, "-m", "eventfold", "run", "shop.db", "allthings:Placed"],
@@ -147,4 +147,4 @@ def test_what_cannot_be_run_is_told(shop: Path) -> None:
         timeout=60,
     )
     assert ran.returncode != 0
-    assert "nothing that can be run" in ran.stderr
+    assert "cannot be run" in ran.stderr

@@ -25,7 +25,7 @@ class Split(ef.Process, name="verified_split", start="beginning", partitions=3):
         """Nothing to remember."""
 
     def react(self, event: OrderPlaced) -> Iterator[Any]:
-        """Put something aside."""
+        """Reserve the item."""
         yield decide(reserve, Stock("bolt"), self.order, 1)
 
 
@@ -35,7 +35,7 @@ def mail(event: Paid) -> None:
 
 
 def worked(store: ef.Store) -> None:
-    """Several orders, each placed and paid, all of it taken."""
+    """Process several orders, each placed and paid."""
     for number in range(8):
         store.append(OrderPlaced(f"o-{number}"), Paid(f"o-{number}"))
     store.run_until_idle(Split, mail)
@@ -57,7 +57,7 @@ def test_a_process_that_is_split_by_key_is_proved(store: ef.Store, named: tuple[
 def test_a_class_that_cannot_be_imported_keeps_no_other_from_being_proved(
     store: ef.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What needs it is not proved and says so; what does not is proved."""
+    """A projection that needs it is not proved and reported so; the others are proved."""
     (tmp_path / "verified_elsewhere.py").write_text(
         "import eventfold as ef\n"
         "from tests.processes.shop import OrderPlaced\n"

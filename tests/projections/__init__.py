@@ -1,1 +1,1 @@
-"""What read models promise, held to it."""
+"""Tests of read models."""

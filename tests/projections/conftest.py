@@ -1,4 +1,4 @@
-"""The stores that read models are tried on: memory, a SQLite file, PostgreSQL."""
+"""The stores that read models are tested on: memory, a SQLite file, PostgreSQL."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def server() -> Iterator[PostgresServer]:
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The address of a store that is not there yet."""
+    """Return the address of a store that does not exist yet."""
     if request.param == "memory":
         return f"memory:{uuid4().hex}"
     if request.param == "sqlite":
@@ -34,7 +34,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def shared_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The address of a store that several processes or threads may open at once."""
+    """Return the address of a store that several processes or threads may open at once."""
     if request.param == "sqlite":
         return str(tmp_path / "store.db")
     server: PostgresServer = request.getfixturevalue("server")
@@ -43,7 +43,7 @@ def shared_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture(params=["sync memory", "sync sqlite", "sync postgres", "async sqlite", "async postgres"])
 def either(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ef.Store]:
-    """An empty store of either mode; an async one is used as if it blocked (see modes.py)."""
+    """Return an empty store of either mode; an async one is wrapped so that its calls block (see modes.py)."""
     mode, engine = request.param.split()
     if engine == "postgres":
         server: PostgresServer = request.getfixturevalue("server")
@@ -56,13 +56,13 @@ def either(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ef.Store]
 
 @pytest.fixture
 def store(url: str) -> Iterator[ef.Store]:
-    """An empty store."""
+    """Return an empty store."""
     with ef.Store(url) as store:
         yield store
 
 
 @pytest.fixture
 def file_store(tmp_path: Path) -> Iterator[ef.Store]:
-    """An empty store in a file."""
+    """Return an empty store in a file."""
     with ef.Store(str(tmp_path / "store.db")) as store:
         yield store

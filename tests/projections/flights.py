@@ -52,7 +52,7 @@ class Split(CarrierMonth, name="split_month", partitions=3):
 
 
 def flights(count: int, start: int = 0) -> Iterator[Departed | Cancelled]:
-    """Events of eight carriers, always the same."""
+    """Return events of eight carriers, the same in each call."""
     for n in range(start, start + count):
         carrier, month = f"c{n * 7 % 8}", n * 13 % 12 + 1
         yield Cancelled(carrier, month) if n % 11 == 3 else Departed(carrier, month, n % 90 - 10)
@@ -68,7 +68,7 @@ Row = tuple[str, int, int, int, int]
 
 
 def folded(events: Iterable[object]) -> list[Row]:
-    """The rows of CarrierMonth, by a plain loop."""
+    """Return the rows of CarrierMonth, computed by a plain loop."""
     found: dict[tuple[str, int], list[int]] = {}
     for event in events:
         match event:
@@ -84,12 +84,12 @@ def folded(events: Iterable[object]) -> list[Row]:
 
 
 def rows(store: ef.Store, projection: type[CarrierMonth] = CarrierMonth) -> list[Row]:
-    """The rows that readers see."""
+    """Return the rows that readers see."""
     return sorted((r.carrier, r.month, r.flights, r.delay, r.cancelled) for r in store.rows(projection))
 
 
 def proved(store: ef.Store) -> bool:
-    """Whether every ledger of a store is proved."""
+    """Return whether verify proves every ledger of a store."""
     proofs = store.projections.verify()
     assert proofs
     return all(proof.proved for proof in proofs)

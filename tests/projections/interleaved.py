@@ -1,4 +1,4 @@
-"""A target that lets something else happen at its n-th call: wherever a command of another can come between.
+"""A target that runs another command before its n-th call: at every point where one can come between.
 
 Knows: calls of the port. Does not know: what happens in between.
 """
@@ -18,7 +18,7 @@ MOST_CALLS = 60  # of one command
 
 
 class _Bad:
-    """Numbers that no handler can bear, for now. In the environment: a global would be part of the fingerprint."""
+    """Numbers that handlers fail at. In the environment, since a global would be part of the fingerprint."""
 
     def add(self, number: int) -> None:
         os.environ["EVENTFOLD_TEST_BAD"] = f"{os.environ.get('EVENTFOLD_TEST_BAD', '')} {number}"
@@ -59,7 +59,7 @@ class Interleaved:
 
     @property
     def came(self) -> bool:
-        """Whether anything happened in between."""
+        """Return whether `between` was called."""
         return self.calls >= self.at
 
     def _count(self) -> None:
@@ -94,7 +94,7 @@ class Interleaved:
 
 
 def between_calls(store: ef.Store, at: int, between: Callable[[], object], command: Act) -> bool:
-    """Give a command, with something else in between; whether the command made as many calls."""
+    """Run a command with another in between; return whether the command made that many calls."""
     targets = store.projections.catalog._targets  # pyright: ignore[reportPrivateUsage]
     own = store.projections.target(Flaky)
     (address,) = [key for key, target in targets.items() if target is own]
@@ -109,14 +109,14 @@ def between_calls(store: ef.Store, at: int, between: Callable[[], object], comma
 
 
 def seats(store: ef.Store) -> int:
-    """How often the seat was taken, as its rows say."""
+    """Return how often the seat was taken, by its rows."""
     return sum(row.n for row in store.rows(Flaky))
 
 
 def right_in_the_end(store: ef.Store) -> None:
-    """Whatever was done: once everything is retried, rows show each event once, but for those that were skipped."""
+    """Return whether, once everything is retried, rows contain each event once, except the skipped ones."""
     with suppress(ProjectionStopped):  # it is paused
-        store.project(Flaky)  # makes it known, if it was forgotten
+        store.project(Flaky)  # registers it, if it was removed
     known = store.projections.target(Flaky).record("flaky")
     assert known is not None
     if known.paused:
@@ -132,20 +132,20 @@ def right_in_the_end(store: ef.Store) -> None:
 
 
 def retried_and_run(store: ef.Store) -> None:
-    """Another operator's retry, and the runner's work on it."""
+    """Run another operator's retry, and the runner after it."""
     store.projections.retry(Flaky)
     with suppress(EventfoldError):  # it was paused
         store.projections.project(Flaky, timeout=0.05)
 
 
 def rebuilt(store: ef.Store) -> None:
-    """A new generation, live."""
+    """Rebuild into a new generation, and switch to it."""
     store.projections.rebuild(Flaky)
     store.projections.switch(Flaky)
 
 
 def prepared(store: ef.Store, previous: bool) -> None:
-    """Three events of one key, all parked; with a generation of before to go back to, and one that is being built."""
+    """Prepare three events of one key, all parked; with an older generation to roll back to, and one being built."""
     for n in (1, 2, 3):
         store.append(Taken("s1", n))
     BAD.add(1)
@@ -157,7 +157,7 @@ def prepared(store: ef.Store, previous: bool) -> None:
 
 
 def every_interleaving(url: Callable[[], str], one: Act, other: Act, previous: bool = True) -> int:
-    """Let `other` come at every call that `one` makes; returns how many there are."""
+    """Run `other` before every call that `one` makes; return how many there are."""
     for at in range(1, MOST_CALLS):
         address = url()
         fast = {} if "://" in address else {"durability": "normal"}
@@ -170,7 +170,7 @@ def every_interleaving(url: Callable[[], str], one: Act, other: Act, previous: b
 
             came = between_calls(store, at, between, one)
             right_in_the_end(store)
-            store.projections.remove(Flaky)  # the place may be kept for the next
+            store.projections.remove(Flaky)  # the partition may be reserved for the next one
         if not came:
             return at - 1
     raise AssertionError("the command makes more calls than were tried")

@@ -16,7 +16,7 @@ import eventfold as ef
 
 
 class Loop:
-    """A loop in a thread; whatever is to be awaited is awaited there."""
+    """A loop in a thread that runs awaitables for callers in other threads."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
@@ -24,7 +24,7 @@ class Loop:
         self._thread.start()
 
     def settle(self, found: Any) -> Any:
-        """The outcome of a coroutine, the items of an async iterator, anything else as it is."""
+        """Return the result of a coroutine, the items of an async iterator, or any other value unchanged."""
         if inspect.isasyncgen(found):
             return iter(self.settle(_listed(found)))
         if inspect.iscoroutine(found):
@@ -43,7 +43,7 @@ async def _listed(found: Any) -> list[Any]:
 
 
 class Awaited:
-    """Something with coroutines for methods, whose calls block here."""
+    """A wrapper of an object with coroutine methods; its calls block."""
 
     def __init__(self, twin: Any, loop: Loop) -> None:
         self._twin, self._loop = twin, loop
@@ -56,7 +56,7 @@ class Awaited:
 
     def _wrapped(self, found: Any) -> Any:
         kind = type(found).__name__
-        if kind == "AsyncProcessRunner":  # a Store's begins when it is made, an AsyncStore's when it is awaited
+        if kind == "AsyncProcessRunner":  # a Store opens in its constructor, an AsyncStore when it is awaited
             self._loop.settle(found.start())
         return Awaited(found, self._loop) if kind in ("AsyncProcessRunner", "AsyncStore") else found
 
@@ -68,26 +68,26 @@ class Awaited:
 
     @property
     def projections(self) -> Awaited:
-        """The desk."""
-        return AwaitedDesk(self._twin.projections, self._loop)
+        """Return the blocking administration."""
+        return AwaitedAdmin(self._twin.projections, self._loop)
 
     @property
     def engine(self) -> Any:
-        """The engine that blocks: for tests that write what no store would."""
-        return self.projections.ask(lambda desk: desk.log.engine)
+        """Return the engine with blocking calls, for tests that write what a store would not."""
+        return self.projections.ask(lambda admin: admin.log.engine)
 
 
-class AwaitedDesk(Awaited):
-    """The desk of an async store."""
+class AwaitedAdmin(Awaited):
+    """The administration of an async store, with blocking calls."""
 
     def target(self, projection: Any) -> Any:
-        """A tool of tests, which has no twin."""
-        return self.ask(lambda desk: desk.target(projection))
+        """Return the target of a projection: only the sync administration has this method."""
+        return self.ask(lambda admin: admin.target(projection))
 
 
 @contextmanager
 def opened(url: str, mode: str, **options: Any) -> Iterator[Any]:
-    """A store of either mode, for tests that block."""
+    """Open a store of either mode for tests that block."""
     if mode == "sync":
         with ef.Store(url, **options) as store:
             yield store

@@ -1,4 +1,4 @@
-"""Attacks on what is done by hand: half-built generations, acts at once, rows that cannot be right any more."""
+"""Misuse of manual operations: half-built generations, concurrent operations, rows that cannot be correct any more."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tests.projections.flights import Cancelled, CarrierMonth, Departed, flights
 
 
 class Tangled(ef.Event):
-    """Something that concerns several keys."""
+    """An event that concerns several keys."""
 
     names: tuple[str, ...]
     ill: bool = False
 
 
 def counting(**keywords: Any) -> type[ef.Projection]:
-    """A class called Counting, as this code has it now."""
+    """Return a class called Counting, as the current code defines it."""
 
     class Counting(ef.Projection, **keywords):
         carrier: str
@@ -39,21 +39,25 @@ def counting(**keywords: Any) -> type[ef.Projection]:
     return Counting
 
 
-def test_a_generation_that_somebody_builds_is_not_switched_to(store: ef.Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half-built rows are never shown: who builds, and how far, is told; finished, it can be switched to."""
+def test_a_generation_that_is_being_built_is_not_switched_to(store: ef.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half-built rows are never shown: the error says who builds, and how far; a finished one can be switched to."""
     monkeypatch.setattr(rebuilds, "CATCH_UP_TIMEOUT_S", 0.05)
     store.extend(flights(300), batch=5)
     store.project(CarrierMonth)
-    told: list[int] = []
+    positions: list[int] = []
     generation = store.projections.rebuild(
-        CarrierMonth, progress=lambda position, _head: told.append(position), stop=lambda: bool(told and told[-1])
+        CarrierMonth,
+        progress=lambda position, _head: positions.append(position),
+        stop=lambda: bool(positions and positions[-1]),
     )
     target = store.projections.target(CarrierMonth)
     builder = target.claim(PartitionKey("carrier_month", generation), "elsewhere:1:x", 60)
     assert builder is not None
     assert builder.position < 300
     for act in (store.projections.switch, store.projections.rebuild):
-        with pytest.raises(LeaseHeld, match=r"is being built by elsewhere:1:x, and has come to position"):
+        with pytest.raises(
+            LeaseHeld, match=r"elsewhere:1:x is building generation \d+ of .*, and has reached position"
+        ):
             act(CarrierMonth)
         assert require_record(target, "carrier_month").live == 1
     target.release(builder)
@@ -63,7 +67,7 @@ def test_a_generation_that_somebody_builds_is_not_switched_to(store: ef.Store, m
 
 
 def test_two_acts_at_once_lose_nothing_of_each_other(shared_url: str) -> None:
-    """What was read before somebody else acted is not written back: it is read again."""
+    """A record that another operation changed after it was read is not written back: it is read again."""
     with ef.Store(shared_url) as store, ef.Store(shared_url) as other:
         store.extend(flights(50))
         store.project(CarrierMonth)
@@ -94,7 +98,7 @@ def test_two_acts_at_once_lose_nothing_of_each_other(shared_url: str) -> None:
 
 
 def test_two_rebuilds_at_once_build_one_generation(shared_url: str) -> None:
-    """Whoever comes second waits for the first, or finds it done."""
+    """The second rebuild waits for the first, or finds it finished."""
     with ef.Store(shared_url) as store, ef.Store(shared_url) as other:
         store.extend(flights(2_000))
         store.project(CarrierMonth)
@@ -114,7 +118,7 @@ def test_two_rebuilds_at_once_build_one_generation(shared_url: str) -> None:
 
 
 def test_rows_that_cannot_be_right_are_not_accepted(either: ef.Store) -> None:
-    """Other partitions, other columns, events that only one of the codes takes: refused, with the one command."""
+    """Other partitions, other columns, event types that only one version handles: refused, with the command to use."""
     store = either
     store.append(Departed("a", 1, 1), Cancelled("a", 2))
     store.project(counting())
@@ -141,10 +145,10 @@ def test_rows_that_cannot_be_right_are_not_accepted(either: ef.Store) -> None:
         return Counting
 
     several, wide, hungry = counting(partitions=4), wider(), hungrier()
-    wide.__qualname__ = hungry.__qualname__ = "Counting"  # the same class, written anew
+    wide.__qualname__ = hungry.__qualname__ = "Counting"  # the same class, in a later version
     for changed, why in (
-        (several, "split into 4, and its rows were made in 1"),
-        (wide, "its tables are declared otherwise"),
+        (several, "it has 4 partitions now, but its rows were written with 1"),
+        (wide, "the declaration of its tables has changed"),
         (hungry, "up to position 2 there are events"),
     ):
         with pytest.raises(ProjectionChanged, match="projections accept counting"):
@@ -160,7 +164,7 @@ def test_rows_that_cannot_be_right_are_not_accepted(either: ef.Store) -> None:
 
 
 def test_a_new_kind_of_event_that_nothing_wrote_can_be_accepted(store: ef.Store) -> None:
-    """The rows are right as they are, and the ledger stays provable."""
+    """The rows are correct as they are, and verify still proves the ledger."""
     store.append(Departed("a", 1, 1))
     store.project(counting())
 
@@ -179,8 +183,8 @@ def test_a_new_kind_of_event_that_nothing_wrote_can_be_accepted(store: ef.Store)
     assert proved(store)
 
 
-def test_a_rebuild_that_stopped_is_mended_as_the_message_says(either: ef.Store) -> None:
-    """Asked again it tries again; skipped, it goes on past the event; what readers see was never touched."""
+def test_a_rebuild_that_stopped_is_repaired_as_the_message_says(either: ef.Store) -> None:
+    """A retry tries the event again; after a skip the rebuild continues; readers see the old rows throughout."""
     store, well = either, [True]
 
     class Moody(ef.Projection, attempts=1):
@@ -209,7 +213,7 @@ def test_a_rebuild_that_stopped_is_mended_as_the_message_says(either: ef.Store) 
 
 
 def test_one_that_fails_does_not_hold_up_the_others(either: ef.Store) -> None:
-    """`project` serves all of them, then tells what went wrong first, the rest as notes."""
+    """`project` runs all of them, then raises the first error, with the others as notes."""
     store = either
 
     class SickOne(ef.Projection, attempts=1):
@@ -230,7 +234,7 @@ def test_one_that_fails_does_not_hold_up_the_others(either: ef.Store) -> None:
 
 
 def test_events_of_several_keys_wait_for_and_follow_each_other(either: ef.Store) -> None:
-    """Parked by one key they hold up their other keys, and nothing else; tried again, all that waited follow."""
+    """Parked by one key they delay their other keys, and nothing else; after a retry all waiting events follow."""
     store, well = either, [False]
 
     class Tangle(ef.Projection, on_error="park", attempts=1):
@@ -250,7 +254,7 @@ def test_events_of_several_keys_wait_for_and_follow_each_other(either: ef.Store)
         Tangled(("a",), ill=True),  # 1
         Tangled(("b",)),  # 2
         Tangled(("c",), ill=True),  # 3
-        Tangled(("b",)),  # 4: nothing of b waits yet
+        Tangled(("b",)),  # 4: no event of b waits yet
         Tangled(("a", "b")),  # 5 waits for 1, and b with it
         Tangled(("b", "d")),  # 6 waits for 5, and d with it
         Tangled(("e",)),  # 7
@@ -277,8 +281,8 @@ def test_events_of_several_keys_wait_for_and_follow_each_other(either: ef.Store)
     assert proved(store)
 
 
-def test_generations_that_are_not_there_are_told_with_those_that_are(either: ef.Store) -> None:
-    """Compared, dropped, asked for rows or for what is parked: the same words, and nothing on record."""
+def test_an_unknown_generation_is_refused_with_those_that_exist(either: ef.Store) -> None:
+    """Compare, discard, rows and parked raise the same message, and nothing is recorded."""
     store = either
     store.append(*flights(5))
     store.project(CarrierMonth)
@@ -294,14 +298,14 @@ def test_generations_that_are_not_there_are_told_with_those_that_are(either: ef.
 
 
 def test_a_pause_has_a_reason(either: ef.Store) -> None:
-    """Whoever wonders in the night why nothing moves is told."""
+    """An operator who looks for the cause of a standstill finds it in the status."""
     either.append(*flights(1))
     either.project(CarrierMonth)
     with pytest.raises(InvalidProjection, match="no reason"):
         either.projections.pause(CarrierMonth, " ")
 
 
-def test_whoever_waits_is_not_answered_from_another_history(tmp_path: Path) -> None:
+def test_a_wait_for_a_position_does_not_return_after_a_change_of_history(tmp_path: Path) -> None:
     """A checkpoint ahead of a restored log has "come to" any position of it, and has seen none of its new events."""
     now, backup = tmp_path / "now.db", tmp_path / "backup.db"
     target = str(tmp_path / "rows.db")
@@ -323,7 +327,7 @@ def test_whoever_waits_is_not_answered_from_another_history(tmp_path: Path) -> N
 
 
 def test_a_class_that_moved_unchanged_is_found_at_its_new_place(store: ef.Store) -> None:
-    """Whoever names it, later, by its name alone, gets it from the module it is in now."""
+    """Later, its bare name finds the class in the module that it is in now."""
     store.append(*flights(5))
     store.project(CarrierMonth)
     target = store.projections.target(CarrierMonth)

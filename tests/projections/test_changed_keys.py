@@ -1,4 +1,4 @@
-"""An evolve that changes the key of its own row is refused like any other failure, however the events are grouped."""
+"""An evolve that changes the key of its own row is refused like any other failure, however events are batched."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from eventfold.errors import InlineFailed, InvalidProjection, ProjectionStopped
 
 
 class Opened(ef.Event, type="changed-keys.opened"):
-    """An account begins."""
+    """An account was opened."""
 
     account: ef.Tag
 
 
 class Renamed(ef.Event, type="row-taken-elsewhere"):
-    """An account has another name from now on."""
+    """An account was renamed."""
 
     account: ef.Tag
     to: str
 
 
 class Stopping(ef.Projection, name="changed_keys_stopping", attempts=1):
-    """Changes the key of its row, and stops there."""
+    """A read model that changes the key of its row, and stops there."""
 
     account: str
     events: int = 0
@@ -35,7 +35,7 @@ class Stopping(ef.Projection, name="changed_keys_stopping", attempts=1):
 
 
 class Parking(Stopping, name="changed_keys_parking", on_error="park", attempts=1):
-    """The same, setting the event aside."""
+    """The same, but it parks the event."""
 
 
 class Elsewhere(Stopping, name="changed_keys_elsewhere", attempts=1, target="memory:"):
@@ -46,7 +46,7 @@ EVENTS = (Opened("a"), Opened("b"), Opened("a"), Renamed("b", "c"), Opened("b"),
 
 
 def write(store: ef.Store, grouped: str) -> None:
-    """The events in one append, in one each, or the one at fault by itself."""
+    """Write the events in one append, in one each, or the failing one by itself."""
     if grouped == "together":
         store.append(*EVENTS)
     elif grouped == "alone":
@@ -66,14 +66,14 @@ def test_the_read_model_stops_at_the_event_and_has_no_second_row(either: ef.Stor
         with pytest.raises(ProjectionStopped) as caught:
             either.project(model)
         assert caught.value.fields["position"] == 4
-        assert "found by the key 'b', and has the key 'c'" in str(caught.value)
+        assert "found by the key 'b', but has the key 'c'" in str(caught.value)
         assert "Stopped at event 4" in either.projections.status(model)[0].sentence
         assert "c" not in {row.account for row in either.rows(model)}
 
 
 @pytest.mark.parametrize("grouped", ["together", "alone"])
 def test_a_read_model_that_parks_goes_on_with_the_other_keys(either: ef.Store, grouped: str) -> None:
-    """The event at fault is parked, later ones of its key behind it; others are folded."""
+    """The failing event is parked, later ones of its key after it; others are folded."""
     write(either, grouped)
     either.project(Parking)
     assert [entry.position for entry in either.projections.parked(Parking)] == [4, 5]
@@ -81,7 +81,7 @@ def test_a_read_model_that_parks_goes_on_with_the_other_keys(either: ef.Store, g
 
 
 def test_a_row_read_back_from_its_table_is_looked_at_as_well(store: ef.Store) -> None:
-    """The row was written by an earlier call, so that it is loaded before it is changed."""
+    """The row was written by an earlier call, so it is loaded before it is changed."""
     store.append(Renamed("b", "b"))
     store.project(Stopping)
     store.append(Renamed("b", "c"))
@@ -100,7 +100,7 @@ def test_a_view_names_the_event(store: ef.Store) -> None:
 
 
 def test_an_append_that_would_change_the_key_of_an_inline_row_is_refused(shared_url: str) -> None:
-    """Nothing of that append is written; what others append at the same time is."""
+    """Nothing of that append is written; concurrent appends of other callers are."""
     with ef.Store(shared_url, inline=[Stopping]) as store:
         store.append(Renamed("b", "b"))
         with pytest.raises(InlineFailed, match="has the key 'c'"):
@@ -111,13 +111,13 @@ def test_an_append_that_would_change_the_key_of_an_inline_row_is_refused(shared_
 
 
 class Checked(ef.Projection, name="changed_keys_checked", attempts=1, on_error="park"):
-    """Checks its own rows, more strictly from one day on."""
+    """A class that checks its own rows, from one version on more strictly."""
 
     account: str
     events: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse, by an error that is no ValueError."""
+        """Raise an error that is not a ValueError."""
         if STRICT and self.events:
             raise LookupError("too many")
 
@@ -130,7 +130,7 @@ STRICT: list[bool] = []
 
 
 def test_a_row_that_its_own_class_refuses_later_is_parked_with_its_position(store: ef.Store) -> None:
-    """Whatever a check of the class raises when a row is read back, the event is parked and others go on."""
+    """Whatever the class raises when a row is read back, the event is parked and others are folded."""
     store.append(Opened("a"))
     store.project(Checked)
     store.append(Opened("a"))
@@ -159,7 +159,7 @@ class Status(ef.Projection, name="changed_keys_wrong_type", attempts=1, on_error
 
 
 def test_a_value_that_cannot_be_written_is_parked(store: ef.Store) -> None:
-    """Whatever is raised while a row is made ready to be written concerns its event only."""
+    """Any error raised while a row is prepared for writing concerns its event only."""
     store.append(Opened("a"), Opened("b"), Opened("c"))
     store.project(Status)
     assert [entry.position for entry in store.projections.parked(Status)] == [2]

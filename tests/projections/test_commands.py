@@ -1,4 +1,4 @@
-"""`eventfold projections …` and `eventfold run` as people see them: in 80 columns, on both engines."""
+"""The output of `eventfold projections …` and `eventfold run`: in 80 columns, on both engines."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ class Stops(Apart, name="stops", on_error="stop", attempts=1):
 """
 
 
-class Desk:
-    """A store, and a terminal."""
+class Shell:
+    """A store and a terminal."""
 
     def __init__(self, folder: Path, url: str) -> None:
         self.folder, self.url = folder, url
         (folder / "air_models.py").write_text(MODULE)
 
     def __call__(self, *words: str, code: int = 0, group: str = "projections", **env: str) -> str:
-        """What a command shows; it is never wider than the terminal."""
+        """Return what a command prints; check that it is never wider than the terminal."""
         command = [group, *words[:1], self.url, *words[1:]] if group else [words[0], self.url, *words[1:]]
         ended, shown = on_terminal(*command, folder=self.folder, **env)
         text = plain(shown)
@@ -54,98 +54,99 @@ class Desk:
 
 
 @pytest.fixture
-def desk(shared_url: str, tmp_path: Path) -> Desk:
-    """A store of 200 flights, nothing kept yet."""
+def shell(shared_url: str, tmp_path: Path) -> Shell:
+    """Return a store of 200 flights, without projections yet."""
     with ef.Store(shared_url) as store:
         store.extend(flights(200), batch=5)
-    return Desk(tmp_path, shared_url)
+    return Shell(tmp_path, shared_url)
 
 
-def test_every_command_says_what_it_did_in_eighty_columns(desk: Desk) -> None:
-    """From the first run to the last rollback, with the sentence that each ends in."""
+def test_every_command_reports_what_it_did_in_eighty_columns(shell: Shell) -> None:
+    """From the first run to the last rollback, each command prints its sentence."""
     models = ("air_models:Plain", "air_models:Apart", "air_models:Stops")
-    said = desk("run", *models, "--once", code=1, group="")
-    assert "stops stopped at event 16 (Departed), in evolve, after 1 attempts: ValueError: five." in said
-    assert "eventfold projections skip stops 16 --because" in said
-    assert "plain rows 1 air_models:Plain" in desk("list")
-    said = desk("status")
-    assert "name state position behind seconds events/s trend parked" in said
-    assert "apart: Parked on" in said
-    assert "since event 16 (Departed): ValueError: five; other keys are current. Slowest handler: evolve," in said
-    assert "stops: Stopped at event 16 (Departed) in evolve after 1 attempts: ValueError: five." in said
-    said = desk("status", "plain")
-    assert "level 0 plain: Current; nobody runs it. Slowest handler: evolve," in said
-    assert "handled_digest" in desk("show", "plain")
-    assert "All rows are equal. The old generation is still live." in desk("rebuild", "plain")
-    assert "generation 2: " in desk("compare", "plain")
-    assert "plain was switched: generation 2 is live now. To go back:" in desk("switch", "plain")
-    said = desk("rollback", "plain")
-    assert "plain was rolled back: generation 1 is live again, at position" in said
-    said = desk("rebuild", "plain", "--at", "50")
-    assert "at position 50 " in said
-    assert "To drop it: eventfold projections discard … plain --generation 3" in said
-    desk("compare", "plain", "--generation", "3", code=1)
-    assert "has no generation 9: it has 1, 2, 3." in desk("compare", "plain", "--generation", "9", code=1)
-    assert "plain has one generation fewer." in desk("discard", "plain", "--generation", "3")
-    assert "plain is paused: too late." in desk("pause", "plain", "--because", "too late")
-    assert "plain: Paused: too late." in desk("status", "plain")
-    assert "plain is resumed." in desk("resume", "plain")
-    said = desk("parked", "apart")
-    assert "16 Departed" in said
-    assert "later events of these keys only wait for these; --all lists them." in said
-    assert "waits for an earlier event of" in desk("parked", "apart", "--all")
-    assert "due: its runner retries" in desk("retry", "apart", "16")
-    assert "stops skips event 16: five." in desk("skip", "stops", "16", "--because", "five")
-    assert "plain continues from its position" in desk("accept", "plain")
-    assert "stops is removed; it was at position" in desk("remove", "stops")
-    assert "events, each exactly once" in desk("verify", group="")
+    output = shell("run", *models, "--once", code=1, group="")
+    assert "stops stopped at event 16 (Departed), in evolve, after 1 attempts: ValueError: five." in output
+    assert "eventfold projections skip stops 16 --because" in output
+    assert "plain rows 1 air_models:Plain" in shell("list")
+    output = shell("status")
+    assert "name state position behind seconds events/s trend parked" in output
+    assert "apart: Parked: " in output
+    assert "since event 16 (Departed): ValueError: five; other keys are current. Fix the handler, then" in output
+    assert "retry: eventfold projections retry apart. Slowest handler: evolve," in output
+    assert "stops: Stopped at event 16 (Departed) in evolve after 1 attempts: ValueError: five." in output
+    output = shell("status", "plain")
+    assert "level 0 plain: Current; no runner is working on it. Slowest handler: evolve," in output
+    assert "handled_digest" in shell("show", "plain")
+    assert "All rows are equal. The old generation is still live." in shell("rebuild", "plain")
+    assert "generation 2: " in shell("compare", "plain")
+    assert "plain was switched: generation 2 is live now. To go back:" in shell("switch", "plain")
+    output = shell("rollback", "plain")
+    assert "plain was rolled back: generation 1 is live again, at position" in output
+    output = shell("rebuild", "plain", "--at", "50")
+    assert "at position 50 " in output
+    assert "To drop it: eventfold projections discard … plain --generation 3" in output
+    shell("compare", "plain", "--generation", "3", code=1)
+    assert "has no generation 9: it has 1, 2, 3." in shell("compare", "plain", "--generation", "9", code=1)
+    assert "plain has one generation fewer." in shell("discard", "plain", "--generation", "3")
+    assert "plain is paused: too late." in shell("pause", "plain", "--because", "too late")
+    assert "plain: Paused: too late." in shell("status", "plain")
+    assert "plain is resumed." in shell("resume", "plain")
+    output = shell("parked", "apart")
+    assert "16 Departed" in output
+    assert "later events of these keys only wait for these; --all lists them." in output
+    assert "waits for an earlier event of" in shell("parked", "apart", "--all")
+    assert "due: its runner retries" in shell("retry", "apart", "16")
+    assert "stops skips event 16: five." in shell("skip", "stops", "16", "--because", "five")
+    assert "plain continues from its position" in shell("accept", "plain")
+    assert "stops is removed; it was at position" in shell("remove", "stops")
+    assert "events, each exactly once" in shell("verify", group="")
 
 
-def test_a_rebuild_that_is_interrupted_is_gone_on_with(desk: Desk) -> None:
-    """Ctrl-C in the middle: what is done is kept, the next rebuild begins there, and the comparison finds it equal."""
-    desk("run", "air_models:Plain", "--once", group="")
-    before = ["projections", "rebuild", desk.url, "plain"]
-    code, shown = on_terminal(*before, folder=desk.folder, interrupt_after="events/s", PACE="0.05")
+def test_an_interrupted_rebuild_is_continued(shell: Shell) -> None:
+    """Ctrl-C in the middle: finished work is kept, the next rebuild continues there, and no row differs."""
+    shell("run", "air_models:Plain", "--once", group="")
+    before = ["projections", "rebuild", shell.url, "plain"]
+    code, shown = on_terminal(*before, folder=shell.folder, interrupt_after="events/s", PACE="0.05")
     assert code == 130, shown
-    with ef.Store(desk.url) as store:
+    with ef.Store(shell.url) as store:
         (left,) = [each for each in store.projections.checkpoints("plain") if each.place.generation == 2]
     assert 0 < left.position < 200
     assert left.holder == ""
-    assert "generation 2: " in desk("rebuild", "plain")
-    with ef.Store(desk.url) as store:
+    assert "generation 2: " in shell("rebuild", "plain")
+    with ef.Store(shell.url) as store:
         (done,) = [each for each in store.projections.checkpoints("plain") if each.place.generation == 2]
     assert done.seen.count == 200
     assert done.token > left.token
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_runner_asked_to_end_finishes_its_page(desk: Desk, number: signal.Signals) -> None:
-    """It ends with 0, gives the lease back at once, and has told what was wrong while it ran."""
+def test_a_runner_asked_to_end_finishes_its_page(shell: Shell, number: signal.Signals) -> None:
+    """It exits with 0, releases the lease at once, and has logged the failures while it ran."""
     codes = ["air_models:Plain", "air_models:Apart", "air_models:Stops"]
-    with started("run", desk.url, *codes, folder=desk.folder) as running:
-        with ef.Store(desk.url) as store:
+    with started("run", shell.url, *codes, folder=shell.folder) as running:
+        with ef.Store(shell.url) as store:
             ends = time.monotonic() + 60
             while not _through(store):
                 assert time.monotonic() < ends
                 time.sleep(0.05)
         running.send(number)
-        code, _, said = running.end()
+        code, _, output = running.end()
     assert code == 0
-    assert "stops stopped at event 16 (Departed), in evolve, after 1 attempts: ValueError: five." in said
-    assert "apart parked event 16 (Departed) of" in said
-    with ef.Store(desk.url) as store:
+    assert "stops stopped at event 16 (Departed), in evolve, after 1 attempts: ValueError: five." in output
+    assert "apart parked event 16 (Departed) of" in output
+    with ef.Store(shell.url) as store:
         assert not [each.holder for each in store.projections.status() if each.holder]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_second_signal_ends_a_runner_at_once(desk: Desk, number: signal.Signals) -> None:
-    """The first one waits for the handler in hand, here for ever; the second does not: 128 and the signal's number."""
-    (desk.folder / "endless.py").write_text(
+def test_a_second_signal_ends_a_runner_at_once(shell: Shell, number: signal.Signals) -> None:
+    """The first signal waits for the current handler (endless here), the second does not: 128 + its number."""
+    (shell.folder / "endless.py").write_text(
         "import time\nimport eventfold as ef\nfrom tests.projections.flights import Departed\n\n"
         "class Endless(ef.Projection):\n    carrier: str\n"
         "    def evolve(self, event: Departed) -> None:\n        print('begun', flush=True)\n        time.sleep(600)\n"
     )
-    with started("run", desk.url, "endless:Endless", folder=desk.folder) as running:
+    with started("run", shell.url, "endless:Endless", folder=shell.folder) as running:
         assert running.line() == "begun"
         running.send(number)
         with pytest.raises(subprocess.TimeoutExpired):
@@ -155,42 +156,42 @@ def test_a_second_signal_ends_a_runner_at_once(desk: Desk, number: signal.Signal
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_runner_asked_to_end_while_it_starts_ends_in_order(desk: Desk, number: signal.Signals) -> None:
-    """As soon as its module is imported a signal is a request to stop, and the exit code is 0."""
-    (desk.folder / "slow.py").write_text(
+def test_a_runner_asked_to_end_while_it_starts_ends_in_order(shell: Shell, number: signal.Signals) -> None:
+    """From the import of its module on, a signal is a request to stop, and the exit code is 0."""
+    (shell.folder / "slow.py").write_text(
         "import time\nimport eventfold as ef\nfrom tests.projections.flights import Departed\n"
         "print('imported', flush=True)\ntime.sleep(0.5)\n\n"
         "class Slow(ef.Projection):\n    carrier: str\n    def evolve(self, event: Departed) -> None: ...\n"
     )
-    with started("run", desk.url, "slow:Slow", folder=desk.folder) as running:
+    with started("run", shell.url, "slow:Slow", folder=shell.folder) as running:
         assert running.line() == "imported"
         running.send(number)
         assert running.end()[0] == 0
 
 
 def _through(store: ef.Store) -> bool:
-    """Whether all three have come as far as they can."""
+    """Return whether all three have come as far as they can."""
     found = store.projections.status() if len(store.projections.list()) == 3 else []
     return bool(found) and all(each.position >= 200 or each.state == "stopped" for each in found)
 
 
-def test_a_type_that_nothing_writes_is_warned_of_without_the_place(desk: Desk) -> None:
-    """The near one is named; a place in the library's own code would help nobody."""
-    (desk.folder / "slips.py").write_text(
+def test_a_handler_of_an_unwritten_type_is_warned_of_without_a_source_line(shell: Shell) -> None:
+    """The warning names the nearest type; a line of the library's own code would not help."""
+    (shell.folder / "slips.py").write_text(
         "import eventfold as ef\n\nclass Depart(ef.Event):\n    carrier: ef.Tag\n\nclass Slip(ef.Projection):\n"
         "    carrier: str\n    def evolve(self, event: Depart) -> None: ...\n"
     )
-    said = desk("run", "slips:Slip", "--once", group="")
-    assert said == "slip takes Depart, which nothing has written yet; the log has Departed."
-    assert "slip: Current; nothing has written yet what it takes." in desk("status", "slip")
+    output = shell("run", "slips:Slip", "--once", group="")
+    assert output == "slip handles Depart, which the log does not have; it has Departed."
+    assert "slip: Current; the log has no event that it handles yet." in shell("status", "slip")
 
 
-def test_programs_get_facts(desk: Desk) -> None:
-    """In a pipe every command gives JSON lines."""
-    with ef.Store(desk.url) as store, store.follow(ef.Query.of(types="Departed"), name="billing") as follower:
+def test_output_to_a_pipe_is_json_lines(shell: Shell) -> None:
+    """With output to a pipe every command prints JSON lines."""
+    with ef.Store(shell.url) as store, store.follow(ef.Query.of(types="Departed"), name="billing") as follower:
         next(iter(follower))
-    assert run("projections", "pause", desk.url, "billing", "--because", "so").lines == [
+    assert run("projections", "pause", shell.url, "billing", "--because", "so").lines == [
         {"name": "billing", "done": "paused"}
     ]
-    (facts,) = run("projections", "status", desk.url).lines
+    (facts,) = run("projections", "status", shell.url).lines
     assert {"trend", "rate", "slowest", "micros", "seconds", "behind", "sentence"} <= facts.keys()

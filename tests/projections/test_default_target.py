@@ -1,4 +1,4 @@
-"""Where read models and progress live: where the engine of the log says, or where the store was told to keep them.
+"""Where read models and progress are stored: in the engine's default target, or in the one passed to the store.
 
 Knows: engines of other names, engines given as objects. Does not know: how rows are kept.
 """
@@ -38,14 +38,14 @@ class Foreign(Faulty):
 
 
 class Mail(ef.Subscription, start="beginning"):
-    """Something that reacts."""
+    """A subscription."""
 
     def departed(self, event: Departed) -> None:
         """Do nothing."""
 
 
 def foreign(folder: Path) -> Engine:
-    """The engine, as a store takes it."""
+    """Return the engine wrapped as a store takes it."""
     return cast(Engine, Foreign(folder / "log.db"))
 
 
@@ -66,7 +66,7 @@ ASKED: dict[str, Callable[[ef.Store], Any]] = {
 
 @pytest.mark.parametrize("asked", ASKED)
 def test_an_engine_without_a_place_for_rows_refuses_read_models(asked: str, tmp_path: Path) -> None:
-    """Whatever would keep rows or progress is refused, and the error says what to write instead."""
+    """Anything that needs to store rows or progress is refused, and the error says what to write instead."""
     with ef.Store(foreign(tmp_path)) as store:
         store.append(*flights(3))
         with pytest.raises(NotSupported) as refused:
@@ -76,7 +76,7 @@ def test_an_engine_without_a_place_for_rows_refuses_read_models(asked: str, tmp_
 
 
 def test_an_async_store_refuses_them_as_well(tmp_path: Path) -> None:
-    """The same in the other mode, followers included."""
+    """The same in async mode, including followers."""
 
     async def ask() -> None:
         async with ef.AsyncStore(foreign(tmp_path)) as store:
@@ -92,8 +92,8 @@ def test_an_async_store_refuses_them_as_well(tmp_path: Path) -> None:
     asyncio.run(ask())
 
 
-def test_a_store_can_be_told_where_they_live(tmp_path: Path) -> None:
-    """With Store(target=…) rows and progress are kept there, and another store on the log goes on with them."""
+def test_a_store_can_be_given_a_target(tmp_path: Path) -> None:
+    """With Store(target=…) rows and progress are stored there, and another store on the log continues from them."""
     rows = str(tmp_path / "rows.db")
     with ef.Store(foreign(tmp_path), target=rows) as store:
         store.append(*flights(20))
@@ -110,13 +110,13 @@ def test_a_store_can_be_told_where_they_live(tmp_path: Path) -> None:
 
 
 def test_a_place_that_only_takes_rows_keeps_no_progress(tmp_path: Path) -> None:
-    """A sink has no transactions: as the store's own place it is refused when it is needed."""
+    """A sink has no transactions: as the store's own target it is refused at the first use."""
     with ef.Store(foreign(tmp_path), target="https://127.0.0.1:1/") as store, pytest.raises(InvalidUrl):
         store.project(CarrierMonth)
 
 
 class Apart(ef.Projection, target="sqlite:apart.db"):
-    """A read model whose class says where its rows live."""
+    """A read model whose class sets its target."""
 
     carrier: str
     count: int = 0
@@ -127,7 +127,7 @@ class Apart(ef.Projection, target="sqlite:apart.db"):
 
 
 def test_a_read_model_may_say_itself_where_it_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a class's own `target` nothing of the engine's is needed."""
+    """If a class has its own `target`, the engine's is not needed."""
     monkeypatch.chdir(tmp_path)
     with ef.Store(foreign(tmp_path)) as store:
         store.append(*flights(20))
@@ -141,7 +141,7 @@ def test_a_read_model_may_say_itself_where_it_lives(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize("mode", ["sync", "async", "offloaded"])
 @pytest.mark.parametrize("form", ["url", "pairs"])
 def test_a_postgres_engine_given_as_an_object_has_read_models(server: PostgresServer, mode: str, form: str) -> None:
-    """Its address may be of either form: rows and progress are in the schema of the log, with an address as well."""
+    """Its address may have either form: rows and progress are in the schema of the log, as with an address."""
     schema = f"s{uuid4().hex[:12]}"
     address = server.url(schema=schema)
     given = server.url() if form == "url" else make_conninfo(server.url())
@@ -173,7 +173,7 @@ def test_a_postgres_engine_given_as_an_object_has_read_models(server: PostgresSe
 
 
 def test_an_engine_that_only_works_on_a_loop_says_what_it_lacks(server: PostgresServer) -> None:
-    """Read models are run by threads: an async engine given as an object must offer one that blocks."""
+    """Threads run read models: an async engine passed as an object must offer a blocking one."""
 
     async def use() -> None:
         engine = PostgresEngine(server.url(schema=f"s{uuid4().hex[:12]}"), mode="async")
@@ -187,7 +187,7 @@ def test_an_engine_that_only_works_on_a_loop_says_what_it_lacks(server: Postgres
 
 
 def test_wrappers_say_what_the_engine_within_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An engine around an engine has the same place for rows, and a file keeps it when the process changes folder."""
+    """An engine around an engine has the same target, and a file stays the same when the process changes folder."""
     monkeypatch.chdir(tmp_path)
     memory, file = MemoryEngine(), SqliteEngine("log.db")
     expected = f"sqlite:{tmp_path / 'log.db'}"

@@ -1,4 +1,4 @@
-"""A handler that raises SystemExit or another exception that is no Exception: told, kept, parked; no thread is lost."""
+"""A handler that raises SystemExit or another BaseException: reported, recorded, parked; no thread ends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ENDS = (SystemExit, KeyboardInterrupt, GeneratorExit)
 
 
 class EndedEvent(ef.Event, type="ended.event"):
-    """Something to fail at."""
+    """An event to fail at."""
 
     order: ef.Tag
 
@@ -24,13 +24,13 @@ RAISED: dict[str, BaseException] = {}
 
 
 def end(order: str) -> None:
-    """Raise what is to be raised for this order."""
+    """Raise the exception set for this order."""
     if order in RAISED:
         raise RAISED[order]
 
 
 class Ending(ef.Projection, name="ended_ending", attempts=2):
-    """Stops."""
+    """A read model that stops."""
 
     order: str
     count: int = 0
@@ -42,7 +42,7 @@ class Ending(ef.Projection, name="ended_ending", attempts=2):
 
 
 class EndingParks(ef.Projection, name="ended_parks", on_error="park", attempts=1):
-    """Parks."""
+    """A read model that parks."""
 
     order: str
     count: int = 0
@@ -54,14 +54,14 @@ class EndingParks(ef.Projection, name="ended_parks", on_error="park", attempts=1
 
 
 class EndingKey(ef.Projection, name="ended_key", attempts=1):
-    """Ends while the key is asked for."""
+    """A read model that fails while its key is computed."""
 
     order: str
     count: int = 0
 
     @staticmethod
     def key(event: EndedEvent) -> str:
-        """The order, or end."""
+        """Return the order, or raise."""
         end(event.order)
         return event.order
 
@@ -72,20 +72,20 @@ class EndingKey(ef.Projection, name="ended_key", attempts=1):
 
 @effect(start="beginning", name="ended_effect", attempts=1)
 def ended_effect(event: EndedEvent) -> None:
-    """End."""
+    """Raise the exception."""
     end(event.order)
 
 
 class EndedProcess(Process, name="ended_process", start="beginning", attempts=1):
-    """Ends in its reaction."""
+    """A process that raises in its reaction."""
 
     order: ef.Tag
 
     def evolve(self, event: EndedEvent) -> None:
-        """Take it in."""
+        """Ignore the event."""
 
     def react(self, event: EndedEvent) -> None:
-        """End."""
+        """Raise the exception."""
         end(event.order)
 
 
@@ -99,7 +99,7 @@ def until(holds: Callable[[], bool], seconds: float = 60) -> None:
 
 @pytest.fixture(autouse=True, params=ENDS)
 def raised(request: pytest.FixtureRequest) -> None:
-    """Every test for each of these exceptions."""
+    """Run every test with each of these exceptions."""
     RAISED.clear()
     RAISED["b"] = request.param(3)
 
@@ -128,7 +128,7 @@ def test_a_read_model_stops_and_the_runner_says_so(model: type[ef.Projection]) -
 
 
 def test_what_parks_parks_it_and_goes_on() -> None:
-    """A read model that parks, an effect and a process set the event aside, and their threads live on."""
+    """A read model that parks, an effect and a process park the event, and their threads continue."""
     with ef.Store("memory:") as store:
         store.append(EndedEvent("b"))
         store.append(EndedEvent("c"))
@@ -142,7 +142,7 @@ def test_what_parks_parks_it_and_goes_on() -> None:
 
 
 def test_in_the_callers_own_thread_it_is_the_callers() -> None:
-    """`project` in the main thread raises it as it is, since it may be a signal's; nothing is kept of it."""
+    """`project` in the main thread raises it unchanged, since it may come from a signal; it is not recorded."""
     with ef.Store("memory:") as store:
         store.append(EndedEvent("b"))
         with pytest.raises(type(RAISED["b"])):
@@ -150,8 +150,8 @@ def test_in_the_callers_own_thread_it_is_the_callers() -> None:
         assert store.projections.parked(EndingParks) == []
 
 
-def test_a_clock_that_ends_its_thread_is_told() -> None:
-    """The thread that fires timers does not end without a word, and what it serves stops with it."""
+def test_a_clock_that_ends_the_timer_thread_is_logged() -> None:
+    """The thread that fires timers logs its end, and the runner that it serves stops with it."""
 
     def clock() -> int:
         raise RAISED["b"]

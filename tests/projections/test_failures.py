@@ -1,4 +1,4 @@
-"""What follows when a handler fails: tries again, stops or parks, says why, and loses nothing."""
+"""After a handler failed: it is retried, stops or parks, reports why, and loses no event."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from eventfold.errors import InvalidProjection
 
 
 def test_parking_what_has_no_key_needs_parking_at_all() -> None:
-    """It would be a contradiction."""
-    with pytest.raises(InvalidProjection, match='Say on_error="park" as well'):
+    """These two options contradict each other."""
+    with pytest.raises(InvalidProjection, match='Give on_error="park" as well'):
 
         class Odd(ef.Projection, without_key="park"):
             carrier: str

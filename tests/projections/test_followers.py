@@ -1,4 +1,4 @@
-"""Followers by name: their progress is kept in the store, held by one at a time, and proved."""
+"""Followers by name: their progress is stored, leased by one at a time, and verified."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ DEPARTED = ef.Query.of(types="Departed")
 
 
 def proof(store: ef.Store, name: str = "billing") -> tuple[bool, int, int]:
-    """Whether it is proved, how many events it has handled, how far it has come."""
+    """Return whether it is proved, how many events it has handled, and its position."""
     (found,) = store.projections.verify(name)
     return found.proved, found.handled, found.position
 
 
 def taken(follower: ef.Follower, count: int) -> list[int]:
-    """The positions of the next events, each acknowledged."""
+    """Return the positions of the next events, each acknowledged."""
     found: list[int] = []
     for recorded in islice(iter(follower), count):
         found.append(recorded.position)
@@ -49,15 +49,15 @@ def taken(follower: ef.Follower, count: int) -> list[int]:
 
 
 def test_progress_is_kept_by_name_from_what_was_acknowledged(store: ef.Store) -> None:
-    """What was acknowledged does not come again, what was only given does; every page leaves a proof."""
+    """An acknowledged event does not come again, one that was only returned does; every page can be verified."""
     store.extend(flights(1_500), batch=10)
     wanted = [r.position for r in store.read(DEPARTED)]
     with store.follow(DEPARTED, name="billing") as follower:
         first = next(follower.pages())
         follower.acknowledge()
-        next(follower.pages())  # given, and never acknowledged
+        next(follower.pages())  # returned, and never acknowledged
     assert proof(store) == (True, len(first), first[-1].position)
-    with store.follow(DEPARTED, name="billing", after=1_200) as follower:  # where it begins counts the first time only
+    with store.follow(DEPARTED, name="billing", after=1_200) as follower:  # the start counts the first time only
         assert taken(follower, 20) == wanted[len(first) : len(first) + 20]
         rest = next(follower.pages())
         follower.acknowledge(rest[4])
@@ -73,12 +73,15 @@ def test_progress_is_kept_by_name_from_what_was_acknowledged(store: ef.Store) ->
 
 
 def test_one_at_a_time_follows_a_name(shared_url: str) -> None:
-    """A second follower is refused and told who has it; ended, the name is free at once."""
+    """A second follower is refused with the name of the holder; once that one ends, the name is free at once."""
     with ef.Store(shared_url) as store, ef.Store(shared_url) as other:
         store.extend(flights(30))
         with store.follow(name="billing") as follower:
             assert len(taken(follower, 3)) == 3
-            with other.follow(name="billing") as second, pytest.raises(LeaseHeld, match=f"followed by .*{os.getpid()}"):
+            with (
+                other.follow(name="billing") as second,
+                pytest.raises(LeaseHeld, match=f"{os.getpid()}:.* already follows billing"),
+            ):
                 next(second.pages())
             with pytest.raises(LeaseHeld):
                 other.projections.remove("billing")
@@ -92,14 +95,14 @@ def test_one_at_a_time_follows_a_name(shared_url: str) -> None:
 
 
 def test_a_follower_that_was_away_too_long_is_fenced_off(store: ef.Store) -> None:
-    """Its lease ran out and another follows: its acknowledgement is refused, and the ledger counts each event once."""
+    """Its lease expired and another follows: its acknowledgement is refused, and the ledger counts each event once."""
     store.extend(flights(40))
-    desk = store.projections
-    stalled = desk.follower_progress("billing", ef.Query(), 0)
+    admin = store.projections
+    stalled = admin.follower_progress("billing", ef.Query(), 0)
     stalled._lease = 0.2  # pyright: ignore[reportPrivateUsage]
-    stalled.take()
-    stalled.end()  # no sign of life any more: given back, and believed to be held
-    stalled._heart.join()  # type: ignore[union-attr]  # pyright: ignore[reportPrivateUsage, reportOptionalMemberAccess]
+    stalled.claim()
+    stalled.end()  # no more renewals: the lease was released, but the follower still believes that it has it
+    stalled._heartbeat.join()  # type: ignore[union-attr]  # pyright: ignore[reportPrivateUsage, reportOptionalMemberAccess]
     events = [r.stored for r in store.read(limit=10)]
     stalled.note(events)
     with store.follow(name="billing") as follower:
@@ -113,7 +116,7 @@ def test_a_follower_that_was_away_too_long_is_fenced_off(store: ef.Store) -> Non
 
 
 def test_a_changed_question_is_refused_until_the_old_progress_is_given_up(store: ef.Store) -> None:
-    """The remedy of the message, followed word by word: forgotten, it begins where it is told to."""
+    """Follow the remedy of the message literally: after `remove`, it begins where it is set to."""
     store.extend(flights(20))
     with store.follow(DEPARTED, name="billing") as follower:
         taken(follower, 5)
@@ -130,7 +133,7 @@ def test_a_changed_question_is_refused_until_the_old_progress_is_given_up(store:
 
 
 def test_a_name_means_one_thing(store: ef.Store) -> None:
-    """Read models and followers do not share a name; what is for code and rows is refused for a follower."""
+    """Read models and followers cannot share a name; operations on code and rows are refused for a follower."""
     store.extend(flights(20))
     store.project(CarrierMonth)
     with store.follow(name="carrier_month") as wrong, pytest.raises(InvalidInput, match="read model or subscription"):
@@ -140,7 +143,7 @@ def test_a_name_means_one_thing(store: ef.Store) -> None:
 
     class Billing(CarrierMonth, name="billing"):
         def evolve(self, event: Departed) -> None:
-            """Nothing."""
+            """Ignore the event."""
 
     with pytest.raises(InvalidProjection, match="name of a follower"):
         store.project(Billing)
@@ -158,16 +161,16 @@ def test_a_name_means_one_thing(store: ef.Store) -> None:
 
 
 def test_what_a_follower_missed_or_took_twice_is_named(store: ef.Store) -> None:
-    """Forged by one event, the proof names that event."""
+    """The ledger is changed by one event; the proof names that event."""
     store.extend(flights(60))
     with store.follow(name="billing") as follower:
         taken(follower, 50)
     target = store.projections.target("billing")
     (held,) = target.checkpoints("billing")
-    for position, what in ((42, "was skipped"), (7, "was handled twice")):
+    for position, what in ((42, "was missed"), (7, "was handled twice")):
         (event,) = store.read(after=position - 1, limit=1)
         one = Tally(1, event_hash(position, event.stored.id))
-        forged = held.seen - one if "skipped" in what else held.seen + one
+        forged = held.seen - one if "missed" in what else held.seen + one
         edit(
             target,
             held.place,
@@ -180,8 +183,8 @@ def test_what_a_follower_missed_or_took_twice_is_named(store: ef.Store) -> None:
         assert what in found.verdict
 
 
-def test_a_follower_of_a_restored_log_stops_and_can_begin_anew(store: ef.Store) -> None:
-    """Its cursor is ahead of the log: refused; forgotten, it is followed from wherever its reader still believes."""
+def test_a_follower_of_a_restored_log_stops_and_can_begin_again(store: ef.Store) -> None:
+    """Its cursor is ahead of the log: refused; after removal it starts where its reader chooses."""
     store.extend(flights(20))
     with store.follow(name="billing") as follower:
         taken(follower, 20)
@@ -200,7 +203,7 @@ def test_a_follower_of_a_restored_log_stops_and_can_begin_anew(store: ef.Store) 
 
 
 def test_progress_changed_by_hand_meanwhile_disturbs_no_acknowledgement(store: ef.Store) -> None:
-    """A revision that grew under it is read again; nothing is lost."""
+    """A checkpoint whose revision was increased meanwhile is read again; nothing is lost."""
     store.extend(flights(20))
     with store.follow(name="billing") as follower:
         taken(follower, 5)
@@ -212,7 +215,7 @@ def test_progress_changed_by_hand_meanwhile_disturbs_no_acknowledgement(store: e
 
 
 def test_async_followers_keep_their_progress_alike(url: str) -> None:
-    """The same names, awaited: acknowledged one by one and by pages, resumed, refused while held."""
+    """The same names, awaited: acknowledged one by one and by pages, resumed, refused while leased."""
 
     async def both() -> None:
         async with ef.AsyncStore(url) as store:
@@ -254,7 +257,7 @@ with ef.Store(sys.argv[1]) as store, store.follow(name="billing", raw=True) as f
 
 
 def test_a_follower_killed_at_any_moment_skips_nothing_and_its_ledger_counts_once(tmp_path: Path) -> None:
-    """Killed a dozen times: what was done is in order, at most the event in hand twice; the ledger counts each once."""
+    """Killed a dozen times: events come in order, at most the current one twice; the ledger counts each once."""
     url, done = str(tmp_path / "store.db"), tmp_path / "done"
     done.touch()
     chance, root = random.Random(7), Path(__file__).parents[2]
@@ -282,13 +285,13 @@ def test_a_follower_killed_at_any_moment_skips_nothing_and_its_ledger_counts_onc
 
 
 def steps(positions: list[int]) -> list[int]:
-    """The positions that were taken for the first time, after the first."""
+    """Return the positions that were handled for the first time, after the first."""
     return [b for a, b in pairwise(positions) if b != a]
 
 
 @pytest.fixture(autouse=True)
 def _short_leases(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Leases of one second, so that waiting for one is short."""
+    """Use leases of one second, so that waiting for one is short."""
     init = ProjectionCatalog.__init__
     short = lambda catalog, *given, **named: init(catalog, *given, **named | {"lease": 1.0})  # noqa: E731
     monkeypatch.setattr(ProjectionCatalog, "__init__", short)
@@ -296,7 +299,7 @@ def _short_leases(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_a_lease_outlives_a_slow_reader(store: ef.Store) -> None:
-    """Whoever needs longer than the lease for an event keeps it all the same, since it gives signs of life."""
+    """A follower that needs longer than the lease for an event keeps it, since its heartbeat renews it."""
     store.extend(flights(5))
     store.projections.catalog.lease = 3.0
     with store.follow(name="billing") as follower:

@@ -1,4 +1,4 @@
-"""Rebuilding beside what readers see: compared, switched, rolled back, of the past, with writers at work."""
+"""Rebuilds next to the live rows: compared, switched, rolled back, of the past, with concurrent writers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.projections.flights import Departed
 
 
 def test_formatting_and_comments_are_no_change() -> None:
-    """The fingerprint is of what the code means: not of blanks, comments, docstrings."""
+    """The fingerprint depends on the meaning of the code, not on blanks, comments and docstrings."""
     from eventfold.projections import projection_definition
 
     class One(ef.Projection, name="same"):
@@ -36,7 +36,7 @@ def test_formatting_and_comments_are_no_change() -> None:
 
 
 def test_a_class_without_source_has_a_fingerprint_whatever_its_code_is_like() -> None:
-    """Code without a single constant, such as a comprehension's, is code too."""
+    """Code without any constant, such as a comprehension's, counts as well."""
     space: dict[str, Any] = {"__name__": "typed_at_a_prompt"}
     exec("class Typed:\n    def keys(self, event):\n        return [(x,) for x in event]\n", space)  # noqa: S102
     assert len(class_fingerprint(space["Typed"], "", "")) == 8 + 1 + 16

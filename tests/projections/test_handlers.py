@@ -1,4 +1,4 @@
-"""Handlers in SQL, subscriptions with effects, rows in other databases, both modes, and what status says."""
+"""Handlers in SQL, subscriptions with effects, rows in other databases, both modes, and their status."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.projections.flights import Cancelled, CarrierMonth, Departed, flights
 
 
 def tally(mark: str) -> type[ef.SqlProjection]:
-    """A read model in SQL, with the parameter mark of its database."""
+    """Return a read model in SQL, with the parameter mark of its database."""
 
     class Tally(ef.SqlProjection, name="tally"):
         tables = {"tally": "kind TEXT PRIMARY KEY, n INTEGER NOT NULL"}
@@ -40,7 +40,7 @@ def tally(mark: str) -> type[ef.SqlProjection]:
 
 
 def mark_of(url: str) -> str:
-    """The parameter mark of an engine's database."""
+    """Return the parameter mark of an engine's database."""
     return "%s" if url.startswith("postgres") else "?"
 
 
@@ -60,8 +60,8 @@ def test_handlers_take_events_one_by_one_and_in_batches(url: str) -> None:
         assert proved(store)
 
 
-def test_a_missing_column_is_told_with_the_databases_words(shared_url: str) -> None:
-    """SQL that its own table cannot bear stops the projection, which says which handler and why."""
+def test_a_missing_column_is_reported_with_the_databases_message(shared_url: str) -> None:
+    """SQL that its own table refuses stops the projection; the error names the handler and the reason."""
 
     class Wrong(ef.SqlProjection, attempts=1):
         tables = {"wrong": "carrier TEXT NOT NULL"}
@@ -76,7 +76,7 @@ def test_a_missing_column_is_told_with_the_databases_words(shared_url: str) -> N
 
 
 def test_effects_begin_where_they_say_and_happen_once_where_nothing_fails(store: ef.Store) -> None:
-    """From now on, or from the beginning; each with the event's id; a failing one is tried again from itself."""
+    """They begin at the end or at the beginning; each has the event's id; a failed one is tried again at its event."""
     now: list[int] = []
     ever: list[int] = []
     broken = [True]
@@ -86,16 +86,16 @@ def test_effects_begin_where_they_say_and_happen_once_where_nothing_fails(store:
             now.append(recorded.position)
 
     class FromTheBeginning(ef.Subscription, start="beginning", attempts=2):
-        def __init__(self, told: list[int]) -> None:
-            self.told = told
+        def __init__(self, positions: list[int]) -> None:
+            self.positions = positions
 
         def tell(self, recorded: ef.Recorded[Departed]) -> None:
             if recorded.position == 3 and broken.pop():
                 broken.append(False)
                 raise ConnectionError("the mail server is away")
-            self.told.append(recorded.position)
+            self.positions.append(recorded.position)
 
-    ours = FromTheBeginning(ever)  # an instance, with what it needs
+    ours = FromTheBeginning(ever)  # an instance, with its dependencies
     store.append(Departed("a", 1, 1), Departed("a", 1, 2))
     store.project(FromNow, ours)
     assert now == []
@@ -107,7 +107,7 @@ def test_effects_begin_where_they_say_and_happen_once_where_nothing_fails(store:
 
 
 def test_rows_may_live_in_another_file(shared_url: str, tmp_path: Path) -> None:
-    """Whatever the log lives in; the file is a plain SQLite database, and the store's own keeps nothing of it."""
+    """The log may be on any engine; the file is a plain SQLite database, and the store's own has no rows of it."""
 
     class Elsewhere(CarrierMonth, name="elsewhere", target=f"{tmp_path}/reports.db"):
         pass
@@ -116,7 +116,7 @@ def test_rows_may_live_in_another_file(shared_url: str, tmp_path: Path) -> None:
         store.extend(flights(120))
         store.project(Elsewhere)
         assert rows(store, Elsewhere) == folded(flights(120))
-        own = store.projections.target("nothing")  # it knows the name, and keeps nothing else of it
+        own = store.projections.target("nothing")  # it has the name only
         noted = own.record("elsewhere")
         assert noted is not None
         assert (noted.kind, noted.tables, own.checkpoints("elsewhere")) == ("elsewhere", (), [])
@@ -127,7 +127,7 @@ def test_rows_may_live_in_another_file(shared_url: str, tmp_path: Path) -> None:
 
 
 def test_a_target_that_is_away_is_waited_for(file_store: ef.Store, tmp_path: Path) -> None:
-    """The first use says so; a runner tries again, tells its trouble, and catches up when the target is back."""
+    """The first use raises; a runner retries, logs the outage, and catches up when the target is back."""
     away = tmp_path / "away"
 
     class Away(CarrierMonth, name="away", target=f"{away}/rows.db"):
@@ -144,7 +144,7 @@ def test_a_target_that_is_away_is_waited_for(file_store: ef.Store, tmp_path: Pat
 
 
 def test_the_store_file_serves_appends_while_handlers_are_slow(tmp_path: Path) -> None:
-    """Handlers that take long do not keep appenders waiting: their transactions are cut short."""
+    """Slow handlers do not delay appends: their transactions are cut short."""
 
     class Slow(ef.SqlProjection):
         tables = {"slow": "carrier TEXT NOT NULL"}
@@ -175,20 +175,20 @@ def test_the_store_file_serves_appends_while_handlers_are_slow(tmp_path: Path) -
         assert proved(store)
 
 
-def test_a_name_that_nobody_keeps_is_told_with_near_ones(store: ef.Store) -> None:
-    """Misspelt, the nearest one is named."""
+def test_an_unknown_name_is_refused_with_near_ones(store: ef.Store) -> None:
+    """If it is misspelt, the error names the nearest one."""
     store.project(CarrierMonth)
     with pytest.raises(UnknownProjection, match=r"carrier_mont'.*Did you mean carrier_month\?"):
         store.projections.status("carrier_mont")
 
 
 def test_the_async_store_has_all_of_it(url: str) -> None:
-    """Projected, run, waited for, asked, viewed, directed: the same calls, awaited; the loop is never held up."""
+    """Project, run, wait, rows, view, administration: the same calls, awaited; the loop is never blocked."""
     asyncio.run(everything("memory:" if url.startswith("memory") else url))
 
 
 async def everything(url: str) -> None:
-    """One walk through the async store."""
+    """Use every call of the async store once."""
     async with ef.AsyncStore(url) as store:
         await store.extend(list(flights(150)))
         await store.project(CarrierMonth)
@@ -209,10 +209,10 @@ async def everything(url: str) -> None:
         assert await store.wait(CarrierMonth, last) >= last
         view = await store.view(CarrierMonth, at=150)
         assert sum(row.flights + row.cancelled for row in view.values()) == 150
-        proofs = await store.projections.ask(lambda desk: desk.verify())
+        proofs = await store.projections.ask(lambda admin: admin.verify())
         assert [proof.proved for proof in proofs] == [True]
-        await store.projections.ask(lambda desk: desk.rebuild(CarrierMonth))
-        await store.projections.ask(lambda desk: desk.switch(CarrierMonth))
+        await store.projections.ask(lambda admin: admin.rebuild(CarrierMonth))
+        await store.projections.ask(lambda admin: admin.switch(CarrierMonth))
         assert len(await store.rows(CarrierMonth)) == len(found)
         assert ticks[0] > 1
 
@@ -240,7 +240,7 @@ print(running - watching)
 
 
 def test_an_idle_runner_costs_next_to_nothing(tmp_path: Path) -> None:
-    """Below one hundredth of a core, signs of life included, beside what watching the file costs anyhow.
+    """It uses below 1 % of a core, renewals of its lease included, not counting the watch on the file.
 
     In a process that does nothing else.
     """

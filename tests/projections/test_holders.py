@@ -27,12 +27,12 @@ HOLDER = "from eventfold.projections.leases import new_holder_id; print(new_hold
 
 
 def ended() -> str:
-    """The name of a process of this namespace that has ended."""
+    """Return the holder id of a process of this namespace that has ended."""
     return subprocess.run([sys.executable, "-c", HOLDER], capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_no_two_names_are_alike_and_each_is_told_from_anothers() -> None:
-    """Two of this process differ; both are held here, and another process's is not."""
+def test_all_holder_ids_differ_and_show_whether_they_are_of_this_process() -> None:
+    """Two ids of this process differ; both are held here, and another process's id is not."""
     first, second = new_holder_id(), new_holder_id()
     assert first != second
     assert is_held_here(first)
@@ -42,21 +42,21 @@ def test_no_two_names_are_alike_and_each_is_told_from_anothers() -> None:
 
 @on_linux
 def test_a_process_that_has_ended_is_dead_and_one_that_lives_is_not() -> None:
-    """Of this machine, boot and namespace."""
+    """Both processes are of this machine, boot and namespace."""
     assert is_dead_holder(ended())
     assert not is_dead_holder(new_holder_id())
 
 
 @on_linux
 def test_a_process_id_that_was_given_again_does_not_stand_for_the_first() -> None:
-    """Another process has the id now: the one that began at another time has ended."""
+    """Another process has the process id now: the one that began at another time has ended."""
     host, process, place, began, chance = new_holder_id().rsplit(":", 4)
     assert is_dead_holder(f"{host}:{process}:{place}:{int(began) - 1}:{chance}")
     assert not is_dead_holder(f"{host}:{process}:{place}:-:{chance}"), "when it began is not known"
 
 
 def test_of_another_place_nothing_is_known() -> None:
-    """Another boot or namespace, a system without /proc, an older release's name: the lease is waited for."""
+    """Another boot or namespace, a system without /proc, an id of an older release: wait until the lease expires."""
     host, _, place, began, chance = new_holder_id().rsplit(":", 4)
     gone = ended().rsplit(":", 4)[1]
     for other in (
@@ -72,7 +72,7 @@ def test_of_another_place_nothing_is_known() -> None:
 
 
 def test_without_proc_nothing_is_taken_for_dead(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on macOS, or where /proc is another namespace's: names are made all the same, and no process has ended."""
+    """On macOS, or if /proc belongs to another namespace: ids are created, and no process counts as ended."""
     gone = ended()
     monkeypatch.setattr(os, "readlink", lambda path: "0" if path == "/proc/self" else os.fsdecode(path))
     mine = new_holder_id()
@@ -120,20 +120,20 @@ print(seen, is_dead_holder(held.holder), taken, flush=True)
 
 
 class Letter(ef.Event, type="holders.letter"):
-    """Something to follow."""
+    """An event to follow."""
 
     n: int = 0
 
 
 def contained(code: str, path: str, others: int = 0) -> list[str]:
-    """A program in a container of its own: PID and host name namespaces. `others`: processes begun in it before."""
+    """Run a program in its own container: PID and host name namespaces. `others`: processes begun in it before."""
     script = "/bin/true & wait; " * others + '"$0" -c "$1" "$2"; :'
     return [*NAMESPACED, "sh", "-c", script, sys.executable, code, path]
 
 
 @pytest.fixture
 def namespaces() -> None:
-    """Where this machine and user can make them."""
+    """Skip where this machine and user cannot create namespaces."""
     if shutil.which("unshare") is None:
         raise Missing("unshare", "util-linux")
     if subprocess.run([*NAMESPACED, "true"], capture_output=True, check=False).returncode:
@@ -142,7 +142,7 @@ def namespaces() -> None:
 
 @pytest.mark.usefixtures("namespaces")
 def test_a_living_holder_in_another_container_of_the_same_name_keeps_its_lease(tmp_path: Path) -> None:
-    """Its process id is nobody's in the other container, though their host names are the same."""
+    """No process has its id in the other container, though their host names are the same."""
     path = str(tmp_path / "store.db")
     with ef.Store(path) as store:
         store.append(Letter(1), Letter(2))

@@ -1,4 +1,4 @@
-"""Commands of operators and steps of runners that come between each other: rows show every event once, whoever wins."""
+"""Commands of operators interleaved with steps of runners: in every order rows contain every event once."""
 
 from __future__ import annotations
 
@@ -59,19 +59,19 @@ PAIRS = [
 def _bearable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(
         "eventfold.projections.rebuilds.CATCH_UP_TIMEOUT_S", 0.05
-    )  # what one has begun the other does not wait for
+    )  # one does not wait for a transaction of the other
     BAD.clear()
     yield
     BAD.clear()
 
 
 def schema(server: object) -> str:
-    """A new store on the server."""
+    """Return a new store on the server."""
     return server.url(schema=f"s{uuid4().hex[:12]}")  # type: ignore[attr-defined]
 
 
 def test_what_comes_between_the_calls_of_a_command_doubles_and_loses_nothing(tmp_path: Path) -> None:
-    """Every command, with every other at each of its calls to the target, on a SQLite file."""
+    """Run every command, with every other one before each of its calls to the target, on a SQLite file."""
     for one, other in PAIRS:
         previous = not {one, other}.isdisjoint(GENERATIONS)
         calls = every_interleaving(lambda: str(tmp_path / f"{uuid4().hex}.db"), ACTS[one], ACTS[other], previous)
@@ -82,13 +82,13 @@ def test_what_comes_between_the_calls_of_a_command_doubles_and_loses_nothing(tmp
 def test_retries_and_skips_come_between_each_other_on_a_server(
     request: pytest.FixtureRequest, one: str, other: str
 ) -> None:
-    """The same on PostgreSQL, where nothing but locked rows keeps them apart."""
+    """The same on PostgreSQL, where only row locks separate them."""
     server = request.getfixturevalue("server")
     assert every_interleaving(lambda: schema(server), ACTS[one], ACTS[other], previous=False) >= 3
 
 
 def test_operators_and_a_runner_at_once_handle_every_event_once(shared_url: str) -> None:
-    """Two operators retry and skip what is parked while the runner handles it: each is in the rows, or skipped."""
+    """Two operators retry and skip parked events while the runner handles them: each is in the rows, or skipped."""
     seats_of = 12
     with ef.Store(shared_url) as store, ef.Store(shared_url) as other:
         BAD.add(1)
@@ -115,7 +115,7 @@ def test_operators_and_a_runner_at_once_handle_every_event_once(shared_url: str)
 
 
 def acts(store: ef.Store) -> list[str]:
-    """The commands in the log."""
+    """Return the commands in the log."""
     return [r.event.act for r in store.read(ef.Query.of(types="$projection-acted"))]
 
 
@@ -123,7 +123,7 @@ def acts(store: ef.Store) -> list[str]:
 def test_a_command_cut_short_before_it_is_in_the_log_is_written_by_the_next(
     shared_url: str, monkeypatch: pytest.MonkeyPatch, written: bool
 ) -> None:
-    """Killed between the target's commit and the log, or between the log and the note that it is there: logged once."""
+    """Killed between the target's commit and the log, or between the log and its confirmation: it is logged once."""
     with ef.Store(shared_url) as store:
         prepared(store, previous=False)
         target = store.projections.target(Flaky)
@@ -156,7 +156,7 @@ def test_a_command_cut_short_before_it_is_in_the_log_is_written_by_the_next(
 
 
 def test_a_command_that_changes_nothing_is_not_written_into_the_log(file_store: ef.Store) -> None:
-    """What is paused is paused; nothing is parked that could be retried; the code is the code that it was."""
+    """It is already paused; no parked event can be retried; the code is unchanged."""
     store = file_store
     store.append(Taken("s1", 1))
     store.project(Flaky)

@@ -1,4 +1,4 @@
-"""What stands beside the log and is believed: one value changed in any column of it is an error, never a wrong row."""
+"""Damage of the control tables: a changed value in any column is an error, never a wrong row."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _bearable() -> Iterator[None]:
 
 
 def prepared(store: ef.Store) -> None:
-    """Parked and skipped events, a mark, a command of which the log has not been told."""
+    """Store parked and skipped events, a mark, and a command that is not in the log yet."""
     for seat in ("a", "b"):
         for n in (1, 2, 3):
             store.append(Taken(seat, n))
@@ -55,14 +55,14 @@ def prepared(store: ef.Store) -> None:
 
 
 def proved(store: ef.Store) -> None:
-    """Verify says it as a verdict."""
+    """Return the verdict of verify."""
     for proof in store.projections.verify(Flaky):
         if not proof.proved:
             raise ProjectionDamaged(proof.verdict, "See above.")
 
 
 def errors(store: ef.Store) -> list[EventfoldError]:
-    """Whatever is said to everything that is asked; anything but an EventfoldError fails the test."""
+    """Return the errors of every operation; fail on any error that is not an EventfoldError."""
     found: list[EventfoldError] = []
     for ask in ASKED:
         try:
@@ -73,7 +73,7 @@ def errors(store: ef.Store) -> list[EventfoldError]:
 
 
 def flips(column: str, value: Any) -> list[str]:
-    """SQL that changes a value: one bit of it, and for text bytes that are no text."""
+    """Return SQL that changes one bit of a value, and for text also writes bytes that are not text."""
     match value:
         case None:
             return ["1"]
@@ -87,7 +87,7 @@ def flips(column: str, value: Any) -> list[str]:
 
 
 def test_a_value_that_was_changed_in_any_column_is_an_error_and_is_given_up(tmp_path: Path) -> None:
-    """Every table, every column, on a SQLite file; what is given up and built again is right."""
+    """Every table and column, on a SQLite file; a projection that is removed and rebuilt is correct."""
     whole, flipped = str(tmp_path / "whole.db"), str(tmp_path / "flipped.db")
     with ef.Store(whole, durability="normal") as store:
         prepared(store)
@@ -112,7 +112,7 @@ def test_a_value_that_was_changed_in_any_column_is_an_error_and_is_given_up(tmp_
                 with ef.Store(flipped, durability="normal") as store:
                     found = errors(store)
                     assert any(isinstance(error, ProjectionDamaged) for error in found), (table, column, changed, found)
-                    nameless = column == "name" and "CAST" in changed  # a backup is what is left
+                    nameless = column == "name" and "CAST" in changed  # only a backup helps
                     if table != "eventfold_command" and not nameless:
                         given_up(store, (table, column, changed))
                 tried += 1
@@ -120,7 +120,7 @@ def test_a_value_that_was_changed_in_any_column_is_an_error_and_is_given_up(tmp_
 
 
 def given_up(store: ef.Store, what: tuple[str, ...]) -> None:
-    """The remedy that the errors name: forgotten, under each name that is damaged, it is built again."""
+    """Follow the remedy of the errors: after removal under each damaged name it is rebuilt."""
     with suppress(EventfoldError):
         store.projections.remove(Flaky)
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Runners killed at any moment (kill -9): rows are those of the plain fold, and the ledger proves it."""
+"""Runners killed at any moment (kill -9): rows equal those of the plain fold, and the ledger proves it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 import eventfold as ef
 from tests.projections.flights import CarrierMonth, flights, folded, proved, rows
 
-# A process that forks a runner whenever it is told to, so that a hundred runners need not start a hundred interpreters.
+# A process that forks a runner for each line it reads, so that a hundred runners need not start a hundred interpreters.
 NURSERY = """
 import os, sys
 import eventfold.engines.sqlite, eventfold.targets.sqlite.driver, eventfold.targets.sql.target
@@ -37,7 +37,7 @@ for _ in sys.stdin:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 def test_killed_runners_skip_and_repeat_nothing(shared_url: str) -> None:
-    """Runners are started and killed while events are written; the last one finishes, and nothing shows of it all."""
+    """Runners are started and killed while events are written; the last one finishes, and the rows show no trace."""
     on_a_server = "postgresql" in shared_url  # where a runner needs longer to get to work
     kills, patience = (100, 0.12) if on_a_server else (100, 0.02)
     chance = random.Random(4)
@@ -52,13 +52,13 @@ def test_killed_runners_skip_and_repeat_nothing(shared_url: str) -> None:
             ends = time.monotonic() + 80
             for number in range(kills):
                 if time.monotonic() > ends and len(positions) > 10:
-                    break  # a machine on which a hundred take too long
+                    break  # on a slow machine a hundred take too long
                 store.extend(flights(40, written), batch=8)
                 written += 40
                 nursery.stdin.write("\n")
                 nursery.stdin.flush()
                 child = int(nursery.stdout.readline())
-                while number % 4 == 0 and time.monotonic() < ends:  # when it is at work, however long that takes
+                while number % 4 == 0 and time.monotonic() < ends:  # when it has begun, however long that takes
                     (held,) = store.projections.checkpoints(CarrierMonth)
                     if held.position > max(positions, default=0):
                         break
@@ -70,14 +70,14 @@ def test_killed_runners_skip_and_repeat_nothing(shared_url: str) -> None:
             nursery.stdin.close()
             nursery.wait(60)
             nursery.stdout.close()
-        assert len(positions) > 10  # they were killed at work, not before it
+        assert len(positions) > 10  # they were killed while they worked, not before
         store.project(CarrierMonth)
         assert rows(store) == folded(flights(written))
         assert proved(store)
 
 
 def nursery_of(code: str, url: str) -> subprocess.Popen[str]:
-    """A process that forks runners."""
+    """Start a process that forks runners."""
     root = Path(__file__).parents[2]
     return subprocess.Popen(
         [sys.executable, "-c", code, url],
@@ -89,7 +89,7 @@ def nursery_of(code: str, url: str) -> subprocess.Popen[str]:
     )
 
 
-# Two runners with a lease of a third of a second, until the nursery is told to end.
+# Two runners with a lease of a third of a second, until the nursery is stopped.
 RIVALS = """
 import os, signal, sys, threading
 import eventfold as ef
@@ -120,7 +120,7 @@ for child in children:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 def test_rivals_whose_time_stands_still_are_fenced_off(shared_url: str) -> None:
-    """Two processes fight for one lease; one at a time is stopped for longer than the lease, and wakes up unaware."""
+    """Two processes compete for one lease; one at a time is stopped for longer than the lease, and resumes unaware."""
     chance, written = random.Random(11), 0
     with ef.Store(shared_url) as store:
         store.project(CarrierMonth)
@@ -151,9 +151,9 @@ def test_rivals_whose_time_stands_still_are_fenced_off(shared_url: str) -> None:
         finally:
             nursery.stdin.close()
             nursery.wait(60)
-            told = nursery.stdout.read()
+            output = nursery.stdout.read()
             nursery.stdout.close()
-        assert told == "well\nwell\n"
-        assert len(tokens) > 4  # the lease did change hands
+        assert output == "well\nwell\n"
+        assert len(tokens) > 4  # the lease changed its holder
         assert rows(store) == folded(flights(written))
         assert proved(store)

@@ -1,4 +1,4 @@
-"""Several runners: one lease, a fencing token, and what happens to a runner that was away too long."""
+"""Several runners: one lease, a fencing token, and a runner that did not renew its lease in time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.projections.flights import CarrierMonth, Departed, flights, folded, p
 
 
 def work(store: ef.Store, holder: str, lease: float, page: int = 20) -> PartitionWorker:
-    """A worker of our own on CarrierMonth, driven step by step."""
+    """Return a worker on CarrierMonth that the test drives step by step."""
     means = WorkerContext(
         store.projections.log,
         store.projections.target(CarrierMonth),
@@ -35,7 +35,7 @@ def work(store: ef.Store, holder: str, lease: float, page: int = 20) -> Partitio
 
 
 def test_runners_that_fight_for_short_leases_skip_and_repeat_nothing(shared_url: str) -> None:
-    """Three workers with leases shorter than their pages, stealing from each other all the time: the fold is exact."""
+    """Three workers with leases shorter than their pages take over from each other all the time: the fold is exact."""
     with ef.Store(shared_url) as store:
         store.project(CarrierMonth)
         store.extend(flights(1_500), batch=5)
@@ -65,7 +65,7 @@ def test_runners_that_fight_for_short_leases_skip_and_repeat_nothing(shared_url:
 
 
 def test_what_is_offered_and_not_taken_is_offered_more_seldom() -> None:
-    """A runner that is alone loses little by its offers: later ones are up to a minute of looks apart."""
+    """A runner without peers loses little by its offers: later ones are up to a minute of checks apart."""
     now = 0.0
     share, offers = PartitionAssignment(4, "me", 1.0, lambda: now), list[float]()
     for partition in range(4):
@@ -80,8 +80,8 @@ def test_what_is_offered_and_not_taken_is_offered_more_seldom() -> None:
     assert [round(later - earlier) for earlier, later in pairwise(offers)][:6] == [6, 12, 24, 48, 60, 60]
 
 
-def test_whoever_has_too_much_lets_go_of_it_one_by_one() -> None:
-    """Five partitions and two runners: three are as many as one may keep."""
+def test_a_runner_with_too_many_partitions_releases_them_one_by_one() -> None:
+    """Five partitions and two runners: each may keep at most three."""
     now = 0.0
     share = PartitionAssignment(5, "me", 1.0, lambda: now)
     for partition in range(5):
@@ -94,11 +94,11 @@ def test_whoever_has_too_much_lets_go_of_it_one_by_one() -> None:
 
 
 class Time:
-    """One clock for a target and its workers, which the test moves. It stands still otherwise."""
+    """One clock for a target and its workers, which only the test moves."""
 
     def __init__(self, target: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         self.seconds = 1_000.0
-        clock = target.driver if hasattr(target, "driver") else dialects  # of SQLAlchemy's targets
+        clock = target.driver if hasattr(target, "driver") else dialects  # for SQLAlchemy's targets
         monkeypatch.setattr(clock, "now", lambda _connection: int(self.seconds * 1e6))
 
     def __call__(self) -> float:
@@ -106,7 +106,7 @@ class Time:
 
 
 def worker(store: ef.Store, kept: Any, time: Time, holder: str) -> PartitionWorker:
-    """A worker with a lease of three seconds of that time, on one event after the other."""
+    """Return a worker with a lease of three seconds of that clock, with one event per page."""
     means = WorkerContext(store.projections.log, store.projections.target(kept), time, lease=3.0, page=1)
     return PartitionWorker(
         projection_definition(kept), means, PartitionKey(projection_definition(kept).name, 1), holder
@@ -114,10 +114,10 @@ def worker(store: ef.Store, kept: Any, time: Time, holder: str) -> PartitionWork
 
 
 class Sends(ef.Subscription, name="lease_sends", start="beginning"):
-    """Something done outside."""
+    """A subscription with an effect."""
 
     def send(self, recorded: ef.Recorded[Departed]) -> None:
-        """Note it."""
+        """Record the call."""
         SENT.append(recorded.position)
 
 
@@ -125,7 +125,7 @@ SENT: list[int] = []
 
 
 def test_a_worker_that_always_has_work_keeps_its_lease(store: ef.Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It never waits, so it never gives a sign of life while it waits: its steps renew the lease."""
+    """It never waits, so it never renews its lease while waiting: its steps renew it."""
     SENT.clear()
     for kept in (CarrierMonth, Sends):
         store.project(kept)
@@ -148,7 +148,7 @@ def test_a_worker_that_always_has_work_keeps_its_lease(store: ef.Store, monkeypa
 def test_no_effect_is_begun_when_the_lease_may_have_ended(
     store: ef.Store, monkeypatch: pytest.MonkeyPatch, taken: bool
 ) -> None:
-    """A worker that stood still after it had read an event makes sure of its lease first: another may be at it."""
+    """A worker that was suspended after it read an event renews its lease first: another may handle the event."""
     SENT.clear()
     store.project(Sends)
     store.append(Departed("a", 1, 1))

@@ -1,4 +1,4 @@
-"""The completeness ledger: it proves what is right, and names the place of what is not."""
+"""The completeness ledger: it proves correct progress, and names the positions of errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.projections.flights import CarrierMonth, edit, flights
 
 
 def forge(store: ef.Store, name: str = "carrier_month", **changes: object) -> None:
-    """Change a checkpoint as no honest runner would."""
+    """Change a checkpoint as no correct runner would."""
     target = store.projections.target(name)
     (held,) = target.checkpoints(name, 1)
     columns = {"position": held.position, "event_id": held.event_id, "seen": held.seen, "handled": held.handled}
@@ -30,19 +30,19 @@ def forge(store: ef.Store, name: str = "carrier_month", **changes: object) -> No
 
 
 def checkpoint(store: ef.Store) -> Checkpoint:
-    """The only one."""
+    """Return the only checkpoint."""
     (held,) = store.projections.checkpoints("carrier_month")
     return held
 
 
 def hash_at(store: ef.Store, position: int) -> int:
-    """The hash of the event at a position."""
+    """Return the hash of the event at a position."""
     (event,) = store.read(after=position - 1, limit=1)
     return event_hash(position, event.stored.id)
 
 
 def test_sums_forget_order_and_batches() -> None:
-    """Tallies of parts add up to the tally of the whole, in any order, and can be taken apart again."""
+    """Tallies of parts add up to the tally of the whole, in any order, and can be subtracted."""
     hashes = [event_hash(n, bytes([n]) * 16) for n in range(50)]
     whole = sum((Tally(1, h) for h in hashes), EMPTY_TALLY)
     odd, even = (sum((Tally(1, h) for h in hashes[k::2]), EMPTY_TALLY) for k in (1, 0))
@@ -52,7 +52,7 @@ def test_sums_forget_order_and_batches() -> None:
 
 
 def test_the_event_that_was_skipped_is_named(store: ef.Store) -> None:
-    """A cursor that jumped over one event: the recount names that event."""
+    """The cursor skipped one event: the recount names that event."""
     store.extend(flights(100))
     store.project(CarrierMonth)
     one = Tally(1, hash_at(store, 42))
@@ -62,11 +62,11 @@ def test_the_event_that_was_skipped_is_named(store: ef.Store) -> None:
     assert not proof.proved
     assert proof.place == (41, 42)
     assert "Event 42" in proof.verdict
-    assert "was skipped" in proof.verdict
+    assert "was missed" in proof.verdict
 
 
 def test_the_event_that_was_handled_twice_is_named(store: ef.Store) -> None:
-    """Counted once too often: the recount names it."""
+    """It was counted twice: the recount names it."""
     store.extend(flights(100))
     store.project(CarrierMonth)
     one = Tally(1, hash_at(store, 7))
@@ -78,14 +78,14 @@ def test_the_event_that_was_handled_twice_is_named(store: ef.Store) -> None:
 
 
 def test_the_first_stretch_that_differs_is_named(file_store: ef.Store) -> None:
-    """Several events lost between two marks of the ledger: the verdict gives the stretch and how many."""
+    """Several events are missing between two marks of the ledger: the verdict has the range and their number."""
     file_store.extend(flights(25_000))
     file_store.project(CarrierMonth)
     lost = sum((Tally(1, hash_at(file_store, position)) for position in (12_000, 12_001, 13_000)), EMPTY_TALLY)
     target = file_store.projections.target(CarrierMonth)
     held = checkpoint(file_store)
     marks = target.ledger_marks(held.place)
-    assert len(marks) >= 3  # where it began, and two
+    assert len(marks) >= 3  # the start, and two more
     forge(file_store, seen=held.seen - lost, handled=held.handled - lost)
     with target.transaction(held.place) as tx:
         for position, seen in marks:
@@ -97,11 +97,11 @@ def test_the_first_stretch_that_differs_is_named(file_store: ef.Store) -> None:
     assert not proof.proved
     assert proof.place is not None
     assert proof.place[0] < 12_000 <= 13_000 <= proof.place[1]
-    assert "3 skipped" in proof.verdict
+    assert "3 events missed" in proof.verdict
 
 
 def test_entries_that_do_not_add_up_are_found(store: ef.Store) -> None:
-    """Seen but neither handled, parked nor skipped: the recount of the log alone would not notice."""
+    """An event seen but neither handled, parked nor skipped: a recount of the log alone would not find it."""
     store.extend(flights(100))
     store.project(CarrierMonth)
     held = checkpoint(store)
@@ -112,7 +112,7 @@ def test_entries_that_do_not_add_up_are_found(store: ef.Store) -> None:
 
 
 def test_a_checkpoint_ahead_of_the_log_is_refused(store: ef.Store) -> None:
-    """A log restored from an older copy: nothing is skipped silently; the error and the proof say so."""
+    """The log was restored from an older copy: nothing is skipped silently; the error and the proof report it."""
     store.extend(flights(50))
     store.project(CarrierMonth)
     forge(store, position=80, event_id="00" * 16)
@@ -126,7 +126,7 @@ def test_a_checkpoint_ahead_of_the_log_is_refused(store: ef.Store) -> None:
 
 
 def test_another_event_at_the_cursor_is_refused(store: ef.Store) -> None:
-    """A restored log that has grown past the checkpoint has another event there; it is not followed."""
+    """A restored log that has grown past the checkpoint has another event there: following it is refused."""
     store.extend(flights(50))
     store.project(CarrierMonth)
     forge(store, event_id="00" * 16)
@@ -135,7 +135,7 @@ def test_another_event_at_the_cursor_is_refused(store: ef.Store) -> None:
 
 
 def test_a_target_kept_for_another_store_is_refused(file_store: ef.Store, tmp_path: object) -> None:
-    """Rows in a file of their own belong to one log; another log may not go on with them."""
+    """Rows in a separate file belong to one log; another log may not continue them."""
 
     class Kept(CarrierMonth, name="kept", target=f"sqlite:{tmp_path}/rows.db"):
         pass
@@ -150,7 +150,7 @@ def test_a_target_kept_for_another_store_is_refused(file_store: ef.Store, tmp_pa
 
 
 def test_a_cursor_moves_over_what_does_not_match(store: ef.Store) -> None:
-    """Whoever waits for a position gets there, though nothing of interest was written."""
+    """A caller that waits for a position returns, though no matching event was written."""
 
     class Other(ef.Event):
         thing: ef.Tag

@@ -1,4 +1,4 @@
-"""Rebuilds and failures of the shipped target suite, through stores of both modes."""
+"""Rebuilds and failures of the published target suite, through stores of both modes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from eventfold.testing.conformance.target.generations import *
 
 @pytest.fixture
 def store(either: ef.Store) -> ef.Store:
-    """An empty store of either mode."""
+    """Return an empty store of either mode."""
     return either
 
 
 @pytest.fixture
 def open_store(shared_url: str) -> Callable[[], ef.Store]:
-    """Opens a store of threads, any number of times."""
+    """Return a function that opens the sync store, any number of times."""
     return lambda: ef.Store(shared_url)

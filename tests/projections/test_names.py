@@ -1,4 +1,4 @@
-"""Names that SQL reserves, names of other alphabets, and names longer than a database takes: every one can be used."""
+"""Names that SQL reserves, names of other alphabets, and names longer than a database takes: all work."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CLASSES = "Order User Größe".split()
 
 
 def made(name: str, fields: Sequence[str], /, **keywords: Any) -> Any:
-    """A read model whose numbers, in fields of these names, are the sum of what happened."""
+    """Return a read model whose numbers, in fields of these names, are sums over the events."""
     space: dict[str, Any] = {"__module__": __name__, "__annotations__": {"thing": str} | dict.fromkeys(fields, int)}
     space |= dict.fromkeys(fields, 0)
 
@@ -43,7 +43,7 @@ def made(name: str, fields: Sequence[str], /, **keywords: Any) -> Any:
 
 
 def use(store: ef.Store, cls: Any, field: str) -> None:
-    """Fold it, ask it by this field, build it again, and prove it."""
+    """Fold it, filter by this field, rebuild it, and verify it."""
     store.project(cls)
     (row,) = store.rows(cls, {field: 3}, order=f"-{field}")
     assert getattr(row, field) == 3
@@ -54,7 +54,7 @@ def use(store: ef.Store, cls: Any, field: str) -> None:
 
 
 def test_a_read_model_may_have_any_name_of_a_class(store: ef.Store) -> None:
-    """Names of tables and views are quoted, whatever the database reserves."""
+    """Names of tables and views are quoted, whatever words the database reserves."""
     store.append(Did("a", 1), Did("a", 2))
     for name in CLASSES:
         cls = made(name, ["n"])
@@ -71,40 +71,40 @@ def test_a_field_may_have_any_name_and_an_index(store: ef.Store) -> None:
         assert len(store.rows(cls, {field: 3}, order=field)) == 1, field
 
 
-def test_a_name_of_63_bytes_has_room_for_its_generation(store: ef.Store) -> None:
-    """A database cuts a longer name without a word: two generations would be one table."""
+def test_a_name_of_63_bytes_may_have_generations(store: ef.Store) -> None:
+    """A database truncates a longer name silently: two generations would be one table."""
     store.append(Did("a", 1), Did("a", 2))
     use(store, made("A" * 63, ["b" * 63], indexes=["b" * 63]), "b" * 63)
 
 
 def test_fields_may_have_longer_names_than_a_database_takes(store: ef.Store) -> None:
-    """Two that begin alike are two columns."""
+    """Two names with the same beginning are two columns."""
     store.append(Did("a", 1), Did("a", 2))
     long = "b" * 80
     use(store, made("Long", [long, f"{long}c"], indexes=[f"{long}c"]), f"{long}c")
 
 
 def test_a_name_that_is_no_table_is_refused_with_what_may_be_one() -> None:
-    """Before anything is made."""
+    """The error comes before anything is created."""
     for name in ("Weird Name", "x;drop", "ALLCAPS", "1x", "_x", "a__b", "x" * 64, "é" * 32, "e\u0301"):
         with pytest.raises(InvalidProjection, match="cannot be the name of a projection"):
             projection_definition(made("P", ["n"], name=name))
 
 
 class Declared(ef.SqlProjection, name="names_declared", version=1):
-    """Tables of its own, whose names SQL reserves or does not take as they are."""
+    """A read model with declared tables, whose names SQL reserves or does not take unquoted."""
 
     tables = {"order": "thing TEXT, n INTEGER", "Größe": "thing TEXT", "group": "thing TEXT"}  # noqa: RUF012
 
     def did(self, event: Did, tx: ef.Transaction) -> None:
-        """Three rows."""
+        """Write three rows."""
         tx.execute("INSERT INTO {order} VALUES ('a', 1)")
         tx.execute("INSERT INTO {Größe} SELECT thing FROM {order}")
         tx.execute("INSERT INTO {group} SELECT thing FROM {order}")
 
 
 def test_declared_tables_may_have_names_that_sql_reserves(store: ef.Store) -> None:
-    """{table} is quoted where that is needed."""
+    """{table} is quoted where needed."""
     store.append(Did("a", 1))
     store.project(Declared)
     target = store.projections.target(Declared)
@@ -112,13 +112,13 @@ def test_declared_tables_may_have_names_that_sql_reserves(store: ef.Store) -> No
 
 
 def test_a_column_may_be_called_as_one_of_the_system(store: ef.Store) -> None:
-    """PostgreSQL has columns of its own in every table: readers see the field under its name all the same."""
+    """PostgreSQL has system columns in every table: readers see the field under its name all the same."""
     store.append(Did("a", 1), Did("a", 2))
     use(store, made("Hidden", ["ctid", "xmin"]), "ctid")
 
 
 def test_a_table_in_sql_is_quoted_once() -> None:
-    """Where the user quotes {table}, no quotes are added; a name with nothing to quote stays as it was."""
+    """If the user quotes {table}, no quotes are added; a name that needs none stays unquoted."""
     for sql, expected in (
         ("SELECT {order}.n FROM {order}", "SELECT order__2.n FROM order__2"),
         ('SELECT * FROM "{order}"', 'SELECT * FROM "order__2"'),
@@ -128,7 +128,7 @@ def test_a_table_in_sql_is_quoted_once() -> None:
 
 
 def test_names_that_are_cut_differ_as_the_names_do() -> None:
-    """The generation stays, no letter is cut in two, and each is as long as allowed."""
+    """The generation number stays, no character is cut in two, and each name is as long as allowed."""
     long = ["é" * 40 + end for end in ("a__1", "b__1", "a__2", "a")]
     cut = [shorten_name(each, 63) for each in long]
     assert len(set(cut)) == len(cut)

@@ -1,4 +1,4 @@
-"""The property: any batching, any interruption, any partitioning gives the rows of the plain fold."""
+"""Any batching, any interruption, any partitioning gives the rows of the plain fold."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ turns = st.lists(st.tuples(st.integers(0, 2), st.integers(1, 30), st.integers(1,
 def test_any_way_of_working_gives_the_plain_fold(
     appends: list[int], turns: list[tuple[int, int, int, bool]], later: list[int], split: bool
 ) -> None:
-    """Workers of any page size take any number of steps on any partition, and give the lease back or vanish."""
+    """Workers of any page size take any number of steps on any partition, and release the lease or end without that."""
     projection = Split if split else CarrierMonth
     with ef.Store("memory:") as store:
         count = 0

@@ -1,4 +1,4 @@
-"""A log restored from a backup, with read models ahead of it: refused, and mended as the message says."""
+"""A log restored from a backup, with read models ahead of it: refused, and repaired as the message says."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Mailed(ef.Subscription, name="mailed", start="now", target={target!r}):
 
 
 class Restored:
-    """A store of 20 events that once had 50, and what was kept of the 50 elsewhere."""
+    """A store of 20 events that once had 50, and what was stored elsewhere of the 50."""
 
     def __init__(self, folder: Path, url: str, backup: str, target: str) -> None:
         self.folder, self.url, self.lost = folder, backup, url
@@ -36,7 +36,7 @@ class Restored:
         (folder / f"{module}.py").write_text(MODULE.format(target=target))
         self.codes = [f"{module}:Kept", f"{module}:Mailed"]
         with ef.Store(url) as store:
-            assert self.do("run", url, *self.codes, "--once").code == 0  # known from the start
+            assert self.do("run", url, *self.codes, "--once").code == 0  # registered from the start
             store.extend(flights(20))
             assert self.do("run", url, *self.codes, "--once").code == 0
             with ef.Store(backup) as copy:
@@ -45,11 +45,11 @@ class Restored:
             assert self.do("run", url, *self.codes, "--once").code == 0
 
     def do(self, *words: str) -> Ran:
-        """A command, from the folder of the classes."""
+        """Run a command in the folder of the classes."""
         return run(*words, "--import-path", str(self.folder))
 
     def follow(self, remedy: str) -> Ran:
-        """Do what a message says, word by word: the store is all that is added."""
+        """Run the command of a message literally; only the store is added."""
         found = re.search(r"eventfold ([a-z]+) ([a-z]+) ([a-z_]+)((?: --[a-z]+)*)", remedy)
         assert found is not None, remedy
         group, verb, name, options = found.groups()
@@ -58,7 +58,7 @@ class Restored:
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def restored(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Restored]:
-    """On both engines, the rows in another database of the same kind."""
+    """Return one on both engines, with the rows in another database of the same kind."""
     if request.param == "sqlite":
         yield Restored(tmp_path, f"{tmp_path}/store.db", f"{tmp_path}/backup.db", f"sqlite:{tmp_path}/rows.db")
         return
@@ -67,8 +67,8 @@ def restored(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Restore
     yield Restored(tmp_path, here, there, rows)
 
 
-def test_a_read_model_ahead_of_a_restored_log_is_mended_as_the_message_says(restored: Restored) -> None:
-    """Refused by runners, named by status and verify; rebuilt and switched, it is the fold of the log there is."""
+def test_a_read_model_ahead_of_a_restored_log_is_repaired_as_the_message_says(restored: Restored) -> None:
+    """Runners refuse it, status and verify name it; rebuilt and switched, it is the fold of the restored log."""
     refused = restored.do("run", restored.url, restored.codes[0], "--once")
     assert refused.code == 7
     assert "position 50" in refused.err
@@ -77,8 +77,8 @@ def test_a_read_model_ahead_of_a_restored_log_is_mended_as_the_message_says(rest
     assert status["state"] == "stopped"
     assert "eventfold projections rebuild kept --switch" in status["sentence"]
     assert restored.do("verify", restored.url, "kept").code == 1
-    mended = restored.follow(refused.err)
-    assert mended.code == 0, mended.err
+    repair = restored.follow(refused.err)
+    assert repair.code == 0, repair.err
     assert restored.do("run", restored.url, restored.codes[0], "--once").code == 0
     (status,) = restored.do("projections", "status", restored.url, "kept").lines
     assert (status["behind"], status["generation"]) == (0, 2)
@@ -86,7 +86,7 @@ def test_a_read_model_ahead_of_a_restored_log_is_mended_as_the_message_says(rest
     assert verified.code == 0, verified.out
     before, now = sorted(verified.lines, key=lambda proof: proof["generation"])
     assert (now["proved"], now["provable"]) == (True, True)
-    assert (before["proved"], before["provable"]) == (False, False)  # kept for a rollback, of history that is gone
+    assert (before["proved"], before["provable"]) == (False, False)  # for a rollback, of the lost history
     assert "not provable" in before["verdict"]
     assert "–" in restored.do("verify", restored.url, "kept", "--table").out
     with ef.Store(restored.url) as store:
@@ -96,19 +96,19 @@ def test_a_read_model_ahead_of_a_restored_log_is_mended_as_the_message_says(rest
         assert seen == expected
 
 
-def test_effects_ahead_of_a_restored_log_are_begun_anew_as_the_message_says(restored: Restored) -> None:
-    """Nobody can know which were done: its progress is given up by hand, and it begins where its class says."""
+def test_effects_ahead_of_a_restored_log_begin_again_as_the_message_says(restored: Restored) -> None:
+    """It is unknown which were done: the operator removes its progress, and it begins where its class says."""
     refused = restored.do("run", restored.url, restored.codes[1], "--once")
     assert refused.code == 7
-    mended = restored.follow(refused.err)
-    assert mended.code == 0, mended.err
-    assert mended.lines[0]["position"] == 50
+    repair = restored.follow(refused.err)
+    assert repair.code == 0, repair.err
+    assert repair.lines[0]["position"] == 50
     assert restored.do("run", restored.url, restored.codes[1], "--once").code == 0
     assert restored.do("verify", restored.url, "mailed").code == 0
 
 
 def test_a_half_built_generation_of_the_lost_log_is_not_gone_on_with(restored: Restored) -> None:
-    """What was being built when the log was restored is begun again from its beginning."""
+    """A generation that was being built when the log was restored is rebuilt from its beginning."""
     name = restored.codes[0]
     assert restored.do("projections", "rebuild", restored.lost, name).code == 0
     assert restored.do("projections", "rebuild", restored.url, name, "--switch").code == 0
@@ -116,7 +116,7 @@ def test_a_half_built_generation_of_the_lost_log_is_not_gone_on_with(restored: R
 
 
 def test_a_database_that_is_away_hides_nothing_else(tmp_path: Path) -> None:
-    """Status still tells of every other read model, and of the one that cannot be asked, why."""
+    """Status still reports every other read model, and the reason for the one that cannot be read."""
     restored = Restored(tmp_path, f"{tmp_path}/store.db", f"{tmp_path}/backup.db", f"sqlite:{tmp_path}/rows.db")
     with ef.Store(f"{tmp_path}/store.db") as store, store.follow(name="billing") as follower:
         next(iter(follower))
@@ -136,7 +136,7 @@ def test_a_database_that_is_away_hides_nothing_else(tmp_path: Path) -> None:
 
 
 def test_a_cursor_of_another_epoch_that_agrees_is_followed(tmp_path: Path) -> None:
-    """A restored copy whose events are all those the follower has seen: the epoch grew, and nothing is amiss."""
+    """A restored copy has all events that the follower has seen: the epoch is higher, and it continues."""
     with ef.Store(f"{tmp_path}/store.db") as store:
         store.extend(flights(20))
         with store.follow(name="billing") as follower:
@@ -154,8 +154,8 @@ def test_a_cursor_of_another_epoch_that_agrees_is_followed(tmp_path: Path) -> No
         assert (proof.proved, proof.handled) == (True, 25)
 
 
-def test_two_projections_of_one_name_are_told_apart_as_the_message_says(tmp_path: Path) -> None:
-    """Moved to another module and changed, it is rebuilt by the name of its new class, and known by that from then."""
+def test_two_projections_of_one_name_are_separated_as_the_message_says(tmp_path: Path) -> None:
+    """Moved to another module and changed, it is rebuilt by its new class's name, and has that name from then on."""
     first, second = f"m{uuid4().hex[:8]}", f"m{uuid4().hex[:8]}"
     text = "from tests.projections.flights import *\nimport eventfold as ef\nclass Late(ef.Projection, name='late'):\n"
     text += "    carrier: str\n    n: int = 0\n    def evolve(self, event: Departed) -> None:\n        self.n += %s\n"

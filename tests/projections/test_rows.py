@@ -1,4 +1,4 @@
-"""Keyed rows: what a class of them means, and that its table is the plain fold."""
+"""Keyed rows: the rules for their classes, and their tables, which equal the plain fold."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.projections.flights import CarrierMonth, Departed, flights, folded
 
 
 def test_a_view_goes_as_far_as_the_business_had_come(store: ef.Store) -> None:
-    """`occurred_until`, inclusive, a datetime or a day in UTC; not from an earlier view on."""
+    """`occurred_until` is inclusive, a datetime or a day in UTC; not allowed from an earlier view on."""
 
     class Minutes(ef.Projection):
         carrier: str
@@ -39,7 +39,7 @@ def test_a_view_goes_as_far_as_the_business_had_come(store: ef.Store) -> None:
 
 
 def test_a_view_is_the_same_rows_without_a_table(store: ef.Store) -> None:
-    """`store.view` folds in memory: now, at a moment of the past, and from an earlier view on."""
+    """`store.view` folds in memory: the present, a past position, and on from an earlier view."""
     events = list(flights(300))
     store.extend(events, batch=100)
     view = store.view(CarrierMonth)
@@ -54,7 +54,7 @@ def test_a_view_is_the_same_rows_without_a_table(store: ef.Store) -> None:
 
 
 def test_classes_that_cannot_be_kept_are_refused_with_the_reason() -> None:
-    """No key, no such field on the event, no annotation, None in a key, an unknown index: told when it is used."""
+    """No key, no such field on the event, no annotation, None in a key, an unknown index: reported at the first use."""
     from eventfold.projections import projection_definition
 
     class NoKey(ef.Projection):
@@ -94,13 +94,13 @@ def test_classes_that_cannot_be_kept_are_refused_with_the_reason() -> None:
 
     for cls, words in {
         NoKey: "no field without a default",
-        OtherKey: "Departed has no such field",
-        Untyped: "does not say which events",
+        OtherKey: "Departed has no field of that name",
+        Untyped: "does not name the event classes",
         NoneKey: "part of the key and may be None",
         OddIndex: "index on planet",
-        NoHandler: "no public method of it takes an event",
-        NoStart: "does not say where it starts",
-        NoKeyToPark: "does not say what an event's key is",
+        NoHandler: "none of its public methods takes an event",
+        NoStart: "does not declare where it starts",
+        NoKeyToPark: "does not declare the key of an event",
     }.items():
         with pytest.raises(InvalidProjection, match=words):
             projection_definition(cls)
@@ -108,8 +108,8 @@ def test_classes_that_cannot_be_kept_are_refused_with_the_reason() -> None:
         type(ef.SqlProjection)("Odd", (ef.SqlProjection,), {}, on_error="explode")
 
 
-def test_a_table_that_is_somebody_elses_is_left_alone(file_store: ef.Store) -> None:
-    """A projection called like a table that is there already is refused, the table untouched."""
+def test_a_table_of_another_owner_is_not_changed(file_store: ef.Store) -> None:
+    """A projection with the name of an existing table is refused, the table untouched."""
 
     class Event(ef.Projection, name="event"):
         carrier: str
@@ -117,13 +117,13 @@ def test_a_table_that_is_somebody_elses_is_left_alone(file_store: ef.Store) -> N
         def evolve(self, event: Departed) -> None: ...
 
     file_store.append(Departed("a", 1, 1))
-    with pytest.raises(TargetUnavailable, match="has a table 'event' already"):
+    with pytest.raises(TargetUnavailable, match="already has a table 'event'"):
         file_store.project(Event)
     assert file_store.count() == 1
 
 
 def test_a_type_that_nothing_wrote_is_warned_of_with_near_matches(store: ef.Store) -> None:
-    """A handler for a type that is not in the log, beside one of nearly the same name, is probably a slip."""
+    """A handler for a type that is not in the log, while a similar name is, is probably a slip."""
 
     class Departd(ef.Event):
         carrier: ef.Tag
@@ -134,12 +134,12 @@ def test_a_type_that_nothing_wrote_is_warned_of_with_near_matches(store: ef.Stor
         def evolve(self, event: Departd) -> None: ...
 
     store.append(Departed("a", 1, 1))
-    with pytest.warns(UserWarning, match="Departd, which nothing has written yet; the log has Departed"):
+    with pytest.warns(UserWarning, match="Departd, which the log does not have; it has Departed"):
         store.project(Slip)
 
 
 class Delivered(ef.Event, type="rows-delivered-2", aliases=["rows-delivered"]):
-    """Has an older name, under which all that is written is written."""
+    """An event with an older name, under which all of them are written."""
 
     order: ef.Tag
 
@@ -151,7 +151,7 @@ class OldDelivered(ef.Event, type="rows-delivered"):
 
 
 class Deliveries(ef.Projection, name="rows_deliveries"):
-    """Takes both."""
+    """A read model that handles both."""
 
     order: str
     n: int = 0
@@ -162,7 +162,7 @@ class Deliveries(ef.Projection, name="rows_deliveries"):
 
 
 def test_one_written_name_of_a_type_is_enough(store: ef.Store) -> None:
-    """An alias that was written, or the new name where only that was, is nothing to be warned of."""
+    """If only an alias was written, or only the new name, there is no warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         store.append(OldDelivered("o-1"))

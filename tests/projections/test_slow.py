@@ -1,4 +1,4 @@
-"""Handlers that are slow, and clocks that jump: nobody who works loses the work, nobody who is gone keeps it."""
+"""Slow handlers, and clocks that jump: a live worker keeps its lease, a dead one loses it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from eventfold.projections.runner import Runner
 from tests.projections.flights import Cancelled, CarrierMonth, Departed, flights, folded, proved, rows
 from tests.support.servers.postgres import PostgresServer
 
-LEASE = 1.5  # seconds: long enough for a sign of life on a machine with much else to do
+LEASE = 1.5  # seconds: long enough to renew a lease on a busy machine
 SLOW = 2.5  # seconds: much longer than the lease
 taken: Counter[tuple[str, str]] = Counter()
 
@@ -34,7 +34,7 @@ class SlowLanding(ef.Event):
 
 
 class SlowRows(ef.Projection):
-    """Rows by a slow evolve."""
+    """Rows with a slow evolve."""
 
     runway: str
     landings: int = 0
@@ -62,14 +62,14 @@ class SlowEffects(ef.Subscription, start="beginning"):
     """A slow effect."""
 
     def landed(self, event: SlowLanding) -> None:
-        """Do it, slowly."""
+        """Wait, then record the effect."""
         taken["effects", event.flight] += 1
         time.sleep(SLOW)
 
 
 @contextmanager
 def runners(projection: ProjectionLike, *stores: ef.Store) -> Iterator[list[Runner]]:
-    """A runner with a short lease in each store."""
+    """Start a runner with a short lease in each store."""
     for store in stores:
         store.projections.catalog.register(projection_definition(projection))
     plan = projection_definition(projection)
@@ -83,7 +83,7 @@ def runners(projection: ProjectionLike, *stores: ef.Store) -> Iterator[list[Runn
 
 @pytest.mark.parametrize(("kind", "projection"), [("rows", SlowRows), ("sql", SlowSql), ("effects", SlowEffects)])
 def test_a_handler_slower_than_its_lease_keeps_it(shared_url: str, kind: str, projection: ProjectionLike) -> None:
-    """Two runners, each willing to take over: every event is handed to a handler once, and they get through."""
+    """Two runners compete: every event is passed to a handler once, and both finish."""
     taken.clear()
     names = [f"{kind}{number}" for number in range(2)]
     with ef.Store(shared_url) as store, ef.Store(shared_url) as other:
@@ -94,8 +94,8 @@ def test_a_handler_slower_than_its_lease_keeps_it(shared_url: str, kind: str, pr
         assert proved(store)
 
 
-def test_a_handler_that_hangs_is_told_though_its_lease_is_kept(shared_url: str) -> None:
-    """The lease says that its runner lives; nothing moves all the same, and that is said."""
+def test_a_handler_that_hangs_is_reported_though_its_lease_is_renewed(shared_url: str) -> None:
+    """The lease shows that its runner lives; the status still reports that no event is finished."""
     with ef.Store(shared_url) as store:
         hangs = threading.Event()
 
@@ -117,8 +117,10 @@ def test_a_handler_that_hangs_is_told_though_its_lease_is_kept(shared_url: str) 
                 hangs.set()
 
 
-def test_a_clock_set_back_keeps_nobody_waiting_for_the_dead(store: ef.Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever was killed before the clock was set back by an hour has no lease for an hour."""
+def test_after_a_clock_set_back_no_runner_waits_for_a_dead_one(
+    store: ef.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A runner killed before the clock was set back by an hour does not keep its lease for an hour."""
     store.project(CarrierMonth)
     target, place = store.projections.target(CarrierMonth), PartitionKey("carrier_month", 1)
     driver = target._driver  # type: ignore[attr-defined]  # pyright: ignore
@@ -132,8 +134,8 @@ def test_a_clock_set_back_keeps_nobody_waiting_for_the_dead(store: ef.Store, mon
     target.release(alive)
 
 
-def test_what_goes_wrong_in_the_background_is_told(store: ef.Store, caplog: pytest.LogCaptureFixture) -> None:
-    """Stopped, parked, paused: a runner says so, once, to the logger "eventfold"; nothing fails in silence."""
+def test_failures_of_a_background_runner_are_logged(store: ef.Store, caplog: pytest.LogCaptureFixture) -> None:
+    """A runner logs stops, parks and pauses once each, to the logger "eventfold"; no failure is silent."""
 
     class Ill(ef.Projection):
         runway: str
@@ -148,24 +150,24 @@ def test_what_goes_wrong_in_the_background_is_told(store: ef.Store, caplog: pyte
             if event.runway == "13":
                 raise ValueError("apart")
 
-    def told(text: str) -> bool:
+    def logged(text: str) -> bool:
         return sum(text in record.getMessage() for record in caplog.records) == 1
 
     with caplog.at_level(logging.WARNING, "eventfold"), store.run(Ill, IllApart):
         store.append(SlowLanding("a", "13"), SlowLanding("b", "22"))
         ends = time.monotonic() + 60
-        while not (told("ill stopped at event 1") and told("ill_apart parked event 1 (SlowLanding) of 13")):
+        while not (logged("ill stopped at event 1") and logged("ill_apart parked event 1 (SlowLanding) of 13")):
             assert time.monotonic() < ends, caplog.text
             time.sleep(0.02)
         store.projections.pause(IllApart, "night")
-        while not told("ill_apart is paused"):
+        while not logged("ill_apart is paused"):
             assert time.monotonic() < ends, caplog.text
             time.sleep(0.02)
     assert "eventfold projections resume ill" in caplog.text
 
 
 def test_an_append_that_would_wait_for_itself_is_refused_at_once(either: ef.Store) -> None:
-    """A handler whose transaction is open in the store's own file cannot append to it: told, instead of a deadlock."""
+    """A handler with an open transaction in the store's own file cannot append to it: an error, no deadlock."""
     store = either
 
     class SlowNotes(ef.SqlProjection, attempts=1):
@@ -181,13 +183,13 @@ def test_an_append_that_would_wait_for_itself_is_refused_at_once(either: ef.Stor
             store.project(SlowNotes)
         assert caught.value.code == "projection-stopped"
         assert store.count() == 1
-    else:  # where nobody waits for anybody it is a second transaction, and that is the user's affair
+    else:  # no lock conflict here: it is a second transaction, which the user is responsible for
         store.project(SlowNotes)
         assert store.count() == 2
 
 
 def test_a_target_that_becomes_read_only_loses_nothing(tmp_path: Path, server: PostgresServer) -> None:
-    """Refused with what to do; a runner says so and tries on, and when the right comes back nothing is missing."""
+    """The error says what to do; a runner logs it and retries, and once writing is allowed no event is missing."""
     database = f"ro{uuid4().hex[:8]}"
 
     class Guarded(CarrierMonth, name="guarded", target=server.url(database=database)):

@@ -1,4 +1,4 @@
-"""Why a read model is behind: every sentence of its status, brought about for real."""
+"""Why a read model is behind: each sentence of its status, in the situation that it reports."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ Sentence = Callable[[], tuple[str, str]]
 
 
 class Slow(ef.Projection, name="slow", on_error="park", attempts=1):
-    """As slow as the event's month says, in milliseconds; it cannot bear a delay of 13."""
+    """A handler that takes as many milliseconds as the event's month; it fails at a delay of 13."""
 
     carrier: str
     n: int = 0
 
     def evolve(self, event: Departed) -> None:
-        """Take its time."""
+        """Wait that long."""
         time.sleep(event.month / 1_000)
         self.n += 1 // (event.delay - 13)
 
 
 def said(store: ef.Store, name: str = "slow") -> tuple[str, str]:
-    """Its state and its sentence."""
+    """Return its state and its sentence."""
     (status,) = store.projections.status(name)
     return status.state, status.sentence
 
 
 @contextmanager
 def working(store: ef.Store, steps: int, page: int = 10) -> Iterator[PartitionWorker]:
-    """A worker that has done some steps and still holds its lease.
+    """Return a worker that has done some steps and still holds its lease.
 
     Only `Slow` takes time by its clock: what a busy machine adds is not what these tests are about.
     """
@@ -76,7 +76,7 @@ def working(store: ef.Store, steps: int, page: int = 10) -> Iterator[PartitionWo
 
 
 def until(true: Callable[[], bool], seconds: float = 60.0) -> None:
-    """Wait for something that is bound to come about."""
+    """Wait for a condition."""
     ends = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < ends
@@ -84,9 +84,9 @@ def until(true: Callable[[], bool], seconds: float = 60.0) -> None:
 
 
 def test_never_run_and_not_running_since(store: ef.Store) -> None:
-    """Nobody runs it: since when, how many events wait, and what to do."""
+    """No runner works on it: the status has since when, how many events wait, and what to do."""
     store.project(Slow)
-    assert said(store) == ("idle", "Current; nobody runs it.")
+    assert said(store) == ("idle", "Current; no runner is working on it.")
     days = {time.strftime("%Y-%m-%d", time.gmtime())}
     store.append(Departed("a", 0, 1))
     state, sentence = said(store)
@@ -98,7 +98,7 @@ def test_never_run_and_not_running_since(store: ef.Store) -> None:
 
 
 def test_catching_up_tells_the_rate_and_how_long(store: ef.Store) -> None:
-    """At work and faster than the log: a rate, and a time that follows from it."""
+    """It works and is faster than the log: the status has a rate, and the time left."""
     store.project(Slow)
     store.extend((Departed("a", 0, 1) for _ in range(400)), batch=10)
     with working(store, 3):
@@ -111,17 +111,19 @@ def test_catching_up_tells_the_rate_and_how_long(store: ef.Store) -> None:
 
 
 def test_falling_behind_when_the_log_is_faster(store: ef.Store) -> None:
-    """Four milliseconds an event, and more than that were written every one of the last ten seconds."""
+    """An event takes four milliseconds, and more than that were written in each of the last ten seconds."""
     store.project(Slow)
     store.extend((Departed("a", 4, 1) for _ in range(12_000)), batch=20)
     with working(store, 2):
         (status,) = store.projections.status("slow")
     assert status.trend == "losing"
-    assert re.fullmatch(r"Falling behind: 11,960 events, taken at \d+ events/s and written faster\.", status.sentence)
+    assert re.fullmatch(
+        r"Falling behind: 11,960 events behind at \d+ events/s, and the log grows faster\.", status.sentence
+    )
 
 
 def test_a_slow_handler_is_named_with_its_time(store: ef.Store) -> None:
-    """Forty milliseconds for each event: whose they are, and how many."""
+    """An event takes forty milliseconds: the status names the handler and the time."""
     store.project(Slow)
     store.extend((Departed("a", 40, 1) for _ in range(20)), batch=4)
     with working(store, 1, page=4):
@@ -130,23 +132,25 @@ def test_a_slow_handler_is_named_with_its_time(store: ef.Store) -> None:
     assert re.fullmatch(r"16 events behind: evolve takes 40 ms per event\.", sentence)
 
 
-def test_parked_is_told_with_its_keys_also_while_behind(store: ef.Store) -> None:
-    """A poisoned event never blocks silently: its key is named, and it is not forgotten while others catch up."""
+def test_parked_keys_are_reported_also_while_behind(store: ef.Store) -> None:
+    """A parked event is never silent: its key is named, also while other keys catch up."""
     store.project(Slow)
     store.append(Departed("ill", 0, 13), Departed("well", 0, 1))
     with working(store, 4):
         state, sentence = said(store)
         assert state == "parked"
-        assert sentence.startswith("Parked on 1 event of ill since event 1 (Departed): ZeroDivisionError: ")
-        assert sentence.endswith("; other keys are current.")
+        assert sentence.startswith("Parked: 1 event of ill since event 1 (Departed): ZeroDivisionError: ")
+        assert sentence.endswith(
+            "; other keys are current. Fix the handler, then retry: eventfold projections retry slow."
+        )
         store.extend(Departed("well", 0, 1) for _ in range(400))
         state, sentence = said(store)
         assert state == "behind"
         assert sentence.endswith("; 1 more parked.")
 
 
-def test_a_handler_that_does_not_return_is_told(store: ef.Store) -> None:
-    """Its runner lives and gives no sign of life: not a lock, so it is the handler."""
+def test_a_handler_that_does_not_return_is_reported(store: ef.Store) -> None:
+    """Its runner lives but makes no progress, and no lock is held: the handler is the cause."""
     hanging, free = threading.Event(), threading.Event()
 
     class Hanging(ef.SqlProjection, name="hanging"):
@@ -154,7 +158,7 @@ def test_a_handler_that_does_not_return_is_told(store: ef.Store) -> None:
 
         def take(self, event: Departed, tx: ef.Transaction) -> None:
             if store.engine.name == "memory":
-                free.set()  # its rows live in one connection, which nobody could ask meanwhile
+                free.set()  # its rows share one connection, which could not be queried meanwhile
             hanging.set()
             free.wait(150)
 
@@ -176,8 +180,8 @@ WRITER = {
 
 @pytest.mark.skipif(not Path("/proc/locks").exists(), reason="only Linux tells who holds a lock")
 @pytest.mark.parametrize("how", WRITER)
-def test_whoever_keeps_a_runner_from_writing_a_file_is_named(tmp_path: Path, how: str) -> None:
-    """Another process holds the writers' turn, or SQLite's own lock without waiting for its turn."""
+def test_a_process_that_blocks_a_runner_on_a_file_is_named(tmp_path: Path, how: str) -> None:
+    """Another process holds the writer lock, or SQLite's own lock without the writer lock."""
     path = str(tmp_path / "store.db")
     with ef.Store(path) as store:
         store.project(CarrierMonth)
@@ -187,11 +191,11 @@ def test_whoever_keeps_a_runner_from_writing_a_file_is_named(tmp_path: Path, how
         assert writer.stdin is not None
         assert writer.stdout is not None
         try:
-            desk = store.projections
+            admin = store.projections
             place = PartitionKey("carrier_month", 1)
-            held = desk.target(CarrierMonth)  # a runner that has the lease already
+            held = admin.target(CarrierMonth)  # a runner that has the lease already
             worker = PartitionWorker(
-                projection_definition(CarrierMonth), worker_context(desk.log, held, 100), place, f"h:{os.getpid()}:1"
+                projection_definition(CarrierMonth), worker_context(admin.log, held, 100), place, f"h:{os.getpid()}:1"
             )
             assert run(worker.claim())
             writer.stdin.write(b"\n")
@@ -199,7 +203,7 @@ def test_whoever_keeps_a_runner_from_writing_a_file_is_named(tmp_path: Path, how
             writer.stdout.readline()
             thread = threading.Thread(target=lambda: run(worker.step()))
             thread.start()
-            wanted = f": for a lock held by process {writer.pid} (python"
+            wanted = f": it waits for a lock held by process {writer.pid} (python"
             until(lambda: wanted in said(store, "carrier_month")[1])
             assert said(store, "carrier_month")[0] == "behind"
         finally:
@@ -209,16 +213,16 @@ def test_whoever_keeps_a_runner_from_writing_a_file_is_named(tmp_path: Path, how
         thread.join()
         worker.release()
         store.project(CarrierMonth)
-        assert said(store, "carrier_month") == ("idle", "Current; nobody runs it.")
+        assert said(store, "carrier_month") == ("idle", "Current; no runner is working on it.")
 
 
 @pytest.mark.parametrize(
     "lock", ["UPDATE eventfold_checkpoint SET at = at", "LOCK TABLE carrier_month__1 IN SHARE MODE"]
 )
-def test_whoever_keeps_a_runner_from_writing_to_a_server_is_named(
+def test_a_session_that_blocks_a_runner_on_a_server_is_named(
     server: object, request: pytest.FixtureRequest, lock: str
 ) -> None:
-    """Another session has locked the checkpoint's row, or the table of the rows: by its backend, name and state."""
+    """Another session has locked the checkpoint's row, or the table of the rows: named by backend, name and state."""
     schema = f"blocked_{uuid4().hex[:12]}"
     url: str = request.getfixturevalue("server").url(schema=schema)
     with ef.Store(url) as store:
@@ -230,7 +234,7 @@ def test_whoever_keeps_a_runner_from_writing_to_a_server_is_named(
             other.execute(f"SET search_path = {schema}".encode())
             other.execute(lock.encode())
             store.extend(flights(100, 20))
-            wanted = f": for a lock held by backend {other.info.backend_pid} (monthly report, user "
+            wanted = f": it waits for a lock held by backend {other.info.backend_pid} (monthly report, user "
             until(lambda: wanted in said(store, "carrier_month")[1])
             assert said(store, "carrier_month")[0] == "behind"
             assert "idle in transaction for " in said(store, "carrier_month")[1]
@@ -240,8 +244,8 @@ def test_whoever_keeps_a_runner_from_writing_to_a_server_is_named(
         store.projections.remove(CarrierMonth)
 
 
-def test_a_follower_that_acknowledges_nothing_is_told(store: ef.Store) -> None:
-    """Who follows, and that it has acknowledged nothing, or nothing for a while."""
+def test_a_follower_that_acknowledges_nothing_is_reported(store: ef.Store) -> None:
+    """The status names the follower, and that it has acknowledged nothing, or nothing for a while."""
     store.extend(flights(10))
     with store.follow(name="billing") as follower:
         events = iter(follower)
@@ -254,5 +258,5 @@ def test_a_follower_that_acknowledges_nothing_is_told(store: ef.Store) -> None:
         target = store.projections.target("billing")
         edit(
             target, PartitionKey("billing", 1), at=(time.time_ns() // 1_000) - 60_000_000, stats="{}"
-        )  # a minute has gone by
+        )  # a minute later
         assert re.search(r"has acknowledged nothing for (59|60|61) s; 9 events wait\.$", said(store, "billing")[1])

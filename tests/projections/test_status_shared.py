@@ -1,4 +1,4 @@
-"""Status while several runners share the partitions of one read model, and asked by a machine whose clock is wrong."""
+"""Status while several runners share the partitions of one read model, and from a machine with a wrong clock."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.projections.flights import Departed
 
 
 class Shared(ef.Projection, name="status_shared", partitions=3):
-    """Split in three."""
+    """A read model with three partitions."""
 
     carrier: str
     n: int = 0
@@ -31,7 +31,7 @@ def until(holds: Callable[[], bool]) -> None:
 
 
 def filled(url: str) -> ef.Store:
-    """A store whose read model is known and current."""
+    """Return a store whose read model is registered and current."""
     store = ef.Store(url)
     store.extend([Departed(f"c-{n}", 1, 1) for n in range(30)])
     store.project(Shared)
@@ -40,7 +40,7 @@ def filled(url: str) -> ef.Store:
 
 @pytest.mark.parametrize("behind", [False, True], ids=["current", "behind"])
 def test_a_partition_between_two_runners_is_run(store: ef.Store, behind: bool) -> None:
-    """One is let go of so that another runner can take it, the others are held: nothing says that it is not run."""
+    """One is released for another runner, the others are leased: the status does not report that it is not run."""
     store.append(Departed("a", 1, 1))
     store.project(Shared)
     target = store.projections.target(Shared)
@@ -55,16 +55,20 @@ def test_a_partition_between_two_runners_is_run(store: ef.Store, behind: bool) -
         (status,) = store.projections.status(Shared)
         assert status.state == ("behind" if behind else "current")
         assert "running" not in status.sentence
-        assert "nobody" not in status.sentence
+        assert "no runner" not in status.sentence
     assert held[0] is not None
     target.release(held[0])
     (status,) = store.projections.status(Shared)
     assert status.state == "idle"
-    assert ("start a runner" in status.sentence) if behind else (status.sentence == "Current; nobody runs it.")
+    assert (
+        ("start a runner" in status.sentence) if behind else (status.sentence == "Current; no runner is working on it.")
+    )
 
 
-def test_a_partition_that_no_runner_takes_for_long_is_told(store: ef.Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Others are held, and this one has had no sign of life for more than ten seconds."""
+def test_a_partition_that_no_runner_takes_for_long_is_reported(
+    store: ef.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others are leased, and this one has not been renewed for more than ten seconds."""
     store.append(Departed("a", 1, 1))
     store.project(Shared)
     target = store.projections.target(Shared)
@@ -82,7 +86,7 @@ def test_a_partition_that_no_runner_takes_for_long_is_told(store: ef.Store, monk
 def test_the_clock_of_the_machine_that_asks_is_not_asked(
     store: ef.Store, monkeypatch: pytest.MonkeyPatch, skew: int
 ) -> None:
-    """Leases are judged by the clock they were written by."""
+    """Leases are compared with the clock that they were written by."""
     store.append(Departed("a", 1, 1))
     store.project(Shared)
     target = store.projections.target(Shared)
@@ -96,7 +100,7 @@ def test_the_clock_of_the_machine_that_asks_is_not_asked(
 
 
 def test_two_runners_at_work_are_never_reported_as_none(shared_url: str) -> None:
-    """Polled all the time while they share the work by giving each other partitions."""
+    """Status is polled while they rebalance by releasing partitions to each other."""
     with filled(shared_url) as store, ef.Store(shared_url) as second, store.run(Shared), second.run(Shared):
         held = store.projections.checkpoints
         until(lambda: len({each.holder for each in held(Shared) if each.holder}) == 2)

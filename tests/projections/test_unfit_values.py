@@ -1,4 +1,4 @@
-"""Values that databases find hard to hold: kept exactly, or refused with read model, column and value."""
+"""Values that databases cannot hold as they are: stored exactly, or refused with read model, column and value."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ TEXTS = [
 
 
 class Said(ef.Event, type="unfit-said"):
-    """Some text was said in a room."""
+    """A text was sent in a chat channel."""
 
-    room: int
+    channel: int
     text: str
 
 
 class Last(ef.Projection, name="unfit_last", indexes=["text"], version=1):
-    """The last text of a room, as text and as JSON."""
+    """The last text of a chat channel, as text and as JSON."""
 
-    room: int
+    channel: int
     text: str = ""
     more: dict[str, str] = {}  # noqa: RUF012
 
     def evolve(self, event: Said) -> None:
-        """Take it."""
+        """Take the text."""
         self.text, self.more = event.text, {event.text: event.text}
 
 
@@ -58,22 +58,22 @@ class ByText(ef.Projection, name="unfit_by_text", version=1):
 
 
 def test_any_text_can_be_a_column_a_key_and_a_filter(store: ef.Store) -> None:
-    """PostgreSQL holds no U+0000: it is kept all the same, and no two texts become one."""
+    """PostgreSQL cannot hold U+0000: it is stored all the same, and no two texts become one."""
     store.append(*[Said(number, text) for number, text in enumerate(TEXTS)])
     store.append(*[Said(99, text) for text in TEXTS])
     for cls in (Last, ByText):
         store.project(cls)
-    rows = {row.room: row for row in store.rows(Last)}
+    rows = {row.channel: row for row in store.rows(Last)}
     assert [(rows[n].text, rows[n].more) for n in range(len(TEXTS))] == [(text, {text: text}) for text in TEXTS]
     assert {row.text: row.times for row in store.rows(ByText)} == dict.fromkeys(TEXTS, 2)
     for number, text in enumerate(TEXTS):
-        assert number in [row.room for row in store.rows(Last, text=text)], repr(text)
+        assert number in [row.channel for row in store.rows(Last, text=text)], repr(text)
         assert [row.times for row in store.rows(ByText, text=text)] == [2], repr(text)
     assert all(proof.proved for proof in store.projections.verify_rows(Last, ByText))
 
 
 class Set(ef.Event, type="unfit-set"):
-    """Something was set, in a way that `kind` names."""
+    """A value was set, of the kind that `kind` names."""
 
     item: str
     kind: str
@@ -90,7 +90,7 @@ class Column(ef.Projection, name="unfit_column", on_error="park", attempts=1, ve
     text: str = ""
 
     def evolve(self, event: Set) -> None:
-        """Take one that may not fit."""
+        """Assign a value that may not fit."""
         value = VALUES[event.kind]
         if isinstance(value, int):
             self.number = value
@@ -110,31 +110,31 @@ class Number(ef.Projection, name="unfit_number", on_error="park", attempts=1, ve
 
     @staticmethod
     def key(event: Set) -> Any:
-        """One that may not fit."""
+        """Return a key that may not fit."""
         value = VALUES[event.kind]
         return value if isinstance(value, int) else None
 
 
 @pytest.fixture
 def given(store: ef.Store) -> ef.Store:
-    """A store where one value fits and the others do not."""
+    """Return a store in which one value fits and the others do not."""
     store.append(*[Set(kind, kind) for kind in VALUES])
     return store
 
 
 def test_an_unfit_value_is_parked_with_its_column(given: ef.Store) -> None:
-    """It is no outage of the database: the event is parked, and the others go on."""
+    """It is not an outage of the database: the event is parked, and the others are folded."""
     given.project(Column, Number)
     assert {row.item: row.number for row in given.rows(Column)} == {"least": -(1 << 63)}
     parked = {entry.key: entry.error for entry in given.projections.parked(Column)}
     assert sorted(parked) == ["large", "small", "surrogate"]
     for kind, column in (("large", "number"), ("small", "number"), ("surrogate", "text")):
-        assert f"unfit_column cannot keep {VALUES[kind]!r} in its column {column}" in parked[kind]
+        assert f"unfit_column cannot store {VALUES[kind]!r} in its column {column}" in parked[kind]
     assert [row.number for row in given.rows(Number)] == [-(1 << 63)]
     errors = [entry.error for entry in given.projections.parked(Number)]
     assert len(errors) == 2
     for kind in ("large", "small"):
-        assert any(f"unfit_number cannot keep {VALUES[kind]} in its column number" in error for error in errors)
+        assert any(f"unfit_number cannot store {VALUES[kind]} in its column number" in error for error in errors)
     assert all(proof.proved for proof in given.projections.verify(Column, Number))
 
 
@@ -154,7 +154,7 @@ OTHERS: dict[str, tuple[str, Any]] = {
 
 
 class Typed(ef.Projection, name="unfit_typed", on_error="park", attempts=1, version=1):
-    """A column of several types."""
+    """A read model with columns of several types."""
 
     item: str
     count: int = 0
@@ -166,7 +166,7 @@ class Typed(ef.Projection, name="unfit_typed", on_error="park", attempts=1, vers
     rate: float = 0.0
 
     def evolve(self, event: Set) -> None:
-        """Take a value of another type; a whole number for a float and for a Decimal is one of theirs."""
+        """Assign a value of another type; a whole number fits float and Decimal."""
         column, value = OTHERS.get(event.item, ("rate", 2))
         setattr(self, column, value)
         self.price = 3 if column == "rate" else self.price  # type: ignore[assignment]
@@ -181,43 +181,43 @@ def test_a_value_of_another_type_than_its_column_is_refused_by_name(store: ef.St
     errors = [entry.error for entry in store.projections.parked(Typed)]
     assert len(errors) == len(OTHERS)
     for column, value in OTHERS.values():
-        said = f"unfit_typed cannot keep {value!r} in its column {column}: the column holds"
+        said = f"unfit_typed cannot store {value!r} in its column {column}: the column is of kind"
         assert any(said in error for error in errors), (column, value)
 
 
 class Stops(ef.Projection, name="unfit_stops", attempts=1, version=1):
-    """Stops at what does not fit."""
+    """A read model that stops at a value that does not fit."""
 
     item: str
     number: int = 0
 
     def evolve(self, event: Set) -> None:
-        """Too large."""
+        """Assign a number that is too large."""
         self.number = 1 << 64
 
 
 def test_a_stopped_read_model_names_the_unfit_value(given: ef.Store) -> None:
-    """With the read model, the column and the value."""
-    with pytest.raises(ProjectionStopped, match=f"unfit_stops cannot keep {1 << 64} in its column number"):
+    """The error has the read model, the column and the value."""
+    with pytest.raises(ProjectionStopped, match=f"unfit_stops cannot store {1 << 64} in its column number"):
         given.project(Stops)
 
 
 def test_a_filter_that_no_row_can_be_equal_to_is_refused(given: ef.Store) -> None:
-    """The same error everywhere."""
+    """The error is the same on every target."""
     given.project(Column)
     for where in ({"number": 1 << 63}, {"text": "\ud800"}, {"item": "\udfff"}):
         ((name, value),) = where.items()
-        with pytest.raises(InvalidProjection, match="unfit_column cannot keep") as refused:
+        with pytest.raises(InvalidProjection, match="unfit_column cannot store") as refused:
             given.rows(Column, where)
         assert refused.value.fields["column"] == name
         assert refused.value.fields["value"] == repr(value)
 
 
 def test_a_limit_that_is_no_number_of_rows_is_refused(given: ef.Store) -> None:
-    """Everywhere: SQLite takes -1 for all of them, and PostgreSQL takes a text."""
+    """This holds on every target: SQLite takes -1 for all rows, and PostgreSQL takes a text."""
     given.project(Column)
     for limit in (-1, "1", 1.0, True, 1 << 63):
-        with pytest.raises(InvalidProjection, match="is no number of rows"):
+        with pytest.raises(InvalidProjection, match="is not a number of rows"):
             given.rows(Column, limit=limit)  # type: ignore[arg-type]
     assert given.rows(Column, limit=0) == []
     assert len(given.rows(Column, limit=1)) == 1
@@ -242,7 +242,7 @@ class Price(ef.Projection, name="unfit_price", on_error="park", attempts=1, vers
 
 
 def test_a_decimal_is_kept_exactly_or_refused_by_name(store: ef.Store) -> None:
-    """Each database has its own range; none rounds without a word, and none is taken to be away."""
+    """Each database has its own range; none rounds silently, and the error is not taken for an outage."""
     prices = [Decimal("1E+200000"), Decimal("1E-20000"), Decimal("1E+70"), Decimal("1E-35"), Decimal("0.1")]
     store.append(*[Priced(f"p{number}", price) for number, price in enumerate(prices)])
     store.project(Price)
@@ -250,7 +250,7 @@ def test_a_decimal_is_kept_exactly_or_refused_by_name(store: ef.Store) -> None:
     parked = {entry.key: entry.error for entry in store.projections.parked(Price)}
     for number, price in enumerate(prices):
         if f"p{number}" in parked:
-            assert f"unfit_price cannot keep {price!r} in its column price" in parked[f"p{number}"]
+            assert f"unfit_price cannot store {price!r} in its column price" in parked[f"p{number}"]
         else:
             assert kept[f"p{number}"] == price
     assert kept["p4"] == Decimal("0.1")
@@ -278,7 +278,7 @@ class Moment(ef.Projection, name="unfit_moment", on_error="park", attempts=1, ve
     at: datetime | None = None
 
     def evolve(self, event: At) -> None:
-        """Take it."""
+        """Take the moment."""
         self.at = event.at
 
 
@@ -294,7 +294,7 @@ class ByMoment(ef.Projection, name="unfit_by_moment", on_error="park", attempts=
 
 
 def test_a_moment_of_no_year_is_refused_by_name(store: ef.Store) -> None:
-    """Databases would keep it and not give it back; the first and the last moment of the calendar are kept."""
+    """Databases would store it and not return it; the first and the last moment of the calendar are stored."""
     west, east = timezone(timedelta(hours=-5)), timezone(timedelta(hours=5))
     first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
     bad = {"late": datetime.max.replace(tzinfo=west), "early": datetime.min.replace(tzinfo=east)}
@@ -305,9 +305,9 @@ def test_a_moment_of_no_year_is_refused_by_name(store: ef.Store) -> None:
     errors = {entry.key: entry.error for entry in store.projections.parked(Moment)}
     assert sorted(errors) == ["early", "late"]
     for item, at in bad.items():
-        assert f"unfit_moment cannot keep {at!r} in its column at" in errors[item]
-        with pytest.raises(InvalidProjection, match="unfit_moment cannot keep"):
+        assert f"unfit_moment cannot store {at!r} in its column at" in errors[item]
+        with pytest.raises(InvalidProjection, match="unfit_moment cannot store"):
             store.rows(Moment, at=at)
     errors_of_keys = [entry.error for entry in store.projections.parked(ByMoment)]
     assert len(errors_of_keys) == 2
-    assert all("unfit_by_moment cannot keep" in error and "in its column at" in error for error in errors_of_keys)
+    assert all("unfit_by_moment cannot store" in error and "in its column at" in error for error in errors_of_keys)

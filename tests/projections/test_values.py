@@ -32,6 +32,6 @@ BERLIN, DENVER = timezone(timedelta(hours=2)), timezone(timedelta(hours=-6))
     ],
 )
 def test_a_filter_of_another_type_is_refused_by_name(filled: ef.Store, column: str, value: Any) -> None:
-    """The same error on every target, before anything is asked."""
+    """The same error on every target, before a query runs."""
     with pytest.raises(InvalidProjection, match=f"{column}="):
         filled.rows(Item, {column: value})

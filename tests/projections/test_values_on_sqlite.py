@@ -1,4 +1,4 @@
-"""SQLite keeps decimals and moments as text, and sorts by a second column or a function: what is special about that."""
+"""Decimals and moments on SQLite: stored as text, and sorted by a second column or a function."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_the_text_of_a_decimal_sorts_as_the_number(one: Decimal, other: Decimal)
 
 @given(st.datetimes(timezones=st.timezones()), st.datetimes(timezones=st.timezones()))
 def test_the_text_of_a_moment_sorts_as_the_moment(one: object, other: object) -> None:
-    """Whatever the zones."""
+    """This holds for all time zones."""
     from datetime import UTC, datetime
 
     assert isinstance(one, datetime) and isinstance(other, datetime)
@@ -42,7 +42,7 @@ def test_the_text_of_a_moment_sorts_as_the_moment(one: object, other: object) ->
 
 
 def test_readers_see_the_columns_of_the_row_only(tmp_path: Path) -> None:
-    """Another tool finds readable text under the read model's name, and nothing that is only sorted by."""
+    """Another tool finds readable text under the read model's name, without the columns that exist for sorting."""
     path = tmp_path / "rows.db"
     with ef.Store(str(tmp_path / "store.db"), target=str(path)) as store:
         store.append(measured(1, "1.00"))
@@ -73,7 +73,7 @@ def made_by_an_older_release(store: ef.Store) -> None:
 
 
 def test_rows_of_an_older_release_are_read_and_have_to_be_rebuilt_once(tmp_path: Path) -> None:
-    """They are not written to any more, since equal keys would become two rows; nothing else is asked of the user."""
+    """They are not written to any more, since equal keys would become two rows; a rebuild is the only step needed."""
     url = str(tmp_path / "store.db")
     with ef.Store(url) as store:
         store.append(measured(1, "1.0"), measured(2, "1.00"))
@@ -87,7 +87,7 @@ def test_rows_of_an_older_release_are_read_and_have_to_be_rebuilt_once(tmp_path:
             store.projections.accept(ByPrice)
         store.append(measured(1, "1.000"))
         store.project(Item)
-    with ef.Store(url) as store:  # which has not read the old rows: comparing does not bring them up to date
+    with ef.Store(url) as store:  # which has not read the old rows: comparing does not update them
         store.projections.rebuild(ByPrice)
         assert store.projections.compare(ByPrice).different == 2
         store.projections.switch(ByPrice)

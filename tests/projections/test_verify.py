@@ -1,4 +1,4 @@
-"""`verify`, over a whole store: the log by its engine's own check, then every ledger; in both modes."""
+"""`verify` over a whole store: the log by its engine's own check, then every ledger; in both modes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OF_THE_STORE = {
 
 
 def forged(path: Path) -> None:
-    """A store in which another program has put a false entry into the index of tags."""
+    """Return a store in which another program has put a false entry into the index of tags."""
     with ef.Store(str(path)) as store:
         store.extend(flights(50))
         store.project(CarrierMonth)
@@ -40,23 +40,23 @@ def forged(path: Path) -> None:
 
 
 def test_an_honest_log_and_an_honest_ledger_are_proved(either: ef.Store) -> None:
-    """Whether the engine has a check of its own is told, and progress goes up to the whole."""
+    """The proof shows whether the engine has a check of its own, and progress goes up to the whole."""
     either.extend(flights(2_500))
     either.project(CarrierMonth)
-    told: list[tuple[int, int]] = []
-    found: LogProof = either.projections.verify_log(lambda done, whole: told.append((done, whole)))
+    reports: list[tuple[int, int]] = []
+    found: LogProof = either.projections.verify_log(lambda done, whole: reports.append((done, whole)))
     assert found.proved
     assert found.events == 2_500
     assert found.checked == (found.engine != "memory")
-    assert not found.checked or told[-1] == (2_500, 2_500)
-    told.clear()
-    (proof,) = either.projections.verify(progress=lambda done, whole: told.append((done, whole)))
+    assert not found.checked or reports[-1] == (2_500, 2_500)
+    reports.clear()
+    (proof,) = either.projections.verify(progress=lambda done, whole: reports.append((done, whole)))
     assert proof.proved
-    assert told[-1] == (2_500, 2_500)
+    assert reports[-1] == (2_500, 2_500)
 
 
 def test_the_command_checks_the_log_too(tmp_path: Path) -> None:
-    """A log that was tampered with fails it, though every ledger is right; names alone ask for these only."""
+    """A changed log fails the command, though every ledger is right; with names, it verifies only these."""
     forged(tmp_path / "store.db")
     url = str(tmp_path / "store.db")
     ran = run("verify", url)
@@ -73,7 +73,7 @@ def test_the_command_checks_the_log_too(tmp_path: Path) -> None:
 
 
 def test_a_terminal_shows_what_is_wrong_in_80_columns(tmp_path: Path) -> None:
-    """First the log, then a line for each checkpoint; nothing is wider than the terminal."""
+    """First the log, then a line for each checkpoint; no line is wider than the terminal."""
     forged(tmp_path / "store.db")
     code, shown = on_terminal("verify", "store.db", folder=tmp_path)
     assert code == 1
@@ -85,7 +85,7 @@ def test_a_terminal_shows_what_is_wrong_in_80_columns(tmp_path: Path) -> None:
 
 
 def test_a_store_with_nothing_kept_says_so(tmp_path: Path) -> None:
-    """Nothing to prove but the log."""
+    """Only the log is verified."""
     url = str(tmp_path / "store.db")
     ef.Store(url).close()
     assert run("verify", url, "--no-log", "--table").out.startswith("This store has no read model")
@@ -97,7 +97,7 @@ def test_a_store_with_nothing_kept_says_so(tmp_path: Path) -> None:
     "name", sorted(n for n, v in inspect.getmembers(ProjectionAdmin) if n[0] != "_" and callable(v))
 )
 def test_the_administration_has_a_twin(name: str) -> None:
-    """Every question and operation is there for async users, with the same arguments."""
+    """Every query and operation exists for async users, with the same arguments."""
     if name in OF_THE_STORE:
         return
     mine, theirs = (

@@ -1,4 +1,4 @@
-"""`verify_rows`: read models folded again beside what readers see, and every row compared."""
+"""`verify_rows`: read models are folded again next to the live rows, and every row is compared."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.projections.test_handlers import mark_of, tally
 
 
 class Picky(ef.Projection, name="picky", on_error="park", attempts=1):
-    """A read model that parks every late flight, and all that comes later for its carrier."""
+    """A read model that parks every late flight, and all later events of its carrier."""
 
     carrier: str
     flights: int = 0
@@ -29,19 +29,19 @@ class Picky(ef.Projection, name="picky", on_error="park", attempts=1):
 
 
 def changed(store: ef.Store, projection: Any, sql: str) -> None:
-    """Change a row of the live generation behind the library's back."""
+    """Change a row of the live generation without the library."""
     target = store.projections.target(projection)
     with target.connect(write=True) as connection:  # type: ignore[attr-defined]
         target._driver.execute(connection, sql)  # type: ignore[attr-defined]
 
 
 def live_only(store: ef.Store, projection: Any) -> bool:
-    """Whether the scratch generation is gone."""
+    """Return whether the scratch generation was deleted."""
     return {held.place.generation for held in store.projections.checkpoints(projection)} == {1}
 
 
 def test_rows_that_are_what_the_log_folds_to_are_proved(either: ef.Store) -> None:
-    """Whole and split by key, in both modes; progress reaches the last position; no scratch rows stay."""
+    """Unpartitioned and split by key, in both modes; progress reaches the last position; no scratch rows stay."""
     either.extend(flights(700))
     either.project(CarrierMonth, Split)
     seen: list[tuple[int, int]] = []
@@ -67,7 +67,7 @@ def test_rows_that_are_what_the_log_folds_to_are_proved(either: ef.Store) -> Non
 def test_a_changed_row_is_found_where_the_ledger_cannot_see_it(
     shared_url: str, sql: str, before: bool, after: bool
 ) -> None:
-    """The ledger proves which events were taken; a cell that was changed by hand is found by folding again only."""
+    """The ledger proves which events were handled; a cell that was changed by hand is found only by folding again."""
     with ef.Store(shared_url) as store:
         store.extend(flights(500))
         store.project(CarrierMonth)
@@ -84,7 +84,7 @@ def test_a_changed_row_is_found_where_the_ledger_cannot_see_it(
 
 
 def test_what_is_parked_or_skipped_is_left_out_on_both_sides(shared_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where a handler that failed then would not fail now."""
+    """This holds also if a handler that failed then would not fail now."""
     with ef.Store(shared_url) as store:
         store.extend(flights(300))
         store.project(Picky)
@@ -98,7 +98,7 @@ def test_what_is_parked_or_skipped_is_left_out_on_both_sides(shared_url: str, mo
 
 
 def test_tables_of_a_read_model_in_sql_are_compared_row_by_row(shared_url: str) -> None:
-    """What handlers write in SQL is compared as well."""
+    """Rows that SQL handlers write are compared as well."""
     counted = tally(mark_of(shared_url))
     with ef.Store(shared_url) as store:
         store.extend(flights(200), batch=20)
@@ -111,7 +111,7 @@ def test_tables_of_a_read_model_in_sql_are_compared_row_by_row(shared_url: str) 
 
 
 def test_rows_that_change_meanwhile_are_compared_again(shared_url: str) -> None:
-    """A reading that meets a moving read model ends in a proof at a later position, never in false differences."""
+    """A comparison with a moving read model ends in a proof at a later position, never in false differences."""
     with ef.Store(shared_url) as store:
         store.extend(flights(300))
         store.project(CarrierMonth)
@@ -128,14 +128,14 @@ def test_rows_that_change_meanwhile_are_compared_again(shared_url: str) -> None:
 
 
 def test_what_has_no_rows_and_what_is_not_known_is_refused(store: ef.Store) -> None:
-    """In words, and before anything is folded."""
+    """The error comes before anything is folded."""
 
     class Nothing(ef.Subscription, start="now"):
         def handle(self, event: Departed) -> None:
             """Do nothing."""
 
     store.project(Nothing)
-    with pytest.raises(InvalidProjection, match="keeps no rows"):
+    with pytest.raises(InvalidProjection, match="has no rows"):
         store.projections.verify_rows(Nothing)
     with pytest.raises(UnknownProjection):
         store.projections.verify_rows("nothing_at_all")
@@ -143,7 +143,7 @@ def test_what_has_no_rows_and_what_is_not_known_is_refused(store: ef.Store) -> N
 
 
 def test_the_command_shows_the_rows_that_differ_in_80_columns(tmp_path: Path) -> None:
-    """A line for each read model, then the rows, as readers see them and as the log folds to; it exits 1."""
+    """A line for each read model, then the differing rows, live and folded from the log; the exit code is 1."""
     with ef.Store(str(tmp_path / "store.db")) as store:
         store.extend(flights(100))
         store.project(CarrierMonth)
@@ -151,6 +151,6 @@ def test_the_command_shows_the_rows_that_differ_in_80_columns(tmp_path: Path) ->
     code, shown = on_terminal("verify", "store.db", "--rows", folder=tmp_path)
     text = " ".join(ANSI.sub("", shown).split())
     assert code == 1
-    assert "1 of 24 rows are not what the log folds to." in text
+    assert "1 of 24 rows differ from rows folded again." in text
     assert "carrier_month, row c0, 1:" in text
     assert "4711" in text

@@ -17,7 +17,7 @@ CROWDS: dict[str, type[Crowd]] = {"threads": Threads, "tasks": Tasks}
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """A folder for one test, in memory where the system has such a place: no race here is about a disk."""
+    """Return a folder for one test, in memory if the system has one there: no race here tests the disk."""
     if not os.access(MEMORY, os.W_OK):
         yield tmp_path
         return
@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture(params=[f"{engine}-{mode}" for engine in ENGINES for mode in CROWDS])
 def crowd(request: pytest.FixtureRequest, folder: Path) -> Iterator[Crowd]:
-    """Thirty-two racers at one empty store."""
+    """Return thirty-two racers at one empty store."""
     engine, mode = request.param.split("-")
     place = {key: value for key, value in ENGINES[engine](folder).items() if key != "clock"}
     racers = CROWDS[mode](**place)

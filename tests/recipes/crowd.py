@@ -1,7 +1,7 @@
 """32 racers at one store: threads or tasks, on two handles each, all at once.
 
 A racer is a function of a store that says what it does: `lambda store: store.decide(draw, Queue("q"))`. What it
-returns, or raises, is its answer. Threads meet inside their first decision: nobody writes before everyone has read.
+returns, or raises, is its answer. Threads meet inside their first decision: no thread writes before all have read.
 Knows: stores, threads, loops. Does not know: any recipe.
 """
 
@@ -33,15 +33,15 @@ class Crowd:
         self.store = ef.Store(url, **options)
 
     def race(self, *racers: Racer) -> list[Any]:
-        """Let them all run at once; what each returned or raised, in order."""
+        """Run all racers at once. Return what each returned or raised, in order."""
         raise NotImplementedError
 
     def another(self) -> ef.Store:
-        """A handle of its own on the same store."""
+        """Open another handle on the same store."""
         return ef.Store(self.url, **self.options)
 
     def another_async(self) -> ef.AsyncStore:
-        """The same for tasks. Appends are combined on a thread, on memory too."""
+        """Open another async handle. Appends are combined on a thread, in memory as well."""
         engine = open_engine(self.url, "async", True, dict(self.options))
         return ef.AsyncStore(Faulty(engine, blocks=not engine.capabilities.suspends))
 
@@ -51,7 +51,7 @@ class Crowd:
 
 
 class Threads(Crowd):
-    """A thread for each racer; half of them share the plain handle, the others have one of their own."""
+    """One thread per racer; half of them share the plain handle, each other one opens its own."""
 
     def race(self, *racers: Racer) -> list[Any]:
         """See Crowd."""
@@ -78,7 +78,7 @@ class Threads(Crowd):
 
 
 class Meeting:
-    """A store whose first decision waits, once it has read, until everyone else has read as well."""
+    """A store whose first decision waits, after reading, until all others have read as well."""
 
     def __init__(self, store: ef.Store, meeting: threading.Barrier) -> None:
         self._store, self._meeting = store, [meeting]
@@ -105,7 +105,7 @@ class Meeting:
         return self._store.append(*events, **options)
 
     def lock(self, *asked: Any, **options: Any) -> AbstractContextManager[None]:
-        """See Store.lock. All meet before the first one locks; behind it they could not."""
+        """See Store.lock. All wait for each other before the first locks; while one holds the lock they could not."""
         self._meet()
         return self._store.lock(*asked, **options)
 
@@ -115,7 +115,7 @@ class Meeting:
 
 
 class Tasks(Crowd):
-    """A task for each racer, on one loop and two handles. Appends are combined on a thread, on memory too."""
+    """One task per racer, on one loop and two handles. Appends are combined on a thread, in memory as well."""
 
     def race(self, *racers: Racer) -> list[Any]:
         """See Crowd."""
@@ -132,12 +132,12 @@ class Tasks(Crowd):
 
 
 def done(answers: Sequence[Any]) -> list[Any]:
-    """The answers that are no errors."""
+    """Return the results that are not errors."""
     return [answer for answer in answers if not isinstance(answer, BaseException)]
 
 
 def refused(answers: Sequence[Any], kind: type[BaseException]) -> list[BaseException]:
-    """The answers that are this error; any other error is raised."""
+    """Return the results that are this error; raise any other error."""
     errors = [answer for answer in answers if isinstance(answer, BaseException)]
     for error in errors:
         if not isinstance(error, kind):

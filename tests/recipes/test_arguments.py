@@ -1,4 +1,4 @@
-"""What recipes lean on: every question a decision is given is loaded, wherever it stands; a mistaken one is refused."""
+"""States in arguments of decisions: each is loaded, however it is nested, and a mistaken one is refused."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import eventfold as ef
 
 
 class Stocked(ef.Event, type="arguments-stocked"):
-    """Some pieces more."""
+    """Pieces were added to an item."""
 
     item: ef.Tag
     count: int
 
 
 class Sold(ef.Event, type="arguments-sold"):
-    """Some pieces less."""
+    """Pieces of an item were sold."""
 
     item: ef.Tag
     count: int
 
 
 class Item(ef.State):
-    """How many there are."""
+    """How many pieces of an item there are."""
 
     item: ef.Tag
     left: int = 0
@@ -35,13 +35,13 @@ class Item(ef.State):
 
 
 class Shelf(ef.Aggregate):
-    """The same, recording."""
+    """The same as an aggregate."""
 
     item: ef.Tag
     left: int = 0
 
     def sell(self, answer: Any = None) -> Any:
-        """Records, and returns what it is told to."""
+        """Record a sale, and return `answer`."""
         self.record(Sold(self.item, 1))
         return answer
 
@@ -51,7 +51,7 @@ class Shelf(ef.Aggregate):
 
 
 def sell(basket: list[tuple[Item, int]], at: dict[str, Item]) -> list[Sold]:
-    """Everything in the basket, if there is enough of each."""
+    """Sell each item of the basket once, if there is enough of each."""
     if all(item.left >= count for item, count in basket) and all(item.left for item in at.values()):
         return [Sold(item.item, count) for item, count in basket]
     return []
@@ -59,14 +59,14 @@ def sell(basket: list[tuple[Item, int]], at: dict[str, Item]) -> list[Sold]:
 
 @pytest.fixture
 def store() -> ef.Store:
-    """Three teas, one cup."""
+    """Return a store with three teas and one cup."""
     store = ef.Store("memory:")
     store.append(Stocked("tea", 3), Stocked("cup", 1))
     return store
 
 
 def test_states_in_lists_tuples_and_dicts_are_loaded(store: ef.Store) -> None:
-    """Questions inside of arguments are answered there, and asked of the result like any other."""
+    """States inside arguments are loaded, and states in the result are evaluated like any other."""
     done = store.decide(sell, [(Item("tea"), 2), (Item("cup"), 1)], at={"gate": Item("tea")})
     assert [recorded.event for recorded in done.events] == [Sold("tea", 2), Sold("cup", 1)]
     assert (done.state(Item("tea")).left, done.state(Item("cup")).left) == (1, 0)
@@ -87,7 +87,7 @@ def test_states_in_lists_are_part_of_the_condition(store: ef.Store) -> None:
 
 
 def test_other_collections_pass_through_as_they_are(store: ef.Store) -> None:
-    """A list or dict without a question in it reaches the decision itself, not a copy."""
+    """A list or dict without a state in it reaches the decision itself, not a copy."""
     rows, found = [1, [2]], {"a": [3]}
     seen: list[Any] = []
 
@@ -112,7 +112,7 @@ def test_aggregates_in_lists_record(store: ef.Store) -> None:
 
 @pytest.mark.parametrize("argument", [Item, [Item], {"a": (Item,)}])
 def test_a_class_is_no_question(store: ef.Store, argument: Any) -> None:
-    """A State class where a question was meant would be no condition at all: it is refused, with what to write."""
+    """A State class instead of an instance would be no condition: it is refused, and the error shows what to write."""
     with pytest.raises(ef.InvalidDecision, match=r"class Item.*Item\(…\)"):
         store.decide(lambda item: [Sold("tea", 1)], argument)
     assert store.head() == 2
@@ -120,7 +120,7 @@ def test_a_class_is_no_question(store: ef.Store, argument: Any) -> None:
 
 @pytest.mark.parametrize("answer", [[], Sold("tea", 1)])
 def test_recorded_events_are_never_lost(store: ef.Store, answer: Any) -> None:
-    """A method that records and returns events, or none, as well has said two things: it is refused."""
+    """A method that records events and also returns a value has two results: it is refused."""
     with pytest.raises(ef.InvalidDecision, match="return nothing"):
         store.change(Shelf.sell, Shelf("tea"), answer)
     assert store.head() == 2

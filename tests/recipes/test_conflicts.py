@@ -1,4 +1,4 @@
-"""What attempts do: patience gets everything done, none of it twice; impatience says so."""
+"""Attempts: with many, every decision succeeds once; with one, a lost race raises AppendConflict."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from tests.recipes.crowd import RACERS, Crowd, Threads, done, refused
 
 
 def test_the_patient_all_get_a_number(crowd: Crowd) -> None:
-    """With attempts enough, 32 draw 32 numbers."""
+    """With enough attempts, 32 racers draw 32 numbers."""
     answers = crowd.race(*[lambda store: store.using(attempts=1_000).decide(draw, Queue("bakery"))] * RACERS)
     assert sorted(answer.events[0].event.number for answer in done(answers)) == list(range(1, RACERS + 1))
 
 
-def test_the_impatient_are_told(crowd: Crowd) -> None:
-    """With one attempt each, those who lost the race to another handle get AppendConflict, nothing is written."""
+def test_a_caller_without_retries_gets_the_conflict(crowd: Crowd) -> None:
+    """With one attempt each, racers that lose to another handle get AppendConflict and write nothing."""
     answers = crowd.race(*[lambda store: store.using(attempts=1).decide(draw, Queue("bakery"))] * RACERS)
     assert len(done(answers)) + len(refused(answers, ef.AppendConflict)) == RACERS
     numbers = [recorded.event.number for recorded in crowd.store.read()]
@@ -40,7 +40,7 @@ def test_the_locked_are_done_at_once(crowd: Crowd) -> None:
 
 
 def test_an_edit_is_refused_if_someone_else_was_quicker(crowd: Crowd) -> None:
-    """Thirty-two edit what they saw at one position: one is saved."""
+    """Thirty-two edit what they read at one position: one is saved."""
     crowd.store.append(ArticleEdited("news", "first"), ArticleEdited("other", "first"))
     seen = crowd.store.head()
     answers = crowd.race(

@@ -1,4 +1,4 @@
-"""A form sent many times is decided once, and every sender sees the first answer."""
+"""A form that is sent many times is decided once, and every sender gets the first result."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_key_counts_once(crowd: Crowd) -> None:
 
 
 def test_a_refusal_is_not_remembered(crowd: Crowd) -> None:
-    """Who was refused may send the same form again when things have changed."""
+    """A customer who was refused may send the same form again when the state has changed."""
     once = crowd.store.using(command_id=FORM)
     with pytest.raises(LimitReached):
         once.decide(place, Customer("ada"), total=Decimal(2000))
@@ -67,20 +67,20 @@ def test_a_refusal_is_not_remembered(crowd: Crowd) -> None:
 
 
 def only_one(customer: Customer, total: Decimal) -> OrderPlaced:
-    """A rule that the command's own first run makes refuse every repeat."""
+    """Raise once the customer has an order: the command's own first run makes every repeat fail."""
     if customer.orders:
         raise LimitReached(customer.customer)
     return OrderPlaced(customer.customer, "ada-1", total)
 
 
 def only_one_quietly(customer: Customer, total: Decimal) -> list[OrderPlaced]:
-    """The same, where a repeat writes nothing."""
+    """The same rule, but a repeat writes nothing."""
     return [] if customer.orders else [OrderPlaced(customer.customer, "ada-1", total)]
 
 
 @pytest.mark.parametrize("rule", [only_one, only_one_quietly])
 def test_a_repeat_that_meets_its_own_first_run_gets_its_answer(crowd: Crowd, rule: Callable[..., Any]) -> None:
-    """Sent twice at once, the slower one sees a customer who has ordered: that is no refusal, it is its own order."""
+    """Sent twice at once, the slower one finds an order of its customer: its own, so it is not refused."""
     answers = crowd.race(
         *[lambda store: store.using(command_id=FORM).decide(rule, Customer("ada"), total=Decimal(1))] * RACERS
     )
@@ -91,7 +91,7 @@ def test_a_repeat_that_meets_its_own_first_run_gets_its_answer(crowd: Crowd, rul
 
 
 def test_a_repeat_decided_while_the_first_one_looks_is_found(crowd: Crowd) -> None:
-    """The other run comes exactly between reading and deciding."""
+    """The other run commits exactly between reading and deciding."""
     once = crowd.store.using(command_id=FORM)
     rival = [lambda: once.decide(only_one, Customer("ada"), total=Decimal(1))]
 

@@ -1,4 +1,4 @@
-"""A price that was shown is honoured for ten minutes after it changed, and no other price ever is."""
+"""A displayed price is honoured for ten minutes after it changed; no other price ever is."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_buyers_do_not_meet(crowd: Crowd) -> None:
     ],
 )
 def test_the_grace_period(shown: Decimal, after: timedelta, paid: bool) -> None:
-    """The old price holds for ten minutes, the new one on, an invented one never."""
+    """The old price is valid for ten minutes, the new one from then on, an invented one never."""
     past = given(PriceSet("tea", OLD, NOON - timedelta(days=1)), PriceSet("tea", NEW, NOON))
     outcome = past.when(order, Product("tea"), order="o-1", shown={"tea": shown}, now=NOON + after)
     if paid:
@@ -92,5 +92,5 @@ def test_a_basket_is_ordered_whole_or_not() -> None:
 
 
 def test_a_product_without_a_price_cannot_be_ordered() -> None:
-    """What the shop has never priced has no price to honour."""
+    """A product that the shop has never priced cannot be ordered."""
     given().when(order, Product("air"), order="o-1", shown={"air": OLD}, now=NOON).raises(PriceChanged)

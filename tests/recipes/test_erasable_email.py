@@ -1,4 +1,4 @@
-"""An address belongs to one person, and stands nowhere in the log."""
+"""An email address belongs to one person, and the log does not contain it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_an_erased_address_is_free_once(crowd: Crowd) -> None:
 
 
 def test_only_the_holder_releases_it() -> None:
-    """Whoever does not hold an address releases nothing; the holder taking it again writes nothing."""
+    """A person without the address releases nothing; the holder claiming it again writes nothing."""
     past = given(EmailTaken("p-1", ADA))
     past.when(release, Email(ADA), "p-2").nothing()
     past.when(take, Email(ADA), "p-1").nothing()
@@ -61,7 +61,7 @@ def test_only_the_holder_releases_it() -> None:
 
 @pytest.mark.parametrize("other", ["bob@example.org", "ada@example.com"])
 def test_the_hash_tells_addresses_apart(other: str) -> None:
-    """Another address, or another secret, is another hash."""
+    """Another address, or another secret, gives another hash."""
     assert keyed_hash(SECRET, other) != ADA
     assert keyed_hash(SECRET[::-1], "ada@example.org") != ADA
 

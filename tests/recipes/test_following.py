@@ -1,4 +1,4 @@
-"""What the tutorial leans on: a follower knows, event by event, whether it has caught up."""
+"""A follower knows, event by event, whether it has caught up."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import eventfold as ef
 
 
 class Rung(ef.Event, type="following-rung"):
-    """A bell."""
+    """A phone call came in."""
 
     number: int
 
 
 def test_a_follower_has_caught_up_at_the_last_event() -> None:
-    """While events of a page are left, it has not; so `if follower.caught_up: break` gives every event."""
+    """It is not caught up while events of a page are left; so `if follower.caught_up: break` yields every event."""
     store = ef.Store("memory:")
     store.append(*[Rung(n) for n in range(5)])
     with store.follow() as follower:
@@ -27,7 +27,7 @@ def test_a_follower_has_caught_up_at_the_last_event() -> None:
 
 
 def test_a_follower_of_pages_has_caught_up_after_the_last() -> None:
-    """Page by page it is the last page that says so; what came meanwhile makes it untrue again."""
+    """With pages, the last page sets it; events appended meanwhile reset it."""
     store = ef.Store("memory:")
     store.append(*[Rung(n) for n in range(5)])
     with store.follow() as follower:
@@ -40,7 +40,7 @@ def test_a_follower_of_pages_has_caught_up_after_the_last() -> None:
 
 
 def test_the_async_follower_is_its_twin() -> None:
-    """The same for `async for`."""
+    """Test the same with `async for`."""
 
     async def main() -> list[int]:
         async with ef.AsyncStore("memory:") as store:

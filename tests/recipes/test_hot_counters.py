@@ -1,4 +1,4 @@
-"""A divided stock is sold to the last piece and no further."""
+"""A stock divided over shelves is sold to the last piece and no further."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.recipes.crowd import RACERS, Crowd, Threads, done, refused
 
 
 def shelves(item: str = "concert") -> list[Shelf]:
-    """All shelves of an item."""
+    """Return all shelves of an item."""
     return [Shelf(item, str(n)) for n in range(SHELVES)]
 
 
@@ -28,14 +28,14 @@ async def buy_async(store: ef.AsyncStore, item: str, order: str, count: int) -> 
 
 
 def bought(crowd: Crowd, orders: list[tuple[str, int]]) -> list[Any]:
-    """The answers to these orders, placed at once."""
+    """Return the results of these orders, placed at once."""
     one = buy if isinstance(crowd, Threads) else buy_async
     return crowd.race(*[lambda store, o=order, c=count: one(store, "concert", o, c) for order, count in orders])
 
 
 @pytest.mark.parametrize(("stock", "each"), [(20, 1), (100, 3), (500, 7)])
 def test_the_stock_is_sold_to_the_last(crowd: Crowd, stock: int, each: int) -> None:
-    """Thirty-two buyers at once: nobody is refused while there is enough, and no shelf goes below zero."""
+    """With 32 buyers at once none is refused while there is enough, and no shelf goes below zero."""
     crowd.store.append(*delivered("concert", stock))
     answers = bought(crowd, [(f"o-{n}", each) for n in range(RACERS)])
     sold = min(RACERS, stock // each)
@@ -55,7 +55,7 @@ def test_an_order_sent_twice_is_bought_once(crowd: Crowd) -> None:
 
 
 def test_everything_is_delivered() -> None:
-    """A delivery is spread over all shelves, and nothing of it is lost."""
+    """A delivery is spread over all shelves, and its total is unchanged."""
     for count in (0, 1, SHELVES, 100):
         parts = delivered("concert", count)
         assert sum(each.count for each in parts) == count

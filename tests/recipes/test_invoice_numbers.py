@@ -41,7 +41,7 @@ def test_an_order_has_one_invoice(crowd: Crowd) -> None:
 
 
 def test_series_do_not_meet(crowd: Crowd) -> None:
-    """A series for each clerk: everyone is done at the first attempt."""
+    """With a series for each clerk, everyone succeeds at the first attempt."""
     answers = crowd.race(
         *[
             lambda store, n=n: store.decide(issue, Series(f"s-{n}"), Billing(f"o-{n}"), Decimal(1))
@@ -68,7 +68,7 @@ def test_a_number_is_taken_by_hand_once(crowd: Crowd) -> None:
 
 
 def test_a_failed_decision_leaves_no_gap(crowd: Crowd) -> None:
-    """A clerk whose decision fails after looking takes no number."""
+    """A clerk whose decision fails after reading uses no number."""
 
     def failing(series: Series) -> InvoiceIssued:
         raise ZeroDivisionError(series.last)

@@ -24,7 +24,7 @@ from tests.recipes.crowd import RACERS, Crowd, done, refused
 
 @pytest.mark.parametrize(("seats", "each"), [(10, 1), (21, 2), (100, 3)])
 def test_a_show_is_never_oversold(crowd: Crowd, seats: int, each: int) -> None:
-    """Thirty-two people book at once: as many get seats as there is room for, and at no step are there too few."""
+    """Thirty-two people book at once: as many get seats as there are, and at no position of the log are more booked."""
     crowd.store.append(ShowAnnounced("hamlet", seats))
     answers = crowd.race(
         *[
@@ -38,7 +38,7 @@ def test_a_show_is_never_oversold(crowd: Crowd, seats: int, each: int) -> None:
 
 
 def test_a_cancelled_seat_is_sold_again(crowd: Crowd) -> None:
-    """Sixteen cancel while 16 book into a full house: it is never more than full."""
+    """Sixteen cancel while 16 book a full show: it is never more than full."""
     crowd.store.append(ShowAnnounced("hamlet", 16), *[SeatsBooked("hamlet", f"old-{n}", 1) for n in range(16)])
     patient = {"attempts": 1_000}
     answers = crowd.race(
@@ -58,7 +58,7 @@ def test_a_cancelled_seat_is_sold_again(crowd: Crowd) -> None:
 
 
 def test_a_numbered_seat_has_one_guest(crowd: Crowd) -> None:
-    """Thirty-two guests want two neighbouring seats each, of eight: no seat has two guests, nobody gets one of two."""
+    """Thirty-two guests want two adjacent seats each, of eight: a seat has one guest, and a guest both or none."""
     answers = crowd.race(
         *[
             lambda store, n=n: store.using(attempts=1_000).decide(
@@ -81,14 +81,14 @@ def test_other_seats_do_not_conflict(crowd: Crowd) -> None:
 
 
 def test_the_rules() -> None:
-    """Bookings and seats, without a race."""
-    house = given(ShowAnnounced("hamlet", 3))
-    house.when(book, Show("hamlet"), "b-1", seats=2).then(SeatsBooked("hamlet", "b-1", 2))
-    house.when(book, Show("hamlet"), "b-1", seats=2).nothing()
-    house.when(book, Show("hamlet"), "b-2", seats=2).raises(SoldOut)
-    house.when(book, Show("hamlet"), "b-3", seats=0).raises(SoldOut)
-    house.when(cancel, Show("hamlet"), "b-1").then(BookingCancelled("hamlet", "b-1")).state(Show("hamlet")).has(free=3)
-    house.when(cancel, Show("hamlet"), "b-1").nothing()
+    """Test the rules of booking and seats, without a race."""
+    hall = given(ShowAnnounced("hamlet", 3))
+    hall.when(book, Show("hamlet"), "b-1", seats=2).then(SeatsBooked("hamlet", "b-1", 2))
+    hall.when(book, Show("hamlet"), "b-1", seats=2).nothing()
+    hall.when(book, Show("hamlet"), "b-2", seats=2).raises(SoldOut)
+    hall.when(book, Show("hamlet"), "b-3", seats=0).raises(SoldOut)
+    hall.when(cancel, Show("hamlet"), "b-1").then(BookingCancelled("hamlet", "b-1")).state(Show("hamlet")).has(free=3)
+    hall.when(cancel, Show("hamlet"), "b-1").nothing()
     seat = given(SeatTaken("hamlet", "A1", "ada"))
     seat.when(take, Seat("hamlet", "A1"), guest="ada").nothing()
     seat.given(SeatGivenBack("hamlet", "A1")).state(Seat("hamlet", "A1")).has(guest=None)

@@ -1,4 +1,4 @@
-"""What people write before they have read the page: each is told in two sentences, none in a traceback of ours."""
+"""Typical mistakes of new users: each raises an error of two sentences, without frames of the library."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EVENT = MoneyDeposited("a-1", Decimal(80))
 
 @pytest.fixture
 def store() -> Any:
-    """A bank with one event; its methods are called wrongly on purpose, so no checker should look."""
+    """Return a bank with one event. Its methods are called wrongly on purpose, so type checks are off here."""
     store = ef.Store("memory:")
     store.append(EVENT)
     return store
@@ -51,31 +51,31 @@ MISTAKES: dict[str, tuple[Callable[[Any], Any], type[ef.EventfoldError], str]] =
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_told(store: ef.Store, mistake: str) -> None:
-    """The error says what was given, and what to give instead."""
+def test_a_mistake_is_reported(store: ef.Store, mistake: str) -> None:
+    """The error says what was passed, and what to pass instead."""
     call, kind, advice = MISTAKES[mistake]
-    with pytest.raises(kind, match=advice) as told:
+    with pytest.raises(kind, match=advice) as raised:
         call(store)
-    assert told.value.what and told.value.remedy
+    assert raised.value.what and raised.value.remedy
 
 
 def forgot(account: Account) -> Any:
-    """Decides, and forgets to return it."""
+    """Decide, but forget to return the event."""
     [MoneyDeposited(account.account, Decimal(1))]
 
 
 def test_a_decision_that_is_at_fault_is_named_with_its_place(store: Any) -> None:
-    """The function, its file and its line: whoever reads the error need not search."""
+    """The error has the function, its file and its line, so that a reader need not search."""
     line = forgot.__code__.co_firstlineno
     for decision, fault in ((forgot, "returned None"), (lambda account: 3, "returned 3, which is no event")):
-        with pytest.raises(InvalidDecision, match=rf"\(test_mistakes.py, line \d+\) {fault}") as told:
+        with pytest.raises(InvalidDecision, match=rf"\(test_mistakes.py, line \d+\) {fault}") as raised:
             store.decide(decision, Account("a-1"))
         if decision is forgot:
-            assert f"forgot (test_mistakes.py, line {line}) returned None" in str(told.value)
+            assert f"forgot (test_mistakes.py, line {line}) returned None" in str(raised.value)
 
 
 def test_a_question_stands_for_its_query_everywhere(store: ef.Store) -> None:
-    """Where a query is asked for, a question means the events it is folded from."""
+    """Where a query is expected, a state stands for the query of the events it is folded from."""
     store.append(MoneyDeposited("a-2", Decimal(1)))
     question = cast("Any", Account("a-1"))
     assert store.count(question) == 1

@@ -1,4 +1,4 @@
-"""A token works once, before it expires, and does not stand in the log."""
+"""A token works once, before it expires, and is not in the log."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HOUR = timedelta(hours=1)
 
 
 def test_a_token_works_once(crowd: Crowd) -> None:
-    """Thirty-two follow one link at once; one is let in, the others are told that it was used."""
+    """Thirty-two follow one link at once; one is confirmed, the others get the error that it was used."""
     token = secrets.token_urlsafe(32)
     crowd.store.append(OptInRequested(fingerprint(token), "ada", NOW + HOUR))
     answers = crowd.race(*[lambda store: store.decide(confirm, OptIn(fingerprint(token)), now=NOW)] * RACERS)
@@ -39,7 +39,7 @@ def test_tokens_do_not_meet(crowd: Crowd) -> None:
     [(NOW, None), (NOW + HOUR - timedelta(microseconds=1), None), (NOW + HOUR, "expired"), (NOW + 2 * HOUR, "expired")],
 )
 def test_a_token_expires(now: datetime, answer: str | None) -> None:
-    """Until its moment it works, from that moment on it does not."""
+    """Before its expiry it works, from that moment on it does not."""
     outcome = given(OptInRequested("f00", "ada", NOW + HOUR)).when(confirm, OptIn("f00"), now=now)
     if answer is None:
         outcome.then(OptInConfirmed("f00", "ada"))
@@ -48,12 +48,12 @@ def test_a_token_expires(now: datetime, answer: str | None) -> None:
 
 
 def test_an_unknown_token_is_refused() -> None:
-    """A token nobody asked for is no token."""
+    """A token that was never requested is refused."""
     given().when(confirm, OptIn(fingerprint("guess")), now=NOW).raises(TokenRefused, "unknown")
 
 
 def test_the_token_is_not_in_the_log() -> None:
-    """Neither data nor tags hold the token, and its fingerprint is long enough to be no guess."""
+    """Neither data nor tags hold the token, and its fingerprint is too long to guess."""
     token = secrets.token_urlsafe(32)
     scenario = given(OptInRequested(fingerprint(token), "ada", NOW + HOUR))
     scenario.when(confirm, OptIn(fingerprint(token)), now=NOW)

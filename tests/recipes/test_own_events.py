@@ -1,4 +1,4 @@
-"""What an aggregate may record: its own events; those of another entity are refused, and both are named."""
+"""Events an aggregate may record: its own; those of another entity are refused, and both are named."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Stocked(ef.Event, type="racks-stocked"):
 
 
 class Rack(ef.Aggregate):
-    """A shelf that is asked for by its name; what lies on it has a tag of its own."""
+    """A shelf selected by its name; the items on it have another tag."""
 
     shelf: ef.Tag
     goods: list[str] = []
 
     def stock(self, shelf: str, goods: str) -> None:
-        """Records for any shelf, as a mistaken method might."""
+        """Record for any shelf, as a faulty method might."""
         self.record(Stocked(shelf, goods))
 
     def evolve(self, event: Stocked) -> None:
@@ -32,15 +32,15 @@ class Rack(ef.Aggregate):
 
 
 class WideRack(Rack):
-    """One that asks for all shelves."""
+    """An aggregate that selects all shelves."""
 
     def query(self) -> ef.Query:
-        """Its own question."""
+        """Return its own query."""
         return ef.Query.of(types=[Stocked])
 
 
 class Row(ef.Aggregate):
-    """Several shelves, asked for together."""
+    """Several shelves, selected together."""
 
     shelf: Annotated[tuple[str, ...], ef.tag()]
     count: int = 0
@@ -50,11 +50,11 @@ class Row(ef.Aggregate):
         self.count += 1
 
 
-@pytest.mark.parametrize(("other", "told"), [("s-2", "a Stocked of shelf s-2"), ("", "a Stocked of ")])
-def test_an_aggregate_records_no_events_of_another(other: str, told: str) -> None:
-    """Its next fold would never see them: refused before anything is folded or written, naming both entities."""
+@pytest.mark.parametrize(("other", "message"), [("s-2", "a Stocked of shelf s-2"), ("", "a Stocked of ")])
+def test_an_aggregate_records_no_events_of_another(other: str, message: str) -> None:
+    """Its next fold would never see them: the error names both entities before anything is folded or written."""
     rack = Rack("s-1")
-    with pytest.raises(ef.InvalidDecision, match=f"The Rack of shelf s-1 recorded {told}.*decide over both"):
+    with pytest.raises(ef.InvalidDecision, match=f"The Rack of shelf s-1 recorded {message}.*decide over both"):
         rack.stock(other, "tea")
     assert rack == Rack("s-1") and not rack.recorded()
     with ef.Store("memory:") as store:
@@ -66,7 +66,7 @@ def test_an_aggregate_records_no_events_of_another(other: str, told: str) -> Non
 
 
 def test_an_aggregate_of_any_of_several_records_for_each_of_them() -> None:
-    """A tuple in its question means any of its values."""
+    """A tuple in its tag fields means any of its values."""
 
     row = Row(("s-1", "s-2"))
     row.record(Stocked("s-2", "tea"))
@@ -76,7 +76,7 @@ def test_an_aggregate_of_any_of_several_records_for_each_of_them() -> None:
 
 
 def test_an_aggregate_with_a_query_of_its_own_records_what_it_likes() -> None:
-    """Its tag fields do not tell what it asks for."""
+    """If it has its own query, its tag fields do not show what it selects."""
     rack = WideRack("s-1")
     rack.stock("s-2", "tea")
     assert rack.goods == ["tea"]

@@ -44,7 +44,7 @@ def by_threads(crowd: Crowd) -> list[Any]:
 
 
 async def by_tasks(crowd: Crowd) -> list[Any]:
-    """A thousand tasks on one handle, twice as many at a time as there are racers elsewhere."""
+    """Run a thousand tasks on one handle, twice as many at a time as racers in other tests."""
     turns = asyncio.Semaphore(2 * RACERS)
     async with crowd.another_async() as store:
 
@@ -60,7 +60,7 @@ async def by_tasks(crowd: Crowd) -> list[Any]:
 
 
 def test_a_thousand_transfers_keep_the_total(crowd: Crowd) -> None:
-    """Whatever order they come in, money is neither made nor lost, and what was refused left no trace."""
+    """In any order of commits the total is unchanged, and refused transfers leave no trace."""
     crowd.store.append(*[MoneyDeposited(account, START) for account in ACCOUNTS])
     answers = by_threads(crowd) if isinstance(crowd, Threads) else asyncio.run(by_tasks(crowd))
     made = [answer for answer in answers if isinstance(answer, ef.Decided)]

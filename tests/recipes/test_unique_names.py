@@ -1,4 +1,4 @@
-"""A name has one holder at any moment of the log, whoever races for it."""
+"""A name has one holder at any position of the log, in every race."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ SPELLINGS = ("ada", "Ada", " ADA ", "ａｄａ")
 
 
 def holders(store: ef.Store, name: str) -> list[str | None]:
-    """Who held a name, step by step."""
+    """Return who held a name, step by step."""
     return [step.state.holder for step in store.history(Username(name))]
 
 
 def test_one_of_many_gets_the_name(crowd: Crowd) -> None:
-    """Of 32 who ask for one name, in four spellings, one gets it and the others are told."""
+    """Of 32 people who claim one name, in four spellings, one gets it and the others are refused."""
     answers = crowd.race(
         *[
             lambda store, n=n: store.decide(join, Person(f"p-{n}"), Username(SPELLINGS[n % len(SPELLINGS)]))
@@ -61,7 +61,7 @@ def test_a_rename_frees_the_old_name(crowd: Crowd) -> None:
     held = holders(crowd.store, "ada")
     assert held[:2] == ["p-0", None]
     assert len(held) <= 3
-    if len(held) == 2:  # nobody came after the rename: now it is free
+    if len(held) == 2:  # no other claim came after the rename: now it is free
         crowd.store.decide(join, Person("p-99"), Username("ada"))
     assert crowd.store.state(Username("countess")).holder == "p-0"
 
@@ -90,7 +90,7 @@ def test_names_can_be_passed_round(crowd: Crowd) -> None:
 
 
 def test_the_rules() -> None:
-    """Joining, renaming and leaving, without a race."""
+    """Test joining, renaming and leaving, without a race."""
     ada = PersonJoined("p-1", "ada")
     given(ada).when(rename, Person("p-1"), Username("ADA")).nothing()
     given(ada).when(rename, Person("p-1"), Username("bob")).then(PersonRenamed("p-1", "ada", "bob"))
@@ -102,6 +102,6 @@ def test_the_rules() -> None:
 
 @pytest.mark.parametrize("name", SPELLINGS)
 def test_spellings_are_one_name(name: str) -> None:
-    """Case, width and surrounding space make no other name."""
+    """Case, width and surrounding space do not make another name."""
     assert canonical(name) == "ada"
     assert Username(name) == Username("ada")

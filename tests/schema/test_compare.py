@@ -1,4 +1,4 @@
-"""What breaks the reading of old events is told from what does not, with what to write instead."""
+"""Changes that break the reading of old events are distinguished from others, with what to write instead."""
 
 from __future__ import annotations
 
@@ -132,13 +132,13 @@ class OtherSum(msgspec.Struct):
     currency: str = "EUR"
 
 
-def test_a_change_within_a_value_object_is_told_where_it_is() -> None:
+def test_a_change_within_a_value_object_is_located() -> None:
     """Not `was object and is object`."""
     (found,) = changed(event({"sums": list[Sum]}), event({"sums": list[OtherSum]}))
     assert (found.field, found.what) == ("sums[].cents", "was integer and is string")
 
 
-def test_another_default_is_told_since_it_changes_what_old_events_mean() -> None:
+def test_another_default_is_reported_since_it_changes_what_old_events_mean() -> None:
     """It breaks no reading, and should not come unnoticed."""
     (found,) = changed(event({"n": (int, 1)}), event({"n": (int, 2)}))
     assert (found.breaking, found.what) == (False, "has the default 2, was 1: events without it get the new one")
@@ -243,5 +243,5 @@ def test_the_catalogue_finds_all_who_have_to_do_with_an_event() -> None:
     )
     assert "Decided by `Supervision.react`. Folded by nothing here. Reacted to by `Supervision`." in overdue
     assert "| `tools` | list of string | no |  |" in finished
-    assert "Somebody \\| something took a job. |" in page
-    assert "<td>Somebody | something took a job.</td></tr>" in to_html(page)
+    assert "A worker \\| something took a job. |" in page
+    assert "<td>A worker | something took a job.</td></tr>" in to_html(page)

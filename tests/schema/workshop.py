@@ -58,7 +58,7 @@ class JobCounts(ef.SqlProjection):
 
 
 class Caller(ef.Subscription, start="now"):
-    """Calls somebody."""
+    """Calls a customer."""
 
     def finished(self, event: JobFinished) -> None:
         """Reacts."""

@@ -6,7 +6,7 @@ import eventfold as ef
 
 
 class JobTaken(ef.Event, type="workshop-job-taken"):
-    """Somebody | something took a job."""
+    """A worker | something took a job."""
 
     job: ef.Tag
 

@@ -1,1 +1,1 @@
-"""Snapshots: when they are kept, when they are believed, and that nothing but time depends on them."""
+"""Snapshots: when they are stored, when they are used, and that only time depends on them."""

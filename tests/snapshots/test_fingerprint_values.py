@@ -1,4 +1,4 @@
-"""What a fold reaches counts for its fingerprint, of whatever kind it is; what cannot be compared is reported."""
+"""Everything that a fold uses counts in its fingerprint; what cannot be compared is reported."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ CONSTANTS = {
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
-    """Makes a module of a text. Two of the same text are the same code, moved."""
+    """A function that makes a module from a text. Two modules of the same text are the same code, moved."""
     monkeypatch.syspath_prepend(str(tmp_path))
     if "fingerprint_events" not in sys.modules:
         (tmp_path / "fingerprint_events.py").write_text(EVENTS)
@@ -99,18 +99,18 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], M
 
 
 def prints(module: ModuleType) -> tuple[str, str]:
-    """The fingerprints of its State and of its read model."""
+    """Return the fingerprints of the module's State and read model."""
     return fingerprint(module.Total).digest, projection_definition(module.TotalRow).fingerprint
 
 
 def fold(constant: str = "", body: str = "self.total += event.cents", version: str = "") -> str:
-    """The text of a module."""
+    """Return the text of a module."""
     return FOLD.format(constant=constant, body=body, version=version)
 
 
 @pytest.mark.parametrize("kind", CONSTANTS)
 def test_a_changed_constant_is_another_fingerprint(module: Callable[[str], ModuleType], kind: str) -> None:
-    """Of a State and of a read model; the same constant in another module is the same code."""
+    """This holds for a State and a read model; the same constant in another module is the same code."""
     before, after = CONSTANTS[kind]
     first, same, other = (module(fold(f"C = {each}", "self.total = C")) for each in (before, before, after))
     assert prints(first) == prints(same)
@@ -120,7 +120,7 @@ def test_a_changed_constant_is_another_fingerprint(module: Callable[[str], Modul
 
 
 def test_a_global_of_the_name_of_an_attribute_does_not_count(module: Callable[[str], ModuleType]) -> None:
-    """`self.total` and `event.cents` are not the module's `total` and `cents`; a global that is used is."""
+    """`self.total` and `event.cents` are not the module's `total` and `cents`; a global that is used counts."""
     one, other = (module(fold(f"cents = total = {value}")) for value in (1, 2))
     assert prints(one) == prints(other)
     used, changed = (module(fold(f"cents = {value}", "self.total = [cents for _ in '1'][0]")) for value in (1, 2))
@@ -142,7 +142,7 @@ REACHED = {
 
 @pytest.mark.parametrize("what", REACHED)
 def test_a_changed_helper_is_another_fingerprint(module: Callable[[str], ModuleType], what: str) -> None:
-    """A function that evolve calls, and what that one uses."""
+    """The change is in a function that evolve calls, or in what that function uses."""
     text, old, new = REACHED[what]
     body = "self.total += price(event.cents)"
     first, other = module(fold(text, body)), module(fold(text.replace(old, new), body))
@@ -164,8 +164,8 @@ MEMOS = {
 
 
 @pytest.mark.parametrize("kind", MEMOS)
-def test_what_the_code_changes_while_it_runs_does_not_count(module: Callable[[str], ModuleType], kind: str) -> None:
-    """A memo that is filled differs between processes, and is no rule; the function that fills it is one."""
+def test_values_that_the_code_changes_at_run_time_do_not_count(module: Callable[[str], ModuleType], kind: str) -> None:
+    """The content of a cache differs between processes, and is no rule; the function that fills it is."""
     text, filled = MEMOS[kind]
     body = "self.total += price(event.cents)"
     empty, full = module(fold(text, body)), module(fold(f"{text}\n{filled}", body))
@@ -174,8 +174,8 @@ def test_what_the_code_changes_while_it_runs_does_not_count(module: Callable[[st
     assert all(one != another for one, another in zip(prints(empty), prints(other), strict=True))
 
 
-def test_what_is_imported_within_a_function_counts(module: Callable[[str], ModuleType], tmp_path: Path) -> None:
-    """Whether the module or a name of it is imported."""
+def test_an_import_within_a_function_counts(module: Callable[[str], ModuleType], tmp_path: Path) -> None:
+    """This holds for an imported module and for a name imported from it."""
     helper = f"rules_of_{tmp_path.name}".replace("-", "_")
     for body in (
         f"from {helper} import price; self.total += price(event.cents)",
@@ -192,7 +192,7 @@ def test_what_is_imported_within_a_function_counts(module: Callable[[str], Modul
 
 
 def test_comments_docstrings_and_formatting_do_not_count(module: Callable[[str], ModuleType]) -> None:
-    """Nor that the class stands in another module."""
+    """Moving the class to another module does not count either."""
     plain = fold(HELPER, "self.total += price(event.cents)")
     dressed = fold(
         'RATE   = 2  # a rate\ndef price(cents):\n    """The price."""\n    return (cents\n        * RATE)',
@@ -202,7 +202,7 @@ def test_comments_docstrings_and_formatting_do_not_count(module: Callable[[str],
 
 
 def test_a_read_model_looks_at_the_fields_of_events_that_it_names(module: Callable[[str], ModuleType]) -> None:
-    """An event that gains a field, or another default for one, stops no read model that does not look at it."""
+    """An event that gains a field, or another default, changes only read models that use that field."""
     import fingerprint_events as events
 
     def print_of(body: str, text: str) -> str:
@@ -230,8 +230,8 @@ def test_a_read_model_looks_at_the_fields_of_events_that_it_names(module: Callab
     "body",
     ["globals()['RATE']", "eval('RATE')", "__import__('math').pi", "importlib.import_module('math').pi"],
 )
-def test_what_is_looked_up_by_a_text_is_reported(module: Callable[[str], ModuleType], body: str) -> None:
-    """Which code or value that is shows only when it runs; a name of the module's own is that name."""
+def test_an_object_found_by_a_text_is_reported(module: Callable[[str], ModuleType], body: str) -> None:
+    """Code or a value found by a text is known only at run time; a name of the module itself counts as that name."""
     found = module(fold("RATE = 2", f"self.total += {body}"))
     name = body.partition("(")[0].rpartition(".")[2]
     assert fingerprint(found.Total).unknown == (f"{name}() in Total.evolve",)
@@ -241,10 +241,10 @@ def test_what_is_looked_up_by_a_text_is_reported(module: Callable[[str], ModuleT
     assert fingerprint(own.Total).unknown == ()
 
 
-def test_what_cannot_be_compared_is_reported_and_not_trusted(
+def test_code_that_cannot_be_compared_is_reported_and_not_trusted(
     module: Callable[[str], ModuleType], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """No snapshot is kept of such a State, which is said once, by name; with a version= one is."""
+    """No snapshot of such a State is stored, which is logged once, by name; with version= one is stored."""
     constant, body = "C = threading.Lock()", "self.total += event.cents + C.locked()"
     unsure, versioned = module(fold(constant, body)), module(fold(constant, body, ", version=1"))
     assert fingerprint(unsure.Total).unknown == ("an object of _thread.lock in Total.evolve",)
@@ -257,18 +257,21 @@ def test_what_cannot_be_compared_is_reported_and_not_trusted(
                 with ef.Store(url, snapshots=5) as store:
                     store.append(*[of.Sold("x", 1) for _ in range(10)])
                     store.state(of.Total("x"))
-    said = [record.getMessage() for record in caplog.records]
-    assert len(said) == 1
-    assert "Total uses what cannot be compared between releases: an object of _thread.lock in Total.evolve." in said[0]
-    assert "version=1" in said[0]
+    texts = [record.getMessage() for record in caplog.records]
+    assert len(texts) == 1
+    assert (
+        "Total uses objects that cannot be compared between releases: an object of _thread.lock in Total.evolve."
+        in texts[0]
+    )
+    assert "version=1" in texts[0]
     with ef.Store(url, snapshots=5) as store:
         assert store.state(versioned.Total("x")).total == 40
         (kept,) = store.engine._file.reader().execute("SELECT key FROM snapshot").fetchall()  # type: ignore[attr-defined]
         assert versioned.__name__ in kept[0]
 
 
-def test_a_file_that_was_edited_since_it_was_imported_describes_nothing(module: Callable[[str], ModuleType]) -> None:
-    """The code that runs counts, and not the text that stands there now."""
+def test_a_file_edited_since_its_import_does_not_count(module: Callable[[str], ModuleType]) -> None:
+    """The code that runs counts, not the file's present text."""
     from eventfold.core.syntax import describe
 
     made = module(fold())
@@ -283,7 +286,7 @@ def test_a_file_that_was_edited_since_it_was_imported_describes_nothing(module: 
 
 
 def test_rows_under_a_fingerprint_of_an_older_release_go_on(tmp_path: Path) -> None:
-    """Code that has not changed neither stops nor is rebuilt; today's fingerprint is kept from then on."""
+    """Unchanged code neither stops nor is rebuilt; the new fingerprint is stored from then on."""
 
     class Sale(ef.Event, type="fingerprint-values-sale"):
         item: str
@@ -311,8 +314,8 @@ def test_rows_under_a_fingerprint_of_an_older_release_go_on(tmp_path: Path) -> N
         assert [each.fingerprint for each in store.projections.checkpoints(Sales)] == [held.fingerprint]
 
 
-def test_classes_as_people_write_them_are_comparable(module: Callable[[str], ModuleType]) -> None:
-    """Factories of defaults, value objects of every library, loggers, type variables, caches: nothing is reported."""
+def test_common_classes_are_comparable(module: Callable[[str], ModuleType]) -> None:
+    """Default factories, value objects of common libraries, loggers, type variables, caches: nothing is reported."""
     made = module(
         HEAD
         + """

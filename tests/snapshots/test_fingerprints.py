@@ -1,4 +1,4 @@
-"""A fold has another fingerprint as soon as it would fold, or mean, something else; the same in every process."""
+"""A fold's fingerprint changes as soon as it would fold, or mean, something else; it is the same in every process."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ CHANGES = {
 
 
 def said(folder: Path, fold: str = FOLD, rules: str = RULES, seed: str = "0") -> str:
-    """The fingerprint of the fold, asked of a process of its own."""
+    """Return the fingerprint of the fold, computed in a process of its own."""
     (folder / "fold_of.py").write_text(fold)
     (folder / "fold_rules.py").write_text(rules)
     path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
@@ -120,18 +120,18 @@ def said(folder: Path, fold: str = FOLD, rules: str = RULES, seed: str = "0") ->
 
 @pytest.fixture(scope="module")
 def before(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The fingerprint of the fold as it is."""
+    """The fingerprint of the unchanged fold."""
     return said(tmp_path_factory.mktemp("fold"))
 
 
-def test_every_process_finds_the_same(tmp_path: Path, before: str) -> None:
-    """Whatever order its sets have; else no snapshot would survive a restart."""
+def test_every_process_computes_the_same_fingerprint(tmp_path: Path, before: str) -> None:
+    """The order of sets does not matter; otherwise no snapshot would survive a restart."""
     assert {said(tmp_path, seed=seed) for seed in ("1", "2", "77")} == {before}
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_another_meaning_is_another_fingerprint(tmp_path: Path, before: str, change: str) -> None:
-    """A snapshot of before is not believed."""
+    """A snapshot from before the change is not used."""
     old, new = CHANGES[change]
     assert FOLD.count(old) == 1
     assert said(tmp_path, FOLD.replace(old, new)) != before
@@ -139,12 +139,12 @@ def test_another_meaning_is_another_fingerprint(tmp_path: Path, before: str, cha
 
 @pytest.mark.parametrize(("old", "new"), [('"1.5"', '"1.6"'), ("return amount * RATE", "return amount / RATE")])
 def test_a_module_of_rules_is_part_of_the_fold(tmp_path: Path, before: str, old: str, new: str) -> None:
-    """Whether it is used by `import` or by `from … import`."""
+    """It counts whether it is used by `import` or by `from … import`."""
     assert said(tmp_path, rules=RULES.replace(old, new)) != before
 
 
 def test_a_package_that_is_installed_counts_where_the_fold_is_part_of_it(tmp_path: Path) -> None:
-    """An application that was installed has its rules in site-packages."""
+    """An installed application has its rules in site-packages."""
     package = tmp_path / "site-packages" / "shop_installed"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("")

@@ -1,4 +1,4 @@
-"""Fingerprints that stores hold stay those of the same code, wherever this package keeps its own modules."""
+"""Fingerprints in stores stay those of the same code, also when this package moves its own modules."""
 
 import eventfold as ef
 from eventfold.core.fingerprint import fingerprint
@@ -13,33 +13,33 @@ class Placed(ef.Event, type="recorded-fingerprints-placed"):
 
 
 class Order(ef.Aggregate):
-    """Its fields name a generic class of this package."""
+    """A state whose fields name a generic class of this package."""
 
     order: ef.Tag
     amount: int = 0
     last: ef.Recorded[ef.Event] | None = None
 
     def evolve(self, event: Placed) -> None:
-        """Uses a class of this package."""
+        """Use a class of this package."""
         self.amount += event.amount if isinstance(event, ef.Event) else 0
 
 
 class Rows(ef.Projection):
-    """Its key is this package's default."""
+    """A read model whose key is this package's default."""
 
     order: str
     amount: int = 0
 
     def evolve(self, event: Placed) -> None:
-        """Uses a function and a class of this package."""
+        """Use a function and a class of this package."""
         self.amount += event.amount if ef.Query(Placed) and ef.diff else 0
 
 
 def test_a_state_has_the_fingerprint_that_stores_hold() -> None:
-    """A snapshot that an earlier release kept is used."""
+    """A snapshot that an earlier release stored is used."""
     assert fingerprint(Order).digest == "49f9272733f0dfbdf383f490"
 
 
 def test_a_read_model_has_the_fingerprint_that_stores_hold() -> None:
-    """Rows that an earlier release made are not reported as made by other code."""
+    """Rows of an earlier release are not reported as made by other code."""
     assert projection_definition(Rows).fingerprint == "c41fbebe-9cf1122cd4e63e3ad4b16aeb"

@@ -1,4 +1,4 @@
-"""A snapshot saves time and changes nothing else: it is dropped whenever the fold could mean something else."""
+"""A snapshot only saves time: it is dropped whenever the fold could mean something else."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ class Clock(ef.State):
     ticks: int = 0
 
     def evolve(self, event: Ticked) -> None:
-        """One more."""
+        """Add one."""
         self.ticks += event.by
 
 
 def kept(store: ef.Store, question: ef.State) -> Snapshot | None:
-    """The snapshot of a question."""
+    """Return the stored snapshot of a state."""
     key = snapshot_key(question)
     assert key is not None
     return run(store.engine.services.snapshots.get(key))
 
 
 def reads(store: ef.Store) -> list[int]:
-    """Counts, from now on, how many events each page that is read holds."""
+    """Return a list that receives, from now on, the number of events of each page that is read."""
     sizes: list[int] = []
     engine = store.engine
     read = engine.read
@@ -55,7 +55,7 @@ def reads(store: ef.Store) -> list[int]:
 
 @pytest.fixture
 def path(tmp_path: Path) -> str:
-    """A store with a clock that ticked 2,500 times."""
+    """The path of a store with a clock that ticked 2,500 times."""
     path = str(tmp_path / "clock.db")
     with ef.Store(path) as store:
         store.extend(Ticked("c") for _ in range(2_500))
@@ -74,7 +74,7 @@ def test_a_cold_store_folds_only_what_came_after_the_snapshot(path: str) -> None
 
 
 def test_few_events_are_not_worth_a_snapshot(tmp_path: Path) -> None:
-    """The policy counts events folded since the last one."""
+    """The policy counts events folded since the last snapshot."""
     with ef.Store(str(tmp_path / "few.db"), snapshots=10) as store:
         store.extend(Ticked("c") for _ in range(9))
         store.state(Clock("c"))
@@ -87,14 +87,14 @@ def test_few_events_are_not_worth_a_snapshot(tmp_path: Path) -> None:
 
 
 def test_snapshots_can_be_switched_off(path: str) -> None:
-    """With snapshots=0 nothing is kept and nothing believed."""
+    """With snapshots=0 none is stored and none is used."""
     with ef.Store(path, snapshots=0) as store:
         store.state(Clock("c"))
         assert kept(store, Clock("c")) is None
 
 
-def test_a_changed_fold_does_not_believe_an_old_snapshot(path: str) -> None:
-    """The same question, folded by other code, is folded from the beginning."""
+def test_a_changed_fold_does_not_use_an_old_snapshot(path: str) -> None:
+    """The same state, folded by other code, is folded from the beginning."""
     with ef.Store(path) as store:
         assert store.state(Clock("c")).ticks == 2_500
 
@@ -115,12 +115,12 @@ FACTOR = 1
 
 
 def scaled(by: int) -> int:
-    """Something a fold uses, outside its class."""
+    """A function outside the class, which a fold uses."""
     return by * FACTOR
 
 
 def test_the_fingerprint_sees_what_the_fold_uses_outside_its_class(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A function, and a constant that function uses, are part of the fold."""
+    """A function, and a constant that the function uses, are part of the fold."""
 
     def one() -> type[ef.State]:
         class Scaled(ef.State):
@@ -138,8 +138,8 @@ def test_the_fingerprint_sees_what_the_fold_uses_outside_its_class(monkeypatch: 
     assert fingerprint(one()) != before
 
 
-def test_a_snapshot_of_lost_history_is_not_believed(path: str) -> None:
-    """Its position must still hold the event it was folded through."""
+def test_a_snapshot_of_lost_history_is_not_used(path: str) -> None:
+    """Its position must still have the event it was folded through."""
     with ef.Store(path) as store:
         store.state(Clock("c"))
         real = kept(store, Clock("c"))
@@ -150,8 +150,8 @@ def test_a_snapshot_of_lost_history_is_not_believed(path: str) -> None:
         assert store.state(Clock("c")).ticks == 2_500
 
 
-def test_bytes_that_are_no_such_state_are_ignored(path: str) -> None:
-    """A snapshot that cannot be read is as good as none."""
+def test_a_snapshot_that_cannot_be_decoded_is_ignored(path: str) -> None:
+    """A snapshot that cannot be decoded is ignored."""
     with ef.Store(path) as store:
         store.state(Clock("c"))
         real = kept(store, Clock("c"))
@@ -162,7 +162,7 @@ def test_bytes_that_are_no_such_state_are_ignored(path: str) -> None:
         assert store.state(Clock("c")).ticks == 2_500
 
 
-def test_a_state_that_would_not_come_back_equal_is_not_kept() -> None:
+def test_a_state_that_would_not_decode_equal_is_not_stored() -> None:
     """A tuple in a field typed Any would return as a list."""
 
     class Loose(ef.State):
@@ -178,13 +178,13 @@ def test_a_state_that_would_not_come_back_equal_is_not_kept() -> None:
 
 
 def test_a_store_that_cannot_be_written_to_still_answers(path: str) -> None:
-    """Keeping a snapshot is a convenience, and failing to is none of the reader's business."""
+    """Storing a snapshot is an optimisation: its failure does not reach the reader."""
     with ef.Store(path, readonly=True) as store:
         assert store.state(Clock("c")).ticks == 2_500
         assert kept(store, Clock("c")) is None
 
 
-def test_dropping_all_of_them_changes_nothing(path: str) -> None:
+def test_dropping_all_snapshots_changes_nothing(path: str) -> None:
     """The log is the source of truth."""
     with ef.Store(path) as store:
         store.state(Clock("c"))

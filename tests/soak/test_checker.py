@@ -1,4 +1,4 @@
-"""The checker of the soak programme finds each kind of broken promise: what never fails proves nothing.
+"""The checker of the soak programme finds each kind of broken promise: a checker that never fails proves nothing.
 
 Knows: small histories that are wrong on purpose. Does not know: faults.
 """
@@ -19,7 +19,7 @@ from soak.history import History
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """A store of four appends, and a history that tells of them truly."""
+    """A store of four appends, and a correct history of them."""
     monkeypatch.setenv("SOAK_FAILING", "")
     monkeypatch.setenv("SOAK_LETTERS", "")
     configure(tmp_path)
@@ -37,15 +37,15 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
 
 
 def problems(place: Place, allowed: Allowed | None = None) -> str:
-    """What the checker says."""
+    """Return the checker's problems."""
     findings = Findings()
     check(place, findings, allowed, models=False)
     return "; ".join(findings.problems)
 
 
-@pytest.mark.filterwarnings("ignore:.*takes soak-greeted, which nothing has written yet")
+@pytest.mark.filterwarnings("ignore:.*handles soak-greeted, which the log does not have")
 def test_nothing_is_found_where_nothing_is_wrong(place: Place) -> None:
-    """A log that is as it was acknowledged has no problems; nor have the read models folded from it."""
+    """A log that equals its acknowledgements has no problems; nor have the read models folded from it."""
     findings = Findings()
     check(place, findings)
     assert findings.problems == []
@@ -63,15 +63,15 @@ def test_nothing_is_found_where_nothing_is_wrong(place: Place) -> None:
         (("unknown", "t.1", "AppendUnconfirmed"), ""),
     ],
 )
-def test_an_answer_that_was_not_true_is_found(place: Place, words: tuple[object, ...], found: str) -> None:
-    """Lost, refused and written, incomplete, foreign: each is named. An unknown outcome may be either."""
+def test_a_wrong_answer_is_found(place: Place, words: tuple[object, ...], found: str) -> None:
+    """Lost, refused but written, incomplete, foreign: each is named. An unknown outcome may be either."""
     History(place.folder, "x").write(*words)
     said = problems(place)
     assert found in said
     assert bool(said) == bool(found)
 
 
-def test_a_repeat_that_was_none_is_found(place: Place) -> None:
+def test_a_first_append_reported_as_a_repeat_is_found(place: Place) -> None:
     """The first append of an event is not a repeat."""
     with place.open() as store:
         receipt = store.append(Noted("w", "r.1", 0, 1))
@@ -81,7 +81,7 @@ def test_a_repeat_that_was_none_is_found(place: Place) -> None:
     assert "reported as repeated: ['r.1']" in problems(place)
 
 
-def test_a_decision_over_what_it_did_not_read_is_found(place: Place) -> None:
+def test_a_decision_that_broke_its_condition_is_found(place: Place) -> None:
     """Two holders of one number of a seat break the invariant."""
     History(place.folder, "x").asked("t.2", 1)
     with place.open() as store:
@@ -90,7 +90,7 @@ def test_a_decision_over_what_it_did_not_read_is_found(place: Place) -> None:
 
 
 def test_a_lost_tail_is_allowed_only_where_it_is_promised(place: Place) -> None:
-    """After a failover acknowledgements of an older epoch may be gone, but none before one that is kept."""
+    """After a failover acknowledgements of an older epoch may be lost, but none before one that survived."""
     History(place.folder, "x").write("asked", "x", 1)
     History(place.folder, "x").write("written", "x", 1, 90, 0, "00" * 16)
     assert problems(place)
@@ -111,7 +111,7 @@ def test_a_lost_tail_is_allowed_only_where_it_is_promised(place: Place) -> None:
     ],
 )
 def test_a_follower_that_skips_or_repeats_is_found(place: Place, lives: str, found: str) -> None:
-    """What was not acknowledged may come again; nothing else may, and nothing is left out."""
+    """Unacknowledged events may come again; others may not, and none is left out."""
     with place.open() as store:
         events = list(store.read())
     history = History(place.folder, "follow-named-0")
@@ -128,8 +128,8 @@ def test_a_follower_that_skips_or_repeats_is_found(place: Place, lives: str, fou
     assert bool(findings.problems) == bool(found)
 
 
-def test_what_was_synced_survives_a_power_cut(tmp_path: Path) -> None:
-    """Of two writes the synced one is always there, and the other sometimes."""
+def test_synced_writes_survive_a_power_cut(tmp_path: Path) -> None:
+    """Of two writes the synced one always survives, and the other one sometimes."""
     into, record = tmp_path / "after", tmp_path / "record"
     into.mkdir()
     steps = [(b"w", 0, b"a" * 600), (b"s", 0, b""), (b"w", 600, b"b" * 600)]

@@ -1,6 +1,6 @@
-"""A few rounds of the soak programme, so that it can be relied on when it is needed.
+"""A few rounds of the soak programme, so that it works when it is needed.
 
-Knows: its command line and its results. Does not know: how faults are brought about.
+Knows: its command line and its results. Does not know: how faults are caused.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the soak progra
 
 
 def soak(results: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """The programme, as a process of its own."""
+    """Run the programme, as a process of its own."""
     command = [sys.executable, "-m", "soak", "--results", str(results), "--jobs", "2", *words]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=150, check=False)
 
 
 def counted(results: Path) -> dict[str, Counter[str]]:
-    """The counts of each family."""
+    """Return the counts of each family."""
     found: dict[str, Counter[str]] = {}
     for line in results.read_text().splitlines():
         result = json.loads(line)
@@ -33,7 +33,7 @@ def counted(results: Path) -> dict[str, Counter[str]]:
     return found
 
 
-def test_a_few_rounds_find_nothing_and_do_what_they_say(tmp_path: Path) -> None:
+def test_a_few_rounds_cause_their_faults_and_find_no_violation(tmp_path: Path) -> None:
     """Kills, a power cut, faults of calls and a storm of signals happen, are counted, and break no promise."""
     results = tmp_path / "results.jsonl"
     words = ["--scale", "0.001", "--only", "kills-sqlite", "--only", "power-sectors", "--only", "nth-calls"]
@@ -48,8 +48,8 @@ def test_a_few_rounds_find_nothing_and_do_what_they_say(tmp_path: Path) -> None:
     assert "rounds with violations: 0" in ran.stdout
 
 
-def test_a_run_is_gone_on_with(tmp_path: Path) -> None:
-    """What is in the results is not run again; another seed begins at its beginning."""
+def test_a_run_is_resumed(tmp_path: Path) -> None:
+    """Rounds in the results are not run again; another seed starts from the beginning."""
     results = tmp_path / "results.jsonl"
     line = {"family": "nth-calls", "index": 0, "seed": "1:nth-calls:0", "seconds": 1.0}
     results.write_text(json.dumps({**line, "counts": {"faults": 500}, "violations": []}) + "\n")
@@ -58,8 +58,8 @@ def test_a_run_is_gone_on_with(tmp_path: Path) -> None:
     assert len(results.read_text().splitlines()) == 1
 
 
-def test_a_violation_is_a_failure_with_the_command_that_runs_it_again(tmp_path: Path) -> None:
-    """A round that found something makes the exit code 1, and says with which seed it is run again."""
+def test_a_violation_fails_with_the_command_that_repeats_it(tmp_path: Path) -> None:
+    """A round with problems makes the exit code 1, and prints the seed that repeats it."""
     results = tmp_path / "results.jsonl"
     line = {"family": "nth-calls", "index": 3, "seed": "7:nth-calls:3", "seconds": 1.0}
     results.write_text(json.dumps({**line, "counts": {"faults": 500}, "violations": ["something is lost"]}) + "\n")

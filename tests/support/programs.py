@@ -1,4 +1,4 @@
-"""Programs and abilities of a machine that some tests need and pip does not bring.
+"""Programs and abilities of a machine that some tests need and that pip does not install.
 
 Such a test is skipped by the name of what is missing, and the names are listed at the end of a run. Where the
 environment variable REQUIRED is set, as `.ci/run` does, a test whose program is missing fails. What a machine does not
@@ -21,14 +21,14 @@ from typing import Any, NoReturn
 import pytest
 
 REQUIRED = "EVENTFOLD_REQUIRE_PROGRAMS"
-PLACES = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"  # where Debian puts servers
+PLACES = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"  # with the folders where Debian puts servers
 Found = Callable[[], bool]
 
 
 class Missing(RuntimeError):
-    """What a test needs is not here. Raised in a test or a fixture, it skips or fails the test.
+    """Something that a test needs is missing. Raised in a test or a fixture, it skips or fails the test.
 
-    `package`: Debian's package that brings the program; empty for an ability, which nothing brings.
+    `package`: Debian's package of the program; empty for an ability, which no package provides.
     """
 
     def __init__(self, name: str, package: str = "") -> None:
@@ -38,17 +38,17 @@ class Missing(RuntimeError):
 
 
 def find_program(name: str) -> str | None:
-    """The path of a program, also where only root has it on the PATH."""
+    """Return the path of a program, also where it is only on root's PATH."""
     return shutil.which(name, path=PLACES)
 
 
 def needs_program(name: str, package: str, found: Found | None = None) -> pytest.MarkDecorator:
-    """A mark for tests that need a program. `found` tells whether it is here; without it the PATH does."""
+    """Return a mark for tests that need a program. `found` returns whether it exists; without it the PATH decides."""
     return pytest.mark.needs(name, package, found or (lambda: find_program(name) is not None))
 
 
 def needs_ability(name: str, found: Found) -> pytest.MarkDecorator:
-    """A mark for tests that need something that a kernel, a user or a file system may not permit."""
+    """Return a mark for tests that need what a kernel, a user or a file system may not permit."""
     return pytest.mark.needs(name, "", found)
 
 
@@ -58,7 +58,7 @@ def _may_unshare() -> bool:
 
 
 def needs_mounts(test: Any) -> Any:
-    """A decorator for tests that give a process a file system of its own."""
+    """Mark a test that gives a process a file system of its own."""
     return needs_program("unshare", "util-linux")(needs_ability("mounts of a user's own", _may_unshare)(test))
 
 
@@ -69,13 +69,13 @@ def _end(missing: Missing) -> NoReturn:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the mark known."""
+    """Register the mark."""
     config.addinivalue_line("markers", "needs(name, package, found): see tests/support/programs.py")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
-    """Look for what a test's marks name, and for what its fixtures miss."""
+    """Check what a test's marks name, and what its fixtures miss."""
     try:
         for mark in sorted(item.iter_markers("needs"), key=lambda mark: not mark.args[1]):
             name, package, found = mark.args

@@ -1,4 +1,4 @@
-"""Tests whose program is missing: skipped by name and listed, or failed where every program is required."""
+"""Tests whose program is missing are skipped by name and listed, or fail where every program is required."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_present(): pass
 
 
 def run(folder: Path, *, required: bool, workers: int = 0) -> tuple[int, str]:
-    """The exit code and output of pytest on TESTS."""
+    """Run pytest on TESTS. Returns its exit code and output."""
     (folder / "test_sample.py").write_text(TESTS, "utf-8")
     environment = {key: value for key, value in os.environ.items() if key != REQUIRED and "PYTEST" not in key}
     command = [
@@ -64,7 +64,7 @@ def run(folder: Path, *, required: bool, workers: int = 0) -> tuple[int, str]:
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_missing_program_skips_by_name(tmp_path: Path, workers: int) -> None:
-    """The names and the numbers of tests stand at the end, in one process and in several."""
+    """The names and the numbers of tests are listed at the end, in one process and in several."""
     code, output = run(tmp_path, required=False, workers=workers)
     assert code == 0 and "1 passed, 4 skipped" in output, output
     assert "no-such-program (Debian: no-such-package): 1 test\n" in output
@@ -73,7 +73,7 @@ def test_a_missing_program_skips_by_name(tmp_path: Path, workers: int) -> None:
 
 
 def test_a_missing_program_fails_where_all_are_required(tmp_path: Path) -> None:
-    """Whether a mark, a fixture or the test itself misses it. What a machine does not permit is skipped there too."""
+    """A mark, a fixture or the test itself misses it. What a machine does not permit is skipped there too."""
     code, output = run(tmp_path, required=True)
     assert code == 1, output
     assert output.count("needs no-such-server (Debian: no-such-package): EVENTFOLD_REQUIRE_PROGRAMS is set") >= 2

@@ -1,1 +1,1 @@
-"""Read models in other technologies than the log, held to the same promises."""
+"""Read models in other databases than the log, with the same promises."""

@@ -1,4 +1,4 @@
-"""Stores whose read models live elsewhere: the suite of tests/projections runs over each of these places."""
+"""Stores with read models in other targets: tests of tests/projections run with each of these targets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.servers.postgres import shared
 
 
 def postgres_database() -> str:
-    """A new database of this process's server, without any scheme."""
+    """The address of a new database of this process's server, without a scheme."""
     name = f"d{uuid4().hex[:12]}"
     with psycopg.connect(shared().url(), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}".encode())
@@ -40,7 +40,7 @@ PLACES = [
 
 
 def place(kind: str, folder: Path) -> str:
-    """The address of a new place for rows."""
+    """The address of a new target."""
     match kind:
         case "sqlite+pysqlite":
             return f"{kind}:///{folder}/rows.db"
@@ -58,7 +58,7 @@ def place(kind: str, folder: Path) -> str:
 
 @pytest.fixture(params=PLACES)
 def elsewhere(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Where rows live in this test unless their class says otherwise."""
+    """The default target of this test."""
     address = place(request.param, tmp_path)
 
     def opened(engine: Engine, wanted: str | None = None) -> Target:
@@ -84,18 +84,18 @@ def url(elsewhere: str, tmp_path: Path) -> str:
 
 @pytest.fixture
 def shared_url(url: str) -> str:
-    """The same: several may open it."""
+    """The address of a log, which several stores may open."""
     return url
 
 
 @pytest.fixture
 def either(store: ef.Store) -> ef.Store:
-    """The same: which mode asks is no concern of a target."""
+    """The store: a target does not depend on the mode."""
     return store
 
 
 @pytest.fixture
 def store(url: str) -> Iterator[ef.Store]:
-    """An empty store whose rows live elsewhere."""
+    """An empty store whose rows are in another target."""
     with ef.Store(url) as store:
         yield store

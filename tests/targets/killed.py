@@ -1,8 +1,8 @@
-"""A process that forks runners of a read model kept elsewhere, one whenever it is told to, to be killed at work.
+"""A process that forks a runner of a read model in another target for each input line, to be killed while it works.
 
     python -m tests.targets.killed STORE TARGET
 
-Knows: nothing but how to run. Does not know: who kills, or when.
+Knows: how to run a read model. Does not know: who kills a runner, or when.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.targets.receiver import SECRET
 
 
 def elsewhere(address: Any) -> type[CarrierMonth]:
-    """CarrierMonth, kept at an address."""
+    """CarrierMonth, in the target of an address."""
 
     class ElsewhereMonth(CarrierMonth, name="carrier_month", target=address):
         def evolve(self, event: Departed | Cancelled) -> None:
@@ -30,7 +30,7 @@ def elsewhere(address: Any) -> type[CarrierMonth]:
 
 
 def nursery(store: str, address: str) -> subprocess.Popen[str]:
-    """This module as a process of its own."""
+    """Start this module as a process."""
     root = Path(__file__).parents[2]
     return subprocess.Popen(
         [sys.executable, "-m", "tests.targets.killed", store, address],
@@ -43,7 +43,7 @@ def nursery(store: str, address: str) -> subprocess.Popen[str]:
 
 
 def dawdle(sink: Any) -> Any:
-    """A sink that takes its time before it writes and after it has, so that a kill hits these moments."""
+    """Make a sink slow before and after it writes, so that a kill hits these moments."""
     write = sink.write
 
     def slowly(batch: Any) -> bool:
@@ -57,7 +57,7 @@ def dawdle(sink: Any) -> Any:
 
 
 def place(address: str) -> Any:
-    """What a class is given for a target."""
+    """The target for a class: an address, or a slow sink."""
     if address.startswith("redis"):
         from eventfold.targets.sinks.redis import RedisSink
 

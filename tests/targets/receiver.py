@@ -1,6 +1,6 @@
-"""Two that take rows: one in memory, one behind HTTP; each can be told to fail, to repeat itself, to forget.
+"""Two sinks for tests, in memory and behind HTTP, with planned failures, repeats and losses.
 
-Knows: what the port asks of a sink, and nothing else. Does not know: the store.
+Knows: the sink port. Does not know: the store.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Rows = dict[tuple[Any, ...], dict[str, Any]]
 
 
 class MemorySink:
-    """The plainest sink that keeps what the port asks."""
+    """The smallest sink that fulfils the port."""
 
     def __init__(self, askable: bool = True) -> None:
         self.address = "memory sink"
@@ -29,7 +29,7 @@ class MemorySink:
         self.chunks: dict[tuple[str, int, int], tuple[int, int]] = {}
         self.live: dict[str, int] = {}
         self.store = ""
-        self.trouble: list[str] = []  # what happens at the next calls: "before", "after" (taken, answer lost), "lost"
+        self.trouble: list[str] = []  # of the next calls: "before", "after" (accepted, reply lost), "lost"
         self.batches: list[Batch] = []
         self._askable = askable
         self._lock = threading.RLock()
@@ -39,7 +39,7 @@ class MemorySink:
         return sorted(tuple(row.values()) for row in self.rows.get((projection, self.live[projection]), {}).values())
 
     def lose(self) -> None:
-        """Everything is gone."""
+        """Lose all rows and numbers."""
         with self._lock:
             self.rows.clear()
             self.numbers.clear()
@@ -59,12 +59,12 @@ class MemorySink:
         with self._lock:
             trouble = self.trouble.pop(0) if self.trouble else ""
             if trouble == "before":
-                raise OSError("nobody answers")
+                raise OSError("no answer")
             if "lost" in trouble:
                 self.lose()
             taken = self._write(batch)
             if "after" in trouble:
-                raise OSError("the answer was lost")
+                raise OSError("the reply was lost")
             if trouble == "crash":
                 raise KeyboardInterrupt
             return taken
@@ -114,7 +114,7 @@ class MemorySink:
 
 
 class Receiver:
-    """Whoever answers: what arrives signed is kept in a MemorySink; `answers` are given before that, if any."""
+    """An HTTP server that passes signed requests to a MemorySink. `answers`: statuses to return first; 0: none."""
 
     def __init__(self) -> None:
         self.sink = MemorySink()
@@ -128,12 +128,12 @@ class Receiver:
                 length = int(self.headers["content-length"])
                 body = self.rfile.read(length)
                 if len(body) < length:
-                    return  # whoever sent it was killed meanwhile
+                    return  # the sender was killed meanwhile
                 self.send_response(receiver.take(dict(self.headers), body))
                 self.end_headers()
 
             def log_message(self, format: str, *args: object) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}/hook"
@@ -141,7 +141,7 @@ class Receiver:
         self._thread.start()
 
     def take(self, headers: dict[str, str], body: bytes) -> int:
-        """A request; the status it is answered by."""
+        """Handle a request; return the status of the answer."""
         if self.answers and (status := self.answers.pop(0)):
             return status
         try:
@@ -166,7 +166,7 @@ class Receiver:
         return 204
 
     def close(self) -> None:
-        """Stop answering."""
+        """Stop the server."""
         self.server.shutdown()
         self._thread.join()
         self.server.server_close()
@@ -174,7 +174,7 @@ class Receiver:
 
 @contextmanager
 def receiving() -> Iterator[Receiver]:
-    """A receiver for a while."""
+    """A running receiver."""
     receiver = Receiver()
     try:
         yield receiver

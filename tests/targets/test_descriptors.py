@@ -1,4 +1,4 @@
-"""Read models kept in files of their own hold no file descriptors for threads that have ended."""
+"""Read models in separate files keep no file descriptors for threads that have ended."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ class Paid(ef.Event, type="descriptors-paid"):
 
 
 class Row(ef.Projection, name="descriptors_row"):
-    """How often."""
+    """The number of bills."""
 
     bill: str
     n: int = 0
 
     def evolve(self, event: Paid) -> None:
-        """Once more."""
+        """Count one bill."""
         self.n += 1
 
 
 def count(target: str, log: str) -> None:
-    """Ask for rows in one thread after the other; prints how many descriptors this process has after 8 and after 48."""
+    """Read rows in one thread after the other; print the number of descriptors after 8 and after 48 threads."""
     counts: list[int] = []
     with ef.Store(log, target=target) as store:
         store.append(Paid("a"))

@@ -1,4 +1,4 @@
-"""Rows in DuckDB files and Parquet folders: exactly once, readable by others, refused in words."""
+"""Rows in DuckDB files and Parquet folders: exactly once, readable by other programs, with errors in two sentences."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def store(tmp_path: Path) -> ef.Store:
 
 
 def other(code: str, *words: str) -> subprocess.CompletedProcess[str]:
-    """Some other program, that knows DuckDB and nothing of eventfold."""
+    """Run another program that uses DuckDB without eventfold."""
     return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=120, check=True)
 
 
@@ -48,7 +48,7 @@ for attempt in range(1_000):
 
 
 def test_another_program_reads_the_file_beside_a_runner(store: ef.Store, tmp_path: Path) -> None:
-    """An idle runner lets go of the file: somebody else opens it, and sees the rows; the runner goes on after that."""
+    """An idle runner closes the file: another program opens it and sees the rows; then the runner continues."""
     kept, path = elsewhere(f"duckdb:{tmp_path}/rows.duckdb"), f"{tmp_path}/rows.duckdb"
     with store.run(kept) as runner:
         for round in range(2):
@@ -62,10 +62,10 @@ def test_another_program_reads_the_file_beside_a_runner(store: ef.Store, tmp_pat
 HOLD = "import duckdb, sys; held = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
 
 
-def test_a_file_that_another_process_holds_is_waited_for(
+def test_a_file_that_another_process_has_open_is_waited_for(
     store: ef.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For a while; then it is said who holds it, and nothing is lost: it goes on when the file is free."""
+    """After a timeout the error names the holder; once the file is free, the runner continues without a gap."""
     kept, path = elsewhere(f"duckdb:{tmp_path}/rows.duckdb"), f"{tmp_path}/rows.duckdb"
     monkeypatch.setattr("eventfold.targets.duckdb.connection.LOCK_TIMEOUT_S", 0.1)
     store.append(*flights(50))
@@ -85,12 +85,12 @@ def test_a_file_that_another_process_holds_is_waited_for(
     assert rows(store, kept) == folded(flights(50))
 
 
-def test_places_that_are_no_place_are_told_so(store: ef.Store, tmp_path: Path) -> None:
-    """No DuckDB file, the log itself, a folder that is not there, a folder that is a file, options nobody knows."""
+def test_unusable_addresses_are_refused(store: ef.Store, tmp_path: Path) -> None:
+    """Not a DuckDB file, the log itself, a missing folder, a file in place of a folder, unknown options."""
     store.append(*flights(5))
     (tmp_path / "notes.txt").write_text("not a database, and never was one")
     for address, words in {
-        f"duckdb:{tmp_path}/notes.txt": "notes.txt is no DuckDB file",
+        f"duckdb:{tmp_path}/notes.txt": "notes.txt is not a DuckDB file",
         f"duckdb:{tmp_path}/nowhere/rows.duckdb": "nowhere/rows.duckdb cannot be used",
         f"parquet:{tmp_path}/notes.txt": "notes.txt cannot be used",
     }.items():
@@ -112,7 +112,7 @@ def test_places_that_are_no_place_are_told_so(store: ef.Store, tmp_path: Path) -
 def test_without_the_package_the_extra_is_named(
     store: ef.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What to install is in the message."""
+    """The message names the package to install."""
     for name in [name for name in sys.modules if name.startswith("eventfold.targets.duckdb")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "duckdb", None)
@@ -129,7 +129,7 @@ class DuckPriced(ef.Event):
 
 
 def test_a_decimal_that_would_be_rounded_stops_the_projection(store: ef.Store, tmp_path: Path) -> None:
-    """DuckDB rounds what has more digits than its column; here it is the event's fault, and nothing is written."""
+    """DuckDB rounds decimals that do not fit its column; here such an event fails, and nothing is written."""
 
     class DuckPrice(ef.Projection, target=f"duckdb:{tmp_path}/rows.duckdb", attempts=1):
         thing: str
@@ -146,7 +146,7 @@ def test_a_decimal_that_would_be_rounded_stops_the_projection(store: ef.Store, t
 
 
 def test_handlers_write_duckdbs_own_sql(store: ef.Store, tmp_path: Path) -> None:
-    """Also rebuilt, compared and switched; a statement that only counts what it changed gives no rows."""
+    """Also rebuilt, compared and switched; a statement whose result is a count of changes returns no rows."""
 
     class DuckDelays(ef.SqlProjection, target=f"duckdb:{tmp_path}/rows.duckdb"):
         tables = {"duck_delays": "carrier VARCHAR, seen TIMESTAMPTZ, minutes BIGINT"}
@@ -166,7 +166,7 @@ def test_handlers_write_duckdbs_own_sql(store: ef.Store, tmp_path: Path) -> None
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 @pytest.mark.parametrize("kind", ["duckdb", "parquet"])
 def test_killed_runners_skip_and_repeat_nothing(kind: str, store: ef.Store, tmp_path: Path) -> None:
-    """Runners are killed at any moment, in a transaction or while a snapshot is written: rows are the plain fold's."""
+    """Runners are killed in a transaction or while a snapshot is written: the rows equal the plain fold."""
     address = f"duckdb:{tmp_path}/rows.duckdb" if kind == "duckdb" else f"parquet:{tmp_path}/rows?every=0"
     kept, chance, written = elsewhere(address), random.Random(4), 0
     store.project(kept)
@@ -181,20 +181,20 @@ def test_killed_runners_skip_and_repeat_nothing(kind: str, store: ef.Store, tmp_
             ward.stdin.write("\n")
             ward.stdin.flush()
             child = int(ward.stdout.readline())
-            while number % 2 and time.monotonic() < ends:  # when it is at work, however long that takes
+            while number % 2 and time.monotonic() < ends:  # once it works, however long that takes
                 if max(held.position for held in store.projections.checkpoints(kept)) > max(positions, default=0):
                     break
                 time.sleep(0.002)
             time.sleep(chance.random() * 0.4)
             os.kill(child, signal.SIGKILL)
             positions.update(held.position for held in store.projections.checkpoints(kept))
-            if kind == "parquet":  # whole, whatever happened
+            if kind == "parquet":  # complete in any case
                 duckdb.sql(f"{COLUMNS} '{tmp_path}/rows/carrier_month.parquet'").fetchall()
     finally:
         ward.stdin.close()
         ward.wait(60)
         ward.stdout.close()
-    assert len(positions) > 8  # they were killed at work, not before it
+    assert len(positions) > 8  # they were killed while working, not before
     store.project(kept)
     assert rows(store, kept) == folded(flights(written))
     assert proved(store)
@@ -212,38 +212,38 @@ def parquet(folder: Path) -> list[tuple[object, ...]]:
         return reader.execute(f"{COLUMNS} '{folder}/carrier_month.parquet'").fetchall()
 
 
-def told(folder: Path) -> dict[str, str]:
-    """What the file says of itself."""
+def metadata_of(folder: Path) -> dict[str, str]:
+    """The metadata of the file."""
     sql = "SELECT key::VARCHAR, value::VARCHAR FROM parquet_kv_metadata(?)"
     with duckdb.connect(":memory:") as reader:
         return dict(reader.execute(sql, [f"{folder}/carrier_month.parquet"]).fetchall())
 
 
-def test_the_file_is_the_read_model_and_says_of_when(store: ef.Store, tmp_path: Path) -> None:
-    """After every catching up; it names store, generation and position; nothing new: it is left as it is."""
+def test_the_parquet_file_has_the_rows_and_their_position(store: ef.Store, tmp_path: Path) -> None:
+    """It is written when the projection has caught up, with store, generation and position, if rows changed."""
     kept, folder = elsewhere(f"parquet:{tmp_path}/rows"), tmp_path / "rows"
     store.append(*flights(40))
     store.project(kept)
     assert parquet(folder) == folded(flights(40)) == rows(store, kept)
-    facts = told(folder)
-    assert (facts["eventfold.position"], facts["eventfold.generation"]) == ("40", "1")
-    assert facts["eventfold.store"] == store.projections.checkpoints(kept)[0].store
+    metadata = metadata_of(folder)
+    assert (metadata["eventfold.position"], metadata["eventfold.generation"]) == ("40", "1")
+    assert metadata["eventfold.store"] == store.projections.checkpoints(kept)[0].store
     before = (folder / "carrier_month.parquet").stat().st_ino
     store.project(kept)
     assert (folder / "carrier_month.parquet").stat().st_ino == before
 
 
-def test_the_file_follows_a_switch_and_a_rollback_and_goes_when_forgotten(store: ef.Store, tmp_path: Path) -> None:
-    """What readers see is what the file has; a file that was deleted or spoilt is written anew."""
+def test_the_parquet_file_follows_switch_rollback_and_remove(store: ef.Store, tmp_path: Path) -> None:
+    """The file has what readers see; a deleted or damaged file is written again."""
     kept, folder = elsewhere(f"parquet:{tmp_path}/rows"), tmp_path / "rows"
     store.append(*flights(40))
     store.project(kept)
     store.projections.rebuild(kept)
-    assert told(folder)["eventfold.generation"] == "1"
+    assert metadata_of(folder)["eventfold.generation"] == "1"
     store.projections.switch(kept)
-    assert told(folder)["eventfold.generation"] == "2"
+    assert metadata_of(folder)["eventfold.generation"] == "2"
     store.projections.rollback(kept)
-    assert told(folder)["eventfold.generation"] == "1"
+    assert metadata_of(folder)["eventfold.generation"] == "1"
     (folder / "carrier_month.parquet").write_bytes(b"spoilt")
     store.project(kept)
     assert parquet(folder) == folded(flights(40))
@@ -251,8 +251,8 @@ def test_the_file_follows_a_switch_and_a_rollback_and_goes_when_forgotten(store:
     assert not (folder / "carrier_month.parquet").exists()
 
 
-def test_readers_never_see_half_a_file(store: ef.Store, tmp_path: Path) -> None:
-    """While a runner writes a snapshot after every page, whoever reads finds whole ones, each later than the last."""
+def test_readers_never_see_a_partial_file(store: ef.Store, tmp_path: Path) -> None:
+    """While a runner writes a snapshot after every page, readers find complete ones, each later than the last."""
     kept, folder = elsewhere(f"parquet:{tmp_path}/rows?every=0"), tmp_path / "rows"
     store.project(kept)
     stop, read, written = threading.Event(), threading.Event(), [0]
@@ -261,7 +261,7 @@ def test_readers_never_see_half_a_file(store: ef.Store, tmp_path: Path) -> None:
     seen: list[int] = []
 
     def write() -> None:
-        """Append, and wait where the reader is far behind: on a busy machine the runner would never catch up."""
+        """Append, and wait if the reader is far behind: on a busy machine the runner would never catch up."""
         while not stop.is_set():
             read.clear()
             if written[0] - (seen[-1] if seen else 0) > 100:
@@ -276,7 +276,7 @@ def test_readers_never_see_half_a_file(store: ef.Store, tmp_path: Path) -> None:
         try:
             ends = time.monotonic() + 120
             while len(set(seen)) < 5 and time.monotonic() < ends:
-                # By one opening: DuckDB may open a file again within a query, and then finds the one that came after.
+                # In one query: DuckDB may reopen a file in a second one, and then finds a later one.
                 shutil.copyfile(folder / "carrier_month.parquet", copy / "carrier_month.parquet")
                 found = parquet(copy)
                 seen.append(sum(row[2] + row[4] for row in found))  # type: ignore[operator]

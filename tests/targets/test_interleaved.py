@@ -1,4 +1,4 @@
-"""Retries and skips that come between each other and a runner, where rows are kept in another place than the log."""
+"""Interleaved retries, skips and runners, with rows in another target than the log."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def _bearable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("command", ["retry", "skip"])
-def test_a_command_and_a_runner_double_nothing_in_any_place(elsewhere: str, tmp_path: Path, command: str) -> None:
-    """Another operator's retry and the runner's work on it come at every call that the command makes to its target."""
+def test_a_command_and_a_runner_repeat_nothing_in_any_target(elsewhere: str, tmp_path: Path, command: str) -> None:
+    """Another operator's retry and the runner's work on it run before each call of the command to its target."""
     assert elsewhere
     calls = every_interleaving(
         lambda: str(tmp_path / f"{uuid4().hex}.db"),

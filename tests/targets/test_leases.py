@@ -1,4 +1,4 @@
-"""Leases by the target's clock, in every place where rows may be kept beside the log."""
+"""Leases by the target's clock, in every target."""
 
 from tests.projections import test_leases as leases
 

@@ -1,10 +1,10 @@
-"""Names that SQL reserves, in every place where rows may be kept beside the log."""
+"""Names that SQL reserves, in every target."""
 
 from tests.projections import test_names as names
 
 test_a_read_model_may_have_any_name_of_a_class = names.test_a_read_model_may_have_any_name_of_a_class
 test_a_field_may_have_any_name_and_an_index = names.test_a_field_may_have_any_name_and_an_index
-test_a_name_of_63_bytes_has_room_for_its_generation = names.test_a_name_of_63_bytes_has_room_for_its_generation
+test_a_name_of_63_bytes_may_have_generations = names.test_a_name_of_63_bytes_may_have_generations
 test_declared_tables_may_have_names_that_sql_reserves = names.test_declared_tables_may_have_names_that_sql_reserves
 test_a_column_may_be_called_as_one_of_the_system = names.test_a_column_may_be_called_as_one_of_the_system
 test_fields_may_have_longer_names = names.test_fields_may_have_longer_names_than_a_database_takes

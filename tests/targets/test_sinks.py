@@ -1,4 +1,4 @@
-"""Rows sent to what is no SQL database: whatever fails, repeats itself or forgets, they are the plain fold's."""
+"""Rows sent to sinks: after failures, repeats and losses they equal the plain fold."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def split(address: Any) -> type[CarrierMonth]:
 # Any sink
 
 
-def test_a_sink_of_ones_own_is_any_object_with_five_methods(store: ef.Store) -> None:
-    """It is told what rows are, as JSON, with a number that grows; the rows are in the store's database as well."""
+def test_a_sink_may_be_any_object_with_five_methods(store: ef.Store) -> None:
+    """It receives rows as JSON, with an increasing number; the rows are in the store's database as well."""
     sink = MemorySink()
     assert isinstance(sink, Sink)
     kept = elsewhere(sink)
@@ -82,7 +82,7 @@ def test_a_sink_of_ones_own_is_any_object_with_five_methods(store: ef.Store) -> 
 
 
 def test_rows_that_are_not_kept_are_deleted_there_too(store: ef.Store) -> None:
-    """By their keys."""
+    """They are deleted by their keys."""
     sink = MemorySink()
 
     class SentLate(ef.Projection, name="carrier_month", target=sink):
@@ -112,15 +112,15 @@ def test_rows_that_are_not_kept_are_deleted_there_too(store: ef.Store) -> None:
             st.integers(0, 2),  # which partition is worked on
             st.integers(1, 15),  # events of a page
             st.integers(1, 3),  # steps
-            st.booleans(),  # the lease is given back
+            st.booleans(),  # the lease is released
         ),
         max_size=10,
     ),
     several=st.booleans(),
     askable=st.booleans(),
 )
-def test_any_way_of_failing_gives_the_plain_fold(turns: list[Any], several: bool, askable: bool) -> None:
-    """Batches are refused, taken without an answer, forgotten with all there was; workers vanish at each of these."""
+def test_random_failures_end_in_the_plain_fold(turns: list[Any], several: bool, askable: bool) -> None:
+    """Batches are refused, accepted without a reply, lost with all rows; workers vanish at each of these points."""
     sink = MemorySink(askable)
     kept = split(sink) if several else elsewhere(sink)
     with ef.Store("memory:") as store:
@@ -143,9 +143,9 @@ def test_any_way_of_failing_gives_the_plain_fold(turns: list[Any], several: bool
                 if polite:
                     worker.release()
             except (TargetUnavailable, KeyboardInterrupt):
-                continue  # it is gone, whatever it was about to do
+                continue  # the worker vanished
         sink.trouble = []
-        store.append(*flights(20, written))  # whoever cannot be asked learns at the next batch what is missing
+        store.append(*flights(20, written))  # a sink that cannot be asked refuses the next batch if rows are missing
         store.project(kept)
         assert rows(store, kept) == folded(flights(written + 20))
         if askable or not several:
@@ -153,8 +153,8 @@ def test_any_way_of_failing_gives_the_plain_fold(turns: list[Any], several: bool
         assert all(proof.proved for proof in store.projections.verify(kept))
 
 
-def test_a_late_batch_of_a_worker_that_stood_still_changes_nothing(store: ef.Store) -> None:
-    """Another has taken over, and sent this batch and more; when the first one wakes up, its number is too old."""
+def test_a_late_batch_of_a_stalled_worker_changes_nothing(store: ef.Store) -> None:
+    """Another worker has claimed the partition and sent more batches; the number of the late one is too small."""
     sink = MemorySink()
     kept = elsewhere(sink)
     store.append(*flights(30))
@@ -166,28 +166,28 @@ def test_a_late_batch_of_a_worker_that_stood_still_changes_nothing(store: ef.Sto
     assert sink.readers() == folded(flights(60))
 
 
-def test_a_sink_that_fails_is_told_of_in_words_and_waited_for(store: ef.Store) -> None:
-    """`project` raises, the status says what waits and why, `wait` does not return; answered, nothing is missing."""
+def test_a_failing_sink_is_reported_and_waited_for(store: ef.Store) -> None:
+    """`project` raises, the status has the reason, `wait` does not return; once the sink answers, no row is missing."""
     sink = MemorySink()
     kept = elsewhere(sink)
     store.project(kept)
     store.append(*flights(30))
     sink.trouble = ["before"] * 3
-    with pytest.raises(TargetUnavailable, match="memory sink failed: OSError: nobody answers"):
+    with pytest.raises(TargetUnavailable, match="memory sink failed: OSError: no answer"):
         store.project(kept)
     (status,) = store.projections.status(kept)
     assert status.state == "behind" and "wait to be sent to memory sink: memory sink failed: OSError" in status.sentence
-    with pytest.raises(ProjectionBehind, match="nobody answers"):
+    with pytest.raises(ProjectionBehind, match="no answer"):
         store.wait(kept, timeout=0.1)
     sink.trouble = []
     store.project(kept)
     assert store.wait(kept) >= 30
-    assert store.projections.status(kept)[0].sentence == "Current; nobody runs it."
+    assert store.projections.status(kept)[0].sentence == "Current; no runner is working on it."
     assert sink.readers() == folded(flights(30))
 
 
-def test_a_runner_sends_again_until_it_is_taken(store: ef.Store) -> None:
-    """With back-off, without anybody's help; what cannot be sent meanwhile is named in the runner's trouble."""
+def test_a_runner_retries_until_the_sink_accepts(store: ef.Store) -> None:
+    """With back-off; the runner's trouble has the reason meanwhile."""
     sink = MemorySink()
     kept = elsewhere(sink)
     sink.trouble = ["before"] * 3
@@ -198,8 +198,8 @@ def test_a_runner_sends_again_until_it_is_taken(store: ef.Store) -> None:
     assert not sink.trouble and sink.readers() == folded(flights(30))
 
 
-def test_rows_that_were_kept_here_alone_are_sent_when_a_sink_is_named(store: ef.Store) -> None:
-    """The class gets a target, and nothing is folded again; taken away again, that is refused with what to do."""
+def test_existing_rows_are_sent_when_a_sink_is_added(store: ef.Store) -> None:
+    """The class gets a target, and no event is folded again; removing the target is refused with a remedy."""
     store.append(*flights(50))
     store.project(CarrierMonth)
     sink = MemorySink()
@@ -215,12 +215,12 @@ def test_rows_that_were_kept_here_alone_are_sent_when_a_sink_is_named(store: ef.
     store.project(WithSink)
     assert sink.readers() == folded(flights(50))
     assert {batch.chunk for batch in sink.batches} == {1}
-    with pytest.raises(InvalidProjection, match="its rows are sent on from there"):
+    with pytest.raises(InvalidProjection, match="sends to a sink"):
         store.project(CarrierMonth)
 
 
-def test_what_has_no_rows_by_key_cannot_be_sent(store: ef.Store) -> None:
-    """Handlers with SQL, and effects, are told so."""
+def test_projections_without_keyed_rows_cannot_have_a_sink(store: ef.Store) -> None:
+    """Handlers with SQL and effects are refused."""
     sink = MemorySink()
 
     class SentSql(ef.SqlProjection, target=sink):
@@ -236,8 +236,8 @@ def test_what_has_no_rows_by_key_cannot_be_sent(store: ef.Store) -> None:
             store.project(each)
 
 
-def test_generations_are_shown_dropped_and_forgotten_there(store: ef.Store, tmp_path: Path) -> None:
-    """Rebuild, switch, rollback, discard, forget: by class and by name, what readers of the sink see follows."""
+def test_a_sink_follows_generations(store: ef.Store, tmp_path: Path) -> None:
+    """Rebuild, switch, rollback, discard, remove, by class and by name: readers of the sink see the same."""
     sink = MemorySink()
     kept = elsewhere(sink)
     store.append(*flights(50))
@@ -259,13 +259,13 @@ def test_generations_are_shown_dropped_and_forgotten_there(store: ef.Store, tmp_
     store.projections.remove("carrier_month")
     assert not sink.rows and not sink.live
     assert store.projections.list() == []
-    store.project(kept)  # and begins anew
+    store.project(kept)  # from the beginning
     assert sink.readers() == folded(flights(100))
 
 
 @pytest.mark.parametrize("askable", [True, False])
-def test_rows_that_went_back_in_time_are_sent_anew(askable: bool, tmp_path: Path) -> None:
-    """After a power cut, or from a backup, the store knows less than it sent: the sink keeps nothing of that."""
+def test_rows_of_a_restored_store_are_sent_again(askable: bool, tmp_path: Path) -> None:
+    """After a power failure or a restore the store has fewer events than it sent: the sink gets its rows only."""
     sink, path = MemorySink(askable), tmp_path / "store.db"
     kept = elsewhere(sink)
     with ef.Store(str(path)) as store:
@@ -285,8 +285,8 @@ def test_rows_that_went_back_in_time_are_sent_anew(askable: bool, tmp_path: Path
         assert sink.readers() == rows(store, kept) == folded([*flights(20), *flights(3, 500)])
 
 
-def test_the_log_of_another_store_is_not_mixed_in(tmp_path: Path) -> None:
-    """One sink, two stores, one name: the second is refused, and the rows of the first stay."""
+def test_rows_of_another_store_are_refused_by_a_sink(tmp_path: Path) -> None:
+    """One sink, two stores, one name: the second store is refused, and the rows of the first stay."""
     sink = MemorySink()
     for number in (1, 2):
         with ef.Store(str(tmp_path / f"{number}.db")) as store:
@@ -300,7 +300,7 @@ def test_the_log_of_another_store_is_not_mixed_in(tmp_path: Path) -> None:
 
 
 def test_the_store_may_be_in_postgresql(tmp_path: Path) -> None:
-    """Rows, checkpoint and what is to be sent are in one transaction there, too."""
+    """Rows, checkpoint and outbox are written in one transaction there, too."""
     sink = MemorySink()
     kept = split(sink)
     with ef.Store(shared().url(schema=f"s{uuid4().hex[:12]}")) as store:
@@ -333,8 +333,8 @@ class Kept(CarrierMonth, name="carrier_month", target={address!r}):
 
 
 @pytest.mark.parametrize("kind", ["duckdb", "parquet", pytest.param("redis", marks=redis_server.needed)])
-def test_commands_know_it_by_its_name(kind: str, tmp_path: Path) -> None:
-    """Run, status, rebuild, compare, switch, rollback, verify and forget, each by the name alone."""
+def test_commands_work_by_the_projections_name(kind: str, tmp_path: Path) -> None:
+    """Run, status, rebuild, compare, switch, rollback, verify and remove, each by name."""
     place = {"duckdb": f"duckdb:{tmp_path}/rows.duckdb", "parquet": f"parquet:{tmp_path}/rows"}
     module, url = f"m{uuid4().hex[:8]}", str(tmp_path / "store.db")
     address = place.get(kind) or redis_server.shared().database()
@@ -367,12 +367,12 @@ def test_commands_know_it_by_its_name(kind: str, tmp_path: Path) -> None:
 
 @pytest.fixture
 def address() -> str:
-    """A database of Redis that nobody uses."""
+    """An unused database of Redis."""
     return redis_server.shared().database()
 
 
 def client(address: str) -> Any:
-    """Redis as anybody sees it."""
+    """A client of Redis."""
     return redis.Redis.from_url(address, decode_responses=True)
 
 
@@ -383,7 +383,7 @@ def in_redis(address: str, key: str = "carrier_month") -> list[tuple[Any, ...]]:
 
 @redis_server.needed
 def test_redis_has_a_hash_of_rows_by_key(store: ef.Store, address: str) -> None:
-    """Under the projection's name; a key of one text is itself, any other a JSON array."""
+    """The hash has the projection's name; the field of a key of one text is that text, else a JSON array."""
     kept = elsewhere(f"{address}?prefix=air:")
     store.append(*flights(40))
     store.project(kept)
@@ -405,8 +405,8 @@ def test_redis_has_a_hash_of_rows_by_key(store: ef.Store, address: str) -> None:
 
 @redis_server.needed
 @pytest.mark.parametrize("loss", ["everything", "some rows", "older rows"])
-def test_a_redis_that_lost_something_is_noticed_and_filled_again(loss: str, store: ef.Store, address: str) -> None:
-    """Flushed, robbed of a row, or restored from an older backup: while nothing happens, and with the next event."""
+def test_a_redis_that_lost_rows_is_filled_again(loss: str, store: ef.Store, address: str) -> None:
+    """Flushed, one row deleted, or restored from an older backup: noticed without events, and at the next event."""
     kept = elsewhere(address)
     store.append(*flights(20))
     store.project(kept)
@@ -426,7 +426,7 @@ def test_a_redis_that_lost_something_is_noticed_and_filled_again(loss: str, stor
     store.append(*flights(80, 20))
     store.project(kept)
     lose()
-    store.project(kept)  # nothing new, and yet
+    store.project(kept)  # without new events
     assert in_redis(address) == folded(flights(100))
     with store.run(kept):
         store.wait(kept)
@@ -443,8 +443,8 @@ def test_a_redis_that_lost_something_is_noticed_and_filled_again(loss: str, stor
 
 
 @redis_server.needed
-def test_a_redis_that_lost_something_is_filled_by_every_partition(store: ef.Store, address: str) -> None:
-    """Each sends its own rows again, and none takes another's away."""
+def test_every_partition_fills_a_redis_that_lost_rows(store: ef.Store, address: str) -> None:
+    """Each partition sends its own rows again, and removes none of another."""
     kept = split(address)
     store.append(*flights(200))
     store.project(kept)
@@ -452,14 +452,14 @@ def test_a_redis_that_lost_something_is_filled_by_every_partition(store: ef.Stor
     store.append(*flights(50, 200))
     store.project(kept)
     assert in_redis(address) == folded(flights(250))
-    client(address).hset("carrier_month:eventfold", "number:1:1", "7")  # as if one partition were of long ago
+    client(address).hset("carrier_month:eventfold", "number:1:1", "7")  # as if one partition were older
     store.project(kept)
     assert in_redis(address) == folded(flights(250))
 
 
 @redis_server.needed
 def test_many_rows_are_sent_again_in_chunks(store: ef.Store, address: str) -> None:
-    """More than one message's worth."""
+    """The rows do not fit one message."""
 
     class SentDelay(ef.Projection, target=address, partitions=2):
         delay: int
@@ -481,7 +481,7 @@ def test_many_rows_are_sent_again_in_chunks(store: ef.Store, address: str) -> No
 
 @redis_server.needed
 def test_redis_follows_switches(store: ef.Store, address: str) -> None:
-    """The plain name is what readers should see; other generations stand beside it, until they go."""
+    """Readers see the generation with the plain name; other generations exist beside it until they are dropped."""
     kept, reader = elsewhere(address), client(address)
     store.append(*flights(50))
     store.project(kept)
@@ -498,8 +498,8 @@ def test_redis_follows_switches(store: ef.Store, address: str) -> None:
 
 
 @redis_server.needed
-def test_redis_refuses_what_is_not_ours(store: ef.Store, address: str, tmp_path: Path) -> None:
-    """A key of the application's, or rows of another store: refused by name, and left alone."""
+def test_redis_keys_of_others_are_refused(store: ef.Store, address: str, tmp_path: Path) -> None:
+    """A key of the application, or rows of another store: refused by name, and left unchanged."""
     client(address).set("carrier_month", "mine")
     store.append(*flights(10))
     with pytest.raises(TargetUnavailable, match=r"has a key of that name, 'carrier_month'.*another place \(\?prefix="):
@@ -515,8 +515,8 @@ def test_redis_refuses_what_is_not_ours(store: ef.Store, address: str, tmp_path:
 
 
 @redis_server.needed
-def test_a_redis_that_is_away_or_cannot_be_written_to(store: ef.Store) -> None:
-    """Away, a replica, with a password: in words; back again, it gets what it missed."""
+def test_a_redis_that_is_unreachable_or_read_only(store: ef.Store) -> None:
+    """Unreachable, a replica, or with a password: reported; once it is back, it gets the missing rows."""
     server = redis_server.RedisServer().start()
     try:
         kept = elsewhere(server.database())
@@ -533,7 +533,7 @@ def test_a_redis_that_is_away_or_cannot_be_written_to(store: ef.Store) -> None:
         with pytest.raises(TargetUnavailable, match="does not answer"):
             store.project(kept)
         assert "does not answer" in store.projections.status(kept)[0].sentence
-        server.start()  # with nothing in it
+        server.start()  # empty
         store.project(kept)
         assert in_redis(f"redis://127.0.0.1:{port}/0") == folded(flights(20))
         client(f"redis://127.0.0.1:{port}").execute_command("CONFIG", "SET", "requirepass", "not-a-secret")
@@ -543,20 +543,20 @@ def test_a_redis_that_is_away_or_cannot_be_written_to(store: ef.Store) -> None:
         server.remove()
 
 
-def test_addresses_that_lead_nowhere_are_refused(store: ef.Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before anything is sent; a missing package is named with its extra."""
+def test_unusable_sink_addresses_are_refused(store: ef.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are refused before anything is sent; the error for a missing package names the extra."""
     store.append(*flights(5))
     monkeypatch.delenv("EVENTFOLD_SINK_SECRET", raising=False)
     for wrong, words in {
         "https://127.0.0.1/hook": "EVENTFOLD_SINK_SECRET=whsec_",
         "https:///hook": "no address to post rows to",
-        "redis://127.0.0.1/none?socket_timeout=soon": "address of the Redis cannot be used",
+        "redis://127.0.0.1/none?socket_timeout=soon": "Redis address is invalid",
         "carrier-pigeon://loft": "redis://…, https://…",
     }.items():
         with pytest.raises(InvalidUrl, match=words):
             store.project(elsewhere(wrong))
     monkeypatch.setenv("EVENTFOLD_SINK_SECRET", "whsec_short")
-    with pytest.raises(InvalidUrl, match="not base64"):
+    with pytest.raises(InvalidUrl, match="not valid base64"):
         store.project(elsewhere("https://127.0.0.1/hook"))
     monkeypatch.delitem(sys.modules, "eventfold.targets.sinks.redis", raising=False)
     monkeypatch.setitem(sys.modules, "redis", None)
@@ -568,7 +568,7 @@ def test_addresses_that_lead_nowhere_are_refused(store: ef.Store, monkeypatch: p
 
 
 def test_batches_are_posted_signed_under_an_idempotency_key(store: ef.Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By address, the secret from the environment; a receiver that forgot everything says 409 and gets everything."""
+    """By address, with the secret from the environment; a receiver that lost all rows answers 409 and gets them."""
     monkeypatch.setenv("EVENTFOLD_SINK_SECRET", SECRET)
     with receiving() as receiver:
         kept = elsewhere(receiver.url)
@@ -598,20 +598,20 @@ def test_batches_are_posted_signed_under_an_idempotency_key(store: ef.Store, mon
         assert not receiver.refused and len(receiver.keys) == len(set(receiver.keys))
 
 
-def test_the_receiver_that_the_page_shows_keeps_its_word(store: ef.Store) -> None:
-    """It takes what is sent, once, follows a switch, and after a loss it is sent everything."""
+def test_the_receiver_of_the_documentation_works(store: ef.Store) -> None:
+    """It applies each batch once, follows a switch, and gets all rows again after a loss."""
     (page,) = [p for p in pages() if p.name == "read-models-elsewhere.md"]
     (code,) = ["\n".join(b.lines) for b in blocks(page) if any("def receive(" in line for line in b.lines)]
     names: dict[str, Any] = {"secret": SECRET}
-    exec(code, names)  # the page's own
+    exec(code, names)  # the code of the page
     with receiving() as receiver:
         statuses: list[int] = []
 
         def take(headers: dict[str, str], body: bytes) -> int:
             status = names["receive"](headers, body)
-            assert status == 409 or names["receive"](headers, body) == status  # said twice
+            assert status == 409 or names["receive"](headers, body) == status  # sent twice
             statuses.append(status)
-            return 503 if len(statuses) == 3 and status == 204 else status  # an answer that is lost
+            return 503 if len(statuses) == 3 and status == 204 else status  # a lost reply
 
         receiver.take = take  # type: ignore[method-assign]
         kept = elsewhere(HttpSink(receiver.url, secret=SECRET))
@@ -641,7 +641,7 @@ def test_the_receiver_that_the_page_shows_keeps_its_word(store: ef.Store) -> Non
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 @pytest.mark.parametrize("kind", [pytest.param("redis", marks=redis_server.needed), "http"])
 def test_killed_runners_skip_and_repeat_nothing(kind: str, store: ef.Store, tmp_path: Path) -> None:
-    """Killed before a batch is sent, and between its arrival and its being struck out: nothing shows of it."""
+    """Killed before a batch is sent, or between its arrival and the removal of its body: readers see the plain fold."""
     with receiving() as receiver:
         address = receiver.url if kind == "http" else redis_server.shared().database()
         ward = nursery(str(tmp_path / "store.db"), address)
@@ -660,7 +660,7 @@ def test_killed_runners_skip_and_repeat_nothing(kind: str, store: ef.Store, tmp_
                 ward.stdin.write("\n")
                 ward.stdin.flush()
                 child = int(ward.stdout.readline())
-                if number % 2:  # when it has begun and a batch is on its way, however long it needs to come to that
+                if number % 2:  # once a batch is being sent, however long that takes
                     before, at = max(positions, default=0), 0
                     while at < written and time.monotonic() < ends:
                         at = max(held.position for held in store.projections.checkpoints(kept))
@@ -675,8 +675,8 @@ def test_killed_runners_skip_and_repeat_nothing(kind: str, store: ef.Store, tmp_
             ward.stdin.close()
             ward.wait(60)
             ward.stdout.close()
-        assert len(positions) > 10  # they were killed at work, not before it
-        assert caught > 10  # and with a batch on its way
+        assert len(positions) > 10  # they were killed while working, not before
+        assert caught > 10  # and while a batch was being sent
         store.project(kept)
         assert rows(store, kept) == folded(flights(written))
         assert (receiver.sink.readers() if kind == "http" else in_redis(address)) == folded(flights(written))

@@ -1,4 +1,4 @@
-"""Values that databases find hard to hold, in every place where rows may be kept beside the log."""
+"""Values that databases cannot store directly, in every target."""
 
 from tests.projections import test_unfit_values as values
 

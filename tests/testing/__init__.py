@@ -1,1 +1,1 @@
-"""The testing kit that ships with the library, held against rules that are right and rules that are wrong."""
+"""Tests of `eventfold.testing`, with correct and with faulty rules."""

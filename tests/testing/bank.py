@@ -1,4 +1,4 @@
-"""The bank, as the documents have it, both as functions and as an aggregate."""
+"""The bank of the documentation, as functions and as an aggregate."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ class Poor(Exception):
 
 
 class Account(ef.Aggregate):
-    """An account: what is in it, and what may be done with it."""
+    """An account as an aggregate."""
 
     account: ef.Tag
     balance: Decimal = Decimal(0)
     seen: list[str] = []
 
     def withdraw(self, amount: Decimal) -> None:
-        """The rule."""
+        """Record a withdrawal if the balance suffices."""
         if self.balance < amount:
             raise Poor(self.account)
         self.record(Withdrawn(self.account, amount))
 
     def evolve(self, event: Deposited | Withdrawn) -> None:
-        """The fold."""
+        """Fold one event."""
         self.balance += event.amount if isinstance(event, Deposited) else -event.amount
         self.seen.append(type(event).__name__)
 
 
 def transfer(source: Account, target: Account, amount: Decimal) -> list[ef.Event]:
-    """The rule, as a function."""
+    """The same rule as a function."""
     if source.balance < amount:
         raise Poor(source.account)
     return [Withdrawn(source.account, amount), Deposited(target.account, amount)]

@@ -1,4 +1,4 @@
-"""Given, when, then for read models, processes, timers and effects: what does not hold is told in full."""
+"""Given, when, then for read models, processes, timers and effects: failures show all differences."""
 
 from __future__ import annotations
 
@@ -72,56 +72,56 @@ def mail(event: Reminded) -> None:
     raise AssertionError("an effect is not called by a scenario")
 
 
-def test_time_passes_and_timers_fire_in_order() -> None:
-    """Nine days are three reminders, each set by the one before; a payment ends them."""
+def test_timers_fire_in_order() -> None:
+    """Nine days are three reminders, each set by the previous one; a payment ends them."""
     going = given(Placed("o-1")).run(Payment).waits(ReminderDue("o-1")).later(days=2, hours=23).nothing()
     going.later(hours=1).then(ReminderDue("o-1"), Reminded("o-1", 1)).gives(mail, Reminded("o-1", 1))
     going.later(days=6).then(ReminderDue("o-1"), Reminded("o-1", 2), ReminderDue("o-1"), Reminded("o-1", 3))
     going.happens(Paid("o-1")).nothing().asks(cancel(ReminderDue)).waits().later(weeks=9).nothing()
 
 
-def test_what_a_reaction_asks_for_is_compared_as_plain_values() -> None:
+def test_actions_of_a_reaction_are_compared_as_values() -> None:
     """Decisions with their states, timers with their time."""
     going = given().run(Payment).happens(Placed("o-1")).asks(after(ReminderDue("o-1"), days=3))
     going.later(days=3).asks(decide(remind, Order("o-1")), after(ReminderDue("o-1"), days=3))
 
 
-def test_what_differs_is_told() -> None:
-    """Both sides, line by line, for events, wishes, timers, effects and rows."""
+def test_differences_are_shown() -> None:
+    """Both sides, line by line, for events, actions, timers, effects and rows."""
     going = given(Placed("o-1")).run(Payment)
     with pytest.raises(AssertionError, match="timers differ"):
         going.waits(ReminderDue("o-2"))
     with pytest.raises(AssertionError, match="actions differ"):
         going.happens(Placed("o-2")).asks(after(ReminderDue("o-2"), days=4))
-    with pytest.raises(AssertionError, match="events differ") as told:
+    with pytest.raises(AssertionError, match="events differ") as failed:
         given(Placed("o-1")).run(Payment).later(days=3).then(ReminderDue("o-1"), Reminded("o-1", 2))
-    assert "times: 2 → 1" in str(told.value)
+    assert "times: 2 → 1" in str(failed.value)
     with pytest.raises(AssertionError, match="mail differs"):
         going.gives(mail, Reminded("o-1", 1))
-    with pytest.raises(AssertionError, match="rows of Orders differ") as told:
+    with pytest.raises(AssertionError, match="rows of Orders differ") as failed:
         given(Placed("o-1", 5)).rows(Orders).are(Orders("o-1", 6))
-    assert "amount: 6 → 5" in str(told.value)
+    assert "amount: 6 → 5" in str(failed.value)
 
 
-def test_rows_are_asked_for_by_value() -> None:
-    """All of them in the order of their keys, or some."""
+def test_rows_are_compared_by_value() -> None:
+    """All rows in the order of their keys, or some."""
     scenario = given(Placed("o-2", 2), Placed("o-1", 1), Placed("o-2", 3))
     scenario.rows(Orders).are(Orders("o-1", 1), Orders("o-2", 5))
     scenario.rows(Orders, {"order": "o-2"}).are(Orders("o-2", 5))
 
 
-def test_the_properties_hold_where_they_should_and_not_elsewhere() -> None:
+def test_properties_accept_sound_code_and_reject_faulty_code() -> None:
     """A sound read model, process and effect pass; one that counts its own calls does not."""
     events = [Placed("o-1", 2), Placed("o-2", 3), Placed("o-1", 4), Paid("o-1")]
     projection_folds_soundly(Orders, events)
     process_takes_repeats(Payment, events)
-    told: dict[Any, str] = {}
+    delivered: dict[Any, str] = {}
 
     @effect(start="beginning")
     def careful(recorded: ef.Recorded[Paid]) -> None:
-        told[recorded.id] = recorded.event.order
+        delivered[recorded.id] = recorded.event.order
 
-    effect_takes_repeats(careful, events, lambda: dict(told))
+    effect_takes_repeats(careful, events, lambda: dict(delivered))
     calls: list[int] = []
 
     @effect(start="beginning")
@@ -132,8 +132,8 @@ def test_the_properties_hold_where_they_should_and_not_elsewhere() -> None:
         effect_takes_repeats(careless, events, lambda: len(calls))
 
 
-def test_a_projection_that_depends_on_anything_else_is_found() -> None:
-    """Rows made with a count of calls are other rows when they are made again."""
+def test_a_projection_that_depends_on_other_data_is_rejected() -> None:
+    """Rows that depend on the number of calls differ when they are built again."""
     calls: list[int] = []
 
     class Counting(ef.Projection):

@@ -1,4 +1,4 @@
-"""The ready properties hold for the bank under Hypothesis, and each notices the fault it is there for."""
+"""The properties hold for the bank under Hypothesis, and each rejects the fault that it is for."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from tests.testing.bank import Account, Deposited, Withdrawn, transfer
 QUICK = hypothesis.settings(max_examples=25, deadline=None)
 
 
-class Colour(Enum):
-    """An enum whose values are what is stored."""
+class Shade(Enum):
+    """An enum, which is stored by its values."""
 
-    RED = "red"
-    BLUE = "blue"
+    SMALL = "small"
+    LARGE = "large"
 
 
 class Everything(ef.Event, type="kit-everything"):
-    """A field of every kind."""
+    """An event with a field of every kind."""
 
     key: ef.Tag[UUID]
-    colour: Colour
+    shade: Shade
     when: datetime
     price: Decimal
     ratio: float
@@ -46,22 +46,22 @@ class Everything(ef.Event, type="kit-everything"):
 
 @QUICK
 @hypothesis.given(events_of(Deposited, Withdrawn, account="a"))
-def test_a_sound_fold_is_the_same_however_it_is_reached(events: list[ef.Event]) -> None:
-    """Replay equals incremental."""
+def test_a_sound_fold_has_the_property(events: list[ef.Event]) -> None:
+    """Replay equals incremental folding."""
     properties.replay_equals_incremental(Account("a"), events)
 
 
 @QUICK
 @hypothesis.given(event_of(Everything))
-def test_events_of_every_kind_of_field_come_back(event: Everything) -> None:
-    """What strategies make, the log keeps exactly."""
+def test_events_with_every_kind_of_field_are_read_back_equal(event: Everything) -> None:
+    """The log stores the values of the strategies exactly."""
     properties.events_come_back([event])
 
 
 @QUICK
 @hypothesis.given(events_of(Deposited, Withdrawn, account="a"))
-def test_a_state_survives_being_kept(events: list[ef.Event]) -> None:
-    """A snapshot of any state is the state."""
+def test_a_state_survives_storage(events: list[ef.Event]) -> None:
+    """A state equals itself after encoding and decoding."""
     store = ef.Store("memory:")
     store.extend(events)
     properties.state_survives_storage(store.state(Account("a")))
@@ -69,63 +69,63 @@ def test_a_state_survives_being_kept(events: list[ef.Event]) -> None:
 
 @QUICK
 @hypothesis.given(events_of(Deposited, Withdrawn, account="a"))
-def test_a_fold_goes_on_from_any_snapshot(events: list[ef.Event]) -> None:
-    """Snapshot equals replay."""
+def test_a_fold_continues_from_any_snapshot(events: list[ef.Event]) -> None:
+    """A snapshot and the rest equals a replay."""
     properties.snapshot_equals_replay(Account("a"), events)
 
 
 class Forgetful(ef.State):
-    """Folds by something that no snapshot holds."""
+    """Folds by a value that is not in a field."""
 
     account: ef.Tag
     total: Decimal = Decimal(0)
 
     def evolve(self, event: Deposited) -> None:
-        """The steps are numbered outside of the fields."""
+        """Count the steps outside of the fields."""
         steps[self.account] = 1 if self.total == 0 else steps[self.account] + 1
         self.total += event.amount * steps[self.account]
 
 
-class Untold(ef.State):
-    """Keeps what has no JSON form of its own."""
+class Changing(ef.State):
+    """Has a field whose value JSON changes."""
 
     account: ef.Tag
     last: Any = None
 
     def evolve(self, event: Deposited) -> None:
-        """A tuple that comes back as a list."""
+        """Set a tuple, which is read back as a list."""
         self.last = (event.amount,)
 
 
 steps: dict[str, int] = {}
 
 
-def test_a_fold_that_a_snapshot_does_not_hold_is_noticed() -> None:
-    """By where it was kept, and by what could not be kept."""
+def test_a_fold_that_a_snapshot_cannot_store_is_rejected() -> None:
+    """A fold with data outside its fields, and one with a value that JSON changes."""
     past = [Deposited("a", Decimal(n)) for n in (1, 2, 3)]
     with pytest.raises(AssertionError, match=r"from the snapshot after \d events"):
         properties.snapshot_equals_replay(Forgetful("a"), past)
     with pytest.raises(AssertionError, match="after 1 events this state is not equal"):
-        properties.snapshot_equals_replay(Untold("a"), past)
+        properties.snapshot_equals_replay(Changing("a"), past)
     with pytest.raises(AssertionError, match="after a snapshot"):
-        properties.state_survives_storage(Untold("a", ("x",)))
+        properties.state_survives_storage(Changing("a", ("x",)))
 
 
 class Loose(ef.Event, type="kit-loose"):
-    """Has a field that takes anything."""
+    """Has a field of any type."""
 
     key: ef.Tag
     what: Any = None
 
 
-def test_an_event_that_does_not_come_back_is_noticed() -> None:
-    """It is refused where it is stored."""
-    with pytest.raises(InvalidEvent, match="would come back from the log changed: field what"):
+def test_an_event_that_is_not_read_back_equal_is_rejected() -> None:
+    """It is refused when it is stored."""
+    with pytest.raises(InvalidEvent, match="would be read from the log with another value: field what"):
         properties.events_come_back([Loose("a", (1,))])
 
 
-def test_a_process_that_asks_for_something_else_each_time_is_noticed() -> None:
-    """Reacting again must ask for the same."""
+def test_a_nondeterministic_process_is_rejected() -> None:
+    """A second reaction must return the same actions."""
     more = iter(range(1, 9))
 
     class Growing(ef.Process, start="beginning", name="kit_growing"):
@@ -141,19 +141,19 @@ def test_a_process_that_asks_for_something_else_each_time_is_noticed() -> None:
 
 
 def idle(account: Account) -> list[ef.Event]:
-    """Decides nothing."""
+    """A decision without events."""
     return []
 
 
 class PriceOf(ef.Event, type="kit-price-in-euros"):
-    """Of an earlier year."""
+    """An old event class."""
 
     item: ef.Tag
     euros: int
 
 
 class PriceNow(ef.Event, type="kit-price-in-cents"):
-    """Of today."""
+    """A current event class."""
 
     item: ef.Tag
     cents: int
@@ -162,25 +162,25 @@ class PriceNow(ef.Event, type="kit-price-in-cents"):
 
 @ef.upcast
 def euros_are_cents(old: PriceOf) -> PriceNow:
-    """With a fault for one kind of item."""
+    """An upcaster that is wrong for one kind of item."""
     return PriceNow(old.item, old.euros * 100, note=(1,) if old.item == "odd" else None)
 
 
 @QUICK
 @hypothesis.given(event_of(PriceOf, item="tea"))
 def test_an_upcaster_makes_events_that_can_be_stored(old: PriceOf) -> None:
-    """Upcaster round trip."""
+    """Its events are read back equal after they are stored."""
     properties.upcasts_round_trip([old])
 
 
-def test_an_upcaster_that_makes_what_cannot_be_stored_is_noticed() -> None:
-    """Today's event would come back changed."""
-    with pytest.raises(InvalidEvent, match="would come back from the log changed: field note"):
+def test_an_upcaster_whose_events_cannot_be_stored_is_rejected() -> None:
+    """The current event would be read back changed."""
+    with pytest.raises(InvalidEvent, match="would be read from the log with another value: field note"):
         properties.upcasts_round_trip([PriceOf("odd", 1)])
 
 
-def test_a_decision_that_draws_lots_is_noticed() -> None:
-    """Deciding is deterministic, or the property says so."""
+def test_a_nondeterministic_decision_is_rejected() -> None:
+    """Two decisions on the same events must be equal."""
     properties.decision_is_deterministic(transfer, [Deposited("a", Decimal(9))], Account("a"), Account("b"), Decimal(1))
 
     def lottery(account: Account) -> list[ef.Event]:
@@ -190,8 +190,8 @@ def test_a_decision_that_draws_lots_is_noticed() -> None:
         properties.decision_is_deterministic(lottery, [], Account("a"))
 
 
-def test_a_fold_that_keeps_secrets_outside_itself_is_noticed() -> None:
-    """A fold with a memory of its own does not replay."""
+def test_a_fold_with_state_elsewhere_is_rejected() -> None:
+    """A fold that depends on its earlier calls is not equal after a replay."""
     counter = iter(range(1_000))
 
     class Leaky(ef.State):
@@ -205,8 +205,8 @@ def test_a_fold_that_keeps_secrets_outside_itself_is_noticed() -> None:
         properties.replay_equals_incremental(Leaky("a"), [Deposited("a", Decimal(1))])
 
 
-def test_an_upcaster_is_held_to_its_word() -> None:
-    """An old event is read as what is expected, or the difference is shown."""
+def test_an_upcaster_is_compared_with_the_expected_events() -> None:
+    """An old event is upcast to the expected events, or the difference is shown."""
 
     class Old(ef.Event, type="kit-priced"):
         item: ef.Tag
@@ -233,13 +233,13 @@ class LastSeen(ef.State):
     positions: list[int] = []
 
     def evolve(self, event: Deposited, recorded: ef.Recorded) -> None:
-        """Keep where and when."""
+        """Collect position and time."""
         self.moments.append(recorded.time)
         self.positions.append(recorded.position)
 
 
-def test_states_that_ask_for_the_envelope_have_the_properties_too() -> None:
-    """Replayed, caught up, from a snapshot, and in a scenario, they see one and the same envelope."""
+def test_states_with_envelopes_have_the_properties() -> None:
+    """Replayed, caught up, from a snapshot, and in a scenario, they get the same envelopes."""
     past = [Deposited("a-1", Decimal(n)) for n in (1, 2, 3)]
     properties.replay_equals_incremental(LastSeen("a-1"), past)
     properties.snapshot_equals_replay(LastSeen("a-1"), past)

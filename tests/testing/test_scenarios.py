@@ -1,4 +1,4 @@
-"""Given, when, then: right rules pass in one sentence, wrong expectations fail in words."""
+"""Given, when, then: correct rules pass, and wrong expectations fail with the differences."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ A, B = Account("a"), Account("b")
 
 
 def test_a_decision_is_tested_in_one_sentence() -> None:
-    """The events that a function returns are the outcome, and the past of what follows."""
+    """The events that a function returns are the result, and the past of the next decision."""
     (
         given(Deposited("a", Decimal(80)))
         .when(transfer, A, B, amount=Decimal(50))
@@ -30,7 +30,7 @@ def test_a_decision_is_tested_in_one_sentence() -> None:
 
 
 def test_an_aggregate_is_tested_by_its_methods() -> None:
-    """The events that a method records are the outcome."""
+    """The events that a method records are the result."""
     outcome = given(Deposited("a", Decimal(80))).when(Account.withdraw, A, Decimal(30))
     outcome.then(Withdrawn("a", Decimal(30))).state(A).has(balance=Decimal(50))
 
@@ -47,7 +47,7 @@ def test_a_wrong_expectation_shows_both_sides_and_the_field() -> None:
 
 
 def test_an_unexpected_error_is_shown_with_its_cause() -> None:
-    """An outcome that raised cannot be asked for events."""
+    """The result of a decision that raised has no events to check."""
     outcome = given().when(Account.withdraw, A, Decimal(1))
     with pytest.raises(AssertionError, match="raised Poor") as failure:
         outcome.nothing()
@@ -55,31 +55,31 @@ def test_an_unexpected_error_is_shown_with_its_cause() -> None:
 
 
 def test_a_missing_refusal_is_a_failure() -> None:
-    """Expecting an error where there was none says what was written instead."""
+    """If an expected error is not raised, the failure shows the events that were written."""
     outcome = given(Deposited("a", Decimal(5))).when(Account.withdraw, A, Decimal(1))
     with pytest.raises(AssertionError, match="expected Poor, but it was decided"):
         outcome.raises(Poor)
 
 
 def test_a_wrong_state_names_the_field() -> None:
-    """Only the fields asked for are compared."""
+    """Only the given fields are compared."""
     with pytest.raises(AssertionError, match=r"balance: expected 4, found Decimal\('5'\)"):
         given(Deposited("a", Decimal(5))).state(A).has(balance=4)
 
 
 class Balance(ef.Projection, name="scenario_balance"):
-    """What is on an account."""
+    """The balance of an account."""
 
     account: str
     balance: Decimal = Decimal(0)
 
     def evolve(self, event: Deposited) -> None:
-        """Add."""
+        """Add the amount."""
         self.balance += event.amount
 
 
 def test_rows_have_some_rows_and_values() -> None:
-    """`has` wants whole rows among all, or fields that one row has together; what is missing is shown."""
+    """`has` takes whole rows, or fields that one row has together; missing ones are shown."""
     rows = given(Deposited("a", Decimal(5)), Deposited("b", Decimal(7))).rows(Balance)
     rows.has(Balance("b", Decimal(7))).has(account="a").has(account="a", balance=Decimal(5))
     with pytest.raises(AssertionError, match="lacks rows") as failure:
@@ -89,8 +89,8 @@ def test_rows_have_some_rows_and_values() -> None:
         rows.has(account="a", balance=Decimal(7))
 
 
-def test_time_passes_between_events_that_are_given() -> None:
-    """The clock of a scenario can be given, and goes forward by `later`."""
+def test_time_may_pass_between_given_events() -> None:
+    """The clock of a scenario can be given, and advances by `later`."""
     clock = Clock(datetime(2020, 2, 1, tzinfo=UTC))
     scenario = given(Deposited("a", Decimal(5)), clock=clock).later(days=3, hours=1).given(Deposited("a", Decimal(5)))
     first, second = (recorded.time for recorded in scenario.store.read())
@@ -99,8 +99,8 @@ def test_time_passes_between_events_that_are_given() -> None:
     scenario.rows(Balance).are(Balance("a", Decimal(10)))
 
 
-def test_strategies_say_what_to_install() -> None:
-    """Without Hypothesis the import is refused in words, naming the extra, which brings it."""
+def test_strategies_name_the_missing_package() -> None:
+    """Without Hypothesis the import raises MissingExtra, which names the extra."""
     code = (
         "import sys; sys.modules['hypothesis'] = None\n"
         "from eventfold.errors import MissingExtra\n"

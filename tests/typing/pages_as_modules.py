@@ -17,7 +17,7 @@ def write_modules(page: Path, folder: Path) -> list[Path]:
     programs: list[list[Block]] = [[]]
     for block in blocks(page):
         if block.language == "python":
-            if begins_anew(block, programs[-1]):
+            if begins_program(block, programs[-1]):
                 programs.append([])
             programs[-1].append(block)
     written: list[Path] = []
@@ -31,7 +31,7 @@ def write_modules(page: Path, folder: Path) -> list[Path]:
     return written
 
 
-def begins_anew(block: Block, program: list[Block]) -> bool:
+def begins_program(block: Block, program: list[Block]) -> bool:
     """Whether a block is a program of its own, and not the next part of this one."""
     return "import eventfold as ef" in block.lines and bool(
         declared_in(block) & set().union(*map(declared_in, program))

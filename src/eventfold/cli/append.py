@@ -108,8 +108,8 @@ def append(
     """Append one event, or those of JSON lines.
 
     Without a TYPE, or with -, JSON lines are read from standard input, as `eventfold read --json` writes them. A line
-    needs only `type`; `position` and `time` are assigned again. Lines are written in appends of up to 1,000, each of
-    them whole or not at all. Lines with ids can be given again: an event that is in the log is not written twice.
+    needs only `type`; `position` and `time` are assigned again. Lines are written in appends of up to 1,000, each
+    of which is atomic. Lines with ids can be repeated: an event that is in the log is not written again.
     """
     url, event_type = split_arguments(url, event_type)
     output = Output(as_json)

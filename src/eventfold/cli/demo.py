@@ -14,7 +14,7 @@ from eventfold.errors import MissingExtra
 
 demo = typer.Typer(
     cls=Group,
-    help="Run a demo on real data; it leaves a store to explore.",
+    help="Run a demonstration on real data; it creates a store that you can explore.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )

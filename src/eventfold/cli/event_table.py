@@ -89,15 +89,15 @@ class EventTable:
     def _choose_layout(self, page: Sequence[Recorded[Any]]) -> None:
         self._show_occurred = any(each.stored.occurred is not None for each in page)
         rows = [self._row(each) for each in page]
-        room = self.output.console.width
-        self._widths = fit_widths(self._columns, natural_widths(self._columns, rows), room)
+        total = self.output.console.width
+        self._widths = fit_widths(self._columns, natural_widths(self._columns, rows), total)
         usual = sum(len(row[-1]) + len(row[-2]) for row in rows) / len(rows)
         if usual > sum(self._widths[-2:]):
             self._two_lines = True
             lead = fit_widths(
-                self._columns[:3], natural_widths(self._columns[:3], [row[:3] for row in rows]), room * 5 // 8
+                self._columns[:3], natural_widths(self._columns[:3], [row[:3] for row in rows]), total * 5 // 8
             )
-            self._widths = [*lead, room - sum(lead) - 3 * COLUMN_GAP]
+            self._widths = [*lead, total - sum(lead) - 3 * COLUMN_GAP]
         self.output.print_table(self._columns, [], self._widths)
 
     def _rows_by_day(self, page: Sequence[Recorded[Any]]) -> Iterator[tuple[str, list[Row]]]:

@@ -163,7 +163,8 @@ def show(url: Url = None, name: Name = None, import_path: ImportPath = ".", as_j
             output.write_value(facts)
             continue
         for key, value in facts.items():
-            shown = each.query if key == "query" else "" if value is None else str(value)
+            shown = each.query if key == "query" else each.stopped if key == "stopped" else value
+            shown = "" if shown is None else str(shown)
             output.write_text(f"{key:<15} {escape_control(shown)}")
         output.write_text("")
 
@@ -374,6 +375,8 @@ def retry(
     with open_projection(url, name, import_path) as (admin, named):
         count = admin.retry(named, position)
     text = f"has {count_of(count, 'event')} due: its runner retries within about a second."
+    if not count:
+        text = "has no parked events to retry."
     report(as_json, named, text, due=count, done="due to be tried again")
 
 

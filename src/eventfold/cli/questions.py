@@ -95,7 +95,9 @@ def _parse_pairs(cls: type[State], fields: tuple[str, ...], words: list[str]) ->
         key, equals, value = word.partition("=")
         if not equals or (key not in fields and not key.isidentifier()):
             if place >= len(fields):
-                raise InvalidState(f"{word!r} is one value too many for {cls.__name__}.", _usage(cls, fields))
+                raise InvalidState(
+                    f"{word!r} is one value more than {cls.__name__} has key fields.", _usage(cls, fields)
+                )
             key, value = fields[place], word
         if key in given:
             earlier: Any = given[key]
@@ -125,7 +127,7 @@ def _generic_origin(hint: Any) -> Any:
 
 
 def _usage(cls: type[State], fields: tuple[str, ...]) -> str:
-    pairs = " ".join(f"{name}=…" for name in fields)
+    pairs = " ".join(f"{name}=VALUE" for name in fields)
     return f"Write {cls.__module__}:{cls.__name__} {pairs}." if fields else f"Write {cls.__name__} without values."
 
 

@@ -97,7 +97,7 @@ def state(
     as_json: Json = None,
     wide: Wide = False,
 ) -> None:
-    """Fold events into a state, now or then.
+    """Fold events into a state, as of now or of an earlier time.
 
     Into a State class of your own; or without a class, into the last value of each field of the events with a tag (or
     --type, --where), and the event that set it. Events are folded in the order of the log: one that was recorded late

@@ -1,7 +1,7 @@
-"""Threads and event loops: how a coroutine is run for a caller that blocks, how a blocking call is run for one that
-awaits, and how concurrent appends are combined into one commit.
+"""Threads and event loops: running a coroutine for a caller that blocks, running a blocking call for a caller that
+awaits, and combining concurrent appends into one commit.
 
-Knows: the port's promise that a non-suspending engine never waits. Does not know: any engine, any SQL.
+Knows: the port's promise that an engine with `suspends=False` never suspends. Does not know: any engine, any SQL.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from eventfold.concurrency.loop import AsyncOnce, DirectCommit, LoopGroupCommit, LoopRuntime
     from eventfold.concurrency.offload import Offload, OffloadedGroupCommit, WorkerThreads
 
-# Loaded when first used: asyncio is half of what an import costs, and sync users need none of it.
+# Loaded at the first use: asyncio takes half of the time of an import, and sync users do not need it.
 _LAZY = {
     "AsyncOnce": "loop",
     "DirectCommit": "loop",

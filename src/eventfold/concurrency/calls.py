@@ -1,8 +1,8 @@
-"""Calls in flight, and whether one that holds something can still release it.
+"""Calls in progress, and whether a call that holds a resource can still release it.
 
-A signal handler may raise at any instruction, also between acquiring something and the `try` that releases it. What a
-call acquires is therefore bound to its coroutine: the interpreter itself knows when a coroutine has ended.
-Knows: coroutines. Does not know: what a call holds. Short, because `log` must import it without importing threads.
+A signal handler may raise at any instruction, also between acquiring a resource and the `try` that releases it. A
+resource is therefore bound to the coroutine of the call: the interpreter itself knows when a coroutine has ended.
+Knows: coroutines. Does not know: what a call holds. A module of its own, because `log` imports it without threads.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ C = TypeVar("C", bound=Coroutine[Any, Any, Any])
 
 
 class Call:
-    """A call in flight, known by its coroutine, which is referred to weakly."""
+    """A call in progress, identified by a weak reference to its coroutine."""
 
     __slots__ = ("_coroutine",)
 
@@ -23,12 +23,12 @@ class Call:
         self._coroutine: ReferenceType[Any] | None = None
 
     def bind(self, coroutine: C) -> C:
-        """Bind the call to the coroutine that makes it. Returns the coroutine, to be awaited."""
+        """Bind the call to its coroutine. Returns the coroutine, to be awaited."""
         self._coroutine = ref(coroutine)
         return coroutine
 
     def has_ended(self) -> bool:
-        """Whether its coroutine has returned, or was ended by an exception, or never came to be."""
+        """Whether its coroutine has returned, was ended by an exception, or was never created."""
         if self._coroutine is None:
             return True
         coroutine = self._coroutine()

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from eventfold.concurrency.calls import Call
 from eventfold.concurrency.run import refuse_after_fork, run
-from eventfold.concurrency.waiting import LOOK_AGAIN_S
+from eventfold.concurrency.waiting import CHECK_AGAIN_S
 from eventfold.core.envelope import Receipt, as_first_answer
 from eventfold.core.mutex import Mutex
 from eventfold.errors import EventfoldError
@@ -33,34 +33,34 @@ class Appends(Protocol):
 
 
 class _Ticket:
-    """One waiting append: its request, the call that waits, its outcome, and a lock that is released to wake it."""
+    """A queued append: its request, the call that waits, its outcome, and a lock that is released to wake the call."""
 
     __slots__ = ("call", "gate", "outcome", "request", "tries")
 
     def __init__(self, request: AppendRequest, call: Call) -> None:
         self.request, self.call = request, call
         self.outcome: Outcome | Exception | None = None
-        self.tries = 0  # commits that began with it
+        self.tries = 0  # how many commits of it were begun
         self.gate = threading.Lock()
         self.gate.acquire()
 
     def is_waiting(self) -> bool:
-        """Whether it needs an outcome. If an exception ended its call, the append must not be written."""
+        """Whether it still needs an outcome. If an exception ended its call, the append must not be written."""
         return self.outcome is None and not self.call.has_ended()
 
     def wake(self) -> None:
         try:
             self.gate.release()
-        except RuntimeError:  # awake already
+        except RuntimeError:  # it is awake already
             return
 
 
 class ThreadGroupCommit:
-    """Combines the appends of threads: the thread that finds no leader commits for all that wait.
+    """Group commit for threads: a thread that finds no leader commits the appends of all waiting threads.
 
-    A lone caller leads at once, at almost no cost. While one batch commits, the next one gathers. A ticket stays in
-    the queue until it has an outcome, so that a leader that an exception ends, at any instruction, leaves it to the
-    next leader. A waiting thread checks again after a moment, in case no thread is left to wake it.
+    A single caller leads at once, at almost no cost. While one batch is committed, the next one is queued. A ticket
+    stays in the queue until it has an outcome: if an exception ends a leader, at any instruction, the next leader
+    commits the ticket. A waiting thread checks again after a short time, in case no thread is left to wake it.
     """
 
     def __init__(self, engine: Appends) -> None:
@@ -71,7 +71,7 @@ class ThreadGroupCommit:
         self._process = os.getpid()
 
     def enqueue(self, request: AppendRequest, call: Call) -> _Ticket:
-        """Add a request to the queue, without waiting. It is written only while `call` has not ended."""
+        """Add a request to the queue, without waiting. It is not written if `call` ends while it is queued."""
         refuse_after_fork(self._process)
         ticket = _Ticket(request, call)
         self._waiting.append(ticket)
@@ -80,12 +80,12 @@ class ThreadGroupCommit:
     async def outcome(self, ticket: _Ticket) -> Outcome:
         """Lead, or wait for a leader, until the ticket has an outcome.
 
-        Never suspends: it blocks the calling thread. An interrupt (Ctrl-C) is raised in the thread it hit and leaves
-        no other thread waiting.
+        It never suspends; it blocks the calling thread. An interrupt (Ctrl-C) is raised in the thread that received it,
+        and no other thread stays waiting.
         """
         while ticket.outcome is None:
             batch: list[_Ticket] = []
-            led = True  # until it is known: an exception ends a leader
+            led = True  # assumed until `attempt` returns, since it may be ended by an exception while leading
             try:
                 led = self._leading.attempt(self._lead, ticket, batch)
             finally:
@@ -94,17 +94,17 @@ class ThreadGroupCommit:
                 if led and (self._waiting or len(batch) > 1):
                     self._wake(batch)
             if not led:
-                ticket.gate.acquire(timeout=LOOK_AGAIN_S)
+                ticket.gate.acquire(timeout=CHECK_AGAIN_S)
         if isinstance(ticket.outcome, Exception) and not isinstance(ticket.outcome, EventfoldError):
             raise ticket.outcome
         return ticket.outcome
 
     def _lead(self, own: _Ticket, batch: list[_Ticket]) -> None:
-        """Commit the next batch, which is added to `batch`: the own ticket and those that wait behind it."""
+        """Commit the next batch, which is added to `batch`: the own ticket and those that are queued with it."""
         waiting = self._waiting
         while waiting and waiting[0] is not own and not waiting[0].is_waiting():
-            waiting.popleft()  # only the leader removes tickets, so it is the one that was checked
-        if own.outcome is not None:  # another leader served it before this thread became the leader
+            waiting.popleft()  # only the leader removes tickets, so this is the ticket that was checked
+        if own.outcome is not None:  # another leader committed it before this thread became the leader
             return
         if self._last_size > 2 * len(waiting):
             # The callers of the last batch are about to append again: a short pause halves the number of fsyncs.
@@ -116,7 +116,7 @@ class ThreadGroupCommit:
         self._last_size = len(batch)
         try:
             _set_outcomes(batch, commit_batch(self._engine, _begin(batch)))
-        except BaseException:  # an interrupt belongs to the leader alone: the other callers are served first
+        except BaseException:  # an interrupt concerns the leader only: the others' appends are committed first
             if len(batch) > 1:
                 _set_outcomes(batch, commit_batch(self._engine, _begin(batch)))
             raise
@@ -124,7 +124,7 @@ class ThreadGroupCommit:
             waiting.popleft()
 
     def _wake(self, batch: Sequence[_Ticket]) -> None:
-        """Wake the callers that were served, and the one that is to lead next."""
+        """Wake the callers whose appends have an outcome, and the caller that is to lead next."""
         for each in batch:
             each.wake()
         for each in tuple(self._waiting):
@@ -149,18 +149,18 @@ def _set_outcomes(batch: Sequence[_Ticket], outcomes: Sequence[Outcome | Excepti
 def commit_batch(engine: Appends, requests: list[AppendRequest]) -> Sequence[Outcome | Exception]:
     """Commit one batch with an engine that never suspends. Any error becomes the outcome of every request.
 
-    Only an interrupt (Ctrl-C) is raised. Repeating the batch is safe: the ids are the same.
+    Raises only an interrupt (Ctrl-C). Repeating the batch is safe, because the event ids stay the same.
     """
     try:
         return check_count(run(engine.append_many(requests)), requests)
     except EventfoldError as error:
-        return [copy.copy(error) for _ in requests]  # each is raised, and gets its traceback, in another place
-    except Exception as error:  # a bug in an engine must not leave callers waiting for ever
+        return [copy.copy(error) for _ in requests]  # each caller raises its own copy, with its own traceback
+    except Exception as error:  # a bug in an engine must not leave callers waiting
         return [error] * len(requests)
 
 
 def check_count(outcomes: list[Outcome], requests: Sequence[AppendRequest]) -> list[Outcome]:
-    """The outcomes, if there is one for each request: anything else is a bug of the engine."""
+    """Return the outcomes. Raises RuntimeError, for a bug of the engine, if there is not one for each request."""
     if len(outcomes) != len(requests):
-        raise RuntimeError(f"an engine gave {len(outcomes)} outcomes to {len(requests)} requests")
+        raise RuntimeError(f"an engine returned {len(outcomes)} outcomes for {len(requests)} requests")
     return outcomes

@@ -1,6 +1,6 @@
-"""What callers on an event loop need: waiting, group commit for an engine that suspends, and what belongs to a loop.
+"""Event loops: waiting in tasks, group commit for an engine that suspends, objects that belong to one loop.
 
-Knows: asyncio's loops, tasks and futures. Does not know: engines. Loaded by async users only.
+Knows: asyncio's loops, tasks and futures. Does not know: engines. Only async users load this module.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any, Generic, TypeVar
 
 from eventfold.concurrency.calls import Call
 from eventfold.concurrency.group_commit import MAX_BATCH_REQUESTS, Appends, check_count
-from eventfold.concurrency.run import with_jitter
 from eventfold.concurrency.waiting import Promise
+from eventfold.core.backoff import with_jitter
 from eventfold.core.mutex import Mutex
 from eventfold.errors import AppendUnconfirmed, EventfoldError, InvalidInput, NotSupported
 from eventfold.ports.messages import AppendRequest, Outcome
@@ -35,12 +35,12 @@ class LoopRuntime:
         await asyncio.sleep(with_jitter(seconds) if jitter else seconds)
 
     async def wait(self, promise: Promise, /) -> None:
-        """Wait in the calling task, whichever thread the outcome comes from."""
+        """Wait in the calling task. Any thread may set the promise."""
         await promise.wait_on_loop()
 
 
 class _Ticket:
-    """One waiting append: its request, the call that waits, and the future of its outcome."""
+    """A queued append: its request, the call that waits, and the future of its outcome."""
 
     __slots__ = ("call", "future", "request")
 
@@ -54,7 +54,7 @@ class _Ticket:
 
 
 class LoopGroupCommit:
-    """Combines the appends of tasks for an engine that suspends: while one batch commits, the next one gathers."""
+    """Group commit of tasks, for an engine that suspends: while one batch is committed, the next one is queued."""
 
     def __init__(self, engine: Appends) -> None:
         self._engine = engine
@@ -63,7 +63,7 @@ class LoopGroupCommit:
         self._leader: asyncio.Task[None] | None = None
 
     def enqueue(self, request: AppendRequest, call: Call) -> _Ticket:
-        """Add a request to the queue, without waiting. It is written only while `call` has not ended."""
+        """Add a request to the queue, without waiting. It is not written if `call` ends while it is queued."""
         ticket = _Ticket(request, call)
         self._waiting.append(ticket)
         return ticket
@@ -85,7 +85,7 @@ class LoopGroupCommit:
         self._leader.add_done_callback(self._on_end)
 
     def _on_end(self, leader: asyncio.Task[None]) -> None:
-        """Leave no caller waiting when the leader ends, also where a signal handler's exception ended it."""
+        """Give every waiting caller an outcome when the leader ends, also if a signal handler's exception ended it."""
         for ticket in self._batch:
             if not ticket.future.done():
                 ticket.future.set_exception(_unconfirmed_error())
@@ -94,7 +94,7 @@ class LoopGroupCommit:
             self._start(leader.get_loop())
 
     def _next_batch(self) -> list[_Ticket]:
-        """Remove the next batch from the queue."""
+        """Remove the next batch from the queue and return it."""
         self._batch = [ticket for ticket in tuple(self._waiting)[:MAX_BATCH_REQUESTS] if ticket.is_waiting()]
         for _ in range(min(len(self._waiting), MAX_BATCH_REQUESTS)):
             self._waiting.popleft()
@@ -108,7 +108,7 @@ class LoopGroupCommit:
                 requests = [ticket.request for ticket in batch]
                 outcomes = check_count(await self._engine.append_many(requests), requests)
             except EventfoldError as error:
-                outcomes = [copy.copy(error) for _ in batch]  # each is raised, and gets its traceback, in another place
+                outcomes = [copy.copy(error) for _ in batch]  # each task raises its own copy, with its own traceback
             except BaseException as error:
                 for ticket in batch:
                     if not ticket.future.done():
@@ -121,36 +121,36 @@ class LoopGroupCommit:
                     ticket.future.set_result(outcome)
 
     def close(self) -> None:
-        """Nothing is held between batches."""
+        """Do nothing: no resource is held between batches."""
 
 
 def _unconfirmed_error() -> AppendUnconfirmed:
-    return AppendUnconfirmed("The writer ended while committing.", "Repeat the identical append.")
+    return AppendUnconfirmed("The writer was ended while it committed this append.", "Repeat the identical append.")
 
 
 class DirectCommit:
-    """For an engine that neither blocks nor waits: combining would gain nothing."""
+    """Commits each append alone, for an engine that neither blocks nor suspends: combining would gain nothing."""
 
     def __init__(self, engine: Appends) -> None:
         self._engine = engine
 
     def enqueue(self, request: AppendRequest, call: Call) -> AppendRequest:
-        """The request is its own ticket."""
+        """Return the request, which is its own ticket."""
         return request
 
     async def outcome(self, ticket: AppendRequest) -> Outcome:
-        """Append it now."""
+        """Append the request now."""
         try:
             return (await self._engine.append_many([ticket]))[0]
         except EventfoldError as error:  # an outcome, so that an unconfirmed append is repeated
             return error
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no resource is held."""
 
 
 class _Making:
-    """A call that makes the object, or is about to."""
+    """A call that makes the object, or is about to make it."""
 
     def __init__(self) -> None:
         self.call = Call()
@@ -158,10 +158,10 @@ class _Making:
 
 
 class AsyncOnce(Generic[T]):
-    """An object that is made once, by the first caller, on whichever event loop: `await once.get(make)`.
+    """An object that is made once, by its first caller, on any event loop: `await once.get(make)`.
 
-    Other callers wait. If making it fails, the next caller tries. An asyncio.Lock would not do: it belongs to one loop,
-    and a waiter on another loop would never be woken.
+    Other callers wait. If making it fails, the next caller makes it. An asyncio.Lock does not suffice: it belongs to
+    one loop, and would never wake a waiter on another loop.
     """
 
     def __init__(self) -> None:
@@ -170,7 +170,7 @@ class AsyncOnce(Generic[T]):
         self._mutex = Mutex()
 
     def get(self, make: Callable[[], Awaitable[T]]) -> CoroutineType[Any, Any, T]:
-        """The object, to be awaited. Raises what `make` raises in this call."""
+        """Return the object, and make it if this is the first call. To be awaited. Raises what `make` raises."""
         mine = _Making()
         return mine.call.bind(self._get(make, mine))
 
@@ -190,7 +190,7 @@ class AsyncOnce(Generic[T]):
         return self._made
 
     def _claim(self, mine: _Making) -> _Making | None:
-        """The call that makes it, or None if that is now this one. A call that has ended makes nothing."""
+        """Return the other call that makes the object; None if this call is to make it. Ended calls do not count."""
         if self._making is not None and not self._making.call.has_ended():
             return self._making
         self._making = mine
@@ -198,13 +198,13 @@ class AsyncOnce(Generic[T]):
 
 
 def current_loop() -> asyncio.AbstractEventLoop:
-    """The running loop. Raises NotSupported where none is: on trio, say."""
+    """Return the running loop of asyncio. Raises NotSupported if there is none, for example on trio."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
         where = "trio's" if "trio" in sys.modules else "another library's"
         raise NotSupported(
-            f"AsyncStore waits on an event loop of asyncio, and none is running here (perhaps {where} is).",
+            f"AsyncStore needs an event loop of asyncio, and none is running here (perhaps {where} is).",
             "Use asyncio (asyncio.run(main())); elsewhere use Store in threads, as in "
             "`await trio.to_thread.run_sync(store.append, event)`.",
             capability="other event loops",
@@ -212,21 +212,22 @@ def current_loop() -> asyncio.AbstractEventLoop:
 
 
 class OwnLoop:
-    """The loop that connections belong to, as they can be awaited on no other. Once it has ended, the next loop to use
-    them becomes theirs.
+    """The event loop that connections belong to, because they can be awaited on no other.
+
+    After it has ended, the next loop that uses the connections becomes their loop.
     """
 
     def __init__(self) -> None:
         self._loop = current_loop()
 
     def refuse_others(self) -> None:
-        """Raise InvalidInput on another loop while the own one runs."""
+        """Raise InvalidInput if called on another loop while the own loop is running."""
         loop = asyncio.get_running_loop()
         if loop is self._loop:
             return
         if self._loop.is_running():
             raise InvalidInput(
                 "This AsyncStore is in use on another event loop, and its connections can only be awaited there.",
-                "Open an AsyncStore for each event loop: `async with AsyncStore(url) as store` in what each one runs.",
+                "Open an AsyncStore for each event loop: `async with AsyncStore(url) as store` in the code it runs.",
             )
         self._loop = loop

@@ -1,6 +1,6 @@
-"""Worker threads for event loops: one commits appends in groups, a few run the other calls of a blocking engine.
+"""Worker threads for event loops: one commits appends in groups, others run the other calls of a blocking engine.
 
-Knows: loops and threads. Does not know: engines, what is read or written.
+Knows: event loops, threads. Does not know: engines, what is read or written.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from eventfold.ports.messages import AppendRequest, Outcome
 from eventfold.ports.services import Services
 from eventfold.ports.wrapping import Wrapping, wrap_services
 
-LOOK_AGAIN_S = 1.0
+CHECK_AGAIN_S = 1.0  # between checks of the queue by an idle thread: an exception may have prevented a wake-up
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ class _QueuedCall:
         self.work = work
         self.loop = loop
         self.future: asyncio.Future[Any] = loop.create_future()
-        self._unclaimed = [True]  # popping it is atomic: either the worker or the canceller gets it
+        self._unclaimed = [True]  # popping is atomic: either the worker or the cancelled caller gets the element
         self.result: Any = None
         self.error: BaseException | None = None
 
@@ -57,15 +57,15 @@ class _QueuedCall:
 
 
 class WorkerThreads:
-    """Threads that run calls for event loops. Calls queued in one iteration of a loop are run and answered together.
+    """Threads that run calls for event loops. Calls queued in one iteration of a loop run, and return, together.
 
-    A hop between threads costs about 100 µs; a hundred calls of one iteration share it.
+    Switching to another thread costs about 100 µs, which all calls of one iteration share.
     """
 
     def __init__(self, name: str, work: Callable[[list[_QueuedCall]], None], threads: int = 1) -> None:
         self._name, self._work, self._most = name, work, threads
         self._jobs: deque[_QueuedCall] = deque()
-        self._something: SimpleQueue[None] = SimpleQueue()  # in C: an exception leaves no lock of it taken
+        self._something: SimpleQueue[None] = SimpleQueue()  # in C, so an exception leaves none of its locks locked
         self._threads: list[threading.Thread] = []
         self._idle = 0
         self._flushing: asyncio.AbstractEventLoop | None = None  # the loop that will call _flush
@@ -73,14 +73,14 @@ class WorkerThreads:
         self._process = os.getpid()
 
     def enqueue(self, work: Any) -> _QueuedCall:
-        """Queue work. The future of the returned call gets its result on the calling loop."""
+        """Queue work. The future of the returned call gets the result, on the calling loop."""
         refuse_after_fork(self._process)
         if self._closed:
             raise StoreClosed("This store was closed.", "Open it again.")
         loop = asyncio.get_running_loop()
         job = _QueuedCall(work, loop)
         self._jobs.append(job)
-        if self._flushing is not loop:  # each loop flushes for itself: another may have ended before its flush
+        if self._flushing is not loop:  # each loop flushes its own calls: another loop may have ended before its flush
             loop.call_soon(self._flush)
             self._flushing = loop  # last: an exception before it causes one flush too many, not one too few
         return job
@@ -96,8 +96,8 @@ class WorkerThreads:
     def _serve(self) -> None:
         while True:
             self._idle += 1
-            with suppress(Empty):  # on timeout the queue is checked, too: an exception may have prevented a flush
-                self._something.get(timeout=LOOK_AGAIN_S)
+            with suppress(Empty):  # the queue is also checked after a timeout: an exception may have prevented a flush
+                self._something.get(timeout=CHECK_AGAIN_S)
             self._idle -= 1
             if self._closed:
                 return
@@ -124,11 +124,11 @@ class WorkerThreads:
         for loop, jobs in by_loop.items():
             try:
                 loop.call_soon_threadsafe(_settle_all, jobs)
-            except RuntimeError:  # that loop has ended, and with it every task that waited
+            except RuntimeError:  # the loop has ended, and with it every task that waited
                 continue
 
     def close(self) -> None:
-        """End the threads after their current calls. Calls that are still queued fail with StoreClosed."""
+        """End the threads after their current calls. Calls that are still queued raise StoreClosed."""
         self._closed = True
         for _ in self._threads:
             self._something.put(None)
@@ -137,7 +137,7 @@ class WorkerThreads:
         while self._jobs:
             job = self._jobs.popleft()
             job.error = StoreClosed(
-                "This store was closed before its turn came; nothing was written.", "Open it again."
+                "This store was closed before it ran this call; nothing was written.", "Open it again."
             )
             self._answer([job])
 
@@ -148,14 +148,14 @@ def _settle_all(jobs: list[_QueuedCall]) -> None:
 
 
 class OffloadedGroupCommit:
-    """Combines the appends of tasks on one writer thread, so that no event loop ever waits for a disk."""
+    """Group commit of tasks on one writer thread, so that no event loop waits for a disk."""
 
     def __init__(self, engine: Appends) -> None:
         self._engine = engine
         self._writer = WorkerThreads("writer", self._commit)
 
     def enqueue(self, request: AppendRequest, call: Call) -> _QueuedCall:
-        """Add a request to the writer thread's queue, without waiting."""
+        """Add a request to the queue of the writer thread, without waiting."""
         return self._writer.enqueue(request)
 
     async def outcome(self, ticket: _QueuedCall) -> Outcome:
@@ -166,13 +166,13 @@ class OffloadedGroupCommit:
         try:
             return await ticket.future
         except asyncio.CancelledError:
-            ticket.claim()  # if it is still queued, the writer finds it claimed and leaves it out
+            ticket.claim()  # if it is still queued, the writer finds it claimed and skips it
             raise  # a plain CancelledError: asyncio.timeout does not know subclasses of it (decision 30)
 
     def _commit(self, batch: list[_QueuedCall]) -> None:
         try:
             outcomes = commit_batch(self._engine, [each.work for each in batch])
-        except BaseException as error:  # given to every waiting task: no caller is on this thread's stack
+        except BaseException as error:  # raised in every waiting task: this thread has no caller to raise it to
             for each in batch:
                 each.error = error
             return
@@ -188,7 +188,7 @@ class OffloadedGroupCommit:
 
 
 class Offload(Wrapping):
-    """An engine that blocks, as an async caller sees it: every coroutine of it runs on one of `threads` threads."""
+    """A blocking engine for async callers: every coroutine of it runs on one of `threads` threads."""
 
     def __init__(self, engine: Engine, threads: int = 4) -> None:
         super().__init__(engine)
@@ -196,16 +196,16 @@ class Offload(Wrapping):
 
     @property
     def services(self) -> Services:
-        """Those of the engine, each on a thread as well."""
+        """The services of the engine, whose coroutines run on the threads too."""
         return wrap_services(self.inner.services, self.call, self._call_to_end)
 
     async def call(self, method: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **named: P.kwargs) -> T:
         """Call a method on a thread."""
-        # The call, not its coroutine: a job that is refused or cancelled must leave none behind unawaited.
+        # The coroutine is created on the thread: a call that is refused or cancelled must not leave one unawaited.
         return await self._threads.enqueue(partial(method, *args, **named)).future
 
     async def _call_to_end(self, method: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **named: P.kwargs) -> T:
-        """Call a method of locks. Its effect outlives the call: a caller that is cancelled waits until it is done."""
+        """Call a method of locks, whose effect outlives the call. A cancelled caller waits until it is done."""
         return await _to_its_end(self._threads.enqueue(partial(method, *args, **named)))
 
     async def close(self) -> None:
@@ -215,14 +215,14 @@ class Offload(Wrapping):
 
 
 async def _to_its_end(job: _QueuedCall) -> Any:
-    """The result of a call. A caller that is cancelled waits for its end, too.
+    """Return the result of a call. A cancelled caller waits for its end, too.
 
-    Otherwise a lock could be acquired after its cancelled caller had released it, and would stay locked.
+    Otherwise the lock could be acquired after the cancelled caller had released it, and would stay locked.
     """
     cancelled: asyncio.CancelledError | None = None
     while not job.future.done():
         try:
-            await asyncio.wait([job.future])  # unlike awaiting the future, cancelling this does not cancel it
+            await asyncio.wait([job.future])  # unlike `await job.future`: cancelling this does not cancel the future
         except asyncio.CancelledError as error:
             cancelled = error
     if cancelled is not None:

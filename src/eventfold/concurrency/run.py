@@ -1,18 +1,19 @@
 """Running coroutines without an event loop: in the calling thread, or in a thread of their own.
 
-Knows: that a coroutine that never suspends needs no loop; threads. Does not know: what a coroutine does.
+A coroutine that never suspends needs no event loop.
+Knows: threads. Does not know: what a coroutine does.
 """
 
 from __future__ import annotations
 
 import os
-import random
 import threading
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from eventfold.concurrency.waiting import Promise
+from eventfold.core.backoff import with_jitter
 from eventfold.core.mutex import Mutex
 from eventfold.errors import StoreClosed
 
@@ -21,7 +22,10 @@ R = TypeVar("R")
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine that never suspends, in the caller's thread: one `send(None)`, about 1 µs."""
+    """Run a coroutine that never suspends in the calling thread, by one `send(None)` (about 1 µs). Returns its result.
+
+    Raises RuntimeError if it suspends.
+    """
     try:
         coroutine.send(None)
     except StopIteration as stop:
@@ -31,7 +35,7 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 def start_in_thread(work: Coroutine[Any, Any, T]) -> Callable[[], T]:
-    """Start a coroutine in a new thread. Returns a function that waits for its result, or raises its error."""
+    """Start a coroutine in a new thread. Returns a function that waits for its result or raises its error."""
     results: list[T] = []
     errors: list[BaseException] = []
 
@@ -54,18 +58,18 @@ def start_in_thread(work: Coroutine[Any, Any, T]) -> Callable[[], T]:
 
 
 async def in_thread(work: Callable[..., R], *args: Any, **named: Any) -> R:
-    """Run a blocking call without blocking the event loop."""
-    import asyncio  # here, so that sync users never load it: it is half of what an import costs
+    """Run a blocking call in a thread, without blocking the event loop. Returns its result."""
+    import asyncio  # here, so that sync users never load it: it takes half of the time of an import
 
     return await asyncio.to_thread(work, *args, **named)
 
 
 def refuse_after_fork(process: int) -> None:
-    """Raise StoreClosed in a forked child: the threads and locks that it inherits are dead, and would never answer."""
+    """Raise StoreClosed in a forked child process: the threads that it inherits from `process` do not run there."""
     if os.getpid() != process:
         raise StoreClosed(
             "This store was opened before this process was forked.",
-            "Open a new one in the child; what the parent has open cannot be shared.",
+            "Open a new store in the child process: it cannot share the parent's connections and files.",
         )
 
 
@@ -82,8 +86,3 @@ class ThreadRuntime:
     async def wait(self, promise: Promise, /) -> None:
         """Wait in the calling thread."""
         promise.wait()
-
-
-def with_jitter(seconds: float) -> float:
-    """A random time that is `seconds` on average, so that rivals do not wake together."""
-    return random.uniform(0.0, 2 * seconds)  # noqa: S311 (not a secret)

@@ -1,8 +1,8 @@
 """Promises and flags that threads and tasks wait for, and that an exception of a signal handler cannot break.
 
-The library's own futures and events are built on `threading.Condition`, whose lock stays taken if a signal handler
-raises right after it was acquired. Here each waiter has a lock of its own, and checks again after a moment.
-Knows: threads and loops. Does not know: what is waited for.
+The futures and events of the standard library use `threading.Condition`, whose lock stays locked if a signal handler
+raises right after it was acquired. Here each waiter has a lock of its own, and checks again after a short time.
+Knows: threads and event loops. Does not know: what callers wait for.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import asyncio
 
-LOOK_AGAIN_S = 0.05  # a wake-up may be lost with the call that was to give it, so waiters also check by themselves
+CHECK_AGAIN_S = 0.05  # between checks by a waiter itself: an exception may end the call that was to wake it
 
 
 class Waiters:
-    """The waiters, each as a function that wakes it. Safe under threads: each step is one operation on a deque."""
+    """A list of waiters, each as a function that wakes it. Safe under threads: each step is one deque operation."""
 
     __slots__ = ("_waking",)
 
@@ -29,11 +29,11 @@ class Waiters:
         self._waking: deque[Callable[[], object]] = deque()
 
     def wake(self) -> None:
-        """Wake all of them, from any thread."""
+        """Wake all waiters. May be called from any thread."""
         for wake in tuple(self._waking):
             try:
                 wake()
-            except RuntimeError:  # awake already, or its loop has ended
+            except RuntimeError:  # it is awake already, or its event loop has ended
                 continue
 
     def wake_one(self) -> None:
@@ -46,19 +46,19 @@ class Waiters:
             return
 
     def wait(self, is_done: Callable[[], bool], timeout: float) -> None:
-        """Block the calling thread until it is woken, for `timeout` seconds at most, unless it is done."""
+        """Block the calling thread until it is woken, for `timeout` seconds at most. Return at once if it is done."""
         gate = threading.Lock()
         gate.acquire()
         wake = gate.release
         self._waking.append(wake)
         try:
-            if not is_done():  # checked after adding the waiter: if it is done later, that wakes it
+            if not is_done():  # checked after adding the waiter: if it becomes done later, the waiter is woken
                 gate.acquire(timeout=max(0.0, timeout))
         finally:
             self._remove(wake)
 
     async def wait_on_loop(self, is_done: Callable[[], bool], timeout: float) -> None:
-        """The same for the calling task."""
+        """Do the same for the calling task."""
         import asyncio  # here, so that sync users never load it
 
         loop = asyncio.get_running_loop()
@@ -74,7 +74,7 @@ class Waiters:
     def _remove(self, wake: Callable[[], object]) -> None:
         try:
             self._waking.remove(wake)
-        except ValueError:  # an exception fell between appending and here
+        except ValueError:  # it is not in the list: an exception came between the steps
             return
 
 
@@ -97,7 +97,7 @@ class Promise:
         self._waiters = Waiters()
 
     def set_result(self, result: None) -> None:
-        """Mark it as done, and wake the waiters."""
+        """Mark the promise as done, and wake the waiters."""
         self.done = True
         self._waiters.wake()
 
@@ -106,16 +106,16 @@ class Promise:
         return self.done
 
     def wait(self) -> None:
-        """Block until it is done, for a moment at most: then check again."""
-        self._waiters.wait(self.is_done, LOOK_AGAIN_S)
+        """Block until it is done, for CHECK_AGAIN_S at most: the caller must check again."""
+        self._waiters.wait(self.is_done, CHECK_AGAIN_S)
 
     async def wait_on_loop(self) -> None:
-        """The same for the calling task."""
-        await self._waiters.wait_on_loop(self.is_done, LOOK_AGAIN_S)
+        """Do the same for the calling task."""
+        await self._waiters.wait_on_loop(self.is_done, CHECK_AGAIN_S)
 
 
 class Flag:
-    """Like `threading.Event`. A waiter also checks by itself from time to time."""
+    """Like `threading.Event`, but a waiter also checks by itself from time to time."""
 
     __slots__ = ("_set", "_waiters")
 
@@ -128,20 +128,20 @@ class Flag:
         return self._set
 
     def set(self) -> None:
-        """Set it, and wake the waiters. From any thread."""
+        """Set the flag and wake the waiters. May be called from any thread."""
         self._set = True
         self._waiters.wake()
 
     def clear(self) -> None:
-        """Reset it. From any thread."""
+        """Reset the flag. May be called from any thread."""
         self._set = False
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until it is set. Returns False after `timeout` seconds."""
+        """Block until it is set. Returns False after `timeout` seconds; None: wait without limit."""
         end = None if timeout is None else time.monotonic() + timeout
         while not self._set:
-            left = LOOK_AGAIN_S * 10 if end is None else end - time.monotonic()
+            left = CHECK_AGAIN_S * 10 if end is None else end - time.monotonic()
             if left <= 0:
                 return False
-            self._waiters.wait(self.is_set, min(left, LOOK_AGAIN_S * 10))
+            self._waiters.wait(self.is_set, min(left, CHECK_AGAIN_S * 10))
         return True

@@ -1,4 +1,4 @@
-"""Signals that something was committed: watchers of an engine are called, a waiting follower is woken.
+"""Notification of commits: calling the watchers of an engine, and waking a follower that waits.
 
 Knows: an engine's `watch`. Does not know: what was committed.
 """
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class CommitSignal:
-    """Wakes one waiting follower, a thread or a task, whenever something may have been committed."""
+    """A signal that wakes one waiting follower, a thread or a task, when events may have been committed."""
 
     def __init__(self, watch: Callable[[Callable[[], None]], Callable[[], None]]) -> None:
         self._flag = Flag()
@@ -24,25 +24,25 @@ class CommitSignal:
         self._stop = watch(self.notify)
 
     def notify(self) -> None:
-        """Wake the waiter. From any thread."""
+        """Wake the waiter. May be called from any thread."""
         self._flag.set()
         waiter = self._waiter
         if waiter is not None:
             try:
                 waiter[0].call_soon_threadsafe(_wake, waiter[1])
-            except RuntimeError:  # that loop has ended
+            except RuntimeError:  # its event loop has ended
                 return
 
     def clear(self) -> None:
-        """Reset the signal. Call it before reading, so that a later commit sets it again."""
+        """Reset the signal. Call this before reading the log, so that a later commit sets it again."""
         self._flag.clear()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until it is notified; False after `timeout` seconds."""
+        """Block until there is a notification. Returns False after `timeout` seconds; None: wait without limit."""
         return self._flag.wait(timeout)
 
     async def wait_async(self, timeout: float | None = None) -> bool:
-        """The same for a task."""
+        """Do the same in a task, without blocking its event loop."""
         import asyncio  # here, so that sync users never load it
 
         loop = asyncio.get_running_loop()
@@ -71,11 +71,11 @@ def _wake(future: asyncio.Future[None]) -> None:
 
 
 def call_all(watchers: Iterable[Callable[[], None]]) -> None:
-    """Call each watcher of an engine after a commit. An error of one is logged ("eventfold") and harms no other."""
+    """Call each watcher of an engine after a commit. Logs an error of a watcher ("eventfold") and calls the others."""
     for watcher in watchers:
         try:
             watcher()
         except Exception:
-            import logging  # here: hardly any process needs it
+            import logging  # here, because most processes do not need it
 
             logging.getLogger("eventfold").exception("A function that watches a store for commits raised an error.")

@@ -1,4 +1,4 @@
-"""What a user declares and what an event is: classes, queries, folds, and their bytes.
+"""The model: events, queries, states and their encoding.
 
-Knows: user classes and bytes. Does not know: clocks, threads, loops, databases, where events are kept.
+Knows: user classes and bytes. Does not know: event loops, databases, where events are stored.
 """

@@ -1,18 +1,18 @@
-"""Aggregates, for those who write rules as methods: a State whose methods decide, and record what they decide.
+"""Aggregates: states with methods that check rules and record events.
 
     class Account(ef.Aggregate):
         account: ef.Tag
         balance: Decimal = Decimal(0)
 
-        def withdraw(self, amount: Decimal) -> None:   # the rule: runs once, never on replay
+        def withdraw(self, amount: Decimal) -> None:   # the rule: runs in a decision, never when events are folded
             if self.balance < amount:
                 raise InsufficientFunds(self.account)
             self.record(MoneyWithdrawn(self.account, amount))
 
-        def evolve(self, event: MoneyWithdrawn) -> None:   # the fold: runs on every replay, refuses nothing
+        def evolve(self, event: MoneyWithdrawn) -> None:   # the fold: runs for every event, refuses nothing
             self.balance -= event.amount
 
-Knows: states and events. Does not know: the log; a method can be called and tested without one.
+A method can be called and tested without a log. Knows: states and events. Does not know: the log.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from eventfold.core.class_data import get_class_data, set_class_data
+from eventfold.core.event import declaration_of, is_event_class
 from eventfold.core.state import State, evolve_all, state_definition_of
 from eventfold.core.tags import fields_by_tag, tag_values
 from eventfold.errors import InvalidDecision
@@ -33,29 +34,42 @@ if TYPE_CHECKING:
 else:
 
     class _Recording(State, dict=True):
-        """A State with room for what it has recorded."""
+        """A State with a `__dict__`, for the recorded events."""
 
 
 class Aggregate(_Recording):
-    """A State with methods that decide. `record` an event instead of returning it."""
+    """The base class of aggregates: a State with methods that decide and `record` events."""
 
     def record(self, event: Any) -> None:
-        """Take an event in, at once, and keep it to be appended when the decision is done.
+        """Fold an event into this aggregate immediately, and append it when the decision is complete.
 
-        Raises InvalidDecision where its tags name another entity than this one, whose next fold would never see it.
+        An event of a class that `evolve` does not name is appended only: later folds do not read it either. Raises
+        InvalidDecision if its tags name another entity: the next fold of this aggregate would not include it.
         """
         _refuse_another_entitys(self, event)
         vars(self).setdefault("_recorded", []).append(event)
-        evolve_all(self, (event,))
+        if _is_folded(self, event):
+            evolve_all(self, (event,))
 
     def recorded(self) -> list[Any]:
-        """The events recorded and not yet appended, in order; with other aggregates' where they decide together."""
+        """Return the events recorded and not yet appended, in order.
+
+        In a decision over several aggregates, the events of all of them.
+        """
         return list(vars(self).get("_recorded", ()))
+
+
+def _is_folded(aggregate: Aggregate, event: object) -> bool:
+    """Whether folds of this aggregate read events of this class. Its own query, or one of every type, may do so."""
+    types = state_definition_of(type(aggregate)).types
+    if not types or type(aggregate).query is not State.query or not is_event_class(type(event)):
+        return True
+    return declaration_of(type(event)).type in types
 
 
 def _refuse_another_entitys(aggregate: Aggregate, event: object) -> None:
     if type(aggregate).query is not State.query:
-        return  # it asks otherwise than by its tag fields, so these do not tell what is its own
+        return  # its query is not built from its tag fields, so these do not tell which events it is folded from
     tags = _tags_of(type(event))
     for field, key in state_definition_of(type(aggregate)).tags:
         if key not in tags:
@@ -67,26 +81,26 @@ def _refuse_another_entitys(aggregate: Aggregate, event: object) -> None:
             raise InvalidDecision(
                 f"The {name} of {key} {', '.join(sorted(own))} recorded a {what} of "
                 f"{f'{key} ' + ', '.join(sorted(named)) if named else f'no {key}'}.",
-                f"Let that {name} record it: decide over both, store.decide(…, {name}(…), {name}(…)).",
+                f"Record it in that {name}: decide over both, store.decide(…, {name}(…), {name}(…)).",
                 aggregate=name,
                 event=what,
             )
 
 
 def _tags_of(cls: type) -> dict[str, list[str]]:
-    """The fields of an event class by the tag key they give."""
+    """Return the fields of an event class by tag key."""
     found: dict[str, list[str]] | None = get_class_data(cls, _TAGS)
     if found is None:
         try:
             found = fields_by_tag(cls)
         except NameError:
-            return {}  # the append refuses such a class, and says what cannot be resolved
+            return {}  # the append refuses this class, and names the annotation that cannot be resolved
         set_class_data(cls, _TAGS, found)
     return found
 
 
 def record_jointly(aggregates: Iterable[Any]) -> list[Any]:
-    """Let several aggregates record into one list, so that the order among them is kept. Returns the list."""
+    """Make several aggregates record into one list, which keeps the order of their events. Returns the list."""
     shared: list[Any] = []
     for each in aggregates:
         if isinstance(each, Aggregate):

@@ -1,6 +1,6 @@
-"""What the annotations, class keywords and names of a user's classes say: read here for states, read models, processes.
+"""Reads the annotations, class keywords and names of user classes: states, read models, processes.
 
-Knows: type hints, event classes, class keywords. Does not know: what is made of them, the log.
+Knows: type hints, event classes, class keywords. Does not know: what they are used for, the log.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _OPTIONS = "__eventfold_options__"
 
 
 class EventHint(NamedTuple):
-    """The event classes of an annotation; whether it is a list of them; whether it is of `Recorded`."""
+    """The event classes of an annotation; `batch`: whether it is a list; `recorded`: whether it is `Recorded[…]`."""
 
     classes: tuple[type, ...]
     batch: bool = False
@@ -43,10 +43,10 @@ class EventHint(NamedTuple):
 def event_classes(
     hint: Any, refuse: Callable[[str, str | None], InvalidInput], *, recorded: bool = False, batch: bool = False
 ) -> EventHint:
-    """The event classes that an annotation names: one, a union, an alias of either; `Event` itself is any.
+    """Return the event classes of an annotation: one, a union, or an alias of either; `Event` itself means any.
 
-    `recorded`: `Recorded[…]` is allowed too; `batch`: a list, too. Raises `refuse(what, remedy)`: what follows the
-    function's name in a message, and the remedy where there is a special one.
+    `recorded` allows `Recorded[…]`, `batch` a list. Raises `refuse(what, remedy)`: `what` follows the name of the
+    function in the message; `remedy` is None if there is no special one.
     """
     is_list = batch and get_origin(hint) is list
     if is_list:
@@ -62,13 +62,15 @@ def event_classes(
     for each in found:
         if not (isinstance(each, type) and (each is Event or is_event_class(each))):
             silent = hint in (None, Any, types.NoneType)
-            what = "does not say which events it takes" if silent else f"takes {each!r}, which is no event class"
+            what = (
+                "does not name the event classes it takes" if silent else f"takes {each!r}, which is not an event class"
+            )
             raise refuse(what, hint_for_generic(each))
     return EventHint(tuple(found), is_list, is_recorded)
 
 
 def alternatives(hint: Any) -> list[Any]:
-    """The types of a union, also within `Annotated` and type aliases; of any other hint itself."""
+    """Return the types of a union, also within `Annotated` and type aliases; for any other hint, the hint itself."""
     if get_origin(hint) in (Union, types.UnionType):
         return [each for arg in get_args(hint) for each in alternatives(arg)]
     if get_origin(hint) is typing.Annotated:
@@ -80,7 +82,7 @@ def alternatives(hint: Any) -> list[Any]:
 
 @contextmanager
 def resolving_annotations(name: str, error: type[InvalidInput]) -> Generator[None]:
-    """Within it, a name in the annotations of `name` that cannot be resolved raises `error`."""
+    """Raise `error` if a name in the annotations of `name` cannot be resolved inside the block."""
     try:
         yield
     except NameError as found:
@@ -91,42 +93,42 @@ def resolving_annotations(name: str, error: type[InvalidInput]) -> Generator[Non
 
 
 def take_options(keywords: dict[str, Any], options: type[msgspec.Struct]) -> dict[str, Any]:
-    """Those class keywords that are fields of `options`, removed from the others."""
+    """Remove the class keywords that are fields of `options` from `keywords`, and return them."""
     return {key: keywords.pop(key) for key in tuple(keywords) if key in options.__struct_fields__}
 
 
 def read_options(cls: type, options: type[Options], given: dict[str, Any], error: type[InvalidInput]) -> Options:
-    """Class keywords as a struct of options. Raises `error` on keywords and values that it does not have."""
+    """Return class keywords as a struct of options. Raises `error` on unknown keywords and invalid values."""
     try:
         return msgspec.convert(given, options)
     except msgspec.ValidationError as found:
         raise error(
             f"The keywords of {cls.__qualname__} cannot be used: {found}.",
-            "See the class it derives from for what they mean.",
+            "See the documentation of its base class for their meaning.",
         ) from None
 
 
 def set_class_options(cls: type, options: msgspec.Struct) -> None:
-    """Keep the options of a class."""
+    """Store the options of a class."""
     set_class_data(cls, _OPTIONS, options)
 
 
 def class_options(cls: type, options: type[Options]) -> Options:
-    """The options that a class was given by keywords; not those of a class that it is derived from."""
+    """Return the options of a class's own keywords, without those of its base classes."""
     return get_class_data(cls, _OPTIONS) or options()
 
 
 def component_name(cls: type) -> str:
-    """The name of a class in snake_case: that of a read model or a process where `name=` gives no other."""
+    """Return the name of a class in snake_case, the default name of a read model or process."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
 
 
 def check_component_name(
     name: str, kind: str, error: type[InvalidInput], *, max_bytes: int, ascii_only: bool = False
 ) -> str:
-    """A name that every table, topic and lease can have: small letters, digits and single underscores.
+    """Return a name if every table, topic and lease can have it: small letters, digits and single underscores.
 
-    Raises `error`; `kind` is what the name is of, with its article.
+    Raises `error`; `kind` is the kind of component, with its article ("a projection").
     """
     fits = name.isidentifier() and "__" not in name and len(name.encode("utf-8", "replace")) <= max_bytes
     same = name == name.lower() and unicodedata.is_normalized("NFKC", name)
@@ -145,7 +147,7 @@ class _Compiled(NamedTuple):
 
 
 def compiled(owner: Owner, key: str, compile: Callable[[Owner], T]) -> T:
-    """The definition of a class or object, kept on it; compiled again where event classes were declared since."""
+    """Return the definition of a class or object, cached on it; recompiled if event classes were declared since."""
     kept: _Compiled | None = get_class_data(owner, key)
     if kept is None or kept.declarations_version != declarations_version():
         version = declarations_version()

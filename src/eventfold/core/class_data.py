@@ -1,9 +1,9 @@
-"""What the library knows of a user's class, kept on the class itself, so that both are freed together.
+"""Data about a user's class, stored as an attribute of that class, so that both are freed together.
 
-A dictionary of the library's with classes as keys would keep the classes of every function and test for ever, with all
-that their methods enclose: a value that leads back to its key keeps it alive, weak or not.
+A dictionary with classes as keys would never free the classes defined in functions and tests, nor the objects that
+their methods refer to: a value that refers to its key keeps the key alive, even in a dictionary with weak keys.
 
-Knows: classes, and the names that annotations mention. Does not know: what is kept, and why.
+Knows: classes, and the names in annotations. Does not know: which data, and what it is used for.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _HINTS = (types.GenericAlias, types.UnionType, str)
 
 
 def get_class_data(owner: Any, what: str) -> Any:
-    """What was kept of a class, or of an object, itself: not of a class that it is derived from. None if nothing."""
+    """Return data of a class or object, without those of its base classes; None if there are none."""
     own: Any = getattr(owner, "__dict__", None)
     return None if own is None else own.get(what)
 
 
 def set_class_data(owner: Any, what: str, value: Any) -> None:
-    """Keep something of a class, or of an object that has room for it: others have it computed again each time."""
+    """Store data of a class, or of an object that has a `__dict__`; for other objects, do nothing."""
     if isinstance(owner, type):
         type.__setattr__(owner, what, value)
     elif hasattr(owner, "__dict__"):
@@ -33,7 +33,7 @@ def set_class_data(owner: Any, what: str, value: Any) -> None:
 
 
 def remember_visible_names(cls: type, scope: dict[str, Any]) -> None:
-    """Keep those names of the function that a class is written in which its annotations mention, and no others."""
+    """Store the local names that a class's annotations use, if the class is defined in a function; no other names."""
     if "<locals>" not in cls.__qualname__:
         return
     kept: dict[str, Any] = {}
@@ -47,7 +47,7 @@ def remember_visible_names(cls: type, scope: dict[str, Any]) -> None:
 
 
 def visible_names(cls: type) -> dict[str, Any]:
-    """The names of functions that a class and those it is derived from were written in, for their annotations."""
+    """Return the local names stored for a class and its base classes, by which to resolve their annotations."""
     found: dict[str, Any] = {}
     for base in reversed(cls.__mro__):
         found.update(get_class_data(base, NAMES) or {})
@@ -55,14 +55,14 @@ def visible_names(cls: type) -> dict[str, Any]:
 
 
 def _annotations_of(cls: type) -> Iterator[str]:
-    """The annotations of a class's fields and methods, as texts."""
+    """Iterate over the annotations of a class's fields and methods, as texts."""
     yield from map(_text, vars(cls).get("__annotations__", {}).values())
     for each in vars(cls).values():
         member: Any = getattr(each, "__func__", each)  # of a static method
         if isinstance(member, types.FunctionType):
             try:
                 yield from map(_text, member.__annotations__.values())
-            except NameError:  # evaluated late (Python 3.14): its own scope knows the names
+            except NameError:  # evaluated lazily (Python 3.14), in a scope that has the names
                 continue
 
 

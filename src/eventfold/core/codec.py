@@ -1,7 +1,7 @@
-"""Objects <-> bytes: how the events of one class, and metadata, are written and read as JSON.
+"""Codecs: how the events of one class, and metadata, are encoded as JSON and decoded.
 
-What is encoded is decoded again once: what is appended can be read (P10). Knows: structs, dataclasses, attrs classes,
-pydantic models, their fields. Does not know: stored events, positions, which other classes there are.
+Every event is decoded once after it is encoded, so what is appended can be read (P10). Knows: structs, dataclasses,
+attrs classes, pydantic models, their fields. Does not know: stored events, positions, other classes.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _json = msgspec.json.Encoder(enc_hook=built_in_value)
 
 
 class Codec(msgspec.Struct):
-    """One class, ready: its stored name and version, its encoder and decoder, its tag getters."""
+    """An event class, compiled: its stored name and version, its encoder and decoder, its tag getters."""
 
     cls: type
     type: str
@@ -58,15 +58,15 @@ class Codec(msgspec.Struct):
 
 
 def codec_of(cls: type) -> Codec:
-    """Compile a class. Raises InvalidEvent if it is no event class or its annotations cannot be resolved."""
+    """Compile a class. Raises InvalidEvent if it is not an event class or its annotations cannot be resolved."""
     name = declaration_of(cls)
     check_no_gap(cls)
     try:
         hints = typing.get_type_hints(cls, include_extras=True)
-        if hasattr(cls, "model_validate_json"):  # pydantic, recognised by what it can do, not imported
+        if hasattr(cls, "model_validate_json"):  # pydantic, recognised by this method, so that it is not imported
             encode, decode = _pydantic_codec(cast(Any, cls))
             decode_lines = None
-            decimals = ()  # it makes Decimals of floats by itself, of what they show
+            decimals = ()  # pydantic itself converts a float to the Decimal of its repr
         else:
             decoder = decoder_of(cls)
             encode: Encode = _json.encode
@@ -77,8 +77,8 @@ def codec_of(cls: type) -> Codec:
                 encode = _encode_ordered
             if any(name[0] == "_" for name in _attrs_fields(cls)):
                 encode = _encode_attrs
-        if (keeper := unknown_field_of(hints)) is not None:
-            encode, decode = keep_unknown(cls, keeper, encode, decode)
+        if (unknown_field := unknown_field_of(hints)) is not None:
+            encode, decode = keep_unknown(cls, unknown_field, encode, decode)
             decode_lines = None
     except (NameError, TypeError) as error:
         raise InvalidEvent(
@@ -91,7 +91,7 @@ def codec_of(cls: type) -> Codec:
 
 
 def _pydantic_codec(model: Any) -> tuple[Encode, Decode]:
-    """How a pydantic model is written and read: under the names of its fields, without what is computed from them."""
+    """Return encoder and decoder of a pydantic model: by the names of its fields, without computed fields."""
     if "by_name" in inspect.signature(model.model_validate_json).parameters:  # since pydantic 2.11
         renamed = any(
             each.serialization_alias not in (None, each.alias, each.validation_alias)
@@ -110,7 +110,7 @@ def _pydantic_codec(model: Any) -> tuple[Encode, Decode]:
 
 
 def _encode_attrs(event: Any, /) -> bytes:
-    """JSON of an attrs class with fields of private names, which msgspec leaves out."""
+    """Return the JSON of an attrs object that has private fields, which msgspec omits."""
     return _json.encode(
         {name: _ordered(getattr(event, name)) for name in _attrs_fields(cast("type[Any]", type(event)))}
     )
@@ -131,7 +131,7 @@ def _holds(hint: Any, kinds: tuple[Any, ...], seen: frozenset[Any] = frozenset()
 
 
 def _encode_ordered(event: Any, /) -> bytes:
-    """JSON with sets in an order of their own: Python's differs between processes, and equal events are equal bytes."""
+    """Return JSON with sorted sets: Python's order differs between processes, and equal events must be equal bytes."""
     return _json.encode(_ordered(event))
 
 
@@ -156,12 +156,12 @@ def _ordered(value: Any) -> Any:
 
 
 def encode_payload(codec: Codec, event: Any) -> bytes:
-    """An event as JSON, which was decoded again once. Raises InvalidEvent where it would not come back equal."""
+    """Return an event as JSON, after decoding it once. Raises InvalidEvent if the decoded event is not equal to it."""
     try:
         data = codec.encode(event)
     except MemoryError:
         raise
-    except Exception as error:  # a pydantic serializer is the user's, and may raise anything
+    except Exception as error:  # a pydantic serializer is user code, and may raise anything
         if is_from_handler(error):
             raise
         raise _unstorable_error(codec, event, error) from error
@@ -171,7 +171,7 @@ def encode_payload(codec: Codec, event: Any) -> bytes:
         back = codec.decode(data)
     except MemoryError:
         raise
-    except Exception as error:  # a check of the class may raise anything
+    except Exception as error:  # a check of the class is user code, and may raise anything
         if is_from_handler(error):
             raise
         raise _unreadable_error(codec, event, data, error) from error
@@ -179,13 +179,13 @@ def encode_payload(codec: Codec, event: Any) -> bytes:
         if found := float_as_decimal(getattr(event, name), getattr(back, name), name):
             raise InvalidEvent(
                 f"A {codec.type} has a float where its class declares a Decimal: field {found}.",
-                "Give a Decimal made of text or of integers: Decimal('0.1'); a float is not the number it shows.",
+                "Create the Decimal from text or integers, Decimal('0.1'): a float is not exactly the number it shows.",
                 type=codec.type,
                 field=found.split(" ")[0],
             )
     if not is_same(event, back):
         raise InvalidEvent(
-            f"A {codec.type} would come back from the log changed: {what_changed(event, back)}.",
+            f"A {codec.type} would be read from the log with another value: {what_changed(event, back)}.",
             "Give each field exactly the type its class declares (no NaN, no list for a tuple).",
             type=codec.type,
         )
@@ -193,9 +193,9 @@ def encode_payload(codec: Codec, event: Any) -> bytes:
 
 
 def tags_of(codec: Codec, event: Any, more: tuple[str, ...]) -> tuple[str, ...]:
-    """The tags of an event, sorted: those of its fields, and `more`. Raises InvalidEvent."""
+    """Return the tags of an event, sorted: those of its fields, and `more`. Raises InvalidEvent."""
     if isinstance(more, str):
-        raise InvalidEvent(f"The tags {more!r} are one text.", "Give a tuple of tags, even of one: (tag,).")
+        raise InvalidEvent(f"The tags {more!r} are one text.", "Give a tuple of tags, even for one tag: (tag,).")
     found: list[str] = list(more)
     for prefix, get in codec.tags:
         value = get(event)
@@ -204,7 +204,7 @@ def tags_of(codec: Codec, event: Any, more: tuple[str, ...]) -> tuple[str, ...]:
         else:
             found.extend(prefix + text for text in tag_values(value))
     for tag in found:
-        # A short printable text is fine as it is; everything else is looked at in full.
+        # A short printable text is valid; only other texts need the full check, which is slower.
         if type(tag) is not str or len(tag) > 60 or not tag.isprintable() or tag[:1] in ("", "$"):
             check_name("tag", tag)
     if len(found) < 2:
@@ -218,7 +218,7 @@ def _unstorable_error(codec: Codec, event: Any, error: Exception) -> InvalidEven
     field = _unencodable_field(event)
     return InvalidEvent(
         f"A {codec.type} cannot be stored: {f'field {field}: ' if field else ''}{describe_error(error)}.",
-        "Use values that have a JSON form: a built-in one of another library's (value.item() of a NumPy scalar, say).",
+        "Use values that have a JSON form: convert those of other libraries (a NumPy scalar by value.item()).",
         type=codec.type,
         field=field,
     )
@@ -228,7 +228,7 @@ def _too_deep_error(codec: Codec, event: Any) -> InvalidEvent:
     field = _unencodable_field(event)
     return InvalidEvent(
         f"A {codec.type} cannot be stored: {f'field {field}' if field else 'it'} is nested deeper than {MOST_NESTED} "
-        "levels, or holds itself.",
+        "levels, or contains itself.",
         "Store it flat (a list of nodes that name their parents), or as one text.",
         type=codec.type,
         field=field,
@@ -237,12 +237,12 @@ def _too_deep_error(codec: Codec, event: Any) -> InvalidEvent:
 
 
 def _unencodable_field(event: Any) -> str:
-    """The first field whose value has no JSON form, or one that is too deep; empty where it is not one alone."""
+    """Return the first field whose value has no JSON form, or is nested too deep; "" if no single field is at fault."""
     for name in fields_of(event):
         try:
             if is_nested_deeper(_json.encode(getattr(event, name)), MOST_NESTED - 1):
                 return name
-        except Exception:  # noqa: BLE001 (found)
+        except Exception:  # noqa: BLE001 (this is the field)
             return name
     return ""
 
@@ -254,30 +254,30 @@ def _unreadable_error(codec: Codec, event: Any, data: bytes, error: Exception) -
         field = _refusing_field(codec.cls, data, error)
         in_field = f"field {field}: " if field else ""
         what = f"is refused by its own class when it is read: {in_field}{describe_error(error)}"
-        remedy = "Give it values that the class accepts also when it is read."
+        remedy = "Give it values that the class also accepts when it is read."
     return InvalidEvent(
         f"A {codec.type} {what}.", remedy, type=codec.type, field=field_in(error), event=repr(event)[:500]
     )
 
 
 def _refusing_field(cls: Any, data: bytes, error: Exception) -> str:
-    """The field of a pydantic model whose own validator raises such an error; empty where none alone does."""
+    """Return the field of a pydantic model whose validator raises an error of this class; "" if no single one does."""
     for name in getattr(cls, "model_fields", ()):
         try:
             cls.__pydantic_validator__.validate_assignment(cls.model_construct(), name, msgspec.json.decode(data)[name])
-        except Exception as found:  # noqa: BLE001 (the user's; it is compared)
+        except Exception as found:  # noqa: BLE001 (raised by user code; it is compared)
             if type(found) is type(error):
                 return name
     return ""
 
 
 def describe_error(error: Exception) -> str:
-    """An error in words: of another kind than a validation error with the name of its class."""
+    """Return an error's text, with the name of its class unless it is a validation error."""
     return str(error) if isinstance(error, (ValueError, TypeError)) else f"{type(error).__name__}: {error}"
 
 
 def field_in(error: Exception) -> str:
-    """The field that a validation error is about, as `outer.inner`; empty where it is about the whole."""
+    """Return the field that a validation error names, as `outer.inner`; "" if it concerns the whole event."""
     if hasattr(error, "errors") and hasattr(error, "error_count"):  # pydantic's
         return ".".join(str(part) for part in cast(Any, error).errors()[0]["loc"])
     parts = (
@@ -288,7 +288,7 @@ def field_in(error: Exception) -> str:
 
 
 def encode_metadata(metadata: Mapping[str, Any]) -> bytes | None:
-    """Metadata as a JSON object with sorted keys, or None when there is none."""
+    """Return metadata as a JSON object with sorted keys, or None if there is none. Raises InvalidEvent."""
     kept = {key: _plain(value) for key, value in metadata.items() if value is not None}
     if not kept:
         return None
@@ -299,7 +299,7 @@ def encode_metadata(metadata: Mapping[str, Any]) -> bytes | None:
 
 
 def with_metadata(event: NewEvent, metadata: bytes | None) -> NewEvent:
-    """An encoded event with the context's metadata, of which its own is what counts. Unchanged where there is none."""
+    """Return an encoded event with the context's metadata added; its own values take precedence."""
     if metadata is None:
         return event
     merged = encode_metadata(metadata_in(metadata) | metadata_in(event.metadata))
@@ -307,7 +307,7 @@ def with_metadata(event: NewEvent, metadata: bytes | None) -> NewEvent:
 
 
 def metadata_in(metadata: bytes | None) -> dict[str, Any]:
-    """Encoded metadata as a dict."""
+    """Return encoded metadata as a dict."""
     return cast("dict[str, Any]", msgspec.json.decode(metadata)) if metadata else {}
 
 

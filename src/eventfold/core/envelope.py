@@ -1,4 +1,4 @@
-"""Events as engines see them: bytes and envelope, before (NewEvent) and after (Stored) the log.
+"""Encoded events with their envelopes, before (NewEvent) and after (StoredEvent) they are written, and receipts.
 
 Knows: the envelope, its limits, its digest. Does not know: user classes (registry does), databases.
 """
@@ -26,18 +26,18 @@ MAX_EVENTS_PER_APPEND = 1_000  # a JetStream atomic batch holds 1,000 messages
 MAX_TAGS = 64
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_FIRST, _LAST = -62_135_596_800_000_000, 253_402_300_799_999_999  # µs: what a datetime can say
-_random_bytes: deque[bytes] = deque()  # random bytes drawn ahead, eight each
+_FIRST, _LAST = -62_135_596_800_000_000, 253_402_300_799_999_999  # µs: the range of a datetime
+_random_bytes: deque[bytes] = deque()  # random bytes that are generated in advance, eight each
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_random_bytes.clear)  # or parent and child would give the same ids
+    os.register_at_fork(after_in_child=_random_bytes.clear)  # or parent and child would use the same ids
 
 
 class NewEvent(msgspec.Struct, frozen=True, gc=False):
-    """An encoded event on its way into the log: what `store.append_encoded` takes. `NewEvent.of(…)` makes one.
+    """An encoded event to be written, for `store.append_encoded`. `NewEvent.of(…)` creates one.
 
-    `id` 16 bytes (UUIDv7 unless the user brought one); `tags` sorted, no doubles; `occurred` µs since
-    1970 UTC or None; `metadata` a JSON object or None; `codec` and `key` describe the payload: how it
-    is encoded, and the id of the key it is encrypted with.
+    `id` is 16 bytes (a UUIDv7 unless the user passed one); `tags` are sorted and distinct; `occurred` is in µs since
+    1970 UTC, or None; `metadata` is a JSON object or None. `codec` is the format of the payload, `key` the id of the
+    key with which it is encrypted.
     """
 
     id: bytes
@@ -64,16 +64,17 @@ class NewEvent(msgspec.Struct, frozen=True, gc=False):
         codec: str = "json",
         key: str | None = None,
     ) -> NewEvent:
-        """An event of any type, its class known here or not; `data` is stored byte for byte.
+        """Create an encoded event of any type, also of one without a class; `data` is stored unchanged.
 
-        `id` your own, for appends that can be repeated safely; `occurred` an aware datetime; `metadata` JSON values by
-        name; `codec` how the data is encoded ("json": one JSON value, which is checked); `key` the id of the key that
-        it is encrypted with. Raises InvalidEvent on a datetime without time zone.
+        `id` is your own, with which the append can be repeated safely; `occurred` an aware datetime; `metadata` JSON
+        values by name; `codec` the format of the data ("json": one JSON value, which is checked); `key` the id of the
+        key with which it is encrypted. Raises InvalidEvent on values that cannot be stored, InvalidInput on a datetime
+        without a time zone.
         """
         if isinstance(tags, str):
-            raise InvalidEvent(f"The tags {tags!r} are one text.", "Give a list of tags, even of one: [tag].")
+            raise InvalidEvent(f"The tags {tags!r} are one text.", "Give a list of tags, even for one tag: [tag].")
         if id is not None and not isinstance(id, UUID):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidEvent(f"The id {id!r} is no UUID.", "Give a uuid.UUID, or none.", id=repr(id))
+            raise InvalidEvent(f"The id {id!r} is not a UUID.", "Give a uuid.UUID, or None.", id=repr(id))
         try:
             packed = encode_sorted(metadata) if metadata else None
         except (TypeError, ValueError, OverflowError) as error:
@@ -86,7 +87,7 @@ class NewEvent(msgspec.Struct, frozen=True, gc=False):
         return check_encoded(cls(identity, type, version, data, names, moment, packed, codec, key))
 
     def at(self, position: int, time: int, offset: int, size: int) -> StoredEvent:
-        """The event in its place: number `offset` of an append of `size` events, recorded at `time`."""
+        """Return the stored event: number `offset` (from 0) of an append of `size` events, recorded at `time` (µs)."""
         return StoredEvent(
             position,
             self.id,
@@ -105,10 +106,10 @@ class NewEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 class StoredEvent(msgspec.Struct, gc=False):
-    """An event as it stands in the log; fields converted when asked for, not when read.
+    """An encoded event that was read from the log. Its fields are converted when they are accessed, not when read.
 
-    `position` from 1; `time`, `occurred` µs since 1970 UTC; `tags` joined by newlines; `offset` and
-    `size`: this is event number `offset` (from 0) of an append of `size` events.
+    `position` is from 1; `time` and `occurred` are in µs since 1970 UTC; `tags` are joined by newlines; the event is
+    number `offset` (from 0) of an append of `size` events.
     """
 
     position: int
@@ -127,12 +128,12 @@ class StoredEvent(msgspec.Struct, gc=False):
 
     @property
     def first(self) -> int:
-        """The first position of the append this event was part of."""
+        """The first position of the append that wrote this event."""
         return self.position - self.offset
 
     @property
     def last(self) -> int:
-        """The last position of the append this event was part of."""
+        """The last position of the append that wrote this event."""
         return self.position - self.offset + self.size - 1
 
     @property
@@ -141,7 +142,7 @@ class StoredEvent(msgspec.Struct, gc=False):
         return tuple(self.tags.split("\n")) if self.tags else ()
 
     def is_same_as(self, new: NewEvent) -> bool:
-        """Whether this is that event: equal in everything its writer chose."""
+        """Whether this is the same event: equal in every value that its writer chose."""
         return (
             self.id == new.id
             and self.type == new.type
@@ -156,11 +157,12 @@ class StoredEvent(msgspec.Struct, gc=False):
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
-    """What an append returns: with it, its holder can prove later that an event was acknowledged.
+    """The result of an append, which proves later that its events were acknowledged.
 
-    `first` and `last` positions, inclusive; `time` µs since 1970 UTC; `digest`: see `digest()`;
-    `repeated`: this is the outcome of an earlier, identical append; nothing was written now. Where an answer was lost
-    and the store repeated the append by itself, that is one append, and not `repeated`.
+    `store` and `epoch` identify the history; `first` and `last` are positions, inclusive; `time` is in µs since 1970
+    UTC; `digest` is the SHA-256 of the events' envelopes, in hex. `repeated` is True if this is the receipt of an
+    earlier, identical append, and nothing was written now. If a reply was lost and the store itself repeated the
+    append, that counts as one append: `repeated` is False.
     """
 
     store: str
@@ -189,10 +191,10 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Staged(msgspec.Struct, frozen=True, kw_only=True):
-    """An append that waits for its user's COMMIT: what a receipt will hold, without the positions and the time.
+    """An append in a transaction of the user, before the COMMIT: a receipt without positions and time.
 
-    Nothing about it is sure before the COMMIT; `store.confirm` gives the receipt after it. `after`: the head when it
-    was staged, so that an append that was in the log by then is known for a repeated one.
+    Its outcome is unknown before the COMMIT; afterwards, `store.confirm` returns the receipt. `after` is the head when
+    it was staged: an append at or before it was made earlier, and so the staged one is a repetition.
     """
 
     store: str
@@ -203,7 +205,7 @@ class Staged(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def page_length(events: Sequence[StoredEvent], limit: int, most: int) -> int:
-    """How many of some events a page has: up to the limit, and to the one with which their bytes reach `most`."""
+    """Return how many of these events make a page: at most `limit`, and up to the one that reaches `most` bytes."""
     if len(events) * MAX_EVENT_BYTES >= most:
         size = 0
         for index, event in enumerate(events):
@@ -214,7 +216,7 @@ def page_length(events: Sequence[StoredEvent], limit: int, most: int) -> int:
 
 
 def make_receipt(store: str, epoch: int, events: Sequence[StoredEvent], *, repeated: bool = False) -> Receipt:
-    """The receipt for the events of one append, as they stand in the log."""
+    """Return the receipt for the stored events of one append."""
     first = events[0]
     return Receipt(
         store=store,
@@ -229,9 +231,9 @@ def make_receipt(store: str, epoch: int, events: Sequence[StoredEvent], *, repea
 
 
 def as_first_answer(done: Receipt, events: Sequence[NewEvent]) -> Receipt:
-    """The receipt of an append whose answer was lost, and which was then repeated, as its first answer would have been.
+    """Return the receipt that the first attempt would have returned, for an append repeated because its reply was lost.
 
-    Where another append was made under the same request key, it is that one's, and stays `repeated`.
+    If another append was made with the same request key, the receipt is that one's, and `repeated` stays True.
     """
     if done.repeated and done.ids == tuple([event.id for event in events]):
         return msgspec.structs.replace(done, repeated=False)
@@ -239,11 +241,11 @@ def as_first_answer(done: Receipt, events: Sequence[NewEvent]) -> Receipt:
 
 
 def digest(events: Iterable[NewEvent | StoredEvent]) -> str:
-    """SHA-256, in hex, over the logical envelopes of some events, in order.
+    """Return the SHA-256, in hex, over the envelopes of some events, in order.
 
-    The envelope is the same on every engine and holds what the writer chose: for each event its id,
-    then type, data, tags (joined by newlines), metadata, codec and key id, each as a 4-byte
-    big-endian length and its UTF-8 bytes, then version and occurred (8 bytes, absent: the least).
+    An envelope has the values that the writer chose, and is the same on every engine: for each event its id, then type,
+    data, tags (joined by newlines), metadata, codec and key id, each as a 4-byte big-endian length and its UTF-8 bytes,
+    then the version (4 bytes) and `occurred` (8 bytes, signed; the least number if absent).
     """
     sha = hashlib.sha256()
     for event in events:
@@ -266,7 +268,7 @@ def digest(events: Iterable[NewEvent | StoredEvent]) -> str:
 
 
 def checksum(position: int, time: int, data: bytes, tags: str, metadata: bytes | None) -> int:
-    """CRC-32 over what an engine keeps of an event, to notice flipped bits on every read."""
+    """Return the CRC-32 that engines store with an event, so that every read detects changed bits."""
     crc = zlib.crc32(data, (position ^ time) & 0xFFFFFFFF)
     if tags:
         crc = zlib.crc32(tags.encode(), crc)
@@ -276,19 +278,19 @@ def checksum(position: int, time: int, data: bytes, tags: str, metadata: bytes |
 
 
 def unwritten_event(type: str, version: int) -> StoredEvent:
-    """The envelope of an event that is in no log yet: position 0, recorded now, without id, tags and metadata."""
+    """Return an envelope for an event that is not written yet: position 0, recorded now, no id, tags or metadata."""
     return StoredEvent(0, bytes(16), type, version, b"", "", now_micros())
 
 
 def now_micros() -> int:
-    """The clock: µs since 1970 UTC."""
+    """Return the current time in µs since 1970 UTC."""
     return _time.time_ns() // 1000
 
 
 def new_id(time_ns: int | None = None) -> bytes:
-    """A UUIDv7 (RFC 9562 §5.7, method 3: the 12 bits after the milliseconds hold their fraction).
+    """Return a UUIDv7 (RFC 9562 §5.7, method 3: the 12 bits after the milliseconds are their fraction).
 
-    Ids that grow with time cost an index half of what random ones do (docs/reference/limits.md).
+    Ids that grow with time cost an index half as much as random ones (docs/reference/limits.md).
     """
     ns = _time.time_ns() if time_ns is None else time_ns
     millis, rest = divmod(ns, 1_000_000)
@@ -301,16 +303,16 @@ def new_id(time_ns: int | None = None) -> bytes:
 
 
 def _more_random_bytes() -> bytes:
-    """Eight random bytes, and many more for later: each call to the system lets other threads take the turn."""
+    """Return eight random bytes, and store more for later: each system call may switch to another thread."""
     drawn = os.urandom(8 * 256)
     _random_bytes.extend([drawn[at : at + 8] for at in range(8, len(drawn), 8)])
     return drawn[:8]
 
 
 def to_micros(moment: datetime) -> int:
-    """An aware datetime as µs since 1970 UTC; a naive one is refused, since it names no moment."""
+    """Return an aware datetime in µs since 1970 UTC. Raises InvalidInput on a naive one, which names no moment."""
     if not isinstance(moment, datetime):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InvalidInput(f"{moment!r} is no datetime.", "Give an aware datetime, for example datetime.now(UTC).")
+        raise InvalidInput(f"{moment!r} is not a datetime.", "Give an aware datetime, for example datetime.now(UTC).")
     if moment.tzinfo is None or moment.utcoffset() is None:
         raise InvalidInput(
             f"{moment!r} has no time zone, so it names no moment.",
@@ -320,23 +322,23 @@ def to_micros(moment: datetime) -> int:
 
 
 def to_moment(given: date, *, late: bool = False) -> datetime:
-    """A datetime as it is; of a date its first moment in UTC, or its last if `late`: what reads take as a moment."""
+    """Return the moment that an argument of a read means: a datetime itself; a date's first moment in UTC, or last."""
     if isinstance(given, date) and not isinstance(given, datetime):  # pyright: ignore[reportUnnecessaryIsInstance]
         return datetime.combine(given, time.max if late else time.min, UTC)
-    return given  # pyright: ignore[reportReturnType] (to_micros refuses what is none)
+    return given  # pyright: ignore[reportReturnType] (to_micros refuses anything else)
 
 
 def from_micros(micros: int) -> datetime:
-    """µs since 1970 as an aware datetime in UTC."""
+    """Return the aware datetime in UTC for µs since 1970."""
     return _EPOCH + timedelta(microseconds=micros)
 
 
 def check_new(event: NewEvent) -> NewEvent:
-    """The portable limits, held before anything is written, so that every engine can take every event."""
+    """Return the event if it is within the limits that all engines share. Raises InvalidEvent."""
     if len(event.tags) > MAX_TAGS:
         raise InvalidEvent(
             f"The event {event.type} has {len(event.tags)} tags, and {MAX_TAGS} is the most.",
-            "Tag only what decisions and readers ask by; keep the rest in the data.",
+            "Tag only the values that decisions and readers query by; leave the rest in the data.",
             type=event.type,
         )
     size = len(event.data) + len(event.metadata or b"") + sum(map(len, event.tags)) + len(event.type)
@@ -351,13 +353,14 @@ def check_new(event: NewEvent) -> NewEvent:
 
 
 def check_encoded(event: NewEvent) -> NewEvent:
-    """An event that somebody encoded, checked in full: every engine can keep it, every reader can read it raw.
+    """Return an encoded event of a caller if it is valid: every engine can store it, every reader can read it raw.
 
     Raises InvalidEvent.
     """
     if not isinstance(event, NewEvent):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidEvent(
-            f"{event!r:.200} is no encoded event.", "Make one with NewEvent.of(type, data, …); append(…) takes objects."
+            f"{event!r:.200} is not an encoded event.",
+            "Create one with NewEvent.of(type, data, …), or append objects by append(…).",
         )
     check_name("event type", event.type)
     check_name("codec", event.codec)

@@ -1,4 +1,4 @@
-"""What a user writes: event classes, drafts; and what a user reads: Recorded.
+"""Event classes and drafts, which users append, and Recorded, which they read.
 
 Knows: classes, their names and versions. Does not know: bytes (codec), which fields are tags, queries, engines.
 """
@@ -68,7 +68,7 @@ else:
         pass
 
     def _resolve(namespace, frame):
-        """Look up annotations that are text where they stand: msgspec sees names of modules, not of functions."""
+        """Evaluate annotations that are text in the scope of the class: msgspec sees no local names."""
         hints = namespace.get("__annotations__", {})
         for field, hint in hints.items():
             if isinstance(hint, str):
@@ -79,37 +79,37 @@ else:
 
 
 class Event(_Struct):
-    """A fact, named in the past tense. Fields are its data; tag fields (`ef.Tag`) are what it is asked by.
+    """The base class of events: facts, named in the past tense. Queries find events by their tag fields (`ef.Tag`).
 
-    Frozen and compared by value. ``class X(ef.Event, type="x", version=2, aliases=("old-x",))`` gives it
-    a stored name of its own, a schema version, and the older names under which it also stands in logs.
-    Stored fields that it does not know are ignored; a field `more: ef.UnknownFields = {}` keeps them, and
-    ``forbid_unknown_fields=True`` refuses to read such an event.
+    Events are frozen and compared by value. ``class X(ef.Event, type="x", version=2, aliases=("old-x",))`` sets the
+    stored name (default: the name of the class), the schema version (default: 1), and older stored names that the class
+    also reads. Stored fields that the class does not have are ignored; a field `more: ef.UnknownFields = {}` keeps
+    them, and ``forbid_unknown_fields=True`` refuses to read such an event.
     """
 
 
 class EventDeclaration(msgspec.Struct, frozen=True):
-    """How a class stands in the log: its name, its schema version, its older names."""
+    """How the events of a class are stored: under which name and schema version; and the older names that it reads."""
 
     type: str
     version: int
     aliases: tuple[str, ...] = ()
-    is_default: bool = False  # whether the name is the class's own, and was not chosen for the log
+    is_default: bool = False  # whether the stored name is that of the class, and no type= was given
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every name under which events of the class are stored."""
+        """Every stored name that the class reads."""
         return (self.type, *self.aliases)
 
 
 _declarations: weakref.WeakKeyDictionary[type, EventDeclaration] = weakref.WeakKeyDictionary()
 _by_name: dict[str, list[weakref.ref[type]]] = {}
-_SOURCES = "__eventfold_sources__"  # the classes whose events are read as a class: kept as long as it is
+_SOURCES = "__eventfold_sources__"  # the classes that are upcast to a class; stored on that class
 _declarations_version = 0
 
 
 def declarations_version() -> int:
-    """Grows with every declared class, so that whoever caches by class knows when to look again."""
+    """Return a number that grows with every declared class; caches of data about classes are checked against it."""
     return _declarations_version
 
 
@@ -125,14 +125,14 @@ def _declare(cls: type, given: str | None, version: int, aliases: Iterable[str])
     _declarations[cls] = declared
     for each in declared.names:
         others = _by_name.setdefault(each, [])
-        # A class written again (a notebook cell, a reload) takes the place of its earlier self.
+        # A class that is defined again (a notebook cell, a reload) replaces its earlier definition.
         others[:] = [r for r in others if (o := r()) is not None and not is_same_source(o, cls)]
         others.append(weakref.ref(cls))
     _declarations_version += 1
 
 
 def is_same_source(a: type, b: type) -> bool:
-    """Whether two classes have one place in the source: one was written again, or its module is `__main__` too."""
+    """Whether two classes have one place in the source: one was defined again, or its module also is `__main__`."""
     if a.__qualname__ != b.__qualname__:
         return False
     if a.__module__ == b.__module__:
@@ -145,7 +145,7 @@ def _file_of(cls: type) -> str | None:
 
 
 def is_name_conflict(a: type, b: type) -> bool:
-    """Whether two unrelated classes of modules have one stored name and version, which neither of them was given."""
+    """Whether two unrelated classes at module level have one stored name and version by default, without `type=`."""
     mine, other = declaration_of(a), declaration_of(b)
     return (
         (mine.type, mine.version) == (other.type, other.version)
@@ -159,19 +159,19 @@ def is_name_conflict(a: type, b: type) -> bool:
 
 
 def declaration_of(cls: type) -> EventDeclaration:
-    """How an event class stands in the log. Raises InvalidEvent if the class is none."""
+    """Return the declaration of an event class. Raises InvalidEvent if the class is not an event class."""
     try:
         return _declarations[cls]
     except KeyError:
-        raise InvalidEvent(f"{cls.__module__}.{cls.__qualname__} is no event class.", _hint_for(cls)) from None
+        raise InvalidEvent(f"{cls.__module__}.{cls.__qualname__} is not an event class.", _hint_for(cls)) from None
 
 
 def _hint_for(cls: type[Any]) -> str:
-    """What whoever gave this instead of an event probably meant."""
+    """Return a remedy for an append of an object of this class, which is not an event class."""
     if issubclass(cls, (list, tuple)) or "__next__" in dir(cls):
         return "Give events one by one, store.append(*events), or any number of them to store.extend(events)."
     if issubclass(cls, (NewEvent, RawEvent)):
-        return "Give what has no class to store.append_encoded(NewEvent.of(type, data, …))."
+        return "Append events without a class by store.append_encoded(NewEvent.of(type, data, …))."
     if issubclass(cls, type):
         return "Give an event, with its fields, not its class."
     if (instead := hint_for_generic(cls)) is not None:
@@ -180,7 +180,7 @@ def _hint_for(cls: type[Any]) -> str:
 
 
 def hint_for_generic(hint: Any) -> str | None:
-    """What to write instead of `Moved[int]`, where Moved is a generic event class; None for anything else."""
+    """Return what to write instead of `Moved[int]`, where Moved is a generic event class; None for anything else."""
     base: Any = get_origin(hint)
     if base is None and isinstance(hint, type) and "[" in hint.__name__:  # pydantic makes a class of its own
         base = next((each for each in hint.__mro__ if each in _declarations), None)
@@ -189,13 +189,13 @@ def hint_for_generic(hint: Any) -> str | None:
     given = "".join(getattr(each, "__name__", "").capitalize() for each in get_args(hint))
     name = repr(hint).rpartition(".")[2].rstrip("'>") if get_args(hint) else hint.__name__
     return (
-        "An event is stored under the name of its class, without what stands in brackets. Derive a class of its own, "
+        "An event is stored under the name of its class, without the type in brackets. Derive a class of its own, "
         f"class {base.__name__}{given or 'OfOneKind'}({name}), and use that."
     )
 
 
 def without_parameters(hint: Any) -> Any:
-    """`Moved` for `Moved[Any]`, where Moved is a generic event class: as checkers want it written; else the hint."""
+    """Return `Moved` for `Moved[Any]`, as type checkers want generic event classes written; for others, the hint."""
     base: Any = get_origin(hint)
     arguments: tuple[Any, ...] = get_args(hint)
     if isinstance(hint, type) and "[" in hint.__name__:  # pydantic makes a class of its own
@@ -211,17 +211,17 @@ def is_event_class(cls: type) -> bool:
 
 
 def classes_named(name: str) -> list[type]:
-    """The living classes that read events of this stored name."""
+    """Return the classes that read events of this stored name, without those that were freed."""
     return [cls for ref in _by_name.get(name, ()) if (cls := ref()) is not None]
 
 
 def known_names() -> list[str]:
-    """Every stored name some living class reads."""
+    """Return every stored name that some class reads."""
     return sorted(name for name in _by_name if classes_named(name))
 
 
 def register_upcast_source(target: type, source: type) -> None:
-    """Remember that events of `source` are read as `target` (see core/upcast.py)."""
+    """Record that events of `source` are read as `target` (see core/upcast.py)."""
     global _declarations_version
     known: list[type] = get_class_data(target, _SOURCES) or []
     if source not in known:
@@ -230,7 +230,7 @@ def register_upcast_source(target: type, source: type) -> None:
 
 
 def family_of(cls: type) -> Iterator[type]:
-    """The class, the classes derived from it, and the older ones that are upcast to any of them."""
+    """Iterate over a class, the classes derived from it, and the older ones that are upcast to any of them."""
     yield cls
     for derived in _derived_from(cls):
         yield from family_of(derived)
@@ -239,7 +239,10 @@ def family_of(cls: type) -> Iterator[type]:
 
 
 def _derived_from(cls: type) -> Iterator[type]:
-    """The event classes next below a class; a generic model has a class between for each kind that it is used with."""
+    """Iterate over the event classes directly below a class.
+
+    Below a generic pydantic model, pydantic puts a class for each type that it is used with: these are skipped.
+    """
     for each in cls.__subclasses__():
         if each in _declarations:
             yield each
@@ -248,7 +251,7 @@ def _derived_from(cls: type) -> Iterator[type]:
 
 
 def stored_names_of(cls: type) -> tuple[str, ...]:
-    """Every stored name whose events can be read as a class; of Event itself: () meaning any."""
+    """Return every stored name whose events can be read as a class; for Event itself (), which means any."""
     if cls is Event:
         return ()
     return tuple(dict.fromkeys(name for each in family_of(cls) for name in declaration_of(each).names))
@@ -259,7 +262,11 @@ def event(name: C, /) -> C: ...
 @overload
 def event(name: str | None = None, /, *, version: int = 1, aliases: Iterable[str] = ()) -> Callable[[C], C]: ...
 def event(name: Any = None, /, *, version: int = 1, aliases: Iterable[str] = ()) -> Any:
-    """Declares a dataclass, attrs class or pydantic model as an event; its name defaults to the class's."""
+    """Declare a dataclass, attrs class or pydantic model as an event class, under the name of the class by default.
+
+    A decorator, with or without arguments: `@ef.event` or `@ef.event("order-placed", version=2, aliases=("placed",))`.
+    Raises InvalidEvent on an invalid name or version.
+    """
     if isinstance(name, type):
         _declare(name, None, version, aliases)
         return name
@@ -272,10 +279,10 @@ def event(name: Any = None, /, *, version: int = 1, aliases: Iterable[str] = ())
 
 
 class Draft(msgspec.Struct, Generic[E_co], frozen=True):
-    """An event with more to say: `store.append(ef.Draft(event, occurred=…))`.
+    """An event with parts of its envelope: `store.append(ef.Draft(event, occurred=…))`.
 
-    `id` your own UUID, for appends that can be repeated safely; `occurred` when it happened in the
-    business's time (an aware datetime); `tags` beside those of its fields; `metadata` beside the context's.
+    `id` is your own UUID, with which the append can be repeated safely; `occurred` the moment in business time at which
+    it happened (an aware datetime); `tags` are added to those of its fields, and `metadata` to that of the context.
     """
 
     event: E_co
@@ -286,21 +293,21 @@ class Draft(msgspec.Struct, Generic[E_co], frozen=True):
 
 
 def event_of(given: Any) -> Any:
-    """The event itself, of a draft or of an event."""
+    """Return the event of a draft, or an event itself."""
     return given.event if isinstance(given, Draft) else given  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
 
 class Metadata(dict[str, Any]):
-    """Who, why, caused by what: a plain dict with three well-known keys as attributes."""
+    """The metadata of an event: a plain dict with three well-known keys as attributes, None if absent."""
 
     @property
     def actor(self) -> str | None:
-        """Who made it happen."""
+        """The user or service that caused the event."""
         return self.get("actor")
 
     @property
     def correlation_id(self) -> str | None:
-        """What belongs together: the same for everything one request set off."""
+        """An id that all events caused by one request share."""
         return self.get("correlation_id")
 
     @property
@@ -310,7 +317,7 @@ class Metadata(dict[str, Any]):
 
 
 class RawEvent(msgspec.Struct, frozen=True):
-    """An event read without its class: `data` are the bytes that were written, untouched."""
+    """An event that was read without its class: `data` are the bytes as they were written."""
 
     type: str
     version: int
@@ -318,7 +325,7 @@ class RawEvent(msgspec.Struct, frozen=True):
     data: bytes
 
     def json(self) -> Any:
-        """The data as JSON values. Raises InvalidEvent if the payload is not JSON."""
+        """Return the data as JSON values. Raises InvalidEvent if the payload is not JSON."""
         if self.codec != "json":
             raise InvalidEvent(
                 f"The payload of this {self.type} is {self.codec}, not JSON.",
@@ -334,11 +341,11 @@ class RawEvent(msgspec.Struct, frozen=True):
 
 
 class Recorded(msgspec.Struct, Generic[E_co], frozen=True, gc=False):
-    """An event as it stands in the log. Envelope fields are converted when asked for.
+    """An event that was read from the log, with its envelope. Envelope fields are converted when they are accessed.
 
-    `event`     the typed event, or a RawEvent where it was read raw.
-    `position`  from 1, without gaps; `first` and `last` bound the append it was part of, inclusive.
-    `time`      when it was recorded; `occurred` when it happened, where its writer said so; both UTC.
+    `event`     the typed event, or a RawEvent if it was read with `raw=True`.
+    `position`  from 1, without gaps; `first` and `last` are the inclusive bounds of the append that wrote it.
+    `time`      when it was recorded; `occurred` when it happened, if its writer gave that; both in UTC.
     """
 
     stored: StoredEvent
@@ -347,12 +354,12 @@ class Recorded(msgspec.Struct, Generic[E_co], frozen=True, gc=False):
     if not TYPE_CHECKING:
 
         def __class_getitem__(cls, event: Any) -> types.GenericAlias:
-            """As Generic has it, which would keep the event class in a cache of `typing`."""
+            """Like Generic's, which would keep the event class alive in a cache of `typing`."""
             return types.GenericAlias(cls, event)
 
     @property
     def position(self) -> int:
-        """Its place in the log, from 1."""
+        """Its position in the log, from 1."""
         return self.stored.position
 
     @property
@@ -362,12 +369,12 @@ class Recorded(msgspec.Struct, Generic[E_co], frozen=True, gc=False):
 
     @property
     def type(self) -> str:
-        """The name it was stored under."""
+        """The name under which it was stored."""
         return self.stored.type
 
     @property
     def version(self) -> int:
-        """The schema version it was stored with."""
+        """The schema version with which it was stored."""
         return self.stored.version
 
     @property
@@ -382,22 +389,22 @@ class Recorded(msgspec.Struct, Generic[E_co], frozen=True, gc=False):
 
     @property
     def occurred(self) -> datetime | None:
-        """When it happened, in UTC, where its writer said so."""
+        """When it happened, in UTC; None if its writer did not give it."""
         return None if self.stored.occurred is None else from_micros(self.stored.occurred)
 
     @property
     def metadata(self) -> Metadata:
-        """Who, why, caused by what."""
+        """Its metadata, empty if it has none."""
         return Metadata(msgspec.json.decode(self.stored.metadata)) if self.stored.metadata else Metadata()
 
     @property
     def first(self) -> int:
-        """The first position of the append it was part of."""
+        """The first position of the append that wrote it."""
         return self.stored.first
 
     @property
     def last(self) -> int:
-        """The last position of the append it was part of."""
+        """The last position of the append that wrote it."""
         return self.stored.last
 
     def __repr__(self) -> str:

@@ -1,11 +1,10 @@
-"""The fingerprint of code that folds: hex digits that change whenever a State or a read model would fold otherwise.
+"""The fingerprint of code that folds: hex digits that change whenever a State or a read model would fold differently.
 
-What counts: the class with its fields and methods, the classes it is made of, the upcasters on the way, and the
-functions, constants and objects that any of these reach, wherever they are written, imports within a function included.
-Of packages that are nobody's rules (Python's own, installed ones) only names count. Code is compared as syntax, so that
-neither formatting nor another Python changes it. An object is compared as pickle would keep it; one that pickle cannot
-keep (a lock, a connection) is reported instead of guessed at. Knows: classes and functions. Does not know: what is
-kept under a fingerprint.
+It covers the class with its fields and methods, the classes of its fields, the upcasters of its events, and the
+functions, constants and objects that any of these use, in any module, including imports within a function. Of Python's
+own modules and of installed packages only names count. Code is compared as syntax, so that neither formatting nor
+another Python version changes it. An object is compared as pickle would store it; one that pickle cannot store (a lock,
+a connection) is reported. Knows: classes and functions. Does not know: what is stored with a fingerprint.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from eventfold.core.upcast import upcaster_from
 
 _PLAIN = (str, bytes, int, float, complex, bool, type(None), type(...), Decimal, UUID, date, time, timedelta)
 _OURS = frozenset(("eventfold", "msgspec"))
-# What hides a function, and under which names.
+# Types that wrap a function, and the attributes that contain it.
 _WRAPPERS: tuple[tuple[type, tuple[str, ...]], ...] = (
     (types.MethodType, ("__func__", "__self__")),
     (classmethod, ("__func__",)),
@@ -48,10 +47,10 @@ _WRAPPERS: tuple[tuple[type, tuple[str, ...]], ...] = (
     (functools.singledispatchmethod, ("func", "dispatcher")),
     (type(functools.lru_cache(len)), ("__wrapped__",)),
 )
-# What finds code or values by a text that is known only when it runs.
+# Functions that find code or values by a text that is known only at run time.
 _BY_TEXT = frozenset(("globals", "eval", "exec", "compile", "__import__"))
 _DEEPEST = 100  # levels of objects within objects
-# The names that fingerprints in stores have for modules of this package: code that was moved is the same code.
+# The names of this package's modules in the fingerprints that stores contain: moving code does not change it.
 _RECORDED_MODULES = {
     "eventfold.core.aggregate": "eventfold.aggregate",
     "eventfold.core.envelope": "eventfold.record",
@@ -76,7 +75,7 @@ logger = logging.getLogger("eventfold")
 
 
 class Fingerprint(NamedTuple):
-    """`digest` 24 hex digits; `unknown` the objects that could not be compared, in words, each with who uses it."""
+    """`digest` is 24 hex digits; `unknown` describes the objects that could not be compared, each with its user."""
 
     digest: str
     unknown: tuple[str, ...]
@@ -87,7 +86,7 @@ _reported: set[tuple[str, tuple[str, ...]]] = set()
 
 
 def fingerprint(cls: type[State]) -> Fingerprint:
-    """What a State folds, and how. Also with the versions of the installed packages that it uses."""
+    """Return the fingerprint of a State class, which includes the versions of the installed packages that it uses."""
     plan = state_definition_of(cls)
     known: tuple[int, Fingerprint] | None = get_class_data(cls, _KNOWN)
     if known is not None and known[0] == plan.declarations_version:
@@ -101,21 +100,21 @@ def fingerprint(cls: type[State]) -> Fingerprint:
 def fingerprint_of_rules(
     cls: type, events: tuple[type, ...], more: Iterable[Any], version: str | int | None
 ) -> Fingerprint:
-    """What a read model does with events: its class, upcasters, what they reach, and `more`, values that it is told.
+    """Return the fingerprint of a read model: its class, upcasters, what these use, and `more`, further values.
 
-    Of the event classes only the fields and methods count that the code names: a field that is added to an event
-    changes nothing for those who do not look at it.
+    Of the event classes, only those fields and methods count whose names the code uses: a field that is added to an
+    event does not change the fingerprint of code that does not read it.
     """
     own = {_top(each.__module__) for each in (cls, *events)}
     return _digest(own, False, lambda walk: walk.rules(cls, events, more), version)
 
 
 def report_unknown(what: str, found: Fingerprint, consequence: str) -> None:
-    """Say once in the log that some objects cannot be compared, and what follows from that."""
+    """Log once that some objects cannot be compared, and the consequence."""
     if found.unknown and (what, found.unknown) not in _reported:
         _reported.add((what, found.unknown))
         logger.warning(
-            "%s uses what cannot be compared between releases: %s. %s Give the class a version (version=1), "
+            "%s uses objects that cannot be compared between releases: %s. %s Give the class a version (version=1), "
             "and raise it whenever its rule changes.",
             what,
             "; ".join(found.unknown),
@@ -128,7 +127,7 @@ def _digest(
 ) -> Fingerprint:
     walk = _Walk(own, versions)
     parts = list(parts_of(walk))
-    if walk.changed:  # what the code itself changes while it runs, a memo say, is no rule: once more, without that
+    if walk.changed:  # objects that the code itself changes, such as a cache, are not rules: repeat without them
         walk = _Walk(own, versions, walk.changed)
         parts = list(parts_of(walk))
     sha = hashlib.sha256(repr(version).encode())
@@ -143,14 +142,15 @@ def _top(module: str | None) -> str:
 
 
 def _as_recorded(text: str) -> str:
-    """The text with this package's modules named as stores name them."""
+    """Return the text with the names that stores have for this package's modules."""
     return _MODULE_NAME.sub(lambda found: _RECORDED_MODULES.get(found[0], found[0]), text)
 
 
 class _Walk:
-    """One walk over all that a fold uses. `own`: the packages whose code is rules, installed or not.
+    """One walk over everything that a fold uses. The code of the packages in `own` counts, even if they are installed.
 
-    `changing`: global names and objects that the code changes, as an earlier walk found them (`changed`): left out.
+    `changing` are global names and objects that the code changes, found by an earlier walk (`changed`): these are left
+    out.
     """
 
     def __init__(self, own: set[str], versions: bool, changing: Set[tuple[int, str]] = frozenset()) -> None:
@@ -159,14 +159,14 @@ class _Walk:
         self._changing = changing
         self._own = own - _OURS
         self._versions = versions
-        self._seen: dict[int, Any] = {}  # kept, so that no id is used twice
+        self._seen: dict[int, Any] = {}  # refers to the objects, so that no id is reused
         self._within: list[int] = []
-        self._users: list[str] = []  # the functions and classes on the way, for messages
+        self._users: list[str] = []  # the functions and classes that lead to the current object, for messages
         self._words: set[str] = set()
         self._skipped: frozenset[type] = frozenset()
 
     def state(self, cls: type[State], events: tuple[type, ...]) -> Iterator[str]:
-        """Everything about a State and its events."""
+        """Describe a State and its events."""
         yield from self.value(cls)
         for event in (e for e in events if e is not Event):
             for each in family_of(event):
@@ -177,7 +177,7 @@ class _Walk:
                     yield from self.value(step.function)
 
     def rules(self, cls: type, events: tuple[type, ...], more: Iterable[Any]) -> Iterator[str]:
-        """A class, the upcasters of its events, and those of the events' fields that all this code names."""
+        """Describe a class, the upcasters of its events, and those fields of the events whose names this code uses."""
         families = [each for event in events if event is not Event for each in family_of(event)]
         self._skipped = frozenset(families)
         yield from self.value(cls)
@@ -194,7 +194,7 @@ class _Walk:
                 yield from self.value(part)
 
     def _named_members(self, cls: type, words: set[str]) -> Iterator[tuple[str, Any]]:
-        """The fields (type and default) and the methods of a class that some code names."""
+        """Iterate over those fields (type and default) and methods of a class whose names are among `words`."""
         fields: tuple[str, ...] = getattr(cls, "__struct_fields__", ())
         defaults: tuple[Any, ...] = getattr(cls, "__struct_defaults__", ())
         of_field: dict[str, Any] = dict(zip(fields[len(fields) - len(defaults) :], defaults, strict=False))
@@ -212,7 +212,7 @@ class _Walk:
                         yield name, member
 
     def value(self, value: Any) -> Iterator[str]:
-        """Whatever a name may stand for."""
+        """Describe an object of any type."""
         if isinstance(value, Enum):
             yield f"{type(value).__qualname__}.{value.name}={value.value!r}"
         elif isinstance(value, datetime):
@@ -228,7 +228,7 @@ class _Walk:
             yield from self._nested(value, self._once)
 
     def _nested(self, value: Any, walk: Callable[[Any], Iterator[str]]) -> Iterator[str]:
-        if id(value) in self._within:  # one that holds itself
+        if id(value) in self._within:  # an object that contains itself
             return
         if len(self._within) > _DEEPEST:
             yield from self._not_comparable(value)
@@ -266,7 +266,7 @@ class _Walk:
             yield from self._object(value)
 
     def _object(self, value: Any) -> Iterator[str]:
-        """A method, a wrapped function, a property; anything else by its class and what pickle would keep of it."""
+        """Describe a method, a wrapped function, a property; any other object by its class and its pickled parts."""
         cls = cast("type[Any]", type(value))
         yield cls.__qualname__
         for wrapper, names in _WRAPPERS:
@@ -274,7 +274,7 @@ class _Walk:
                 for name in names:
                     yield from self.value(getattr(value, name))
                 return
-        if cls.__module__ == "msgspec._core":  # a default that is made for each object; "no default"
+        if cls.__module__ == "msgspec._core":  # a default factory, or the mark for "no default"
             yield from self.value(getattr(value, "factory", repr(value)))
             return
         if getattr(value, "__module__", None) == "typing" or isinstance(value, types.GenericAlias | types.UnionType):
@@ -285,7 +285,7 @@ class _Walk:
         reduce = copyreg.dispatch_table.get(cls)
         try:
             kept: Any = value.__reduce_ex__(4) if reduce is None else reduce(value)
-        except Exception:  # noqa: BLE001 (the object's own code says that it cannot be kept)
+        except Exception:  # noqa: BLE001 (the object's own code reports that it cannot be pickled)
             yield from self._not_comparable(value)
             return
         if isinstance(kept, str):  # the name of a global
@@ -322,7 +322,7 @@ class _Walk:
                 inside = cell.cell_contents
             except ValueError:  # a name that was never bound
                 continue
-            if name != "__class__":  # the class of a method that says super(): it is on the way already
+            if name != "__class__":  # the class of a method that calls super(): it is described already
                 yield name
                 yield from self.value(inside)
         used = sorted(names_in(code))
@@ -345,7 +345,7 @@ class _Walk:
 
     def _global(self, value: Any, used: Iterable[str]) -> Iterator[str]:
         yield from self.value(value)
-        if isinstance(value, ModuleType) and self._is_rule(value):  # module.function(…): what is named of it
+        if isinstance(value, ModuleType) and self._is_rule(value):  # module.function(…): only the names that are used
             yield from self._nested(value, functools.partial(self._members, used))
 
     def _members(self, used: Iterable[str], module: ModuleType) -> Iterator[str]:
@@ -355,13 +355,13 @@ class _Walk:
                 yield from self._global(vars(module)[name], used)
 
     def _imported(self, name: str, names: tuple[str, ...], used: Iterable[str]) -> Iterator[str]:
-        """What a function imports when it runs."""
+        """Describe what a function imports when it runs."""
         if not self._is_rule_name(name):
             yield name
             return
         try:
             module = importlib.import_module(name)
-        except Exception:  # noqa: BLE001 (the user's module; its own import will say what is wrong)
+        except Exception:  # noqa: BLE001 (a module of the user, whose own import will raise the same)
             self.unknown.append(f"the module {name}, which cannot be imported")
             return
         for each in names:
@@ -408,7 +408,7 @@ class _Walk:
             yield from self.value(each)
 
     def _is_rule(self, thing: Any) -> bool:
-        """Whether something is written by whoever wrote the fold, or at least installed by nobody."""
+        """Whether the code of a class, function or module counts: its package is one of `own`, or not installed."""
         return self._is_rule_name(
             thing.__name__ if isinstance(thing, ModuleType) else getattr(thing, "__module__", None)
         )
@@ -418,18 +418,18 @@ class _Walk:
         return top in self._own or (top not in _OURS and not _is_installed(top))
 
     def _version(self, thing: Any) -> str:
-        """Of an installed package; Python's own modules and this one fold the same in every version."""
+        """Return the version of an installed package; "" for Python and this package, whose versions fold the same."""
         top = _top(thing.__module__)
         counts = self._versions and top not in _OURS and top not in sys.stdlib_module_names
         return str(getattr(sys.modules.get(top), "__version__", "")) if counts else ""
 
 
 def _classes_of(cls: type[Any], field: str | None = None) -> list[type[Any]]:
-    """The classes that its fields, or one of them, are made of."""
+    """Return the classes in the annotations of a class's fields, or of one field."""
     try:
         hints = typing.get_type_hints(cls, include_extras=True)
     except (NameError, TypeError):
-        return []  # of a function's own classes; their names are in the annotations
+        return []  # for local classes of a function; their names are in the annotations
     ahead: list[Any] = list(hints.values()) if field is None else [hints.get(field)]
     found: list[type[Any]] = []
     while ahead:
@@ -442,7 +442,7 @@ def _classes_of(cls: type[Any], field: str | None = None) -> list[type[Any]]:
 
 
 def _imports(code: CodeType, namespace: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """The modules that code imports, absolute, and the names it takes from each; none: the module itself."""
+    """Iterate over the modules that code imports (absolute names), with the names imported from each; (): itself."""
     import dis
 
     loaded: list[Any] = []

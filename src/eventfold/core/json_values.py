@@ -1,7 +1,7 @@
-"""Python values as JSON: classes derived from built-in ones, how deep values are nested, numbers that JSON lacks.
+"""Python values as JSON: classes derived from built-in ones, the depth of nested values, numbers that JSON lacks.
 
-Decoders are compiled by one thread at a time: two threads that compile one class at the same moment may end the process
-(msgspec 0.22: what it learns of a class is seen by others before it is complete). Once a class was compiled, any number
+Decoders are compiled by one thread at a time: two threads that compile one class at the same moment can crash the
+process (msgspec 0.22 publishes its data about a class before they are complete). Once a class is compiled, any number
 of threads may use it.
 Knows: msgspec, built-in types. Does not know: events, classes of events, what is stored.
 """
@@ -23,14 +23,14 @@ from eventfold.core.mutex import Mutex
 T = TypeVar("T")
 _compiling = Mutex()
 _known: WeakSet[type] = WeakSet()
-MOST_NESTED = 200  # levels: what is deeper cannot be copied within Python's limit of recursion
+MOST_NESTED = 200  # levels: deeper values cannot be copied within Python's limit of recursion
 
 _ALIKE = bytes.maketrans(b"{}", b"[]")
 _OTHERS = bytes(sorted(set(range(256)) - set(b"[]{}")))
 
 
 def _own(kind: type[Any]) -> type[Any]:
-    """The class of the standard library, also where a test's frozen clock has put another into its place."""
+    """Return the class of the standard library, even if a test tool that freezes the clock has replaced it."""
     return next(each for each in kind.__mro__ if each.__module__ == "datetime")
 
 
@@ -46,8 +46,8 @@ def _make_time(kind: Callable[..., Any], at: time) -> Any:
     return kind(at.hour, at.minute, at.second, at.microsecond, at.tzinfo, fold=at.fold)
 
 
-# Each built-in class, its value of a derived one, and a derived class's value of a built-in one. A tuple, since what
-# freezes the clock in tests exchanges the attributes of modules.
+# Each built-in class, with two functions: a derived class's value to the built-in one, and the reverse. In a tuple,
+# since tools that freeze the clock in tests replace attributes of modules.
 _BUILT_IN: tuple[tuple[type[Any], Callable[[Any], Any], Callable[[Any, Any], Any]], ...] = (
     (str, str.__str__, lambda kind, value: kind(value)),
     (int, int.__index__, lambda kind, value: kind(value)),
@@ -67,7 +67,7 @@ _BUILT_IN: tuple[tuple[type[Any], Callable[[Any], Any], Callable[[Any, Any], Any
 
 
 def built_in_value(value: Any) -> Any:
-    """A value of a class derived from a built-in one as the built-in one's. Raises TypeError for any other value."""
+    """Return a value of a class derived from a built-in one as a built-in value. Raises TypeError for other values."""
     for kind, plain, _ in _BUILT_IN:
         if isinstance(value, kind):
             return plain(value)
@@ -76,7 +76,7 @@ def built_in_value(value: Any) -> Any:
 
 
 def derived_value(kind: Any, value: Any) -> Any:
-    """A JSON value as one of a class derived from a built-in one; any other as it is. Raises msgspec's ValueErrors."""
+    """Return a JSON value as one of `kind`, if that derives from a built-in class. Raises msgspec's ValueErrors."""
     if isinstance(kind, type):
         for built_in, _, make in _BUILT_IN:
             if issubclass(kind, built_in):
@@ -85,12 +85,12 @@ def derived_value(kind: Any, value: Any) -> Any:
 
 
 def is_nested_deeper(data: bytes, most: int = MOST_NESTED) -> bool:
-    """Whether JSON has arrays and objects within each other at more than `most` levels."""
+    """Whether arrays and objects in JSON are nested in more than `most` levels."""
     if len(data) <= 2 * most or data.count(b"{") + data.count(b"[") <= most:
         return False
     unescaped = data.replace(b"\\\\", b"").replace(b'\\"', b"")  # so that every quote begins or ends a text
     brackets = b"".join(unescaped.split(b'"')[::2]).translate(_ALIKE, _OTHERS)
-    for _ in range(most):  # each round takes the innermost level away
+    for _ in range(most):  # each iteration removes the innermost level
         brackets = brackets.replace(b"[]", b"")
         if not brackets:
             return False
@@ -98,20 +98,20 @@ def is_nested_deeper(data: bytes, most: int = MOST_NESTED) -> bool:
 
 
 def encode_sorted(values: Mapping[str, Any]) -> bytes:
-    """An object with sorted keys. Raises TypeError, OverflowError, and ValueError, where it has no JSON form."""
+    """Return a JSON object with sorted keys. Raises TypeError, OverflowError or ValueError if it has no JSON form."""
     try:
         data = msgspec.json.encode(values, order="sorted", enc_hook=built_in_value)
     except RecursionError:
-        raise ValueError(f"it is nested deeper than {MOST_NESTED} levels, or holds itself") from None
+        raise ValueError(f"it is nested deeper than {MOST_NESTED} levels, or contains itself") from None
     if is_nested_deeper(data):
         raise ValueError(f"it is nested deeper than {MOST_NESTED} levels")
     if b"null" in data and (found := _no_number(msgspec.to_builtins(values, enc_hook=built_in_value), "")):
-        raise ValueError(f"{found}, which JSON lacks: give a text, or leave it out")
+        raise ValueError(f"{found}, which JSON does not have: use a text, or leave it out")
     return data
 
 
 def _no_number(value: Any, path: str) -> str:
-    """The first number that is none, as `path is nan`; empty where there is none."""
+    """Return the first number that JSON does not have, as `path is nan`; "" if there is none."""
     if isinstance(value, float):
         return "" if math.isfinite(value) else f"{path} is {value}"
     if isinstance(value, dict):
@@ -124,7 +124,7 @@ def _no_number(value: Any, path: str) -> str:
 
 
 def is_same(a: Any, b: Any) -> bool:
-    """Whether a value came back as it was given."""
+    """Whether a decoded value is the same as the original."""
     try:
         return bool(a == b) or _is_alike(a, b)
     except ArithmeticError:  # a signalling NaN refuses to be compared
@@ -132,7 +132,7 @@ def is_same(a: Any, b: Any) -> bool:
 
 
 def _is_alike(a: Any, b: Any) -> bool:
-    """The same where Python's `==` says no: a local time in the hour that a change of clocks repeats (PEP 495)."""
+    """Whether values are the same although `==` is False: times in the hour that a clock change repeats (PEP 495)."""
     if isinstance(a, datetime) and isinstance(b, datetime):
         return a.utcoffset() == b.utcoffset() and a.replace(tzinfo=None, fold=0) == b.replace(tzinfo=None, fold=0)
     if type(a) is not type(b):
@@ -148,12 +148,12 @@ def _is_alike(a: Any, b: Any) -> bool:
 
 
 def fields_of(value: Any) -> list[str]:
-    """The names of an object's fields, whatever kind of class it is of."""
+    """Return the names of an object's fields (struct, dataclass, pydantic, attrs)."""
     return fields_of_class(cast("type[Any]", type(value)))
 
 
 def fields_of_class(cls: type) -> list[str]:
-    """The names of the fields of a class, of whatever kind it is."""
+    """Return the names of a class's fields (struct, dataclass, pydantic, attrs)."""
     for kind in ("__struct_fields__", "__dataclass_fields__", "model_fields"):
         names: Iterable[str] | None = getattr(cls, kind, None)
         if names is not None:
@@ -163,7 +163,7 @@ def fields_of_class(cls: type) -> list[str]:
 
 
 def float_as_decimal(value: Any, back: Any, path: str) -> str:
-    """The first float that would come back as a Decimal, as `path is 0.1`; empty where there is none."""
+    """Return the first float that would be read back as a Decimal, as `path is 0.1`; "" if there is none."""
     if isinstance(back, Decimal):
         return f"{path} is {value!r}" if isinstance(value, float) else ""
     if isinstance(back, dict) and isinstance(value, dict):
@@ -183,7 +183,7 @@ def float_as_decimal(value: Any, back: Any, path: str) -> str:
 
 
 def what_changed(event: Any, back: Any) -> str:
-    """The first field that came back from JSON changed, in words."""
+    """Return a text on the first field whose decoded value differs."""
     for name in fields_of(event):
         before, after = getattr(event, name), getattr(back, name)
         if not is_same(before, after):
@@ -192,12 +192,12 @@ def what_changed(event: Any, back: Any) -> str:
 
 
 def decoder_of(kind: Any) -> msgspec.json.Decoder[Any]:
-    """A decoder of a class, or of any type. Raises what msgspec raises: TypeError, NameError."""
+    """Return a decoder for any type. Raises what msgspec raises: TypeError, NameError."""
     return _compiling.run(_compile, kind)
 
 
 def decode(data: bytes | str, cls: type[T]) -> T:
-    """A value of the class from its JSON. Raises msgspec's ValueErrors."""
+    """Decode a value of a class from JSON. Raises msgspec's ValueErrors."""
     if cls not in _known:
         decoder_of(cls)
         _known.add(cls)

@@ -1,8 +1,8 @@
-"""A mutual exclusion that no exception can leave locked, at whichever instruction it is raised.
+"""A mutex that no exception can leave locked, at any instruction.
 
-A signal handler may raise between taking a `threading.Lock` and the `try` that releases it, or between the end of a
-`with` block and the call that leaves it. So the lock here is a `contextvars.Context`: entering and leaving it happen
-within one call of the interpreter, which leaves it however the call made inside ends.
+A signal handler may raise between the acquisition of a `threading.Lock` and the `try` that releases it, or between the
+end of a `with` block and the call of `__exit__`. So the lock here is a `contextvars.Context`: the interpreter enters
+and leaves it within one call, and leaves it however the function inside ends.
 Knows: threads. Does not know: what is protected.
 """
 
@@ -20,10 +20,10 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.000_02, 0.002  # between two attempts to ente
 
 
 class Mutex:
-    """Calls made through it never overlap, whichever threads make them. Not reentrant.
+    """A mutex by which calls of several threads never overlap. Not reentrant.
 
-    For Python functions: a built-in function that raises RuntimeError would be taken for a mutex in use. A short
-    section may be interrupted half way, so each must leave what it protects in a state that the next one can use.
+    For Python functions only: a RuntimeError of a built-in function would be mistaken for a mutex in use. An exception
+    may interrupt a function half way, so each must leave the protected data in a state that the next one can use.
     """
 
     __slots__ = ("_context",)
@@ -32,7 +32,7 @@ class Mutex:
         self._context = Context()
 
     def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call `work`, which sees no context variables of the caller's. Waits without limit, in the calling thread."""
+        """Call `work`, without the caller's context variables. Waits without limit, in the calling thread."""
         try:
             return self._context.run(work, *args, **kwargs)
         except RuntimeError as error:
@@ -49,11 +49,11 @@ class Mutex:
             pause = min(max(FIRST_PAUSE_S, 2 * pause), LONGEST_PAUSE_S)
 
     def run_user_code(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The same for work that calls code of the user's: it sees the caller's context variables (a copy)."""
+        """Call `work`, which calls user code, with a copy of the caller's context variables."""
         return self.run(copy_context().run, work, *args, **kwargs)
 
     def attempt(self, work: Callable[[*Ts], object], *args: *Ts) -> bool:
-        """Call `work` as `run_user_code` does, if no other call is under way: whether it was called."""
+        """Call `work` as `run_user_code` does if no other call is running; return whether it was called."""
         try:
             self._context.run(copy_context().run, work, *args)
         except RuntimeError as error:
@@ -64,6 +64,6 @@ class Mutex:
 
 
 def _is_in_use(error: RuntimeError) -> bool:
-    """Whether the interpreter refused to enter: it raises in our frame, anything else in a frame below it."""
+    """Whether the interpreter refused to enter the context: that raises in this frame, other errors in a deeper one."""
     trace = error.__traceback__
     return type(error) is RuntimeError and trace is not None and trace.tb_next is None

@@ -1,7 +1,7 @@
-"""What a reader asks for, and the one meaning of "matches".
+"""Queries, append conditions and cursors. `Query.matches` defines which events a query selects.
 
-Knows: types, tags, positions. Does not know: bytes, classes, databases. Engines may answer a query in
-any way they like, as long as it selects what `Query.matches` selects.
+An engine may implement queries in any way that selects the same events. Knows: types, tags, positions. Does not know:
+bytes, databases.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ Kind = str | type
 MAX_ITEMS = 50_000  # alternatives of one query
 MAX_TYPES = 100_000  # types of one alternative
 MAX_NAMES = 1_000_000  # types and tags of all alternatives of one query together
-SCANNED_ITEMS = 32  # alternatives that are tried one after the other; more are looked up
+SCANNED_ITEMS = 32  # up to this number of alternatives are tried one after the other; more are found by an index
 
 
 class Item(msgspec.Struct, frozen=True):
-    """One alternative of a query: any of `types` (none given: any type) and all of `tags`."""
+    """One alternative of a query: any of `types` (empty: any type) and all of `tags`."""
 
     types: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
@@ -34,11 +34,10 @@ class Item(msgspec.Struct, frozen=True):
 
 @refuse_old_attributes("Query")
 class Query(msgspec.Struct, frozen=True):
-    """Which events are meant, after the specification at dcb.events: any of its items must match.
+    """Selects events as the specification at dcb.events defines: an event matches if any item of the query matches.
 
-    A tag whose value is a moment means that moment, in whatever time zone an event has it.
-
-    `Query()` means every event; no query means no event. Build one by keywords, and join alternatives with `|`:
+    A tag whose value is a moment matches that moment in any time zone. `Query()` matches every event. Build one by
+    keywords, and join alternatives with `|`:
 
     >>> Query.of(types=["Opened", "Closed"], tags=["account:a-1"])
     Query(Opened or Closed; account:a-1)
@@ -49,21 +48,21 @@ class Query(msgspec.Struct, frozen=True):
     items: tuple[Item, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse an item that names nothing: beside others it would make everything of them. Raises InvalidQuery."""
+        """Raise InvalidQuery on an item without types and tags: it would make the whole query match every event."""
         for item in self.items:
             if not item.types and not item.tags:
-                raise InvalidQuery("An item of the query names no type and no tag.", "For every event use Query().")
+                raise InvalidQuery("An item of the query has no type and no tag.", "For every event use Query().")
 
     def count_names(self) -> int:
-        """How many types and tags its items name, all counted."""
+        """Return the number of types and tags in all its items."""
         return sum(len(item.types) + len(item.tags) for item in self.items)
 
     @classmethod
     def of(cls, types: Kind | Iterable[Kind] = (), tags: str | Iterable[str] = ()) -> Query:
-        """Events of any of these types (event classes or stored names) that carry all of these tags.
+        """Return a query for events of any of these types (event classes or stored names) with all of these tags.
 
-        No types: of any type; no tags: whatever tags they carry; so neither, also as empty lists, means every event.
-        Raises InvalidQuery on a name no event could have.
+        Without types, events of any type match; without tags, events with any tags; so without both, also as empty
+        lists, every event. Raises InvalidQuery on a name that no event can have.
         """
         try:
             kinds = [_names(kind) for kind in _several(types)]
@@ -74,31 +73,31 @@ class Query(msgspec.Struct, frozen=True):
                 tuple(sorted({check_name("tag", t, reserved=True) for t in _several(tags)})),
             )
         except InvalidEvent as error:
-            raise InvalidQuery(f"A query cannot ask for this. {error.what}", error.remedy, **error.fields) from None
+            raise InvalidQuery(f"No event can match this query. {error.what}", error.remedy, **error.fields) from None
         return cls((item,)) if item.types or item.tags else cls()
 
     @classmethod
     def any_of(cls, items: Iterable[Item]) -> Query:
-        """The union of items; an item that means everything makes the whole query mean everything.
+        """Return the query of these items; an item without types and tags makes it match every event.
 
-        Raises InvalidQuery where there are none: a list that came out empty would mean every event.
+        Raises InvalidQuery if there are no items, since a query without items matches every event.
         """
         kept = tuple(dict.fromkeys(items))
         if not kept:
             raise InvalidQuery(
-                "A query was made of no items, and one of these would have to match.",
+                "A query was built from no items, so no event could match it.",
                 "Give at least one item; for every event use Query().",
             )
         return cls() if any(not item.types and not item.tags for item in kept) else cls(kept)
 
     def __or__(self, other: Query) -> Query:
-        """Events that either query means. Everything or anything is everything."""
+        """Return a query for the events that match either query."""
         if not self.items or not other.items:
             return Query()
         return Query(tuple(dict.fromkeys(self.items + other.items)))
 
     def matches(self, type: str, tags: Sequence[str] | frozenset[str] | set[str]) -> bool:
-        """Whether an event of this type with these tags is meant. This is the definition."""
+        """Whether an event of this type with these tags matches. This is the definition."""
         if not self.items or any(
             (not item.types or type in item.types) and all(tag in tags for tag in item.tags) for item in self.items
         ):
@@ -112,11 +111,11 @@ class Query(msgspec.Struct, frozen=True):
         )
 
     def names_moments(self) -> bool:
-        """Whether a tag of it is a moment, which events may have in other time zones."""
+        """Whether the value of one of its tags is a moment, which events may have in other time zones."""
         return any(is_moment(tag) for item in self.items for tag in item.tags)
 
     def matches_all(self, types: Sequence[str], tags: Sequence[str]) -> bool:
-        """Whether all of some events are meant; the tags of each joined by newlines. Far faster than `matches`."""
+        """Whether all these events match; the tags of each are joined by newlines. Far faster than `matches`."""
         if not self.items:
             return True
         if len(self.items) > 1 or self.names_moments():
@@ -125,7 +124,7 @@ class Query(msgspec.Struct, frozen=True):
         item = next(iter(self.items))
         if item.types and not set(types).issubset(item.types):
             return False
-        # No event carries a tag twice, so each carries this one if it is there as often as there are events.
+        # No event has a tag twice, so every event has this one if the text has it as often as there are events.
         text = "\n\n".join(tags) if item.tags else ""
         return all(f"\n{text}\n".count(f"\n{tag}\n") == len(tags) for tag in item.tags)
 
@@ -137,9 +136,9 @@ class Query(msgspec.Struct, frozen=True):
 
 
 def with_spellings(query: Query, others: Callable[[str], Iterable[str]]) -> Query:
-    """The query with every spelling of its moments as an alternative: `others` gives those of a tag that is in UTC.
+    """Return the query with every spelling of its moments as an alternative.
 
-    For engines, whose indexes know tags as they were written.
+    `others` returns the further spellings of a tag in UTC. For engines, whose indexes have tags as they were written.
     """
     if not query.names_moments():
         return query
@@ -154,7 +153,7 @@ def with_spellings(query: Query, others: Callable[[str], Iterable[str]]) -> Quer
 
 
 def check_limits(query: Query) -> Query:
-    """The query, if a store can be asked it. Raises InvalidQuery, naming the limit, where it has too many names."""
+    """Return the query if it is within the limits. Raises InvalidQuery, which names the limit that it exceeds."""
     names = 0
     for item in query.items:
         if len(item.types) > MAX_TYPES:
@@ -168,7 +167,7 @@ def check_limits(query: Query) -> Query:
 
 
 class Matcher:
-    """`Query.matches` for many events: where there are many items, those that an event may match are looked up."""
+    """`Query.matches` for many events: if the query has many items, those that may match are found by an index."""
 
     def __init__(self, query: Query) -> None:
         self.matches: Callable[[str, Sequence[str] | frozenset[str]], bool] = query.matches
@@ -201,10 +200,10 @@ class Matcher:
 
 
 class ConditionClause(msgspec.Struct, frozen=True):
-    """A piece of an append condition: no event matching `query` may stand after position `after`.
+    """A part of an append condition: the log has no event after position `after` (exclusive) that matches `query`.
 
-    `behind` the id of an event that must be in the log, or in an earlier request of the same call: nothing up to
-    it, inclusive, is looked at either. So a decision can be built on one whose position nobody knows yet.
+    `after_event` is the id of an event that must be in the log, or in an earlier request of the same call: events up to
+    it, inclusive, are ignored, too. So a decision can depend on an append whose position is not assigned yet.
     """
 
     query: Query
@@ -215,7 +214,7 @@ class ConditionClause(msgspec.Struct, frozen=True):
 def _too_many(what: str, of: str, most: int) -> InvalidQuery:
     return InvalidQuery(
         f"{what}, and a query may have {most:,} {of}.",
-        "Ask in several queries, or tag the events by what these have in common.",
+        "Use several queries, or give the events a tag that stands for all of these.",
         limit=most,
     )
 
@@ -226,7 +225,7 @@ def _several(names: Any) -> list[Any]:
     try:
         return list(names)
     except TypeError:
-        what = f"{names!r} is no name, nor several."
+        what = f"{names!r} is neither a name nor a list of names."
         raise InvalidQuery(what, "Give text, an event class, or a list of them.") from None
 
 
@@ -235,15 +234,15 @@ def _names(kind: Kind) -> tuple[str, ...]:
     if isinstance(kind, type):
         return stored_names_of(kind)
     if (instead := hint_for_generic(kind)) is not None:
-        raise InvalidQuery(f"A query cannot ask for {kind!r}.", instead)
+        raise InvalidQuery(f"A query cannot select events by {kind!r}.", instead)
     return (kind,)
 
 
 class Cursor(msgspec.Struct, frozen=True):
-    """How far a reader has come: kept as opaque text, verified when it is used again.
+    """The position that a reader has reached: stored as opaque text, and verified when it is used again.
 
-    `position` is scanned through, inclusive; `event_id` is the hex id of the event there (empty at 0).
-    A store that was restored or replaced has another event there, and the reader is told so.
+    Events up to `position`, inclusive, were read; `event_id` is the hex id of the event there (empty at 0). A store
+    that was restored or replaced has another event there: then using the cursor raises CursorMismatch.
     """
 
     store: str
@@ -257,7 +256,7 @@ class Cursor(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> Cursor:
-        """A cursor from its text. Raises CursorMismatch if it is not one."""
+        """Return the cursor for its text. Raises CursorMismatch if the text is not a cursor."""
         try:
             if not isinstance(text, str) or not text.startswith("efc1_"):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise ValueError(text)
@@ -268,5 +267,5 @@ class Cursor(msgspec.Struct, frozen=True):
             return cls(store, int(epoch), int(position), event_id)
         except (ValueError, binascii.Error) as error:
             raise CursorMismatch(
-                f"{str(text)[:60]!r} is no cursor.", "Pass the text that a follower or receipt gave, unchanged."
+                f"{str(text)[:60]!r} is not a cursor.", "Pass the text of a cursor of a follower or store, unchanged."
             ) from error

@@ -1,7 +1,6 @@
-"""Stored names <-> classes: which class writes and reads which events. The only module that sees bytes AND classes.
+"""Maps stored names to event classes, which write and read events. The only module with both bytes and classes.
 
-Knows: codecs, the declared classes. Does not know: positions as anything but a number to name in an error,
-engines, order of steps.
+Knows: codecs, the declared classes. Does not know: engines, the order of steps; positions are only quoted in errors.
 """
 
 from __future__ import annotations
@@ -39,16 +38,16 @@ from eventfold.errors import EventfoldError, InvalidEvent, UndecodableEvent, Unk
 
 
 class Registry:
-    """Encodes and decodes events for one store. Classes are found by their stored names as they are declared."""
+    """Encodes and decodes events for one store. Classes are found by the stored names that they declare."""
 
     def __init__(self) -> None:
         self._codecs: dict[type, Codec] = {}
         self._readers: dict[tuple[str, int], Codec] = {}
         self._generation = -1
-        self._used: dict[tuple[str, int], type] = {}  # the class that each stored name and version was used with last
+        self._used: dict[tuple[str, int], type] = {}  # the class that was last used for each stored name and version
 
     def codec(self, cls: type) -> Codec:
-        """The compiled codec of an event class. Raises InvalidEvent where its name is another's here."""
+        """Return the codec of an event class. Raises InvalidEvent if another class uses its stored name here."""
         codec = self._codecs.get(cls)
         if codec is None or codec.upcaster is not upcaster_from(cls):
             self._claim_name(cls, InvalidEvent)
@@ -56,7 +55,7 @@ class Registry:
         return codec
 
     def _claim_name(self, cls: type, error: type[EventfoldError]) -> None:
-        """Remember that a name is this class's. Raises the error where it is another's, by accident of one name."""
+        """Record that a class uses its stored name. Raises `error` if an unrelated class has that name by default."""
         own = declaration_of(cls)
         key = (own.type, own.version)
         other = self._used.get(key)
@@ -64,9 +63,9 @@ class Registry:
             return
         if other is not None and is_name_conflict(cls, other):
             raise error(
-                f"The event type {own.type!r} is taken twice: by {_source_of(other)}, and by {_source_of(cls)}.",
-                'Give one of them a name of its own, class X(ef.Event, type="billing.x"); where both mean the same '
-                "events, use one class, or say the name in both.",
+                f"Two classes have the event type {own.type!r}: {_source_of(other)} and {_source_of(cls)}.",
+                'Give one of them a name of its own, class X(ef.Event, type="billing.x"); if both mean the same '
+                "events, use one class, or write the name in both.",
                 type=own.type,
                 version=own.version,
             )
@@ -74,9 +73,9 @@ class Registry:
         self._readers.pop(key, None)
 
     def encode(self, event: Any, metadata: bytes | None = None) -> NewEvent:
-        """An event or Draft as it will be stored; `metadata` the context's, as a JSON object.
+        """Return an event or Draft as it will be stored; `metadata` is that of the context, as a JSON object.
 
-        Raises InvalidEvent on a value that cannot be stored or would not come back equal.
+        Raises InvalidEvent on a value that cannot be stored or would not be read back equal.
         """
         draft = event if type(event) is Draft else None
         if draft is not None:
@@ -90,15 +89,15 @@ class Registry:
             metadata = encode_metadata(metadata_in(metadata) | draft.metadata)
         occurred = None if draft.occurred is None else to_micros(draft.occurred)
         if draft.id is not None and not isinstance(draft.id, UUID):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidEvent(f"The id {draft.id!r} is no UUID.", "Give a uuid.UUID, or none.", id=repr(draft.id))
+            raise InvalidEvent(f"The id {draft.id!r} is not a UUID.", "Give a uuid.UUID, or None.", id=repr(draft.id))
         identity = new_id() if draft.id is None else draft.id.bytes
         return check_new(NewEvent(identity, codec.type, codec.version, data, tags, occurred, metadata))
 
     def codec_for(self, stored: StoredEvent) -> Codec:
-        """The codec that reads a stored event, found by its name and version among all known classes.
+        """Return the codec that reads a stored event, found by its name and version among all loaded classes.
 
-        Raises UnknownEventType if no class, or several unrelated ones, claim it; UndecodableEvent on a gap in
-        its versions.
+        Raises UnknownEventType if no class, or several unrelated ones, have that name; UndecodableEvent if a version
+        between is missing.
         """
         if self._generation != declarations_version():
             self._generation = declarations_version()
@@ -110,7 +109,7 @@ class Registry:
         return codec
 
     def _candidates(self, stored: StoredEvent) -> list[type]:
-        """The classes of a stored name; where several have one version, the one that this store was used with."""
+        """Return the classes of a stored name; if several have one version, only the one that this store has used."""
         found = classes_named(stored.type)
         used = self._used.get((stored.type, stored.version))
         if used is None:
@@ -121,12 +120,12 @@ class Registry:
             if twin is None:
                 return found
             if used.__module__ == twin.__module__:
-                used = twin  # written again since
-            # else a module that is run and imported, which has its classes twice: those that are used here are meant
+                used = twin  # defined again since
+            # else its module was run and imported, so that each class exists twice: the one used here is preferred
         return [used, *(cls for cls in found if cls not in same)]
 
     def codec_among(self, classes: Iterable[type], stored: StoredEvent) -> Codec:
-        """The same, preferring these classes and their families over others of the same stored name."""
+        """Return the codec for a stored event, with preference for these classes and the classes related to them."""
         for cls in classes:
             if cls is not Event:
                 own = [each for each in family_of(cls) if stored.type in declaration_of(each).names]
@@ -145,17 +144,17 @@ class Registry:
         if found is None:
             if stored.version < newest and any(upcaster_from(cls) for cls in classes):
                 raise UndecodableEvent(
-                    f"Event {stored.position} ({stored.type}) has version {stored.version}, and no class has.",
-                    "Declare the class of that version and an upcaster from it; there are others, so it is a gap.",
+                    f"Event {stored.position} ({stored.type}) has version {stored.version}, which no class has.",
+                    "Declare the class of that version, and an upcaster from it to the next version.",
                     position=stored.position,
                     type=stored.type,
                     version=stored.version,
                 )
-            found = versions[newest]  # read weakly: unknown fields are ignored, missing ones take their defaults
+            found = versions[newest]  # which ignores unknown fields, and gives missing ones their defaults
         if len(found) > 1:
             places = " and ".join(sorted(map(_source_of, found)))
             raise UnknownEventType(
-                f"The event type {stored.type!r} is claimed by {places}.",
+                f"Several classes have the event type {stored.type!r}: {places}.",
                 'Give one of them a name of its own: class X(ef.Event, type="…").',
                 type=stored.type,
             )
@@ -163,8 +162,8 @@ class Registry:
         if any(declaration_of(end).type == stored.type and declaration_of(end).version < newest for end in ends):
             raise UndecodableEvent(
                 f"The upcasters of {stored.type} end at {' → '.join(version_chain(found[0]))}, "
-                f"and version {newest} exists.",
-                "Write the upcaster that leads on to it.",
+                f"and there is a version {newest}.",
+                "Write the upcaster to that version.",
                 position=stored.position,
                 type=stored.type,
             )
@@ -172,18 +171,18 @@ class Registry:
         return self.codec(found[0])
 
     def decode(self, stored: StoredEvent) -> tuple[Any, ...]:
-        """The typed event as today's class; several where an upcaster splits it.
+        """Return the event as an object of its newest class; several if an upcaster splits it.
 
         Raises UnknownEventType or UndecodableEvent, which name the position.
         """
         return self.decode_as(self.codec_for(stored), stored)
 
     def decode_as(self, codec: Codec, stored: StoredEvent) -> tuple[Any, ...]:
-        """The same with a codec found before."""
+        """Return what `decode` returns, with a codec that was found before."""
         if stored.codec != "json":
             raise UndecodableEvent(
                 f"Event {stored.position} ({stored.type}) is stored as {stored.codec!r}, which cannot be read here.",
-                "Read it raw (raw=True), or install what reads that format.",
+                "Read it without its class (raw=True), or with a program that knows that format.",
                 position=stored.position,
                 type=stored.type,
                 codec=stored.codec,
@@ -192,7 +191,7 @@ class Registry:
             event = codec.decode(stored.data)
         except MemoryError:
             raise
-        except Exception as error:  # a check of the class may raise anything
+        except Exception as error:  # a check of the class is user code, and may raise anything
             if is_from_handler(error):
                 raise
             raise UndecodableEvent(
@@ -206,7 +205,7 @@ class Registry:
         return (event,) if codec.upcaster is None else _apply_upcaster(codec.upcaster, event, stored)
 
     def decode_all(self, codec: Codec, events: Sequence[StoredEvent]) -> list[Any] | None:
-        """Events of one codec in one go, a third of the work of one by one; None where it takes one by one to tell."""
+        """Decode events of one codec together, with a third of the work; None if they must be decoded one by one."""
         if codec.upcaster is not None or codec.decode_lines is None or {event.codec for event in events} != {"json"}:
             return None
         try:
@@ -216,7 +215,7 @@ class Registry:
         except Exception as error:
             if is_from_handler(error):
                 raise
-            return None  # which event is at fault, decode_as says
+            return None  # decode_as will report which event is at fault
         return found if len(found) == len(events) else None
 
 
@@ -232,7 +231,7 @@ def _apply_upcaster(step: Upcaster, event: Any, stored: StoredEvent) -> tuple[An
             raise
         raise UndecodableEvent(
             f"Event {stored.position} ({stored.type} v{stored.version}) could not be upcast by {step.name}: {error!r}.",
-            "Mend the upcaster; it must take every event of its version.",
+            "Fix the upcaster; it must accept every event of its version.",
             position=stored.position,
             type=stored.type,
             version=stored.version,
@@ -240,18 +239,18 @@ def _apply_upcaster(step: Upcaster, event: Any, stored: StoredEvent) -> tuple[An
 
 
 def raw_event(stored: StoredEvent) -> RawEvent:
-    """The event without its class."""
+    """Return the event without its class."""
     return RawEvent(stored.type, stored.version, stored.codec, stored.data)
 
 
 def unknown_type_error(stored: StoredEvent) -> UnknownEventType:
-    """The error for an event whose class this process does not know, with near matches."""
+    """Return the error for an event whose class is not loaded in this process, with similar names."""
     import difflib
 
     near = difflib.get_close_matches(stored.type, known_names(), 3)
-    hint = f" (known and near: {', '.join(near)})" if near else ""
+    hint = f" (similar names: {', '.join(near)})" if near else ""
     return UnknownEventType(
-        f"Event {stored.position} is a {stored.type!r}, and no class of that name is known here{hint}.",
+        f"Event {stored.position} is a {stored.type!r}, and no class for it is loaded in this process{hint}.",
         "Import the module that declares it, give the class that reads it an alias, or read it raw (raw=True).",
         position=stored.position,
         type=stored.type,

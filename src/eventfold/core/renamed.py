@@ -75,6 +75,7 @@ ATTRIBUTES = {
 }
 # Keyword arguments, by function or class.
 KEYWORDS = {
+    "EventfoldError": {"now": "remedy"},
     "copy_to": {"succeed": "keep_identity"},
     "effect": {"first": "first_delay", "most": "max_delay"},
     "webhook": {"first": "first_delay", "most": "max_delay"},

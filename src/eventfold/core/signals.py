@@ -1,6 +1,6 @@
-"""Exceptions that a signal handler raises within a call of a user's class: they are no fault of that class.
+"""Detects exceptions that a signal handler raised during a call of user code, which did not cause them.
 
-Knows: which handlers are installed, and what a traceback tells. Does not know: what was called.
+Knows: the installed signal handlers, tracebacks. Does not know: what was called.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def is_from_handler(error: BaseException) -> bool:
-    """Whether a signal handler that is installed now has raised this, wherever it interrupted the program."""
+    """Whether a signal handler that is installed now raised this exception, wherever it interrupted the program."""
     codes = {code for each in signal.valid_signals() if (code := _code_of(signal.getsignal(each))) is not None}
     trace = error.__traceback__
     while codes and trace is not None:
@@ -22,7 +22,7 @@ def is_from_handler(error: BaseException) -> bool:
 
 
 def _code_of(handler: Any) -> CodeType | None:
-    """The code of a handler: a function, a method, or an object that is called; None for what is not Python."""
+    """Return the code of a handler (a function, method or callable object); None if it is not written in Python."""
     for function in (handler, getattr(handler, "func", None), type(handler).__call__):  # a partial has a `func`
         code = getattr(getattr(function, "__func__", function), "__code__", None)
         if isinstance(code, CodeType):

@@ -1,7 +1,7 @@
-"""A folded state as bytes, beside the fingerprint that says whether those bytes may still be believed.
+"""Snapshots: folded states as bytes, each with the fingerprint of the code that folded it.
 
-A snapshot is never a source of truth: dropping all of them changes nothing but time. It is believed only while the
-code that folded it is the same (core/fingerprint.py). Knows: states and JSON. Does not know: where snapshots are kept.
+A snapshot is a cache: without snapshots, results are the same and only take longer. It is used only while the code that
+folded it is the same (core/fingerprint.py). Knows: states and JSON. Does not know: where snapshots are stored.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ S = TypeVar("S", bound=State)
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """A state as it was folded through `position`, where the event `event_id` stands; `state` as JSON."""
+    """A state folded up to `position`, inclusive, the position of the event `event_id`; `state` is JSON."""
 
     fingerprint: str
     position: int
@@ -26,7 +26,7 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 def snapshot_key(question: State) -> str | None:
-    """What a snapshot is kept under: the class and the question; None where a question has no JSON form."""
+    """Return the key of a state's snapshot: its class and its question; None if the question has no JSON form."""
     plan = state_definition_of(type(question))
     try:
         asked = msgspec.json.encode(
@@ -38,17 +38,17 @@ def snapshot_key(question: State) -> str | None:
 
 
 def pack(state: State) -> bytes | None:
-    """A state as bytes, or None where it would not come back equal (a field typed Any, a NaN)."""
+    """Return a state as bytes, or None if decoding would not give an equal state (a field typed Any, a NaN)."""
     try:
         packed = msgspec.json.encode(state, enc_hook=built_in_value)
         return packed if decode(packed, type(state)) == state else None
-    except Exception:  # noqa: BLE001 (a class's own check may raise anything, and the log is there)
+    except Exception:  # noqa: BLE001 (a check of the class may raise anything; the state is folded from the log then)
         return None
 
 
 def unpack(cls: type[S], packed: bytes) -> S | None:
-    """The state back, or None where the bytes are not such a state."""
+    """Return the state of a snapshot's bytes, or None if they do not fit the class."""
     try:
         return decode(packed, cls)
-    except Exception:  # noqa: BLE001 (a class's own check too: the snapshot is dropped, the log is folded)
+    except Exception:  # noqa: BLE001 (a check of the class, too: the state is folded from the log then)
         return None

@@ -1,7 +1,7 @@
-"""State and the fold. Pure: no clock, thread, database or order of steps.
+"""States: classes that are folded from events, their queries, copies and differences. Pure: no clock, thread, database.
 
-A State's fields without a default are the question, the others the answer; `evolve` is the fold's one step.
-Knows: event classes, queries. Does not know: bytes, the log, where events come from.
+A State's fields without a default identify it (the question), the others are folded (the answer); `evolve` is one step
+of the fold. Knows: event classes, queries. Does not know: bytes, the log, where events come from.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Copier = Callable[[Any], Any]
 
 
 def refuse_hidden_methods(cls: type, error: type[InvalidState | InvalidProjection] = InvalidState) -> None:
-    """Raises `error` where a field has the name of a method that the library calls."""
+    """Raise `error` if a field has the name of a method that the library calls."""
     ours = [base for base in cls.__mro__ if base.__module__.startswith("eventfold.")]
     if cls in ours:
         return
@@ -68,12 +68,12 @@ if TYPE_CHECKING:
     class _Struct(metaclass=StateMeta):
         __struct_fields__: ClassVar[tuple[str, ...]]
         __struct_defaults__: ClassVar[tuple[Any, ...]]
-        __eventfold_plan__: ClassVar[StateDefinition | None]  # of the class, or of one that it is derived from
+        __eventfold_plan__: ClassVar[StateDefinition | None]  # of the class, or of a base class
 
 else:
 
     class StateMeta(msgspec.StructMeta):
-        """Keeps the names that were visible where a class was written, for its annotations; and its `version`."""
+        """Stores the names that are visible where a class is defined, for its annotations; and its `version`."""
 
         def __new__(mcls, name, bases, namespace, *, version=None, **options):
             cls = super().__new__(mcls, name, bases, namespace, **options)
@@ -91,39 +91,39 @@ _VERSION = "__eventfold_version__"
 
 
 def version_of(cls: type) -> str | int | None:
-    """The `version=` that a class, or the nearest of its bases, was given."""
+    """Return the `version=` of a class, or of the nearest base class that has one; None if there is none."""
     given: list[Any] = [get_class_data(base, _VERSION) for base in cls.__mro__]
     return next((version for version in given if version is not None), None)
 
 
 class State(_Struct):
-    """Something folded from events: `Account("a-1")` asks, `store.state(Account("a-1"))` answers.
+    """The base class of states folded from events: `store.state(Account("a-1"))` returns the folded `Account("a-1")`.
 
-    Write `evolve(self, event: A | B) -> None`; it changes `self` and returns nothing. The types it names
-    and the tag fields among the question are the query; override `query()` to ask otherwise. With a second parameter,
-    `evolve(self, event: A | B, recorded: ef.Recorded)`, it is given the envelope: time, occurred, metadata, position.
+    Write `evolve(self, event: A | B) -> None`, which changes `self` and returns nothing. The query has the event types
+    in its annotation, and the tags of the fields without a default; override `query()` for another one. With a second
+    parameter, `evolve(self, event: A | B, recorded: ef.Recorded)`, it gets the envelope: time, metadata, position, ….
 
-    `class Account(ef.State, version=2)`: snapshots of another version are not used. It is needed only where `evolve`
-    uses objects that cannot be compared between releases, which the log `eventfold` says.
+    `class Account(ef.State, version=2)`: snapshots of another version are not used. A version is needed only if
+    `evolve` uses objects that cannot be compared between releases; the logger `eventfold` warns of that.
     """
 
     def query(self) -> Query:
-        """Which events this state is folded from."""
+        """Return the query for the events that this state is folded from."""
         plan = state_definition_of(type(self))
         return plan.query(self)
 
-    if TYPE_CHECKING:  # any further parameters: one that names the envelope overrides it as well
+    if TYPE_CHECKING:  # with any further parameters, so that an override with `recorded` is valid, too
 
         def evolve(self, event: Any, /, *more: Any, **named: Any) -> None:
             """See below."""
     else:
 
         def evolve(self, event: Any) -> None:
-            """Take one event in. Mutates; returns None; never refuses: what happened has happened.
+            """Apply one event: change `self`, return None, and never refuse, since the event has already happened.
 
-            A second parameter, if there is one, is given the Recorded. What an aggregate records is folded into it at
-            once, before it is written: there position is 0, time is now, and id, tags and metadata are empty. What is
-            kept, and what a decision gives back, is folded with the envelope that was written.
+            A second parameter, if there is one, gets the Recorded. An event that an aggregate records is folded into it
+            immediately, before it is written: then position is 0, time is now, and id, tags and metadata are empty.
+            States that are cached, or returned by a decision, are folded with the envelope that was written.
             """
             raise InvalidState(
                 f"{type(self).__name__} has no evolve method.",
@@ -132,7 +132,7 @@ class State(_Struct):
 
 
 class StateDefinition(msgspec.Struct):
-    """What a State class means, compiled once: its event types, its question, how to copy an answer."""
+    """A State class, compiled once: its event types, its question, how to copy its fields."""
 
     cls: type[State]
     events: tuple[type, ...]
@@ -141,37 +141,37 @@ class StateDefinition(msgspec.Struct):
     tags: tuple[tuple[str, str], ...]
     copiers: tuple[tuple[str, Copier], ...]
     declarations_version: int
-    recorded: bool = False  # whether evolve is given the envelope as well
+    recorded: bool = False  # whether evolve has a parameter for the envelope
 
     def query(self, state: State) -> Query:
-        """The query of one question. A tuple field means any of its values: one item for each."""
+        """Return the query of one question. A tuple field means any of its values: the query has one item for each."""
         alternatives: list[tuple[str, ...]] = [()]
         for field, key in self.tags:
             values = [f"{key}:{text}" for text in tag_values(getattr(state, field))]
             alternatives = [tags + (value,) for tags in alternatives for value in values]
         if not alternatives:
             raise InvalidState(
-                f"{state!r} asks by an empty value, so it asks for nothing.",
+                f"{state!r} has an empty value in a tag field, so it matches no event.",
                 "Give every tag field a value.",
                 state=repr(state),
             )
         return check_limits(Query.any_of(Item(self.types, tuple(sorted(tags))) for tags in alternatives))
 
     def key(self, state: State) -> tuple[Any, ...]:
-        """What tells this question from others: the class and the question's values."""
+        """Return what identifies a question: the class and the values of the question's fields."""
         return (self.cls, *[_hashable(getattr(state, name)) for name in self.question])
 
     def initial(self, state: S) -> S:
-        """The same question without an answer: what a fold starts from."""
+        """Return the same question with default values in the other fields: the start of a fold."""
         blank = type(state)(**{name: getattr(state, name) for name in self.question})
         for name, copy_of in self.copiers:
-            if name in self.question:  # a list, say: the caller's own may change later
+            if name in self.question:  # for example a list, which the caller may change later
                 setattr(blank, name, copy_of(getattr(blank, name)))
         return blank
 
 
 def _hashable(value: Any) -> Any:
-    """A question's value as part of a key."""
+    """Return a question's value as part of a key. Raises InvalidState if it has no hash."""
     if isinstance(value, (list, tuple)):
         return tuple(map(_hashable, cast("list[Any]", value)))
     if isinstance(value, dict):
@@ -182,8 +182,8 @@ def _hashable(value: Any) -> Any:
         hash(value)
     except TypeError:
         raise InvalidState(
-            f"A state is asked by {value!r:.200}, which cannot be compared with other questions: it has no hash.",
-            "Ask by plain values, such as text, numbers, dates or tuples of them, or by values of a frozen class.",
+            f"A field without a default of a State has the value {value!r:.200}, which has no hash.",
+            "Use plain values, such as text, numbers, dates or tuples of them, or values of a frozen class.",
         ) from None
     return value
 
@@ -192,7 +192,7 @@ _OF_ANY_NUMBER = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWOR
 
 
 def state_definition_of(cls: type[State]) -> StateDefinition:
-    """The compiled plan of a State class. Raises InvalidState if it cannot be folded."""
+    """Return the compiled definition of a State class. Raises InvalidState if it cannot be folded."""
     plan = cls.__eventfold_plan__
     if plan is None or plan.cls is not cls or plan.declarations_version != declarations_version():
         plan = cls.__eventfold_plan__ = _compile(cls)
@@ -223,7 +223,7 @@ def _compile(cls: type[State]) -> StateDefinition:
 
 
 def _wants_envelope(cls: type[State]) -> bool:
-    """Whether evolve has a second parameter, for the Recorded."""
+    """Whether evolve has a second parameter, for the Recorded. Raises InvalidState if it has more."""
     signature = inspect.signature(cls.evolve)
     more = [each for each in list(signature.parameters.values())[2:] if each.kind not in _OF_ANY_NUMBER]
     wanted = [each for each in more if each.default is each.empty or each.name == "recorded"]
@@ -255,17 +255,17 @@ def _check_tags(cls: type, events: Iterable[type], asked: set[str]) -> None:
         missing = sorted(asked - has)
         if missing:
             raise InvalidState(
-                f"{cls.__name__} asks by {', '.join(missing)}, and {event.__name__} has no such tag.",
-                "It would never be found: make that field of the event an ef.Tag, or override query().",
+                f"{cls.__name__} queries by the tag {', '.join(missing)}, and {event.__name__} has no such tag.",
+                "Make that field of the event an ef.Tag, or override query(): no such event would match.",
                 state=cls.__name__,
                 event=event.__name__,
             )
 
 
 def evolve_all(state: State, events: Iterable[Any]) -> None:
-    """Fold events into a state, in place. An `evolve` that returns something is refused: it would be lost.
+    """Fold events into a state, in place. Raises InvalidState if `evolve` returns a value, which would be lost.
 
-    They are in no log yet, or the state's `evolve` does not ask for the envelope.
+    For events that are not written yet, and for states whose `evolve` has no parameter for the envelope.
     """
     if state_definition_of(type(state)).recorded:
         evolve_recorded(state, map(_unwritten, events))
@@ -277,7 +277,7 @@ def evolve_all(state: State, events: Iterable[Any]) -> None:
 
 
 def evolve_recorded(state: State, recorded: Iterable[Recorded[Any]]) -> None:
-    """Fold events into a state, in place, with their envelopes where its `evolve` asks for them."""
+    """Fold events into a state, in place, with their envelopes if its `evolve` has a parameter for them."""
     if not state_definition_of(type(state)).recorded:
         evolve_all(state, [each.event for each in recorded])
         return
@@ -294,13 +294,13 @@ def _unwritten(event: Any) -> Recorded[Any]:
 
 def _refuse_result(state: State, event: object) -> InvalidState:
     return InvalidState(
-        f"{type(state).__name__}.evolve returned a value for {type(event).__name__}, and evolve changes self.",
+        f"{type(state).__name__}.evolve returned a value for {type(event).__name__}, which would be lost.",
         "Assign to self and return nothing.",
     )
 
 
 def copy_state(state: S) -> S:
-    """A copy that shares nothing mutable with the original: what is handed out, so nobody can spoil a cache."""
+    """Return a copy that shares nothing mutable with the original, so that a caller cannot change a cached state."""
     twin = copy.copy(state)
     for name, copier_of in state_definition_of(type(state)).copiers:
         setattr(twin, name, copier_of(getattr(state, name)))
@@ -308,7 +308,7 @@ def copy_state(state: S) -> S:
 
 
 def private_copy(event: Any) -> Any:
-    """An event for a fold that is kept: itself where it cannot change, else a copy that only the fold has."""
+    """Return an event for a fold whose result is cached: the event itself if it is immutable, else a deep copy."""
     cls = cast("type[Any]", type(event))
     if cls not in _changing:
         try:
@@ -323,7 +323,7 @@ _IMMUTABLE = (str, bytes, int, float, bool, complex, type(None), Decimal, UUID, 
 
 
 def copier_for(hint: Any) -> Copier | None:
-    """How to copy a value of a declared type; None where it may be shared, since it cannot change."""
+    """Return how to copy a value of a declared type; None if it is immutable and may be shared."""
     if isinstance(hint, TypeVar):
         return copier_for(hint.__bound__) if hint.__bound__ else copy.deepcopy
     origin, args = get_origin(hint), get_args(hint)
@@ -346,7 +346,7 @@ def copier_for(hint: Any) -> Copier | None:
 
 
 def _is_immutable(cls: type[Any]) -> bool:
-    """Whether values of a class cannot change: built-in values, and frozen structs of such."""
+    """Whether values of a class are immutable: built-in values, and frozen structs of immutable values."""
     if issubclass(cls, _IMMUTABLE):
         return True
     config = getattr(cls, "__struct_config__", None)
@@ -368,7 +368,7 @@ def _dict_copier(inner: Copier) -> Copier:
 
 
 class Change(NamedTuple):
-    """A field before and after; `ABSENT` where a dict had no such key."""
+    """The value of a field before and after; `ABSENT` where a dict did not have the key."""
 
     before: Any
     after: Any
@@ -383,14 +383,15 @@ ABSENT: Any = _Absent()
 
 
 def diff(before: S, after: S) -> dict[str, Change]:
-    """What differs between two moments of one state: field -> (before, after).
+    """Return what differs between two moments of one state: field -> (before, after).
 
-    Of a dict field only the keys that differ are given, as `field[key]`.
+    For a dict field, only the keys that differ are in the result, as `field[key]`. Raises InvalidState if the two are
+    of different classes.
     """
     if type(before) is not type(after):
         raise InvalidState(
             f"A {type(before).__name__} and a {type(after).__name__} cannot be compared.",
-            "Give two moments of the same State.",
+            "Give two states of the same class.",
         )
     changes: dict[str, Change] = {}
     for name in before.__struct_fields__:

@@ -1,7 +1,7 @@
 """A function's code as text that is the same on every Python: its syntax tree, without positions, comments, docstrings.
 
-The text is taken from the source file only if that file compiles to just the function that runs: a file that was
-edited since it was imported, or code that a tool has rewritten, is described by its byte code instead.
+The text comes from the source file only if that file compiles to exactly the function that runs: if the file was edited
+since the import, or a tool rewrote the code, the function is described by its byte code instead.
 Knows: source files, syntax trees, code objects. Does not know: what a description is used for.
 """
 
@@ -16,12 +16,12 @@ from types import CodeType, FunctionType
 from typing import Any, cast
 
 _Key = tuple[str, int]  # qualified name, first line
-_LEFT_OUT = frozenset(("ctx", "type_comment", "kind"))  # nothing that runs, or new in some version
+_LEFT_OUT = frozenset(("ctx", "type_comment", "kind"))  # without effect at run time, or not in every Python version
 _modules: dict[str, tuple[list[str], dict[_Key, list[CodeType]], dict[tuple[int, int], ast.AST]]] = {}
 
 
 def describe(function: FunctionType) -> str:
-    """The function's own code; not that of the functions it calls, nor its defaults' values."""
+    """Return a function's own code as text, without the functions that it calls and the values of its defaults."""
     code = function.__code__
     node = _node(function)
     if node is None:
@@ -29,7 +29,7 @@ def describe(function: FunctionType) -> str:
     return "".join(_text(node))
 
 
-# Methods by which a list, set, dict or deque is changed.
+# Methods that change a list, set, dict or deque.
 _CHANGING = frozenset(
     "append appendleft extend extendleft insert add update setdefault pop popleft popitem remove discard clear "
     "difference_update intersection_update symmetric_difference_update move_to_end sort reverse".split()
@@ -37,7 +37,7 @@ _CHANGING = frozenset(
 
 
 def changed_names(function: FunctionType) -> set[str]:
-    """The global names whose object a function changes or binds anew: `CACHE[key] = …`, `SEEN.add(…)`, `global N`."""
+    """Return the global names that a function rebinds (`global N`) or whose objects it changes (`SEEN.add(…)`)."""
     node = _node(function)
     found: set[str] = set()
     for each in ast.walk(node) if node is not None else ():
@@ -54,7 +54,7 @@ def changed_names(function: FunctionType) -> set[str]:
 
 
 def _node(function: FunctionType) -> ast.AST | None:
-    """Its place in the syntax tree of its file, or None where that cannot be known for certain."""
+    """Return the node of a function in the syntax tree of its file, or None if it cannot be determined for certain."""
     code = function.__code__
     found = _module(code.co_filename, function.__globals__)
     if found is None:
@@ -66,15 +66,15 @@ def _node(function: FunctionType) -> ast.AST | None:
         return nodes.get((code.co_firstlineno, -1))
     places: list[tuple[int, int]] = []
     for line, last, column, end in code.co_positions():
-        if line is not None and column is not None and (line, column) != (last, end):  # of code, not of its frame
+        if line is not None and column is not None and (line, column) != (last, end):  # not one of frame setup
             places.append((line, column))
-    return nodes.get(min(places)) if places else None  # where its body begins
+    return nodes.get(min(places)) if places else None  # the position at which its body begins
 
 
 def _module(
     filename: str, namespace: dict[str, Any]
 ) -> tuple[dict[_Key, list[CodeType]], dict[tuple[int, int], ast.AST]] | None:
-    """The code objects that a file compiles to, and the functions of its syntax tree by where they begin."""
+    """Return the code objects that a file compiles to, and the functions of its syntax tree by their positions."""
     lines = linecache.getlines(filename, namespace)
     known = _modules.get(filename)
     if known is not None and known[0] == lines:
@@ -132,7 +132,7 @@ def _without_docstring(body: Any) -> Any:
 
 def _byte_code(code: CodeType) -> str:
     constants = [_byte_code(each) if isinstance(each, CodeType) else _constant(each) for each in code.co_consts]
-    # The names belong to it: byte code says `attribute number 3`.
+    # The names are part of the description, since byte code refers to them by number.
     return f"{code.co_code.hex()} {code.co_names} {code.co_varnames} {constants} {code.co_exceptiontable.hex()}"
 
 
@@ -143,7 +143,7 @@ def _constant(value: Any) -> str:
 
 
 def names_in(code: CodeType) -> set[str]:
-    """The names that code looks up: globals, attributes, what it imports; of the functions within it, too."""
+    """Return the names that code and its nested functions look up: globals, attributes, imported names."""
     found = set(code.co_names)
     for inner in _nested(code):
         found.update(inner.co_names)
@@ -151,7 +151,7 @@ def names_in(code: CodeType) -> set[str]:
 
 
 def globals_in(code: CodeType) -> set[str]:
-    """The names that code looks up as globals: an attribute of the same name is another thing."""
+    """Return the names that code looks up as globals, without attributes of the same names."""
     return {
         each.argval
         for part in (code, *_nested(code))
@@ -161,7 +161,7 @@ def globals_in(code: CodeType) -> set[str]:
 
 
 def words_in(code: CodeType) -> set[str]:
-    """`names_in`, and the names that patterns (`case Paid(amount=…)`) and getattr are given as text."""
+    """Return `names_in`, and the texts in code, such as names in patterns (`case Paid(amount=…)`) and getattr."""
     found = names_in(code)
     for each in (code, *_nested(code)):
         for constant in each.co_consts:

@@ -1,4 +1,4 @@
-"""Fields as columns: which kind of column a field becomes, and how a row object becomes a tuple and back.
+"""Tables of read models: the kind of column for each field, and the conversion of row objects to tuples and back.
 
 Knows: Python types and a dozen kinds of columns. Does not know: any database's names for them (targets do).
 """
@@ -39,7 +39,7 @@ KINDS: tuple[tuple[type, ColumnKind], ...] = (
 
 
 class Column(msgspec.Struct, frozen=True):
-    """A column: `kind` is one of a dozen words that every target can store."""
+    """A column of a table. Every target can store every kind."""
 
     name: str
     kind: ColumnKind
@@ -47,7 +47,7 @@ class Column(msgspec.Struct, frozen=True):
 
 
 class Table(msgspec.Struct, frozen=True):
-    """A table: its columns in the order of the fields, the key's first; the columns of each further index."""
+    """A table: its columns in the order of the fields, those of the key first; the columns of each further index."""
 
     name: str
     columns: tuple[Column, ...]
@@ -61,17 +61,17 @@ class Table(msgspec.Struct, frozen=True):
 
 
 def stored_name(table: str, generation: int) -> str:
-    """The name under which a generation's own table is kept."""
+    """Return the name of a generation's table in the database."""
     return f"{table}__{generation}"
 
 
 def generation_table(table: Table, generation: int) -> Table:
-    """The table of one generation."""
+    """Return the table of one generation."""
     return msgspec.structs.replace(table, name=stored_name(table.name, generation))
 
 
 class RowCodec(msgspec.Struct):
-    """How the rows of one class travel: `pack` makes the tuple to store, `unpack` the row object of a stored tuple."""
+    """Conversions of one class's rows: `pack` returns the tuple to store, `unpack` the row object of a stored tuple."""
 
     table: Table
     pack: Callable[[Any], tuple[Any, ...]]
@@ -83,7 +83,7 @@ class RowCodec(msgspec.Struct):
 def row_codec_of(
     cls: Any, name: str, hints: dict[str, Any], key: tuple[str, ...], indexes: tuple[tuple[str, ...], ...]
 ) -> RowCodec:
-    """The table of a Projection class, and how its rows travel. Raises InvalidProjection on what is no column."""
+    """Return the table of a Projection class with its conversions. Raises InvalidProjection on an invalid field."""
     columns: list[Column] = []
     encoders: list[Convert | None] = []
     decoders: list[Convert | None] = []
@@ -92,7 +92,7 @@ def row_codec_of(
         column, encode, decode = _column(cls, field, hints[field])
         if field in key and column.nullable:
             raise InvalidProjection(
-                f"{cls.__name__}.{field} is part of the key and may be None.", "A key has a value: leave out `| None`."
+                f"{cls.__name__}.{field} is part of the key and may be None.", "Remove `| None` from its type."
             )
         columns.append(column)
         encoders.append(encode)
@@ -101,7 +101,7 @@ def row_codec_of(
         unknown = [each for each in index if each not in fields]
         if unknown:
             raise InvalidProjection(
-                f"{cls.__name__} has an index on {', '.join(unknown)}, which is no field of it.",
+                f"{cls.__name__} has an index on {', '.join(unknown)}, which is not one of its fields.",
                 f"Name fields: {', '.join(fields)}.",
             )
     get = _getter(fields)
@@ -115,8 +115,8 @@ def row_codec_of(
     )
 
 
-# What a filter and a row's value may be, by kind of column. bool is an int, datetime is a date: neither is meant where
-# it is left out.
+# By kind of column, the types that the values of filters and rows may have, and the derived types that are excluded:
+# bool is an int, datetime is a date.
 _COMPARABLE: dict[ColumnKind, tuple[tuple[type, ...], tuple[type, ...]]] = {
     "text": ((str,), ()),
     "int": ((int,), (bool,)),
@@ -131,7 +131,7 @@ _COMPARABLE: dict[ColumnKind, tuple[tuple[type, ...], tuple[type, ...]]] = {
 
 
 def is_of_kind(kind: ColumnKind, of: type) -> bool:
-    """Whether values of a type may be in a column of a kind: databases convert others, each in its own way."""
+    """Whether values of a type may be in a column of a kind: each database would convert others in its own way."""
     if kind == "json" or issubclass(of, NoneType):
         return True
     allowed, left_out = _COMPARABLE[kind]
@@ -139,20 +139,20 @@ def is_of_kind(kind: ColumnKind, of: type) -> bool:
 
 
 def filter_value(table: Table, name: str, value: Any) -> Any:
-    """A value to be compared with a column, as targets take it. Raises InvalidProjection where they cannot be equal."""
+    """Return a filter value as targets expect it. Raises InvalidProjection if no value of the column can equal it."""
     column = next((each for each in table.columns if each.name == name), None)
     if column is None or value is None:
-        return value  # a column that is not there is refused by the target
+        return value  # the target refuses an unknown column
     plain = value.value if isinstance(value, Enum) else value
     if column.kind == "json":
         raise InvalidProjection(
-            f"{name} is kept as JSON, and rows cannot be found by it.", "Filter by another column, or in Python."
+            f"Rows cannot be filtered by {name}: it is stored as JSON.", "Filter by another column, or in Python."
         )
     allowed, left_out = _COMPARABLE[column.kind]
     if not isinstance(plain, allowed) or isinstance(plain, left_out):
         kinds = " or ".join(each.__name__ for each in allowed)
         raise InvalidProjection(
-            f"{name}={value!r} is of type {type(value).__name__}, and the column {name} holds {kinds}.",
+            f"{name}={value!r} is of type {type(value).__name__}, and the column {name} has values of type {kinds}.",
             f"Give a value of type {kinds}.",
             column=name,
         )
@@ -198,11 +198,11 @@ def _building(cls: Any) -> Callable[[Sequence[Any]], Any]:
 
 
 def _refused_by_class(cls: Any, row: Sequence[Any], error: Exception) -> InvalidProjection:
-    """The error for a stored row that a check of the class's own (`__post_init__`) does not let through."""
+    """Return the error for a stored row that a check of its class (`__post_init__`) refuses."""
     return InvalidProjection(
-        f"A row that is kept is refused by its own class {cls.__name__}: {type(error).__name__}: {error} (it begins "
+        f"A stored row is refused by its own class {cls.__name__}: {type(error).__name__}: {error} (it begins "
         f"with {row[0]!r}).",
-        "Let the class take the rows that it has written; or build them again: eventfold projections rebuild.",
+        "Make the class accept the rows that it has written, or rebuild them: eventfold projections rebuild.",
         row=repr(tuple(row))[:500],
     )
 
@@ -220,11 +220,10 @@ def _unpacking(cls: Any, decoders: list[Convert | None]) -> Callable[[Sequence[A
 
 
 def unreadable_row(of: str, error: Exception) -> ProjectionDamaged:
-    """The error for a stored row whose values are not of their columns' kinds."""
+    """Return the error for a stored row with a value that does not fit the kind of its column."""
     return ProjectionDamaged(
         f"A row of {of} is damaged: {error}.",
-        "Fold again and compare (eventfold verify --rows); then build it again: eventfold projections rebuild NAME "
-        "--switch.",
+        "Fold again and compare (eventfold verify --rows), then rebuild: eventfold projections rebuild NAME --switch.",
         table=of,
     )
 
@@ -258,7 +257,7 @@ def _json(value: Any) -> str:
 
 
 def _plain(hint: Any) -> tuple[Any, bool]:
-    """A hint without Annotated, NewType and None, and whether it had None."""
+    """Return a hint without Annotated, NewType and None, and whether it included None."""
     nullable = False
     while True:
         if get_origin(hint) is typing.Annotated:

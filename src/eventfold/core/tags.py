@@ -1,7 +1,7 @@
-"""Tags: which text may be one, which fields of an event class are tags, and how their values are spelled.
+"""Tags: which texts are valid, which fields of an event class are tags, and how their values are written as text.
 
-One moment has many spellings, `12:00+02:00` and `10:00+00:00`: new tags spell it in UTC, and those of older events are
-compared as moments. Text, integers, UUIDs, dates and enums are spelled in one way.
+One moment has many spellings, `12:00+02:00` and `10:00+00:00`: new tags have it in UTC, and tags of older events are
+compared as moments. Text, integers, UUIDs, dates and enums have one spelling each.
 Knows: type hints, values, ISO 8601. Does not know: events, queries.
 """
 
@@ -25,12 +25,12 @@ MAX_NAME_BYTES = 255  # a tag, a type name, a request key
 
 
 def check_name(kind: str, name: str, *, reserved: bool = False, error: type[InvalidInput] = InvalidEvent) -> str:
-    """A tag, type name or request key that every engine can keep: 1 to 255 bytes, printable, not `$…`.
+    """Return a tag, type name or request key if every engine can store it: 1 to 255 bytes, printable, not `$…`.
 
-    Raises `error`, saying what is wrong with it.
+    `reserved` allows names that start with `$`. Raises `error`, which names the reason.
     """
     if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise error(f"The {kind} {name!r} is no text.", f"Use 1 to {MAX_NAME_BYTES} bytes of printable text.")
+        raise error(f"The {kind} {name!r} is not text.", f"Use 1 to {MAX_NAME_BYTES} bytes of printable text.")
     if not name or not name.isprintable() or len(name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
         what = "is empty" if not name else "has a control character" if not name.isprintable() else "is too long"
         raise error(
@@ -40,7 +40,7 @@ def check_name(kind: str, name: str, *, reserved: bool = False, error: type[Inva
         )
     if not reserved and name[0] == "$":
         raise error(
-            f"The {kind} {name!r} starts with '$', which is kept for eventfold's own.",
+            f"The {kind} {name!r} starts with '$', which is reserved for eventfold.",
             "Choose a name that starts with another character.",
             name=name,
         )
@@ -48,13 +48,16 @@ def check_name(kind: str, name: str, *, reserved: bool = False, error: type[Inva
 
 
 class TagField(msgspec.Struct, frozen=True):
-    """The mark that makes a field a tag; `key` None: the field's own name."""
+    """The mark that makes a field a tag. `key` is the tag's key; None means the name of the field."""
 
     key: str | None = None
 
 
 def tag(key: str | None = None) -> TagField:
-    """Marks a field as a tag under another key than its name: ``Annotated[str, ef.tag("account")]``."""
+    """Mark a field as a tag with another key than its name: ``Annotated[str, ef.tag("account")]``.
+
+    Raises InvalidEvent on an invalid key.
+    """
     if key is not None:
         check_name("tag key", key)
     return TagField(key)
@@ -70,7 +73,7 @@ Tag = Annotated[_V, TagField()]
 
 
 def tag_fields(hints: dict[str, Any]) -> dict[str, str]:
-    """Which fields of a class are tags, as field -> tag key, from its type hints (with extras)."""
+    """Return the fields of a class that are tags, as field -> tag key, from its type hints (with extras)."""
     found: dict[str, str] = {}
     for field, hint in hints.items():
         mark = _tag_mark(hint)
@@ -80,7 +83,7 @@ def tag_fields(hints: dict[str, Any]) -> dict[str, str]:
 
 
 def fields_by_tag(cls: type) -> dict[str, list[str]]:
-    """The fields of an event class by the tag key that they give. Raises NameError where a hint cannot be resolved."""
+    """Return the fields of an event class by tag key. Raises NameError if a hint cannot be resolved."""
     found: dict[str, list[str]] = {}
     for field, key in tag_fields(typing.get_type_hints(cls, include_extras=True)).items():
         found.setdefault(key, []).append(field)
@@ -100,7 +103,7 @@ def _tag_mark(hint: Any) -> TagField | None:
 
 
 def tag_values(value: Any) -> Iterator[str]:
-    """A tag field's value as the text after `key:`; none for None, several for a collection."""
+    """Iterate over the texts after `key:` for a tag field's value: none for None, several for a collection."""
     if isinstance(value, str) and not isinstance(value, Enum):
         yield value
     elif value is None:
@@ -128,27 +131,27 @@ _MOMENT = re.compile(
 
 
 def moment_text(value: datetime) -> str:
-    """A datetime as the value of a tag: in UTC; as it is where it has no time zone, and so names no moment."""
+    """Return a datetime as the value of a tag: in UTC, or unchanged if it has no time zone and so names no moment."""
     if value.utcoffset() is None:
         return value.isoformat()
     try:
         return value.astimezone(UTC).isoformat()
-    except OverflowError:  # within a day of the first or last moment there is
+    except OverflowError:  # within a day of the first or last possible datetime
         return value.isoformat()
 
 
 def is_moment(tag: str) -> bool:
-    """Whether the value of a tag is a moment, in whatever time zone."""
+    """Whether the value of a tag is a moment, in any time zone."""
     return "T" in tag and _in_utc(tag) is not None
 
 
 def in_utc(tag: str) -> str:
-    """The same tag, with the moment that is its value in UTC; a tag of another kind unchanged."""
+    """Return a tag with its moment in UTC; a tag of another kind unchanged."""
     return (_in_utc(tag) or tag) if "T" in tag else tag
 
 
 def same_tags(some: Iterable[str], others: Iterable[str]) -> bool:
-    """Whether the tags of two events are the same, however their moments are spelled."""
+    """Whether the tags of two events are the same, in any spelling of their moments."""
     return set(map(in_utc, some)) == set(map(in_utc, others))
 
 

@@ -1,8 +1,8 @@
-"""The arithmetic of the completeness ledger: how many events, and which, as a sum that forgets their order.
+"""Tallies, the arithmetic of the completeness ledger: the number of events of a set, and a checksum of which they are.
 
-A set of events is summed up as a count and the sum, modulo 2^128, of a hash of (position, id) of each. Sums do not
-mind order, batches or partitions, and they can be subtracted: the difference of two that differ by one event is that
-event's hash, so the event can be named. Knows: hashes. Does not know: where ledgers are kept.
+A tally is the number of events and the sum, modulo 2^128, of a hash of (position, id) of each. Sums do not depend on
+order, batches or partitions, and they can be subtracted: the difference of two that differ by one event is that event's
+hash, which identifies the event. Knows: hashes. Does not know: where ledgers are stored.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ class Tally(msgspec.Struct, frozen=True):
 
     @property
     def hex(self) -> str:
-        """The digest as 32 hex digits: what is stored."""
+        """The digest as 32 hex digits, as it is stored."""
         return f"{self.digest:032x}"
 
     @classmethod
     def of(cls, count: int, text: str) -> Tally:
-        """A tally as it was stored."""
+        """Return a tally from its stored form: the count and the hex digits."""
         return cls(count, int(text, 16))
 
 
@@ -49,12 +49,12 @@ EMPTY_TALLY = Tally()
 
 
 def event_hash(position: int, id: bytes) -> int:
-    """The hash of one event in its place: the first 128 bits of BLAKE2b over its position (8 bytes) and its id."""
+    """Return the hash of one event: the first 128 bits of BLAKE2b over its position (8 bytes) and its id."""
     return _number(blake2b(_place(position, id), digest_size=16).digest())
 
 
 def tally(events: Sequence[StoredEvent]) -> Tally:
-    """The tally of some events: the sum of their `event_hash`es."""
+    """Return the tally of some events: the sum of their `event_hash`es."""
     places = map(_place, [event.position for event in events], [event.id for event in events])
     return Tally(
         len(events), sum(map(_number, [blake2b(place, digest_size=16).digest() for place in places])) % MODULUS

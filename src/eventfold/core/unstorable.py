@@ -1,6 +1,6 @@
-"""Values that no place for rows can hold: which column has one, which value, and why.
+"""Checks for values that no target can store in a row, and errors that name the column, the value and the reason.
 
-Knows: kinds of columns. Does not know: any database; what one of them said is looked through for the value.
+Knows: kinds of columns. Does not know: any database; the text of a database's error is only searched for the value.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Any, cast
 from eventfold.core.table import Column, Table, is_of_kind
 from eventfold.errors import InvalidProjection
 
-EDGE_YEARS = (1, 9999)  # years
+EDGE_YEARS = (1, 9999)  # the years in which a conversion to UTC may leave the range of datetime
 MIN_INT, MAX_INT = -(1 << 63), (1 << 63) - 1
-MAX_DIGITS = 16_000  # before or behind the point
-SHOWN_CHARACTERS = 200  # characters of a value
-MIN_SHOWN_CHARACTERS = 4  # … by which it is recognised in what a database said
+MAX_DIGITS = 16_000  # digits of a decimal, before or after the point
+SHOWN_CHARACTERS = 200  # characters of a value that a message quotes
+MIN_SHOWN_CHARACTERS = 4  # characters of a value that are searched for in a database's error
 
 
 def why_unstorable(column: Column, value: Any) -> str:
-    """Why no place for rows can hold a value of this column's type; "" where it may."""
+    """Return why no target can store a value in this column; "" if it can be stored."""
     if value is None:
         return "" if column.nullable else "it must have a value"
     if isinstance(value, str):
@@ -32,9 +32,9 @@ def why_unstorable(column: Column, value: Any) -> str:
         except UnicodeEncodeError:
             return "text with lone surrogates cannot be stored"
     if isinstance(value, datetime) and not _is_in_calendar(value):
-        return "in UTC it is in none of the years 1 to 9999"
+        return "in UTC it is outside the years 1 to 9999"
     if column.kind == "int" and isinstance(value, int) and not MIN_INT <= value <= MAX_INT:
-        return "a whole number has 64 bits there"
+        return "a whole number in a column has 64 bits"
     return ""
 
 
@@ -47,7 +47,7 @@ def _is_in_calendar(moment: datetime) -> bool:
 
 
 def refuse_moments(columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> None:
-    """Raises OverflowError on a moment that in UTC is in no year of the calendar: databases read none back."""
+    """Raise OverflowError on a moment that is outside the years 1 to 9999 in UTC: databases cannot return it."""
     width = len(rows[0]) if rows else 0  # keys are the beginning of rows
     for at, column in enumerate(columns[:width]):
         if column.kind == "moment":
@@ -56,7 +56,7 @@ def refuse_moments(columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> 
 
 
 def refuse_other_types(columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> None:
-    """Raises TypeError on a value of another type than its column: PostgreSQL would round 9.99 for an int to 10."""
+    """Raise TypeError on a value of another type than its column: PostgreSQL would round 9.99 to 10 for an int."""
     for column, values in zip(columns, zip(*rows, strict=True), strict=False):  # keys are the beginning of rows
         for of in set(map(type, values)):
             if not is_of_kind(column.kind, of):
@@ -64,17 +64,17 @@ def refuse_other_types(columns: Sequence[Column], rows: Sequence[Sequence[Any]])
 
 
 def _why_other(column: Column, value: Any) -> str:
-    """Why a value is of another type than its column; "" where it is not."""
+    """Return why a value's type does not fit its column; "" if it fits."""
     of = cast("type[Any]", type(value))
     if is_of_kind(column.kind, of):
         return ""
-    return f"the column holds {column.kind}, and this is {of.__name__}"
+    return f"the column is of kind {column.kind}, and the value is of type {of.__name__}"
 
 
 def unstorable_error(
     projection: str, columns: Sequence[Column], rows: Iterable[Sequence[Any]], error: Exception
 ) -> Exception:
-    """The error for rows, or keys of rows, that were refused: with column and value, where these can be told."""
+    """Return the error for rows, or keys of rows, that a target refused, with column and value if these are found."""
     values = [
         (column, value.value if isinstance(value, Enum) else value)
         for row in rows
@@ -89,13 +89,13 @@ def unstorable_error(
 
 
 def _why_database_said(said: str, _column: Column, value: Any) -> str:
-    """What a database said, where it names the value."""
+    """Return the text of a database's error if it quotes the value; else ""."""
     shown = () if value is None or isinstance(value, (bool, bytes)) else (f"{value}", f"{value!r}")
     return said if any(len(each) >= MIN_SHOWN_CHARACTERS and each in said for each in shown) else ""
 
 
 def _why_extreme(said: str, _column: Column, value: Any) -> str:
-    """What a database said, where the value is a decimal of more digits than most databases keep."""
+    """Return the text of a database's error if the value is a decimal with more digits than most databases store."""
     if not isinstance(value, Decimal) or not value.is_finite():
         return ""
     exponent = cast("int", value.as_tuple().exponent)
@@ -103,7 +103,7 @@ def _why_extreme(said: str, _column: Column, value: Any) -> str:
 
 
 def refuse_unstorable_filter(projection: str, table: Table, where: Mapping[str, Any]) -> None:
-    """Raises InvalidProjection on a filter that no row can be equal to, because no place could keep it."""
+    """Raise InvalidProjection on a filter value that no target can store, so that no row can be equal to it."""
     for column in table.columns:
         value = where.get(column.name)
         if value is not None and (reason := why_unstorable(column, value)):
@@ -111,15 +111,15 @@ def refuse_unstorable_filter(projection: str, table: Table, where: Mapping[str, 
 
 
 def refuse_limit(limit: Any) -> None:
-    """Raises InvalidProjection on what is no number of rows: SQLite takes -1 for all, and PostgreSQL refuses it."""
+    """Raise InvalidProjection if `limit` is not a number of rows: -1 means all in SQLite, and PostgreSQL refuses it."""
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or not 0 <= limit <= MAX_INT):
         raise InvalidProjection(
-            f"limit={limit!r} is no number of rows.", "Give a whole number from 0 on, or None for all of them."
+            f"limit={limit!r} is not a number of rows.", "Give a whole number from 0, or None for all rows."
         )
 
 
 def sort_fields(order: Any) -> tuple[str, ...]:
-    """The fields to sort rows by, each with "-" before it for the greatest first. Raises InvalidProjection."""
+    """Return the fields to sort rows by; "-" before a name means descending. Raises InvalidProjection."""
     given: list[Any] = [order]
     if not isinstance(order, str) and isinstance(order, Iterable):
         given = list(cast("Iterable[Any]", order))
@@ -133,7 +133,7 @@ def sort_fields(order: Any) -> tuple[str, ...]:
 
 
 def unstorable_filter_error(projection: str, table: Table, where: Mapping[str, Any], error: Exception) -> Exception:
-    """The error for a filter that a place for rows cannot take."""
+    """Return the error for a filter that a target refused."""
     columns = [column for column in table.columns if where.get(column.name) is not None]
     found = unstorable_error(projection, columns, [[where[column.name] for column in columns]], error)
     if isinstance(found, InvalidProjection):
@@ -141,7 +141,7 @@ def unstorable_filter_error(projection: str, table: Table, where: Mapping[str, A
     names = ", ".join(column.name for column in columns)
     return InvalidProjection(
         f"The rows of {projection} cannot be compared with these values of {names}: {error}.",
-        "Give values that such a column can hold.",
+        "Give values of the types of these columns.",
         projection=projection,
     )
 
@@ -150,8 +150,8 @@ def _error(projection: str, column: Column, value: Any, reason: str) -> InvalidP
     shown = f"{value!r}"
     shown = shown if len(shown) <= SHOWN_CHARACTERS else f"{shown[:SHOWN_CHARACTERS]}… ({len(shown):,} characters)"
     return InvalidProjection(
-        f"{projection} cannot keep {shown} in its column {column.name}: {reason}.",
-        "Keep another value there, or give the field another type.",
+        f"{projection} cannot store {shown} in its column {column.name}: {reason}.",
+        "Store another value, or give the field another type.",
         projection=projection,
         column=column.name,
         value=shown,

@@ -1,12 +1,12 @@
-"""Upcasters: plain typed functions that turn an event of an old class into today's.
+"""Upcasters: plain typed functions that convert an event of an old class to a newer one.
 
     @ef.upcast
     def with_currency(old: PricedV1) -> Priced:
         return Priced(old.item, old.amount, "EUR")
 
-The old class keeps the stored name and the version it had; the chain is followed to its end at every read, so
-states and projections know today's classes only. A tuple as the return type splits one event into several.
-Knows: classes. Does not know: bytes, positions, where events are stored. Nothing in the log is ever rewritten.
+The old class keeps its stored name and version. Every read applies the chain of upcasters to its end, so states and
+projections handle only the newest classes. A tuple as the return type splits one event into several. Stored events are
+never rewritten. Knows: classes. Does not know: bytes, positions, where events are stored.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Upcaster(msgspec.Struct, frozen=True):
-    """One step: from a class to one class, or, split, to several."""
+    """One step: from a class to one class, or to several if it splits events."""
 
     function: Callable[[Any], Any]
     source: type
@@ -43,7 +43,7 @@ class Upcaster(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """How messages name it."""
+        """The name of its function in messages."""
         return f"{self.function.__module__}.{self.function.__qualname__}"
 
 
@@ -51,10 +51,10 @@ _UPCASTER = "__eventfold_upcaster__"
 
 
 def upcast(function: F) -> F:
-    """Declares `def step(old: Old) -> New` as the way from an old event class to a newer one.
+    """Declare `def step(old: Old) -> New` as the conversion of an old event class to a newer one. A decorator.
 
-    Checked when it is declared: raises InvalidEvent on a second step from the same class (a fork), a step
-    that leads back to where it began, or annotations that are no event classes.
+    Raises InvalidEvent at the declaration if the same class has another upcaster already, if the step closes a cycle,
+    or if its annotations are not event classes.
     """
     with resolving_annotations(f"the upcaster {function.__qualname__}", InvalidEvent):
         hints = typing.get_type_hints(function, None, sys._getframe(1).f_locals)  # pyright: ignore[reportPrivateUsage]
@@ -63,7 +63,7 @@ def upcast(function: F) -> F:
     targets = tuple(_classes(result))
     if len(sources) != 1 or not targets or not all(map(_is_event, [*sources, *targets])):
         raise InvalidEvent(
-            f"The upcaster {function.__qualname__} does not say from which event class to which.",
+            f"The annotations of the upcaster {function.__qualname__} do not name an old and a new event class.",
             next(filter(None, map(hint_for_generic, [*sources, *targets])), None)
             or "Annotate it: def step(old: OldClass) -> NewClass (or -> tuple[A, B] for a split).",
         )
@@ -72,7 +72,7 @@ def upcast(function: F) -> F:
     if known is not None and known.name != step.name:
         raise InvalidEvent(
             f"{step.source.__qualname__} has two upcasters, {known.name} and {step.name}.",
-            "Keep one way from each old class; chain them one version at a time.",
+            "Keep one upcaster for each old class; chain them one version at a time.",
         )
     _refuse_cycles(step)
     set_class_data(step.source, _UPCASTER, step)
@@ -101,7 +101,7 @@ def _refuse_cycles(step: Upcaster) -> None:
         if cls in seen:
             raise InvalidEvent(
                 f"The upcaster {step.name} leads back to {cls.__qualname__}.",
-                "An upcaster leads from older to newer only.",
+                "Write upcasters from older classes to newer ones only.",
             )
         following = upcaster_from(cls)
         if following is not None:
@@ -110,18 +110,18 @@ def _refuse_cycles(step: Upcaster) -> None:
 
 
 def upcaster_from(cls: type) -> Upcaster | None:
-    """The step that leads on from a class, if there is one."""
+    """Return the upcaster of a class, or None."""
     return cls.__dict__.get(_UPCASTER)
 
 
 def current_classes(cls: type) -> tuple[type, ...]:
-    """The classes that a class's events end up as: itself where no step leads on."""
+    """Return the classes of a class's events after all upcasters: itself if it has none."""
     step = upcaster_from(cls)
     return (cls,) if step is None else tuple(end for target in step.targets for end in current_classes(target))
 
 
 def check_no_gap(cls: type) -> None:
-    """Raises InvalidEvent where an older version of an event has a class, and no way leads on from it to this one."""
+    """Raise InvalidEvent if an older version of an event has a class whose upcasters do not reach this one."""
     own = declaration_of(cls)
     if own.version == 1:
         return
@@ -132,19 +132,19 @@ def check_no_gap(cls: type) -> None:
                     raise InvalidEvent(
                         f"{own.type} has a gap: its upcasters lead {' → '.join(version_chain(older))}, "
                         f"and {cls.__qualname__} is version {own.version}.",
-                        "Write the upcaster that leads on to it, in a module that is imported with the class.",
+                        "Write the upcaster to that version, in a module that is imported with the class.",
                         type=own.type,
                         version=end.version,
                     )
 
 
 def apply_upcasters(event: object) -> tuple[Any, ...]:
-    """An event taken through every step to today's classes: one event, or several after a split.
+    """Return an event after all upcasters: one event, or several if one splits it.
 
-    Raises whatever an upcaster raises, and TypeError if one returns what it did not declare.
+    Raises what an upcaster raises, and TypeError if one returns an object of a class that it did not declare.
     """
     step = type(event).__dict__.get(_UPCASTER)
-    while step is not None:  # nearly always one event becomes one
+    while step is not None:  # the fast path: almost every upcaster returns one event
         event = step.function(event)
         if type(event) not in step.targets:
             return _parts(step, event)
@@ -162,7 +162,7 @@ def _parts(step: Upcaster, result: object) -> tuple[Any, ...]:
 
 
 def version_chain(cls: type) -> list[str]:
-    """A class's way through its versions, in words, for people: ["PricedV1 v1", "Priced v2"]."""
+    """Return the versions that a class is upcast through, for messages: ["PricedV1 v1", "Priced v2"]."""
     way = [f"{cls.__qualname__} v{declaration_of(cls).version}"]
     step = upcaster_from(cls)
     return way if step is None else way + [name for target in step.targets for name in version_chain(target)]

@@ -1,7 +1,7 @@
-"""Values that are equal, or in order, whatever they were written as: decimals, moments, floats.
+"""Canonical forms of decimals, moments and floats, and texts that sort as these values do.
 
-Decimal("1.0") equals Decimal("1.00"), and noon in UTC equals 14:00 at +02:00, but their texts differ. Knows: the
-canonical form of a value, and a text that sorts as the value does. Does not know: any database.
+Decimal("1.0") equals Decimal("1.00"), and noon in UTC equals 14:00 at +02:00, but their texts differ. Knows: Python's
+values. Does not know: any database.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _COMPLEMENT = str.maketrans("0123456789", "9876543210")
 
 
 def canonical(value: Any) -> Any:
-    """The same for all values that are equal: decimals without trailing zeros, moments in UTC, floats without -0.0."""
+    """Return one form for all equal values: decimals without trailing zeros, moments in UTC, floats without -0.0."""
     if type(value) is Decimal:
         return _shortest(value)
     if isinstance(value, datetime) and value.tzinfo is not None:
@@ -32,15 +32,15 @@ def canonical(value: Any) -> Any:
 
 
 def key_text(key: tuple[Any, ...]) -> str:
-    """A key as text, the same for equal keys: parked events are grouped by it, and it decides the partition."""
+    """Return a key as text, the same for equal keys: it groups parked events, and determines the partition."""
     try:
         return ", ".join([str(canonical(value)) for value in key])
-    except OverflowError:  # a time that no year of the calendar contains in UTC: no row has such a key
+    except OverflowError:  # a moment outside the years 1 to 9999 in UTC: no row has this key
         return ", ".join(map(str, key))
 
 
 def partition_of(key: tuple[Any, ...], partitions: int) -> int:
-    """The partition of a key, the same on every machine."""
+    """Return the partition of a key, from 0, the same on every machine."""
     return crc32(key_text(key).encode("utf-8", "surrogatepass")) % partitions
 
 
@@ -57,7 +57,7 @@ def _shortest(value: Decimal) -> Decimal:
 
 
 def decimal_order(value: Decimal) -> str:
-    """A text of ASCII characters that sorts as the number does; equal numbers have the same. NaN comes last."""
+    """Return an ASCII text that sorts as the number does, the same for equal numbers. NaN sorts last."""
     if not value.is_finite():
         return "9" if value.is_nan() else "2" if value < 0 else "8"
     mantissa, _, exponent = f"{value:E}".partition("E")  # every digit, the first before the point
@@ -75,14 +75,15 @@ def decimal_order(value: Decimal) -> str:
 
 
 def moment_order(value: datetime) -> str:
-    """A text that sorts as the moment does. A datetime without a zone is no moment: it sorts beside the same in UTC."""
+    """Return a text that sorts as the moment does. A datetime without a time zone sorts beside the same time in UTC."""
     if value.tzinfo is None:
         return value.isoformat(timespec="microseconds")
     moment = value if value.tzinfo is UTC else value.astimezone(UTC)
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-# By kind of column (see columns.Kind): those whose own text does not sort, or is not equal, as the value is.
+# By kind of column (see table.ColumnKind): for kinds whose own text does not sort, or does not compare equal, as the
+# value does.
 ORDER: Mapping[ColumnKind, Callable[[Any], str]] = {"decimal": decimal_order, "moment": moment_order}
 
 
@@ -94,7 +95,7 @@ def _moment_text_order(text: str | None) -> str | None:
     return None if text is None else moment_order(datetime.fromisoformat(text))
 
 
-# The same of a column's text, for databases that keep such values as text; and what they call it in SQL.
+# The same for a column's text, in databases that store these values as text; and the names of the functions in SQL.
 TEXT_ORDER: Mapping[ColumnKind, Callable[[str | None], str | None]] = {
     "decimal": _decimal_text_order,
     "moment": _moment_text_order,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Literal
 
 from eventfold.engines import entry_points
@@ -105,7 +106,8 @@ def _open_sqlite(path: str, create: bool, options: dict[str, Any]) -> Engine:
 
 
 def _open_plugin(plugin: entry_points.Plugin, url: str, mode: Mode, create: bool, options: dict[str, Any]) -> Engine:
-    refuse_unknown_options(plugin.opener, options, plugin.scheme)
+    with suppress(ValueError):  # some callables written in C have no signature
+        refuse_unknown_options(plugin.opener, options, plugin.scheme)
     engine = plugin.open(url, mode=mode, create=create, **options)
     plugin.check(engine, Engine, "engine", optional=("store_id", "epoch"))
     return _for_threads(engine) if mode == "sync" else engine

@@ -1,7 +1,7 @@
 """Engines and targets that other distributions bring: entry points of `eventfold.engines` and `eventfold.targets`.
 
-The name of an entry point is the scheme of its addresses. Looked up for schemes that are not built in, and then only:
-reading the metadata of every installed distribution takes milliseconds.
+The name of an entry point is the scheme of its addresses. Entry points are looked up only for schemes that are not
+built in, because reading the metadata of every installed distribution takes milliseconds.
 Knows: the metadata of installed distributions, signatures. Does not know: schemes that are built in, what is opened.
 """
 
@@ -58,6 +58,11 @@ class Plugin:
 
         `optional`: members that an object may get later, when it is opened.
         """
+        if inspect.iscoroutine(result):
+            result.close()  # or Python would warn that it was never awaited
+            raise self._error(f"is an async function: it must return the {what} itself")
+        if isinstance(result, type):
+            raise self._error(f"returned the class {result.__name__}, not an object of it")
         missing = [name for name in members(protocol) if name not in optional and not _has(result, name)]
         if missing:
             raise self._error(f"returned a {type(result).__name__}, which is no {what}: it lacks {', '.join(missing)}")

@@ -1,4 +1,4 @@
-"""The order of steps on one log: append, read, decide, follow, lock, copy. Coroutines over the engine's port.
+"""The operations on a log: append, read, decide, follow, lock, copy. Coroutines over the port of an engine.
 
-Knows: what happens first. Does not know: clocks, threads, loops, databases.
+Knows: the order of the steps of each operation. Does not know: clocks, threads, loops, databases.
 """

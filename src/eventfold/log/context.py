@@ -1,6 +1,6 @@
-"""The log as its operations see it: an engine, a registry, how appends are submitted, how a caller waits.
+"""What every operation on a log needs: the engine, the registry, how appends are submitted, how a caller waits.
 
-Knows: options of a call and where its metadata comes from. Does not know: how submitting or pausing works.
+Knows: the options of a call, where its metadata comes from. Does not know: how submitting and waiting work.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from eventfold.ports.messages import AppendRequest, Outcome
 
 
 class Command(msgspec.Struct, frozen=True):
-    """A decision that someone asks for, before anything is read: what `authorise` is shown.
+    """A decision before anything is read for it, as it is passed to `authorise`.
 
-    `function` the decision, `arguments` and `named` what it was asked with (states are questions still),
-    `metadata` who asks: the context's and the options', the latter winning.
+    `function` is the decision; `arguments` and `named` are its arguments, in which states are still questions.
+    `metadata` is the context's, replaced by the options' where both have a key.
     """
 
     function: Callable[..., Any]
@@ -38,48 +38,48 @@ class Command(msgspec.Struct, frozen=True):
 
 
 class Options(msgspec.Struct, frozen=True):
-    """What `store.using(…)` sets: how often to try, and what to write beside the events."""
+    """What `store.using(…)` sets: the number of attempts, and what is written with the events."""
 
     attempts: int = 10
     command_id: str | None = None
     metadata: tuple[tuple[str, Any], ...] = ()
-    connection: Any = None  # the user's own, whose transaction appends join
+    connection: Any = None  # the user's, whose transaction appends join
     authorise: Callable[[Command], None] | None = None
-    epoch: int | None = None  # the only one in which a decision may be made: what caused it may be lost in another
+    epoch: int | None = None  # the only epoch in which a decision may be made: in another its cause may be lost
 
 
 class Appender(Protocol):
-    """Commits appends, several at a time where they come together."""
+    """Commits appends; those that arrive at the same time share a commit."""
 
     def enqueue(self, request: AppendRequest, call: Call) -> Any:
         """Queue a request for `call`, without waiting. Returns its ticket.
 
-        If `call` ends before its turn, the request is not written where the appender can still withdraw it.
+        If `call` ends while the request is still queued, the request is not written.
         """
         ...
 
     async def outcome(self, ticket: Any) -> Outcome:
-        """Wait for the outcome of a request. To be awaited by the call that it was queued for."""
+        """Wait for the outcome of a request. To be awaited by the call that queued it."""
         ...
 
 
 class Runtime(Protocol):
-    """How the callers of a log wait: threads, or tasks on an event loop."""
+    """How the callers of a log wait: as threads, or as tasks on an event loop."""
 
     async def sleep(self, seconds: float, *, jitter: bool = False) -> None:
-        """Pause the caller. `jitter`: a random time, `seconds` on average, so that rivals do not wake together."""
+        """Pause the caller. `jitter`: for a random time, `seconds` on average, so that callers do not wake together."""
         ...
 
     async def wait(self, promise: Any, /) -> None:
-        """Wait for a promise that this runtime made, for a moment at most."""
+        """Wait for a promise of this runtime, for a short time at most: then check again."""
         ...
 
     def promise(self) -> Promise:
-        """Something to wait for."""
+        """Return a new promise."""
         ...
 
     def mutex(self) -> Exclusive:
-        """A mutual exclusion of short sections."""
+        """Return a new mutex for short sections."""
         ...
 
 
@@ -92,7 +92,7 @@ class Log(msgspec.Struct, frozen=True, kw_only=True):
     appender: Appender
     runtime: Runtime
     pipeline: DecisionPipeline
-    holds: LockTable
+    lock_table: LockTable
 
 
 class Context(msgspec.Struct, frozen=True):
@@ -103,12 +103,12 @@ class Context(msgspec.Struct, frozen=True):
 
 
 MISSPELT_OPTIONS = {"retries": "attempts", "retry": "attempts", "tries": "attempts", "max_attempts": "attempts"}
-WRITING: ContextVar[str] = ContextVar("eventfold_writing", default="")  # where this code has a transaction open
+WRITING: ContextVar[str] = ContextVar("eventfold_writing", default="")  # address of the handler's open transaction
 CONTEXT: ContextVar[Context | None] = ContextVar("eventfold_context", default=None)
 
 
 def context_with(more: dict[str, Any]) -> Context:
-    """The current context with more metadata in it."""
+    """Return the current context with more metadata."""
     current = CONTEXT.get()
     merged = (current.metadata if current else {}) | more
     return Context(merged, encode_metadata(merged))
@@ -117,7 +117,7 @@ def context_with(more: dict[str, Any]) -> Context:
 def refuse_unauthorised(
     options: Options, function: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]
 ) -> None:
-    """Show a command to whoever authorises. What that raises goes to the caller; nothing was read or written."""
+    """Pass a command to `authorise`, before anything is read or written. Raises what that raises."""
     if options.authorise is not None:
         current = CONTEXT.get()
         metadata = (current.metadata if current else {}) | dict(options.metadata)
@@ -125,7 +125,7 @@ def refuse_unauthorised(
 
 
 def metadata_of(options: Options) -> bytes | None:
-    """The metadata for an append made now: the context's, then the options', which win."""
+    """Return the encoded metadata for an append: the context's, replaced by the options' where both have a key."""
     current = CONTEXT.get()
     if not options.metadata:
         return current.encoded if current else None
@@ -133,12 +133,12 @@ def metadata_of(options: Options) -> bytes | None:
 
 
 def with_options(old: Options, attempts: int | None, command_id: str | None, metadata: dict[str, Any]) -> Options:
-    """Options with some of them changed. Raises InvalidInput on metadata that must be a misspelt option."""
+    """Return options with some of them changed. Raises InvalidInput if a metadata key looks like a misspelt option."""
     for name in metadata:
         if (meant := _meant_option(name)) is not None:
             raise InvalidInput(
-                f"using({name}=…) would write {name!r} beside every event, as metadata.",
-                f"Write {meant}=… if you mean that; metadata of this name can be set by store.context({name}=…).",
+                f"using({name}=…) would write {name!r} with every event, as metadata.",
+                f"Write {meant}=… if you mean that option; to set metadata of this name use store.context({name}=…).",
                 option=name,
             )
     return msgspec.structs.replace(
@@ -151,8 +151,8 @@ def with_options(old: Options, attempts: int | None, command_id: str | None, met
 
 @cache
 def _meant_option(name: str) -> str | None:
-    """The option that somebody who wrote this name must have had in mind."""
-    import difflib  # here: nobody else needs it for an append
+    """Return the option that a caller who wrote this name probably meant; None if there is none."""
+    import difflib  # here, because no other append needs it
 
     return MISSPELT_OPTIONS.get(name) or next(
         iter(difflib.get_close_matches(name, ("attempts", "command_id"), 1, 0.8)), None
@@ -161,26 +161,26 @@ def _meant_option(name: str) -> str | None:
 
 @contextmanager
 def context(metadata: dict[str, Any]) -> Generator[None, None, None]:
-    """Metadata for everything written inside, by any store of any mode.
+    """Set metadata for everything that is written inside the block, by any store, sync or async.
 
-    Frameworks may leave it in another `contextvars.Context` than they entered it in (a thread pool runs each half of a
-    generator in a copy of its own). Nothing is raised then: what is to be undone has gone with the first context.
+    A framework may leave the block in another `contextvars.Context` than it entered it in (a thread pool may run each
+    half of a generator in its own copy). Nothing is raised then: the value to reset ended with the first context.
     """
-    before, mine = CONTEXT.get(), context_with(metadata)
-    token = CONTEXT.set(mine)
+    before, merged = CONTEXT.get(), context_with(metadata)
+    token = CONTEXT.set(merged)
     try:
         yield
     finally:
         try:
             CONTEXT.reset(token)
         except ValueError:  # another context: a copy of ours, or one that never had this metadata
-            if CONTEXT.get() is mine:
+            if CONTEXT.get() is merged:
                 CONTEXT.set(before)
 
 
 @contextmanager
 def writing_to(address: str) -> Generator[None, None, None]:
-    """Around handlers that are given an open transaction of a target."""
+    """Record that the handlers called inside the block have an open transaction of the target at `address`."""
     token = WRITING.set(address)
     try:
         yield
@@ -189,7 +189,7 @@ def writing_to(address: str) -> Generator[None, None, None]:
 
 
 def refuse_nested_append(log: Log) -> None:
-    """Refuse an append from a handler whose open transaction it would wait for, for ever."""
+    """Raise InvalidInput if a handler appends to the log whose database its own transaction has locked: a deadlock."""
     if WRITING.get() and WRITING.get() == log.engine.default_target:
         raise InvalidInput(
             "A handler of a read model appends to the store in whose database its own transaction is open: each would "

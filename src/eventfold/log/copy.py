@@ -1,6 +1,7 @@
-"""Copying a whole log into another store: page by page, resumable, and proven equal at the end.
+"""Copying a whole log into another store, page by page and resumable, and comparing the two logs.
 
-Knows: two engines. Does not know: which; any two will do, and positions, times, ids and boundaries are kept.
+Positions, times, ids and append boundaries stay the same.
+Knows: the ports of two engines. Does not know: which engines they are.
 """
 
 from __future__ import annotations
@@ -17,16 +18,18 @@ from eventfold.ports.engine import Engine
 from eventfold.ports.messages import Span
 from eventfold.ports.services import Replication, require
 
-PAGE = 1_000
+PAGE = 1_000  # events, or request keys, in one read
 EVERYTHING = Query()
 Progress = Callable[[int, int], None]
 
 
 class Copied(msgspec.Struct, frozen=True, kw_only=True):
-    """What a copy came to: how many events stand in both logs now, how many of them were written this time.
+    """The result of a copy.
 
-    `succeeded` whether the target has the source's identity, in a later epoch. `progress` names the followers, effects
-    and processes that go on there where they were here.
+    `events`     how many events are in both logs now; `written` by this call; `keys`: how many request keys.
+    `verified`   whether the logs were compared; `digest` is the SHA-256 of the events then, in hex.
+    `succeeded`  whether the target has the source's identity, in a later epoch.
+    `progress`   names of the followers, effects and processes that continue in the target where they stopped here.
     """
 
     events: int
@@ -46,12 +49,13 @@ async def copy(
     progress: Progress | None = None,
     before_succession: Callable[[], Awaitable[None]] | None = None,
 ) -> Copied:
-    """Copy what the target does not have yet; `progress` is called with (events there, events in all).
+    """Copy the events that the target does not have. `progress` is called with (events copied, events in all).
 
-    `keep_identity` gives an empty target the source's identity in its next epoch, so that followers go on there; one
-    that has it already, from a copy that was interrupted, goes on. `before_succession` is called before the target has
-    the identity, and again when such a copy goes on. Raises InvalidInput where the target has events under an identity
-    of its own, CursorMismatch if it holds anything else than a beginning of the source.
+    `keep_identity`: give an empty target the identity of the source, in the source's next epoch, so that followers
+    continue there. A target that has it from an interrupted copy is completed. `before_succession` is called before the
+    target receives the identity, and again if such a copy is continued. Raises InvalidInput if `keep_identity` is set
+    and the target has events under its own identity, CursorMismatch if the target's events are not a prefix of the
+    source's.
     """
     copying = require(target, "replication")
     epoch = source.epoch
@@ -63,8 +67,8 @@ async def copy(
     elif keep_identity and not has_succeeded(source, target):
         if head:
             raise InvalidInput(
-                f"The target has {head:,} events and an identity of its own, which a store with events keeps: cursors "
-                "and receipts of its own would not hold any more.",
+                f"The target has {head:,} events and an identity of its own, which it must keep: its cursors and "
+                "receipts would become invalid.",
                 "Copy into an empty store to hand the identity over, or copy without keep_identity (--keep-identity).",
                 target=target.store_id,
                 store=source.store_id,
@@ -76,7 +80,7 @@ async def copy(
     written, end = 0, (await source.head()).position
     while True:
         page = await source.read(EVERYTHING, Span(after=head, limit=PAGE))
-        if source.epoch != epoch:  # it failed over: what was copied may be of a history that is gone
+        if source.epoch != epoch:  # it failed over: the events copied so far may be lost in the source
             epoch = source.epoch
             if head:
                 await _same_beginning(source, target, head)
@@ -110,8 +114,8 @@ async def _same_beginning(source: Engine, target: Engine, head: int) -> None:
 async def _copy_keys(source: Replication, target: Replication, head: int) -> int:
     count, after = 0, ""
     while keys := await source.keys(after, PAGE):
-        known = dict(await target.keys(after, PAGE))
-        missing = [(key, first) for key, first in keys if key not in known and first <= head]
+        existing = dict(await target.keys(after, PAGE))
+        missing = [(key, first) for key, first in keys if key not in existing and first <= head]
         if missing:
             await target.import_events((), missing)
         count, after = count + len(keys), keys[-1][0]
@@ -119,25 +123,25 @@ async def _copy_keys(source: Replication, target: Replication, head: int) -> int
 
 
 async def verify(source: Engine, target: Engine, progress: Progress | None = None) -> Copied:
-    """Read both logs to the target's end and compare them, page by page, in everything that an event is.
+    """Read both logs up to the target's head and compare every field of every event, page by page.
 
-    Raises CursorMismatch naming the first position that differs.
+    Raises CursorMismatch, which names the first position that differs.
     """
     head = (await target.head()).position
-    after, whole = 0, hashlib.sha256()
+    after, total = 0, hashlib.sha256()
     while after < head:
         here = (await source.read(EVERYTHING, Span(after=after, until=head, limit=PAGE))).events
         there = (await target.read(EVERYTHING, Span(after=after, until=head, limit=PAGE))).events
-        common = min(len(here), len(there)) or PAGE  # a page is bounded by bytes, too, and these may differ
+        common = min(len(here), len(there)) or PAGE  # pages are also limited by bytes, so they may differ in length
         here, there = here[:common], there[:common]
-        ours = _fingerprint(here)
-        if ours != _fingerprint(there) or not there:
+        fingerprint = _fingerprint(here)
+        if fingerprint != _fingerprint(there) or not there:
             raise _differing(here, there, after)
-        whole.update(ours)
+        total.update(fingerprint)
         after = there[-1].position
         if progress is not None:
             progress(after, head)
-    return Copied(events=head, written=0, keys=0, verified=True, digest=whole.hexdigest())
+    return Copied(events=head, written=0, keys=0, verified=True, digest=total.hexdigest())
 
 
 def _fingerprint(events: Sequence[StoredEvent]) -> bytes:
@@ -150,11 +154,11 @@ def _differing(here: Sequence[StoredEvent], there: Sequence[StoredEvent], after:
     position = after + 1 + min(len(here), len(there)) if first is None else first
     return CursorMismatch(
         f"The two logs differ at position {position}.",
-        "The copy is not a copy: delete the target and copy again into an empty store.",
+        "The target is not a copy of the source: delete it and copy again into an empty store.",
         position=position,
     )
 
 
 def with_proof(copied: Copied, proof: Copied) -> Copied:
-    """The outcome of a copy, and of the comparison after it, as one."""
+    """Return the result of a copy with that of the comparison after it."""
     return msgspec.structs.replace(copied, verified=proof.verified, digest=proof.digest)

@@ -1,4 +1,4 @@
-"""Deciding: load the states, decide, append under the condition that was read, decide again after a conflict.
+"""Deciding: load the states, call the decision, append its events under a condition, repeat this after a conflict.
 
 Knows: the order of these steps. Does not know: what a decision is about, which states are cached or pending.
 """
@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from eventfold.concurrency.calls import Call
+from eventfold.core.backoff import Backoff
 from eventfold.core.envelope import NewEvent, Receipt
 from eventfold.core.event import Recorded, event_of
 from eventfold.core.query import Query
@@ -27,18 +28,18 @@ from eventfold.log.staging import decide_staged
 from eventfold.ports.messages import AppendRequest
 
 R = TypeVar("R")
-MAX_ROUNDS = 32  # how often other decisions of this process may be queued first, before this one leaves the pipeline
-CONFLICT_PAUSE_S = 0.001  # doubled with each conflict, up to 64 ms, with jitter
+MAX_ROUNDS = 32  # how often other decisions of this process may be queued first before this one skips the pipeline
+CONFLICT_BACKOFF = Backoff(0.002, 0.064)
 
 
 async def decide(
     log: Log, options: Options, function: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Decided[R]:
-    """Run one decision to its end. Domain errors pass through untouched, without retry."""
+    """Run one decision until its events are written or it fails. An error of the decision is raised without a retry."""
     refuse_unauthorised(options, function, args, kwargs)
     call = DecisionCall(function, args, kwargs)
-    if (before := await _decided_before(log, options, call)) is not None:
-        return before
+    if (earlier := await _decided_before(log, options, call)) is not None:
+        return earlier
     deciding = DecisionAttempts(log, options, call)
     for attempt in range(1, options.attempts + 1):
         try:
@@ -49,36 +50,36 @@ async def decide(
         except AppendConflict as conflict:
             log.cache.distrust()
             if attempt == options.attempts:
-                if (before := await _decided_before(log, options, call)) is not None:
-                    return before
+                if (earlier := await _decided_before(log, options, call)) is not None:
+                    return earlier
                 raise AppendConflict(
                     f"The decision {call.name} met a conflict in each of {attempt} attempts.",
-                    "Try again later, allow more attempts (store.using(attempts=…)), or decide over less.",
+                    "Try again later, allow more attempts (store.using(attempts=…)), or decide over fewer events.",
                     **conflict.fields,
                 ) from None
-            await log.runtime.sleep(min(CONFLICT_PAUSE_S * 2**attempt, 0.064), jitter=True)
+            await log.runtime.sleep(CONFLICT_BACKOFF.pause(attempt), jitter=True)
         except EventfoldError:
             raise
         except Exception:
-            # The rule refuses; perhaps because the same command, sent twice, was decided while this one looked.
-            if (before := await _decided_before(log, options, call)) is not None:
-                return before
+            # The same command may have been sent twice, and the other call decided it after this one read the states.
+            if (earlier := await _decided_before(log, options, call)) is not None:
+                return earlier
             raise
     raise InvalidInput("A decision was given no attempts.", "Use attempts=1 or more.")
 
 
 async def _decided_before(log: Log, options: Options, call: DecisionCall) -> Decided[Any] | None:
-    """What was decided under this command id, if anything was."""
-    if options.command_id is None or (done := await log.engine.receipt_of(options.command_id)) is None:
+    """Return what was decided under this command id; None if nothing was."""
+    if options.command_id is None or (receipt := await log.engine.receipt_of(options.command_id)) is None:
         return None
-    return await _repeat_of(log, call.questions, done)
+    return await _repeat_of(log, call.questions, receipt)
 
 
 class DecisionAttempts:
-    """The attempts of one decision: over cached and pending states first, and over the log if they were outdated.
+    """The attempts of one decision: over cached and pending states first, and over the log if those were outdated.
 
-    Whatever it is made over, the condition says that the states are current where the events are written. A refusal
-    (an error, or no events) is final only over states that were read from the log.
+    In each case the condition requires that the states are current where the events are written. An error of the
+    decision, or a decision without events, is final only over states that were read from the log.
     """
 
     def __init__(self, log: Log, options: Options, call: DecisionCall) -> None:
@@ -88,12 +89,12 @@ class DecisionAttempts:
             Question(state, definition.key(state), state.query())
             for state, definition in zip(call.questions, definitions, strict=True)
         ]
-        # A state that is folded with envelopes is known only when the events are written (decision 26).
+        # A state that is folded with envelopes can only be computed once the events are written (decision 26).
         self._is_pipelined = not any(definition.recorded for definition in definitions)
-        self._epoch = log.engine.epoch if options.epoch is None else options.epoch  # in which its states were read
+        self._epoch = log.engine.epoch if options.epoch is None else options.epoch  # in which the states were read
 
     def attempt(self, attempt: int) -> CoroutineType[Any, Any, Decided[Any]]:
-        """Load, decide, append: to be awaited. Raises AppendConflict if others wrote first."""
+        """Load, decide and append once. To be awaited. Raises AppendConflict if another writer was first."""
         self._own = Call()
         return self._own.bind(self._attempt(attempt))
 
@@ -131,7 +132,7 @@ class DecisionAttempts:
         return decided
 
     async def _base(self, source: Source) -> DecisionBase:
-        """The states to decide over. Those that `source` lacks are loaded, all at one position of the log."""
+        """Return the states to decide over. States that `source` does not have are loaded, all at one position."""
         loaded: dict[Any, tuple[State, int]] = {}
         loads = 0
         while True:
@@ -142,14 +143,14 @@ class DecisionAttempts:
                 loaded.clear()
             base, missing = self._log.pipeline.base(self._questions, source, epoch, loaded)
             if not base.is_final and any(each.pending and each.pending.epoch != epoch for each in base.states):
-                await self._wait_for_pending(base)  # it will be refused
+                await self._wait_for_pending(base)  # it was made in another epoch, so it will be refused
             elif not missing:
                 return base if loads <= 1 else base._replace(is_final=False)
             elif await self._load(missing, loaded):
                 loads += 1
 
     async def _load(self, missing: Sequence[Question], loaded: dict[Any, tuple[State, int]]) -> bool:
-        """Add the missing states to `loaded`. False, and nothing is added, if another call was loading one of them."""
+        """Add the missing states to `loaded`. Returns False, and adds none, if another call is loading one of them."""
         log = self._log
         claim = LoadClaim([question.key for question in missing], self._own)
         try:
@@ -165,7 +166,7 @@ class DecisionAttempts:
         return True
 
     async def _wait_for_pending(self, base: DecisionBase) -> None:
-        """Wait until every pending decision that the base is made of has an outcome."""
+        """Wait until every pending decision in the base has an outcome."""
         for each in base.states:
             while each.pending is not None and (promise := self._log.pipeline.promise_of(each.pending)) is not None:
                 await self._log.runtime.wait(promise)
@@ -173,7 +174,7 @@ class DecisionAttempts:
     async def _append(
         self, base: DecisionBase, events: list[Any], attempt: int, pipelined: bool
     ) -> Decided[Any] | None:
-        """Append what was decided. None if another decision over one of the states was queued first."""
+        """Append what was decided. Returns None if another decision over one of the states was queued first."""
         log, options = self._log, self._options
         if not events:
             return Decided((), None, self._keyed([each.state for each in base.states]), attempt)
@@ -206,7 +207,7 @@ class DecisionAttempts:
         receipt: Receipt,
         attempt: int,
     ) -> Decided[Any]:
-        """What was written. The condition held, so no other event is between the states and these events."""
+        """Return what was written. The condition held, so no other event is between the states and these events."""
         if receipt.repeated:
             return await _repeat_of(self._log, self._call.questions, receipt)
         recorded = tuple(
@@ -227,17 +228,17 @@ class DecisionAttempts:
 
 
 def epoch_ended_error(read: int, now: int) -> CursorMismatch:
-    """What caused a decision was read in an epoch that has ended: it may be in no log any more."""
+    """The error of a decision whose cause was read in an epoch that has ended: the cause may be lost."""
     return CursorMismatch(
-        f"The event that asks for this was read in epoch {read} of the store, which is in epoch {now} by now.",
-        "Nothing was written; read on from a position that the store has now.",
+        f"The event that caused this was read in epoch {read} of the store, which is now in epoch {now}.",
+        "Nothing was written: continue from a position that the store has now.",
         epoch=read,
         epoch_now=now,
     )
 
 
 async def _load_all(log: Log, questions: Sequence[State]) -> tuple[list[State], int]:
-    """All states at one head, so that the decision sees one moment of the log."""
+    """Return all states at the same position, and that position: the decision must see one moment of the log."""
     loaded = [await load_cached(log, question) for question in questions]
     head = max((position for _, position in loaded), default=0)
     for index, (_, position) in enumerate(loaded):
@@ -247,7 +248,7 @@ async def _load_all(log: Log, questions: Sequence[State]) -> tuple[list[State], 
 
 
 async def _repeat_of(log: Log, questions: Sequence[State], receipt: Receipt) -> Decided[Any]:
-    """A command decided before: its events as they were written, the states as they were after them."""
+    """Return the result of a command that was decided before: its events, and the states after them."""
     reader = Reader(log, Query(), Bounds(after=receipt.first - 1, until=receipt.last))
     recorded: list[Recorded[Any]] = []
     while (page := await reader.next_page()) is not None:

@@ -1,6 +1,6 @@
-"""What a decision came to: the events written, where, and the states after them.
+"""The result of a decision: the events written, their positions, and the states after them.
 
-Knows: how the type of the events follows from what a decision returns. Does not know: how anything is decided.
+Knows: how the type of the events follows from what a decision returns. Does not know: how a decision is made.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ if TYPE_CHECKING:
     Ev = TypeVar("Ev", bound=Event)
 
     class _Events:
-        """The events of a decision, by what it returns: one or several, drafts of them, or nothing.
+        """The type of `Decided.events`, by what the decision returns: an event or several, drafts of them, or None.
 
-        Classes derived from ef.Event come first: of a union of them mypy would otherwise infer the common base. Other
-        classes may be iterable themselves, as pydantic's are: of them only sequences and iterators are several events.
+        The overloads for classes derived from ef.Event come first: for a union of such classes mypy would otherwise
+        infer their common base. Instances of other event classes may be iterable themselves, as pydantic's are; so for
+        those classes only sequences and iterators count as several events.
         """
 
         @overload
@@ -62,13 +63,15 @@ else:
 
 
 class Decided(Generic[R_co]):
-    """What a decision came to: the events written, where, and the states after them.
+    """The result of a decision: the events written, their positions, and the states after them.
 
-    `attempts` how often it was made over the log (over what was remembered and turned out to be old: not counted);
-    `receipt` is None when the decision was to write nothing; `repeated` says that this command id had been decided
-    before, or events of these ids written: the events and states are those of the first time, and nothing was written
-    now. `staged` is set instead where the append joined a transaction of the user's: no event has a position before its
-    COMMIT. The type's argument is what the decision returns: `ef.Decided[list[Paid]]`.
+    `attempts`  how often the decision was made; attempts over outdated cached states do not count; 0 for a repeat.
+    `receipt`   None if the decision wrote nothing.
+    `repeated`  whether this command id had been decided before, or events with these ids written: then the events and
+                states are those of the first time, and nothing was written now.
+    `staged`    set instead of `receipt` if the append joined a transaction of the user: no event has a position before
+                its COMMIT.
+    The type argument is what the decision returns: `ef.Decided[list[Paid]]`.
     """
 
     __slots__ = ("_events", "_states", "attempts", "receipt", "staged")
@@ -93,12 +96,12 @@ class Decided(Generic[R_co]):
 
         @property
         def events(self) -> tuple[Recorded[Any], ...]:
-            """What was written, in order, as it stands in the log."""
+            """The events that were written, in order, as they are in the log."""
             return self._events
 
     @property
     def positions(self) -> range:
-        """The positions written; empty when nothing was."""
+        """The positions of the events written; empty if none was."""
         return self.receipt.positions if self.receipt else range(0)
 
     @property
@@ -107,9 +110,10 @@ class Decided(Generic[R_co]):
         return self.receipt is not None and self.receipt.repeated
 
     def state(self, question: S) -> S:
-        """The state of one of the questions decided over, with the decision's own events in it.
+        """Return the state of one of the decision's questions, with the decision's own events folded into it.
 
-        Folded with their envelopes where its `evolve` asks for them; in `staged` ones, as yet, at position 0.
+        If its `evolve` takes envelopes, they are the written ones; for a staged decision their position is 0. Raises
+        InvalidDecision if the decision was not over this question, and what `evolve` raised for these events.
         """
         if not isinstance(question, State):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidDecision(
@@ -118,17 +122,17 @@ class Decided(Generic[R_co]):
         key = state_definition_of(type(question)).key(question)
         if key not in self._states:
             raise InvalidDecision(f"This decision was not over {question!r}.", "Ask the store: store.state(…).")
-        found = self._states[key]
-        if isinstance(found, Exception):
-            raise found
-        return cast(S, copy_state(found))
+        state = self._states[key]
+        if isinstance(state, Exception):
+            raise state
+        return cast(S, copy_state(state))
 
     def __repr__(self) -> str:
         return f"Decided({', '.join(map(repr, self._events)) or 'nothing'})"
 
 
 def states_after(base: Sequence[BaseState], new: Sequence[NewEvent], events: Sequence[Any]) -> list[State]:
-    """The states with a decision's own events folded into copies of them."""
+    """Return copies of the states with a decision's own events folded into them."""
     plain = [private_copy(event_of(event)) for event in events]
     states: list[State] = []
     for each in base:
@@ -139,14 +143,14 @@ def states_after(base: Sequence[BaseState], new: Sequence[NewEvent], events: Seq
 
 
 def states_after_written(base: Sequence[BaseState], recorded: Sequence[Recorded[Any]]) -> list[State | Exception]:
-    """The same with the events as they were written, with envelopes; the error of a state whose `evolve` raises one."""
+    """Return the same with the written events and their envelopes; an error in place of a state that failed."""
     plain = [Recorded(each.stored, private_copy(each.event)) for each in recorded]
     states: list[State | Exception] = []
     for each in base:
         state, query = copy_state(each.state), each.clause.query
         try:
             evolve_recorded(state, [event for event in plain if query.matches(event.type, event.tags)])
-        except Exception as error:  # noqa: BLE001 (the events are written: the error is raised where the state is asked for)
+        except Exception as error:  # noqa: BLE001 (Decided.state raises it: the events are written)
             states.append(error)
         else:
             states.append(state)

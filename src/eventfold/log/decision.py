@@ -1,6 +1,6 @@
-"""Calling a decision: the states among its arguments, and what it returned or recorded as events.
+"""Calling a decision: finding the states among its arguments, and the events that it returned or recorded.
 
-Knows: what a decision may be given, and may give. Does not know: logs, conditions, retries.
+Knows: what a decision takes and returns. Does not know: logs, conditions, retries.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from eventfold.errors import InvalidDecision
 
 
 class DecisionCall:
-    """A decision with its arguments: `questions` are the states among them, in order.
+    """A decision with its arguments. `questions` are the states among the arguments, in order.
 
-    Raises InvalidDecision where it is no function, or is given a class for a question.
+    Raises InvalidDecision if it is not a function, or if an argument is a State class instead of an instance.
     """
 
     def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -30,29 +30,29 @@ class DecisionCall:
             )
         self.function = function
         self._names, self._positional = tuple(kwargs), len(args)
-        self._given = [*args, *kwargs.values()]
-        self.questions = [state for each in self._given for state in _questions_in(function, each)]
+        self._arguments = [*args, *kwargs.values()]
+        self.questions = [state for each in self._arguments for state in _questions_in(function, each)]
 
     @property
     def name(self) -> str:
-        """The function, as it is told."""
+        """The function's name, for messages."""
         return name_of(self.function)
 
     def events(self, folded: Sequence[State]) -> list[Any]:
-        """What it decides over these states, which answer its questions in order and are left as they are.
+        """Call the decision over the states of its questions, in order. Returns its events.
 
-        Raises what the function raises, and InvalidDecision.
+        The states are copied first. Raises what the function raises, and InvalidDecision.
         """
         states = [copy_state(state) for state in folded]
         recorded, answers = record_jointly(states), iter(states)
-        arguments = [_with_answers(each, answers) for each in self._given]
+        arguments = [_with_answers(each, answers) for each in self._arguments]
         named = dict(zip(self._names, arguments[self._positional :], strict=True))
         result = self.function(*arguments[: self._positional], **named)
         return _decided_events(self.function, result, recorded, states)
 
 
 def _questions_in(function: Callable[..., Any], value: Any) -> Iterator[State]:
-    """The states of one argument, also those in lists, tuples and the values of dicts, in order."""
+    """Yield the states in one argument, also those in lists, tuples and the values of dicts, in order."""
     if isinstance(value, State):
         yield value
     elif type(value) in (list, tuple):
@@ -63,29 +63,29 @@ def _questions_in(function: Callable[..., Any], value: Any) -> Iterator[State]:
             yield from _questions_in(function, each)
     elif isinstance(value, type) and issubclass(value, State):
         raise InvalidDecision(
-            f"{name_of(function)} was to decide over the class {value.__name__}, which asks nothing.",
+            f"{name_of(function)} was given the class {value.__name__} in place of a question.",
             f"Give a question, like {value.__name__}({', '.join(state_definition_of(value).question) and '…'}).",
         )
 
 
 def _with_answers(value: Any, answers: Iterator[State]) -> Any:
-    """The argument with each state in it replaced by the next answer; the very same object where there is none."""
+    """Return the argument with each state in it replaced by the next answer; the same object if it has no state."""
     if isinstance(value, State):
         return next(answers)
     if type(value) in (list, tuple):
         parts = [_with_answers(each, answers) for each in value]
         return value if all(map(operator.is_, parts, value)) else type(value)(parts)
     if type(value) is dict:
-        given = cast("dict[Any, Any]", value)
-        parts = [_with_answers(each, answers) for each in given.values()]
-        return given if all(map(operator.is_, parts, given.values())) else dict(zip(given, parts, strict=True))
+        values = cast("dict[Any, Any]", value)
+        parts = [_with_answers(each, answers) for each in values.values()]
+        return values if all(map(operator.is_, parts, values.values())) else dict(zip(values, parts, strict=True))
     return value
 
 
 def _decided_events(
     function: Callable[..., Any], result: Any, recorded: list[Any], states: Sequence[State]
 ) -> list[Any]:
-    """What was returned, or what the aggregates among the states have recorded; never one of them unnoticed."""
+    """Return the events returned, or those that the aggregates recorded. Raises InvalidDecision if there are both."""
     if result is None and any(isinstance(each, Aggregate) for each in states):
         return recorded
     events = events_of(function, result)
@@ -99,17 +99,17 @@ def _decided_events(
 
 
 def events_of(function: Callable[..., Any], result: Any) -> list[Any]:
-    """What a decision returned, as a list of events. Raises InvalidDecision if it is anything else."""
+    """Return the result of a decision as a list of events. Raises InvalidDecision if it is not one."""
     if result is None:
         raise InvalidDecision(
             f"{location_of(function)} returned None.",
-            "Return the events, or an empty list where there is nothing to write.",
+            "Return the events, or an empty list if there is nothing to write.",
         )
     if hasattr(result, "__await__"):
         if hasattr(result, "close"):
             result.close()  # or Python would warn that it was never awaited
         raise InvalidDecision(
-            f"{location_of(function)} is asynchronous, and a decision waits for nothing.",
+            f"{location_of(function)} is asynchronous, and a decision cannot wait.",
             "Make it a plain function; fetch what it needs beforehand and pass it as an argument.",
         )
     many = (
@@ -127,12 +127,12 @@ def events_of(function: Callable[..., Any], result: Any) -> list[Any]:
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    """A function, as it is told."""
+    """Return a function's name, for messages."""
     return getattr(function, "__qualname__", None) or repr(function)
 
 
 def location_of(function: Callable[..., Any]) -> str:
-    """A function and where it is written, for whoever must mend it."""
+    """Return a function's name with its file and line, for messages."""
     code = getattr(inspect.unwrap(function), "__code__", None)
     if code is None:
         return name_of(function)

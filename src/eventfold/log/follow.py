@@ -1,7 +1,7 @@
-"""Following: catch up, then live, with one cursor that is verified at every page.
+"""Following a log: reading what is there, then what is appended, with a cursor that is verified at every page.
 
-Knows: what "caught up" means: the last page was the end of the log as it was when asked for.
-Does not know: how a caller waits until there may be more (`concurrency` does).
+A follower is caught up when its last page reached the head of the log as it was when the page was read.
+Knows: engines' pages, cursors. Does not know: how a caller waits for more events (`concurrency` does).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ START = Cursor("", 0, 0, "")
 
 
 class LogFollower:
-    """One follower's progress: `await next_page()` gives new events, or [] when caught up."""
+    """The progress of one follower. `await next_page()` returns new events, or [] when it is caught up."""
 
     def __init__(self, log: Log, query: Query, after: int | Cursor | str, raw: bool = False) -> None:
         self._log, self._query = log, query_of(query)
@@ -29,15 +29,15 @@ class LogFollower:
         self._records = decoder_for(log, raw)
         self.cursor = START
         self.caught_up = False
-        self.passed: list[StoredEvent] = []  # what the last page was made of
+        self.passed: list[StoredEvent] = []  # the stored events of the last page
 
     def resume(self, cursor: Cursor) -> None:
-        """Begin at this cursor, if it has not begun."""
+        """Begin at this cursor, if nothing has been read yet."""
         if self.cursor is START:
             self._after = cursor
 
     async def next_page(self) -> list[Recorded[Any]]:
-        """The next matching events; [] when there are none now. Moves the cursor past what does not match."""
+        """Return the next matching events; [] if there are none now. The cursor passes events that do not match."""
         if self.cursor is START:
             after = self._after
             self.cursor = after if isinstance(after, Cursor) else await cursor_after(self._log, after)
@@ -48,7 +48,7 @@ class LogFollower:
             page = await self._log.engine.read(self._query, Span(after=self.cursor.position, limit=PAGE))
             through = await self._through(page)
             if self._log.engine.epoch != epoch:
-                continue  # what was verified is not what was read
+                continue  # the cursor was verified in another epoch than the page was read in
             events = self._records(page.events)
             self.passed += page.events
             self.cursor = through
@@ -67,6 +67,6 @@ class LogFollower:
         return await cursor_at(self._log, page.scanned)
 
     def cursor_of(self, recorded: Recorded[Any]) -> Cursor:
-        """The cursor of someone who has handled everything up to and including this event."""
+        """Return the cursor after handling everything up to this event, inclusive."""
         engine = self._log.engine
         return Cursor(engine.store_id, engine.epoch, recorded.position, recorded.stored.id.hex())

@@ -1,6 +1,6 @@
-"""Who has which lock of this store: also who had it, and was ended by an exception before it could give it back.
+"""Which block of this process holds which lock of a store, including blocks that an exception ended before releasing.
 
-Knows: owners and names. Does not know: engines, how long anybody waits.
+Knows: owners, names of locks. Does not know: engines, how long callers wait.
 """
 
 from __future__ import annotations
@@ -13,48 +13,51 @@ from eventfold.log.pipeline import Exclusive
 
 
 class LockSet:
-    """Locks that are taken together for one owner, by one `with`. `call` is taking them, or giving them back."""
+    """The locks that one `with` block acquires for one owner. `call` is acquiring or releasing them."""
 
-    __slots__ = ("__weakref__", "call", "held", "names", "owner")
+    __slots__ = ("__weakref__", "call", "is_acquired", "names", "owner")
 
     def __init__(self, names: Sequence[str], owner: str) -> None:
         self.names, self.owner = names, owner
-        self.held = False  # all of them, until they are given back
+        self.is_acquired = False  # True while all of them are acquired
         self.call = Call()
 
     def is_over(self) -> bool:
-        """Whether nobody has them, although they may still be locked: an exception ended what had them."""
-        return not self.held and self.call.has_ended()
+        """Whether an exception ended the block: the engine may still hold its locks, but no caller uses them."""
+        return not self.is_acquired and self.call.has_ended()
 
 
 class LockTable:
-    """Which `with` of this store has which lock. What was left behind by one that is over is taken from it."""
+    """Which `with` block of this process has which lock of a store. Locks of a block that is over can be claimed."""
 
     def __init__(self, mutex: Exclusive) -> None:
         self._mutex = mutex
-        self._of: dict[str, ReferenceType[LockSet]] = {}
+        self._holders: dict[str, ReferenceType[LockSet]] = {}
 
-    def claim(self, name: str, hold: LockSet) -> tuple[str | None, bool]:
-        """Who else has it, or None: then it is this one's to be locked; and whether it may be locked still."""
-        return self._mutex.run(self._claim, name, hold)
+    def claim(self, name: str, locks: LockSet) -> tuple[str | None, bool]:
+        """Claim a lock for a set. Returns the other owner and False if another set has it.
 
-    def _claim(self, name: str, hold: LockSet) -> tuple[str | None, bool]:
-        found = self._of.get(name)
-        other = None if found is None else found()
-        if other is not None and other is not hold and not other.is_over():
+        Otherwise returns None, and whether the engine may still hold the lock for a block that is over.
+        """
+        return self._mutex.run(self._claim, name, locks)
+
+    def _claim(self, name: str, locks: LockSet) -> tuple[str | None, bool]:
+        reference = self._holders.get(name)
+        other = None if reference is None else reference()
+        if other is not None and other is not locks and not other.is_over():
             return other.owner, False
-        self._of[name] = ref(hold)
-        return None, found is not None
+        self._holders[name] = ref(locks)
+        return None, reference is not None
 
-    def has(self, name: str, hold: LockSet) -> bool:
-        """Whether it is this one's."""
-        found = self._of.get(name)
-        return found is not None and found() is hold
+    def has(self, name: str, locks: LockSet) -> bool:
+        """Whether the set has claimed the lock."""
+        reference = self._holders.get(name)
+        return reference is not None and reference() is locks
 
-    def drop(self, name: str, hold: LockSet) -> None:
-        """It is this one's no longer."""
-        self._mutex.run(self._drop, name, hold)
+    def drop(self, name: str, locks: LockSet) -> None:
+        """Remove the set's claim on the lock."""
+        self._mutex.run(self._drop, name, locks)
 
-    def _drop(self, name: str, hold: LockSet) -> None:
-        if self.has(name, hold):
-            del self._of[name]
+    def _drop(self, name: str, locks: LockSet) -> None:
+        if self.has(name, locks):
+            del self._holders[name]

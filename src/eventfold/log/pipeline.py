@@ -1,8 +1,8 @@
-"""Decision pipeline: the decisions of this process over one state, each made over the one that is still being written.
+"""The decision pipeline: decisions of this process over one state, each based on the one that is still being written.
 
-Optimistic decisions over a hot state would cause conflicts for each other. Here the next decision starts from the state
-that the pending one will leave, on the condition that that one is written and no other event was appended since. So
-they share a commit. See decision 16.
+Independent decisions over a frequently changed state would cause conflicts for each other. In the pipeline the next
+decision starts from the state after the pending one, under the condition that the pending one is written and that no
+other matching event was appended after it. So several decisions share a commit. See decision 16.
 Knows: what is cached, which decisions are pending, which call loads which state. Does not know: how a decision is made,
 how a state is loaded, how appends are committed.
 """
@@ -23,23 +23,23 @@ T = TypeVar("T")
 
 
 class Exclusive(Protocol):
-    """A mutual exclusion, made by `concurrency`."""
+    """A mutex, implemented in `concurrency`."""
 
     def run(self, work: Callable[..., T], /, *args: Any) -> T:
-        """Call `work` while no other thread calls something through it."""
+        """Call `work` while no other thread runs a call through this mutex. Returns its result."""
         ...
 
 
 class Promise(Protocol):
-    """Something to wait for, made by `concurrency`. Waiting ends after a moment, done or not: check again."""
+    """A promise, implemented in `concurrency`. Waiting for it ends after a short time even if it is not done."""
 
     def set_result(self, result: None, /) -> None:
-        """Mark it as done, and wake those that wait."""
+        """Mark it as done, and wake the waiters."""
         ...
 
 
 class Source(Enum):
-    """Where the states of a decision may come from. Whatever the source lacks is read from the log."""
+    """Where the states of a decision may come from. States that the source does not have are read from the log."""
 
     MEMORY = auto()  # pending decisions and the cache
     PENDING = auto()  # pending decisions only
@@ -47,7 +47,7 @@ class Source(Enum):
 
 
 class Question(NamedTuple):
-    """A state that a decision asks for, with its key in the cache and the query of its events."""
+    """A state that a decision needs, with its key in the cache and the query of its events."""
 
     state: State
     key: Any
@@ -55,10 +55,13 @@ class Question(NamedTuple):
 
 
 class PendingDecision:
-    """A decision without an outcome, as one of its questions sees it: the state that it will leave.
+    """A decision without an outcome, for one of its questions.
 
-    `after`: the position that the first pending decision was made over; `event`: the id of the decision's last event,
-    after which no event may match; `epoch`: of the store; `call`: the call that makes it.
+    `state`  the state after the decision's events.
+    `after`  the position that the first pending decision over the state was based on.
+    `event`  the id of the decision's last event: a later decision requires that no event matches after it.
+    `epoch`  the epoch of the store in which the states were read.
+    `call`   the call that makes the decision.
     """
 
     __slots__ = ("after", "call", "epoch", "event", "is_done", "promise", "state")
@@ -70,17 +73,17 @@ class PendingDecision:
 
 
 class BaseState(NamedTuple):
-    """A state to decide over, which must not be changed, and the condition under which it is the current one."""
+    """A state to decide over, which must not be changed, and the clause that holds while it is current."""
 
     state: State
     clause: ConditionClause
-    pending: PendingDecision | None  # the decision that will leave it; None where it is in the log
+    pending: PendingDecision | None  # the pending decision that leads to it; None if its events are in the log
 
 
 class DecisionBase(NamedTuple):
     """The states that a decision is made over.
 
-    `is_final`: all of them were read from the log, at one position: what the decision refuses, it refuses.
+    `is_final`: all of them were read from the log, at one position, so that an error of the decision is final.
     """
 
     states: list[BaseState]
@@ -88,7 +91,7 @@ class DecisionBase(NamedTuple):
 
 
 class LoadClaim:
-    """Keys of the states that a call loads, or is about to load."""
+    """The keys of the states that a call loads, or is about to load."""
 
     __slots__ = ("call", "keys", "promise")
 
@@ -98,11 +101,10 @@ class LoadClaim:
 
 
 class DecisionPipeline:
-    """The last pending decision of each state, and which call loads which state.
+    """The last pending decision of each state, and which call loads which state. Safe under threads.
 
-    Safe under threads by the mutex that it is given; `enqueue` queues a request, `promise` makes something to wait for.
-    What a call leaves behind that an exception ended at any instruction, before it could leave or release, counts as
-    absent.
+    `enqueue` queues a request; `promise` makes a promise. If an exception ended a call before it could leave or
+    release, its pending decisions and claims count as absent.
     """
 
     def __init__(
@@ -119,9 +121,9 @@ class DecisionPipeline:
     def base(
         self, questions: Sequence[Question], source: Source, epoch: int, loaded: Mapping[Any, tuple[State, int]]
     ) -> tuple[DecisionBase, list[Question]]:
-        """The states to decide over, and the questions whose state must be loaded from the log before.
+        """Return the states to decide over, and the questions whose states must be loaded from the log first.
 
-        `loaded`: states that the caller has loaded, with their positions.
+        `loaded`: by key, the states that the caller has loaded, each with its position.
         """
         states: list[BaseState] = []
         missing: list[Question] = []
@@ -135,7 +137,7 @@ class DecisionPipeline:
             found = loaded.get(question.key) if loaded else None
             cached = None
             if found is not None and source is not Source.LOG:
-                cached = self._cache.get(question.key, epoch)  # perhaps it was put there since
+                cached = self._cache.get(question.key, epoch)  # it may have been cached since
             elif source is Source.MEMORY:
                 cached = self._cache.get_trusted(question.key, epoch)
             if cached is not None and (found is None or cached[1] > found[1]):
@@ -165,7 +167,7 @@ class DecisionPipeline:
     ) -> Any:
         """Queue a decision's request for `call` and make it the last pending one of its states. Returns the ticket.
 
-        None, and nothing is queued, if another decision over one of the states was queued since its base was taken.
+        Returns None, and queues nothing, if another decision over one of the states was queued since `base` was read.
         """
         return self._mutex.run(self._enqueue, questions, base, decisions, request, call)
 
@@ -181,7 +183,7 @@ class DecisionPipeline:
         for question, over, last, mine in zip(questions, base, pending, decisions, strict=True):
             if last is not over.pending:
                 return None
-            if last is None:  # and none may have been queued and written since
+            if last is None:  # one may also have been queued and written since
                 cached = self._cache.get(question.key, mine.epoch)
                 if cached is not None and cached[1] > over.clause.after:
                     return None
@@ -191,7 +193,7 @@ class DecisionPipeline:
         return ticket
 
     def leave(self, questions: Sequence[Question], decisions: Sequence[PendingDecision]) -> None:
-        """The decision has its outcome: later decisions read the states from the cache or the log."""
+        """Remove a decision that has its outcome: later decisions read the states from the cache or the log."""
         self._mutex.run(self._leave, questions, decisions)
 
     def _leave(self, questions: Sequence[Question], decisions: Sequence[PendingDecision]) -> None:
@@ -203,7 +205,7 @@ class DecisionPipeline:
                 mine.promise.set_result(None)
 
     def promise_of(self, decision: PendingDecision) -> Promise | None:
-        """A promise that is done when the decision has an outcome; None if it has one, or never will."""
+        """Return a promise that is done when the decision has an outcome; None if it has one, or will never have."""
         return self._mutex.run(self._promise_of, decision)
 
     def _promise_of(self, decision: PendingDecision) -> Promise | None:
@@ -213,7 +215,7 @@ class DecisionPipeline:
         return decision.promise
 
     def claim(self, mine: LoadClaim) -> Promise | None:
-        """Claim loading of these states. Returns None if claimed, else a promise that is done when another call is."""
+        """Claim loading these states. Returns None if claimed; else a promise that is done when another call is."""
         return self._mutex.run(self._claim, mine)
 
     def _claim(self, mine: LoadClaim) -> Promise | None:
@@ -226,7 +228,7 @@ class DecisionPipeline:
         return None
 
     def release(self, mine: LoadClaim) -> None:
-        """End a claim: the states are loaded, or that failed. Claims of other calls are left as they are."""
+        """End a claim: the states are loaded, or loading them failed. Claims of other calls stay."""
         self._mutex.run(self._release, mine)
 
     def _release(self, mine: LoadClaim) -> None:

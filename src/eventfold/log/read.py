@@ -1,6 +1,6 @@
-"""Reading: bounds resolved once, then page after page, decoded; states folded, warm or cold.
+"""Reading: events page by page within bounds, and states folded from them.
 
-Knows: what `at`, `until` and `since` mean. Does not know: which mode is waiting for the page.
+Knows: what `at`, `until` and `since` mean. Does not know: whether its caller is sync or async.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from eventfold.ports.refusals import beyond_head
 from eventfold.ports.services import require
 
 S = TypeVar("S", bound=State)
-PAGE = 1_000
+PAGE = 1_000  # events in one read, at most
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
-    """What a user may say about which stretch to read. See `Store.read`."""
+    """The bounds of a read, as a user passes them. See `Store.read`."""
 
     after: int | Cursor = 0
     until: int | date | None = None
@@ -45,7 +45,7 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def span_of(log: Log, bounds: Bounds) -> Span:
-    """Bounds as positions and µs. Raises InvalidQuery or InvalidInput on those that mean nothing."""
+    """Return bounds as positions and µs. Raises InvalidQuery or InvalidInput if they are invalid."""
     after = bounds.after
     after = await position_of(log, after) if isinstance(after, Cursor) else after
     if check_position(after) < 0 or (bounds.limit is not None and bounds.limit < 0):
@@ -53,7 +53,7 @@ async def span_of(log: Log, bounds: Bounds) -> Span:
             f"A read was given after={after}, limit={bounds.limit}.", "Positions and limits are not negative."
         )
     if after and (bounds.backwards or bounds.until is not None or after > LAST_POSITION):
-        await known_position(log, after)  # elsewhere the first page tells
+        await known_position(log, after)  # in other cases the first page shows whether it is beyond the head
     if bounds.since is not None:
         after = max(after, await log.engine.position_at(to_micros(to_moment(bounds.since)) - 1))
     until = None if bounds.until is None else await resolve_position(log, bounds.until)
@@ -67,15 +67,15 @@ async def span_of(log: Log, bounds: Bounds) -> Span:
 
 
 def last_micros(until: date) -> int:
-    """Until when, inclusive: a datetime, or the end of a day in UTC. Raises InvalidInput."""
+    """Return a datetime, or the end of a day in UTC, as µs since 1970 UTC, inclusive. Raises InvalidInput."""
     return to_micros(to_moment(until, late=True))
 
 
 async def resolve_position(log: Log, at: int | date) -> int:
-    """A moment as a position: the last one recorded by then, never inside an append.
+    """Return a moment as a position: that of the last event recorded by then, at the end of its append.
 
-    A position means the moment of the append that wrote it, so all of that append is included; a date the end of that
-    day in UTC. Raises PositionBeyondHead; a time in the future is simply now.
+    `at`: a datetime; a date, which means the end of that day in UTC; or a position, which means the end of the append
+    that wrote it. A time in the future means now. Raises PositionBeyondHead, InvalidInput.
     """
     if isinstance(at, date):
         return await log.engine.position_at(last_micros(at))
@@ -85,24 +85,24 @@ async def resolve_position(log: Log, at: int | date) -> int:
 
 
 class Reader:
-    """Reads a span page by page: `await next_page()` until it returns None."""
+    """A read of a span, page by page: `await next_page()` until it returns None."""
 
     def __init__(self, log: Log, query: Query, bounds: Bounds, raw: bool = False) -> None:
         self._log, self._query, self._bounds = log, query_of(query), bounds
         self._left = bounds.limit
         self._span: Span | None = None
         self._epoch = log.engine.epoch
-        self._last: StoredEvent | None = None  # of what was given
+        self._last: StoredEvent | None = None  # the last event returned
         self._done = False
         self._records = decoder_for(log, raw)
 
     async def next_page(self) -> list[Recorded[Any]] | None:
-        """The next matching events, at least one; None at the end."""
+        """Return the next matching events, at least one; None at the end."""
         page = await self.next_stored()
         return None if page is None else self._records(page)
 
     async def next_stored(self) -> list[StoredEvent] | None:
-        """The same without decoding."""
+        """Return the next matching events without decoding them; None at the end."""
         while not self._done and self._left != 0:
             span = self._span or await span_of(self._log, self._bounds)
             page = await self._log.engine.read(
@@ -128,7 +128,7 @@ class Reader:
         return None
 
     async def _begin_again(self) -> None:
-        """In another epoch: go on behind what was given, if that is still there. Raises CursorMismatch."""
+        """Continue in a new epoch after the last event returned. Raises CursorMismatch if that event is lost."""
         self._epoch, last = self._log.engine.epoch, self._last
         span = await span_of(self._log, self._bounds)
         if last is not None:
@@ -145,57 +145,57 @@ class Reader:
 
 
 def refuse_future(page: Page, span: Span) -> None:
-    """Reading after a position that is not there yet is a mistake, or a cursor of another history."""
+    """Raise PositionBeyondHead if a read began beyond the head: a mistake, or a position of lost history."""
     if not span.backwards and page.scanned < span.after and (span.until is None or span.until >= span.after):
         raise beyond_head(span.after, page.scanned)
 
 
 def decoder_for(log: Log, as_raw: bool) -> Callable[[list[StoredEvent]], list[Recorded[Any]]]:
-    """How stored events become what the user sees. An event that an upcaster splits is seen as its parts."""
+    """Return the function that decodes a page. An event that an upcaster splits becomes several."""
     if as_raw:
         return lambda page: [Recorded(stored, raw_event(stored)) for stored in page]
     decode = log.registry.decode
     return lambda page: [Recorded(stored, event) for stored in page for event in decode(stored)]
 
 
-async def event_of(log: Log, given: UUID | str, as_raw: bool) -> Recorded[Any] | None:
-    """The event of an id, or None. Raises InvalidInput on what is no id, and Unreadable errors."""
+async def event_of(log: Log, id: UUID | str, as_raw: bool) -> Recorded[Any] | None:
+    """Return the event with an id; None if there is none. Raises InvalidInput on an invalid id, Unreadable errors."""
     try:
-        identity = given if isinstance(given, UUID) else UUID(given)
+        identity = id if isinstance(id, UUID) else UUID(id)
     except (AttributeError, TypeError, ValueError):
-        raise InvalidInput(f"{given!r} is no event id.", "Give a uuid.UUID, or one as text.", id=repr(given)) from None
+        raise InvalidInput(f"{id!r} is no event id.", "Give a uuid.UUID, or one as text.", id=repr(id)) from None
     position = await require(log.engine, "lookups").position_of(identity.bytes)
     if position is None:
         return None
     page = await log.engine.read(Query(), Span(after=position - 1, until=position))
-    found = decoder_for(log, as_raw)([stored for stored in page.events if stored.id == identity.bytes])
-    if len(found) == 1:
-        return found[0]
+    parts = decoder_for(log, as_raw)([stored for stored in page.events if stored.id == identity.bytes])
+    if len(parts) == 1:
+        return parts[0]
     if not any(stored.id == identity.bytes for stored in page.events):
         raise CorruptEvent(
-            f"The event {identity} is said to stand at position {position}, and is not there.",
+            f"The index lists event {identity} at position {position}, and it is not there.",
             "Keep a copy of the store as it is, check the disk, and restore a backup.",
             position=position,
         )
     raise InvalidInput(
-        f"The event {identity} is read as {len(found)} events by its upcasters.",
-        f"Read them with store.read(after={position - 1}, until={position}), or what was written with raw=True.",
+        f"Upcasters turn the event {identity} into {len(parts)} events.",
+        f"Read them with store.read(after={position - 1}, until={position}), or read the stored one with raw=True.",
         id=str(identity),
         position=position,
     )
 
 
 async def tag_of(log: Log, tag: str) -> TagCount:
-    """What is known of one tag; zeros where no event has it. Raises InvalidQuery on what no event could have."""
+    """Return the counts of one tag; zeros if no event has it. Raises InvalidQuery if it is not a valid tag."""
     check_name("tag", tag, reserved=True, error=InvalidQuery)
-    for found in await log.engine.tags(tag, 1):  # of those that begin with it, it is the first
-        if found.tag == tag:
-            return found
+    for count in await log.engine.tags(tag, 1):  # in code point order it comes before the tags that it is a prefix of
+        if count.tag == tag:
+            return count
     return TagCount(tag, 0, 0, 0)
 
 
 class StateFold:
-    """A State being folded: which codec reads each of its event types."""
+    """The fold of a State: its definition, its query, and the codec for each of its event types."""
 
     def __init__(self, log: Log, question: State) -> None:
         if not isinstance(question, State):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -207,12 +207,15 @@ class StateFold:
         self._wanted = self.plan.events
 
     def decode(self, page: list[StoredEvent]) -> Iterator[Any]:
-        """The typed events of a page. The classes evolve names win over others of the same stored name."""
+        """Yield the decoded events of a page. Classes that `evolve` names win over others of the same stored name."""
         for _, event in self.steps(page):
             yield event
 
     def steps(self, page: list[StoredEvent]) -> Iterator[tuple[StoredEvent, Any]]:
-        """The same, each with the stored event it came from. What an upcaster split off for others is left out."""
+        """Yield the decoded events of a page, each with its stored event.
+
+        Events that an upcaster made and that `evolve` does not name are left out.
+        """
         codecs, decode_as, wanted = self._codecs, self._log.registry.decode_as, self._wanted
         for stored in page:
             codec = codecs.get((stored.type, stored.version))
@@ -232,43 +235,43 @@ class StateFold:
 
 
 async def load(log: Log, question: S, until: int | None = None) -> tuple[S, int]:
-    """The state of a question and the position it is folded through: a copy the caller may keep."""
+    """Return a copy of the state of a question, and the position that it is folded up to, inclusive."""
     state, position = await load_cached(log, question, until)
     return copy_state(state), position
 
 
 async def load_cached(log: Log, question: S, until: int | None = None) -> tuple[S, int]:
-    """The same without the copy: the state may be the cached one, so it must not be changed.
+    """Return the same without copying: the state may be the cached one, so the caller must not change it.
 
-    Without `until` it is the state now, caught up from the one folded last; with it, a state of the past.
+    `until`: a position, inclusive; None: the head, caught up from the cached state if there is one.
     """
     folding = StateFold(log, question)
     while (loaded := await _load_in(log, question, until, folding, log.engine.epoch)) is None:
-        continue  # the epoch has changed, which it does once in a failover
+        continue  # the epoch has changed, as it does once in a failover
     return loaded
 
 
 async def _load_in(log: Log, question: S, until: int | None, folding: StateFold, epoch: int) -> tuple[S, int] | None:
-    """The same; None where the store has come to another epoch than this meanwhile, so that history may be lost."""
+    """Return the same; None if the store is no longer in `epoch`, so that folded events may be lost."""
     key = folding.plan.key(question)
-    kept = log.cache.get(key, epoch)
-    if kept is not None and (until is None or kept[1] <= until):
-        state, position, ours = cast(S, kept[0]), kept[1], False
+    cached = log.cache.get(key, epoch)
+    if cached is not None and (until is None or cached[1] <= until):
+        state, position, is_copy = cast(S, cached[0]), cached[1], False
     else:
         state, position = await load_snapshot(log, question, until) or (folding.plan.initial(question), 0)
-        ours = True
+        is_copy = True
     folded = 0
     while True:
         page = await log.engine.read(folding.query, Span(after=position, until=until, limit=PAGE))
         if log.engine.epoch != epoch:
             return None
-        if page.scanned < position:  # the store lost history: what was folded from it is worth nothing
+        if page.scanned < position:  # the store lost events that may have been folded
             log.cache.clear()
-            state, position, ours, folded = folding.plan.initial(question), 0, True, 0
+            state, position, is_copy, folded = folding.plan.initial(question), 0, True, 0
             continue
         if page.events:
-            if not ours:
-                state, ours = copy_state(state), True
+            if not is_copy:
+                state, is_copy = copy_state(state), True
             folding.fold(state, page.events)
             folded += len(page.events)
         position = page.scanned
@@ -282,7 +285,7 @@ async def _load_in(log: Log, question: S, until: int | None, folding: StateFold,
 
 
 async def state_at(log: Log, question: S, at: int | date | None, occurred_until: date | None) -> S:
-    """The state now, at a moment of the log, or as far as the business had come by a moment of its own."""
+    """Return the state now, at a moment of the log (`at`), or from events that had occurred by `occurred_until`."""
     if at is None and occurred_until is None:
         return (await load(log, question))[0]
     if occurred_until is None and at is not None:
@@ -296,7 +299,7 @@ async def state_at(log: Log, question: S, at: int | date | None, occurred_until:
 
 
 class History:
-    """Every step of a state: `await next_steps()` until it returns None."""
+    """Every step of a state, page by page: `await next_steps()` until it returns None."""
 
     def __init__(self, log: Log, question: State, bounds: Bounds) -> None:
         self._folding = StateFold(log, question)
@@ -304,7 +307,7 @@ class History:
         self._state = self._folding.plan.initial(question)
 
     async def next_steps(self) -> list[Step] | None:
-        """The next events, each with a copy of the state after it; None at the end."""
+        """Return the next events, each with a copy of the state after it; None at the end."""
         page = await self._reader.next_stored()
         if page is None:
             return None

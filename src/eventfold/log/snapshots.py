@@ -1,6 +1,8 @@
-"""Using snapshots: believed only if the fold's code is the same and the log still holds what was folded.
+"""Loading and saving snapshots of folded states.
 
-Knows: the port, fingerprints. Does not know: where an engine keeps them. Failing to keep one is no failure.
+A snapshot is used only if the code that folded it is unchanged and the log still has the events that it was folded
+from. A snapshot that cannot be saved is not an error.
+Knows: the service `snapshots`, fingerprints. Does not know: where an engine stores snapshots.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ S = TypeVar("S", bound=State)
 
 
 async def load_snapshot(log: Log, question: S, until: int | None) -> tuple[S, int] | None:
-    """The snapshot of a question and its position, if there is one that may be believed and is not too late."""
+    """Return the snapshot of a question and its position; None if there is no valid one at or before `until`."""
     snapshots = log.engine.services.snapshots if log.cache.snapshots else None
     key = snapshot_key(question) if snapshots is not None else None
     if snapshots is None or key is None:
@@ -25,35 +27,34 @@ async def load_snapshot(log: Log, question: S, until: int | None) -> tuple[S, in
     code = fingerprint(type(question))
     if code.unknown:
         return None
-    found = await snapshots.get(key)
-    if found is None or found.fingerprint != code.digest:
+    snapshot = await snapshots.get(key)
+    if snapshot is None or snapshot.fingerprint != code.digest:
         return None
-    if until is not None and found.position > until:
+    if until is not None and snapshot.position > until:
         return None
-    if await log.engine.event_id(found.position) != found.event_id:
+    if await log.engine.event_id(snapshot.position) != snapshot.event_id:
         return None
-    state = unpack(type(question), found.state)
-    return None if state is None else (state, found.position)
+    state = unpack(type(question), snapshot.state)
+    return None if state is None else (state, snapshot.position)
 
 
 def is_snapshot_due(log: Log, key: object, folded: int) -> bool:
-    """Whether enough events were folded into a state, these included, since its last snapshot."""
+    """Whether enough events were folded into a state since its last snapshot. `folded`: since the last call."""
     return log.cache.snapshots > 0 and log.cache.count_folded(key, folded) >= log.cache.snapshots
 
 
 async def save_snapshot(log: Log, question: State, state: State, position: int, epoch: int) -> bool:
-    """Keep a snapshot of a state folded in an epoch; whether one was kept.
+    """Save a snapshot of a state that was folded in `epoch`. Returns whether it was saved.
 
-    None is kept by an engine without snapshots, in a store that cannot be written to, or in one that has come to
-    another epoch: at that position another
-    event may stand by now.
+    It is not saved if the engine has no snapshots, if the store cannot be written to, or if the store is in another
+    epoch: another event may be at `position` there.
     """
     snapshots = log.engine.services.snapshots
     if snapshots is None:
         return False
     code = fingerprint(type(question))
     if code.unknown:
-        report_unknown(type(question).__name__, code, "No snapshots of it are kept: it is folded from its events.")
+        report_unknown(type(question).__name__, code, "No snapshots of it are saved: it is folded from its events.")
         return False
     key, packed = snapshot_key(question), pack(state)
     event_id = await log.engine.event_id(position)
@@ -61,6 +62,6 @@ async def save_snapshot(log: Log, question: State, state: State, position: int, 
         return False
     try:
         await snapshots.put(key, Snapshot(code.digest, position, event_id, packed))
-    except StoreUnavailable:  # read-only, full or busy: the state was folded all the same
+    except StoreUnavailable:  # read-only, full or busy: the state itself is not affected
         return False
     return True

@@ -1,6 +1,6 @@
-"""Decisions staged in a transaction of the user's own connection: they commit, or roll back, with it.
+"""Decisions whose events are staged in a transaction of the user: they are committed or rolled back with it.
 
-Knows: the service `transactions`. Does not know: how an engine stages events, when they commit.
+Knows: the service `transactions`. Does not know: how an engine stages events, when they are committed.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from eventfold.log.pipeline import BaseState
 from eventfold.log.read import StateFold
 from eventfold.ports.messages import AppendRequest
 
-MAX_SEEN_EVENTS = 32  # staged events that a request names for each question: the last ones say how far it has read
+MAX_SEEN_EVENTS = 32  # staged events that a request names per question: the last ones show how far it has read
 
 
 async def decide_staged(
     log: Log, options: Options, call: DecisionCall, base: Sequence[BaseState], epoch: int, attempt: int
 ) -> Decided[Any]:
-    """Decide over the log and what the user's transaction has staged after it. Stages what is decided."""
+    """Decide over the log and the events that the user's transaction has staged. Stages the decision's events."""
     staged = await _staged_events(log, options, [each.clause.query for each in base])
     over: list[BaseState] = []
     seen: dict[bytes, None] = {}
@@ -37,19 +37,21 @@ async def decide_staged(
             seen.update((stored.id, None) for stored in own[-MAX_SEEN_EVENTS:])
         over.append(each)
     states = [each.state for each in over]
-    if options.command_id is not None and (mine := [s for s, key in staged if key == options.command_id]):
-        done = Staged(store=log.engine.store_id, epoch=epoch, ids=tuple([s.id for s in mine]), digest=digest(mine))
-        return Decided((), None, _keyed(call, states), 0, done)
+    if options.command_id is not None and (same_command := [s for s, key in staged if key == options.command_id]):
+        staged_append = Staged(
+            store=log.engine.store_id, epoch=epoch, ids=tuple([s.id for s in same_command]), digest=digest(same_command)
+        )
+        return Decided((), None, _keyed(call, states), 0, staged_append)
     events = call.events(states)
     if not events:
         return Decided((), None, _keyed(call, states), attempt)
     new, clauses = encode(log, options, events), tuple([each.clause for each in over])
-    done = await stage(log, options, AppendRequest(new, clauses, options.command_id, epoch, tuple(seen)))
-    return Decided((), None, _keyed(call, states_after(over, new, events)), attempt, done)
+    staged_append = await stage(log, options, AppendRequest(new, clauses, options.command_id, epoch, tuple(seen)))
+    return Decided((), None, _keyed(call, states_after(over, new, events)), attempt, staged_append)
 
 
 async def _staged_events(log: Log, options: Options, queries: Sequence[Query]) -> list[tuple[StoredEvent, str | None]]:
-    """The events that the user's transaction has staged, of types that the queries name, in order; with their keys."""
+    """Return the staged events of types that the queries name, in order, each with its request key."""
     transactions = log.engine.services.transactions
     if transactions is None:
         return []  # `stage` raises NotSupported

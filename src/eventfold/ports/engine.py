@@ -64,7 +64,7 @@ class Engine(Protocol):
         ...
 
     async def open(self) -> None:
-        """Connect to the store, check it, and create it if the engine was told to. Called once, before anything else.
+        """Connect to the store, check it, and create it if its options ask for that. Called once, before other calls.
 
         Raises a StoreUnavailable error if there is no usable store.
         """

@@ -136,9 +136,9 @@ def missing_code(
         code = codes.get(each.name)
         if code == each.code:
             continue
-        taken = next((name for name in types if name in each.types), None)
-        if taken is not None:
-            return _missing_code_error(each, code, taken)
+        type = next((name for name in types if name in each.types), None)
+        if type is not None:
+            return _missing_code_error(each, code, type)
     return None
 
 

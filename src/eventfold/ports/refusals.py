@@ -15,20 +15,20 @@ from eventfold.errors import AppendConflict, EventIdReused, PositionBeyondHead
 
 def conflict(clause: ConditionClause, found: int, number: int) -> AppendConflict:
     """The error of a clause that an event at position `found` matches. `number`: the clause's index, from 0."""
-    asked = _asked(clause)
+    query = _query_text(clause)
     return AppendConflict(
-        f"An event matching {asked} was written at position {found}, after position {clause.after}.",
+        f"An event matching {query} was written at position {found}, after position {clause.after}.",
         "Read again and decide again.",
         clause=number,
         after=clause.after,
         found=found,
-        query=asked,
+        query=query,
     )
 
 
-def _asked(clause: ConditionClause) -> str:
-    asked = repr(clause.query)
-    return asked if len(asked) <= 300 else f"{asked[:300]}… and more)"  # a query may have thousands of items
+def _query_text(clause: ConditionClause) -> str:
+    text = repr(clause.query)
+    return text if len(text) <= 300 else f"{text[:300]}… and more)"  # a query may have thousands of items
 
 
 def base_event_missing(clause: ConditionClause, number: int) -> AppendConflict:
@@ -39,7 +39,7 @@ def base_event_missing(clause: ConditionClause, number: int) -> AppendConflict:
         clause=number,
         after=clause.after,
         found=clause.after,
-        query=_asked(clause),
+        query=_query_text(clause),
     )
 
 
@@ -52,7 +52,7 @@ def epoch_ended(clause: ConditionClause, read_in: int, now: int) -> AppendConfli
         clause=0,
         after=clause.after,
         found=clause.after,
-        query=_asked(clause),
+        query=_query_text(clause),
         read_in=read_in,
         epoch=now,
     )
@@ -61,8 +61,8 @@ def epoch_ended(clause: ConditionClause, read_in: int, now: int) -> AppendConfli
 def beyond_head(position: int, head: int) -> PositionBeyondHead:
     """The error of a position that the log has not reached."""
     return PositionBeyondHead(
-        f"Position {position} is in the future: the log ends at {head}.",
-        "Use a position that this store returned; this one is of another store, or of history that was lost.",
+        f"Position {position} is beyond the end of the log, which is position {head}.",
+        "Use a position that this store returned; this one is from another store, or from history that was lost.",
         position=position,
         head=head,
     )
@@ -78,19 +78,19 @@ def id_reused(events: Sequence[NewEvent], at: Sequence[int | None]) -> EventIdRe
 
     `at`: the position of each event's id in the log, None where it is not there.
     """
-    known = next((i for i, position in enumerate(at) if position is not None), None)
-    if known is None:
+    first = next((i for i, position in enumerate(at) if position is not None), None)
+    if first is None:
         return EventIdReused(
             "Two events of one append have the same id.",
             "Give every event an id of its own.",
             id=str(UUID(bytes=events[0].id)),
         )
-    identity = str(UUID(bytes=events[known].id))
+    identity = str(UUID(bytes=events[first].id))
     return EventIdReused(
-        f"Event id {identity} is in the log already, at position {at[known]}, written by another append.",
+        f"Event id {identity} is in the log already, at position {at[first]}, written by another append.",
         "Repeat an append unchanged, or give new events new ids.",
         id=identity,
-        position=at[known],
+        position=at[first],
     )
 
 

@@ -31,7 +31,7 @@ class Lookups(Protocol):
 
 
 class Snapshots(Protocol):
-    """Snapshots of folded states, stored beside the log and never a source of truth."""
+    """Snapshots of folded states, stored next to the log. They can be deleted at any time: the log has the events."""
 
     async def get(self, key: str) -> Snapshot | None:
         """Return the snapshot stored under a key; None if there is none."""
@@ -280,8 +280,8 @@ def require(engine: Engine, service: Literal["backup"]) -> Callable[[str], None]
 def require(engine: Engine, service: Literal["blocking"]) -> BlockingEngines: ...
 def require(engine: Engine, service: str) -> Any:
     """Return a service of an engine. Raises NotSupported, with a remedy, if the engine does not have it."""
-    found = getattr(engine.services, service)
-    if found is None:
+    value = getattr(engine.services, service)
+    if value is None:
         what, remedy, capability = MISSING[service]
         raise NotSupported(what.format(engine.name), remedy, engine=engine.name, capability=capability)
-    return found
+    return value

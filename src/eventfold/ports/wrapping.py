@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Sequence
 from types import CoroutineType
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 from eventfold.core.envelope import Receipt, Staged, StoredEvent
 from eventfold.core.query import Query
@@ -73,57 +73,114 @@ class Wrapping:
         """Call a method of the inner engine. Every forwarded coroutine passes through here."""
         return await method(*args, **named)
 
-    def open(self) -> CoroutineType[Any, Any, None]:
-        """See Engine.open."""
-        return self.call(self.inner.open)
+    if TYPE_CHECKING:
+        # Subclasses override these with `async def`, whose type mypy and pyright describe differently.
 
-    def close(self) -> CoroutineType[Any, Any, None]:
-        """See Engine.close."""
-        return self.call(self.inner.close)
+        async def open(self) -> None:
+            """See Engine.open."""
+            raise NotImplementedError
 
-    def append_many(self, requests: Sequence[AppendRequest]) -> CoroutineType[Any, Any, list[Outcome]]:
-        """See Engine.append_many."""
-        return self.call(self.inner.append_many, requests)
+        async def close(self) -> None:
+            """See Engine.close."""
+            raise NotImplementedError
 
-    def read(self, query: Query, span: Span) -> CoroutineType[Any, Any, Page]:
-        """See Engine.read."""
-        return self.call(self.inner.read, query, span)
+        async def append_many(self, requests: Sequence[AppendRequest]) -> list[Outcome]:
+            """See Engine.append_many."""
+            raise NotImplementedError
 
-    def head(self) -> CoroutineType[Any, Any, Head]:
-        """See Engine.head."""
-        return self.call(self.inner.head)
+        async def read(self, query: Query, span: Span) -> Page:
+            """See Engine.read."""
+            raise NotImplementedError
 
-    def count(self, query: Query, after: int = 0, until: int | None = None) -> CoroutineType[Any, Any, int]:
-        """See Engine.count."""
-        return self.call(self.inner.count, query, after, until)
+        async def head(self) -> Head:
+            """See Engine.head."""
+            raise NotImplementedError
 
-    def position_at(self, time: int) -> CoroutineType[Any, Any, int]:
-        """See Engine.position_at."""
-        return self.call(self.inner.position_at, time)
+        async def count(self, query: Query, after: int = 0, until: int | None = None) -> int:
+            """See Engine.count."""
+            raise NotImplementedError
 
-    def event_id(self, position: int) -> CoroutineType[Any, Any, bytes | None]:
-        """See Engine.event_id."""
-        return self.call(self.inner.event_id, position)
+        async def position_at(self, time: int) -> int:
+            """See Engine.position_at."""
+            raise NotImplementedError
 
-    def boundary(self, position: int) -> CoroutineType[Any, Any, int]:
-        """See Engine.boundary."""
-        return self.call(self.inner.boundary, position)
+        async def event_id(self, position: int) -> bytes | None:
+            """See Engine.event_id."""
+            raise NotImplementedError
 
-    def receipt_of(self, key: str) -> CoroutineType[Any, Any, Receipt | None]:
-        """See Engine.receipt_of."""
-        return self.call(self.inner.receipt_of, key)
+        async def boundary(self, position: int) -> int:
+            """See Engine.boundary."""
+            raise NotImplementedError
 
-    def types(self) -> CoroutineType[Any, Any, list[TypeCount]]:
-        """See Engine.types."""
-        return self.call(self.inner.types)
+        async def receipt_of(self, key: str) -> Receipt | None:
+            """See Engine.receipt_of."""
+            raise NotImplementedError
 
-    def tags(self, prefix: str = "", limit: int = 1000, after: str = "") -> CoroutineType[Any, Any, list[TagCount]]:
-        """See Engine.tags."""
-        return self.call(self.inner.tags, prefix, limit, after)
+        async def types(self) -> list[TypeCount]:
+            """See Engine.types."""
+            raise NotImplementedError
 
-    def stats(self) -> CoroutineType[Any, Any, dict[str, Any]]:
-        """See Engine.stats."""
-        return self.call(self.inner.stats)
+        async def tags(self, prefix: str = "", limit: int = 1000, after: str = "") -> list[TagCount]:
+            """See Engine.tags."""
+            raise NotImplementedError
+
+        async def stats(self) -> dict[str, Any]:
+            """See Engine.stats."""
+            raise NotImplementedError
+
+    else:
+
+        def open(self):
+            """See Engine.open."""
+            return self.call(self.inner.open)
+
+        def close(self):
+            """See Engine.close."""
+            return self.call(self.inner.close)
+
+        def append_many(self, requests: Sequence[AppendRequest]):
+            """See Engine.append_many."""
+            return self.call(self.inner.append_many, requests)
+
+        def read(self, query: Query, span: Span):
+            """See Engine.read."""
+            return self.call(self.inner.read, query, span)
+
+        def head(self):
+            """See Engine.head."""
+            return self.call(self.inner.head)
+
+        def count(self, query: Query, after: int = 0, until: int | None = None):
+            """See Engine.count."""
+            return self.call(self.inner.count, query, after, until)
+
+        def position_at(self, time: int):
+            """See Engine.position_at."""
+            return self.call(self.inner.position_at, time)
+
+        def event_id(self, position: int):
+            """See Engine.event_id."""
+            return self.call(self.inner.event_id, position)
+
+        def boundary(self, position: int):
+            """See Engine.boundary."""
+            return self.call(self.inner.boundary, position)
+
+        def receipt_of(self, key: str):
+            """See Engine.receipt_of."""
+            return self.call(self.inner.receipt_of, key)
+
+        def types(self):
+            """See Engine.types."""
+            return self.call(self.inner.types)
+
+        def tags(self, prefix: str = "", limit: int = 1000, after: str = ""):
+            """See Engine.tags."""
+            return self.call(self.inner.tags, prefix, limit, after)
+
+        def stats(self):
+            """See Engine.stats."""
+            return self.call(self.inner.stats)
 
     def watch(self, notify: Callable[[], None]) -> Callable[[], None]:
         """See Engine.watch."""
@@ -142,18 +199,17 @@ class Caller(Protocol):
 
 def wrap_services(services: Services, call: Caller, call_locks: Caller | None = None) -> Services:
     """Return services whose coroutines pass through `call`, and those of locks through `call_locks` if it is given."""
-    given = services
     return Services(
-        lookups=None if given.lookups is None else _Lookups(given.lookups, call),
-        snapshots=None if given.snapshots is None else _Snapshots(given.snapshots, call),
-        locks=None if given.locks is None else _Locks(given.locks, call_locks or call),
-        replication=None if given.replication is None else _Replication(given.replication, call),
-        inline=None if given.inline is None else _Inline(given.inline, call),
-        transactions=None if given.transactions is None else _Transactions(given.transactions, call),
-        maintenance=None if given.maintenance is None else _Maintenance(given.maintenance, call),
-        backup=given.backup,
-        blocking=given.blocking,
-        lend=given.lend,
+        lookups=None if services.lookups is None else _Lookups(services.lookups, call),
+        snapshots=None if services.snapshots is None else _Snapshots(services.snapshots, call),
+        locks=None if services.locks is None else _Locks(services.locks, call_locks or call),
+        replication=None if services.replication is None else _Replication(services.replication, call),
+        inline=None if services.inline is None else _Inline(services.inline, call),
+        transactions=None if services.transactions is None else _Transactions(services.transactions, call),
+        maintenance=None if services.maintenance is None else _Maintenance(services.maintenance, call),
+        backup=services.backup,
+        blocking=services.blocking,
+        lend=services.lend,
     )
 
 

@@ -1,7 +1,8 @@
-"""Processes, timers and effects: work that takes days, survives restarts, and reaches outside.
+"""Processes, timers and effects: work that takes days, survives restarts, and has effects outside the log.
 
-Knows: states that react (classes, plan, wishes), carrying out what they ask for (react), timers (facts, timers),
-effects and webhooks, running all of it. Does not know: how a checkpoint is kept (the read side does).
+Knows: states that react to events (classes, definition, actions), carrying out their actions (reaction), timers
+(timer_events, timers), effects and webhooks, running all of these (work, retries, runner, inspection). Does not know:
+how checkpoints are stored (`projections` does).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What a reaction may ask for: a decision, a timer, the end of timers. Plain values; nothing is done here.
+"""The actions that a reaction may return: a decision, a timer, the cancellation of timers. Plain values.
 
-Knows: functions, events, moments. Does not know: the log, when or how often any of it is carried out.
+Knows: functions, events, moments. Does not know: the log, when and how often an action is carried out.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ X = TypeVar("X", bound=Exception)
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """A command: `store.decide(function, *args, **kwargs)`, once, however often it is asked for."""
+    """A command: `store.decide(function, *args, **kwargs)`, made once, even if the reaction is repeated."""
 
     function: Callable[..., Any]
     args: tuple[Any, ...]
@@ -29,23 +29,24 @@ class Decision(msgspec.Struct, frozen=True):
     refusals: tuple[tuple[Refused, Any], ...] = ()
 
     def on_refusal(self, errors: type[X] | tuple[type[X], ...], then: Callable[[X], object] | object) -> Decision:
-        """What is recorded where the decision raises one of these errors: an event, or a function of the error.
+        """Return the decision with an event to record if it raises one of these errors.
 
-        The process may react to that event and compensate. An error that is not named leaves the instance stuck; so
-        does one of the store's (a lost connection), unless its own class is named: `Exception` does not mean those.
+        `then` is the event, or a function of the error that returns it. The process may react to that event and
+        compensate. Any other error leaves the instance stuck; so does an error of the store (a lost connection), unless
+        its own class is named: `Exception` does not include those.
         """
         return msgspec.structs.replace(self, refusals=(*self.refusals, (errors, then)))
 
     @property
     def description(self) -> str:
-        """The command, as an operator reads it."""
-        given = [*map(repr, self.args), *(f"{key}={value!r}" for key, value in self.kwargs.items())]
+        """The command as text, for operators."""
+        arguments = [*map(repr, self.args), *(f"{key}={value!r}" for key, value in self.kwargs.items())]
         name = getattr(self.function, "__qualname__", None) or repr(self.function)
-        return f"{name}({', '.join(given)})"
+        return f"{name}({', '.join(arguments)})"
 
 
 class Timer(msgspec.Struct, frozen=True):
-    """An event that is to be recorded later: `delay` after the event reacted to, or at a `moment`."""
+    """An event to record later: `delay` after the time of the event reacted to, or at a `moment`."""
 
     event: Any
     delay: timedelta | None = None
@@ -53,23 +54,23 @@ class Timer(msgspec.Struct, frozen=True):
 
 
 class Cancel(msgspec.Struct, frozen=True):
-    """The end of this instance's timers: all, those of an event class, or those for exactly this event."""
+    """The cancellation of this instance's timers: all, those of an event class, or those for an equal event."""
 
     what: Any = None
 
 
 def decide(function: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Decision:
-    """Ask for a decision, as `store.decide` takes it: its states are loaded when it is carried out."""
+    """Return a decision as an action. The arguments are those of `store.decide`; states are loaded when it is made."""
     return Decision(function, args, kwargs)
 
 
 def after(
     event: Any, *, days: float = 0, hours: float = 0, minutes: float = 0, seconds: float = 0, weeks: float = 0
 ) -> Timer:
-    """Ask for a timer: the event is recorded so long after the event reacted to was recorded.
+    """Return a timer as an action: the event is recorded this long after the event reacted to was recorded.
 
-    A worker that comes late therefore sets it in the past: then it fires at once. Raises InvalidProcess on a
-    negative time: nothing can be due before its cause.
+    A worker that is behind may therefore set a timer that is due already; it fires at once. Raises InvalidProcess on a
+    negative time.
     """
     try:
         delay = timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
@@ -77,16 +78,16 @@ def after(
         raise InvalidProcess(f"A timer cannot be set after that time: {error}.", "Give a number of days.") from None
     if delay < timedelta(0):
         raise InvalidProcess(
-            f"A timer for {_event(event)!r} was asked for {-delay} before its cause.",
-            "Give a time that is not negative, or ask for the event itself: yield the event.",
+            f"A timer for {_event(event)!r} is to fire {-delay} before its cause.",
+            "Give a time that is not negative, or record the event at once: yield the event.",
         )
     return Timer(_event(event), delay)
 
 
 def at(event: Any, moment: datetime) -> Timer:
-    """Ask for a timer at a moment, an aware datetime; one that has passed fires at once.
+    """Return a timer as an action: the event is recorded at a moment, an aware datetime; at once if that has passed.
 
-    Raises InvalidProcess on a naive datetime, which names no moment.
+    Raises InvalidProcess on a naive datetime.
     """
     try:
         to_micros(moment)
@@ -96,9 +97,10 @@ def at(event: Any, moment: datetime) -> Timer:
 
 
 def cancel(what: Any = None) -> Cancel:
-    """Ask for this instance's timers to end: all of them, those of an event class, or those for an equal event.
+    """Return the cancellation of this instance's timers as an action.
 
-    One that has fired already is not taken back. Raises InvalidProcess on anything else.
+    `what`: an event class, an event (timers for equal events), or None (all timers). A timer that has fired cannot be
+    cancelled. Raises InvalidProcess if `what` is anything else.
     """
     if what is not None and not (isinstance(what, type) and is_event_class(what)):
         _event(what)
@@ -106,17 +108,17 @@ def cancel(what: Any = None) -> Cancel:
 
 
 def matches_refusal(errors: Refused, error: Exception) -> bool:
-    """Whether an error is the refusal that is meant.
+    """Whether an error is of one of these classes.
 
-    `Exception` means every error of the user's, and none of the store's: that a database was away is no refusal.
+    `Exception` includes every error of the user's code, but none of the store's: a lost connection is not a refusal.
     """
     kinds = errors if isinstance(errors, tuple) else (errors,)
-    ours = isinstance(error, EventfoldError)
-    return any(isinstance(error, kind) and (not ours or issubclass(kind, EventfoldError)) for kind in kinds)
+    is_of_the_store = isinstance(error, EventfoldError)
+    return any(isinstance(error, kind) and (not is_of_the_store or issubclass(kind, EventfoldError)) for kind in kinds)
 
 
 def class_of(value: object) -> type:
-    """The class of a value, whatever is known of it."""
+    """Return the class of a value, typed as `type` whatever a type checker infers for the value."""
     return type(value)
 
 
@@ -124,5 +126,5 @@ def _event(event: Any) -> Any:
     if is_event_class(class_of(event)):
         return event
     raise InvalidProcess(
-        f"A timer was asked for {event!r}, which is no event.", "Give an event: after(ReminderDue(self.order), days=3)."
+        f"A timer was given {event!r}, which is no event.", "Give an event: after(ReminderDue(self.order), days=3)."
     )

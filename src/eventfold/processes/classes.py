@@ -1,6 +1,6 @@
-"""What a user derives a process from: a State whose `react` asks for commands, timers and facts.
+"""The base class of processes: a State whose `react` returns commands, timers and events to record.
 
-Knows: its class keywords. Does not know: what its annotations come to (plan.py does), the log, who runs it.
+Knows: its class keywords. Does not know: what its annotations mean (definition.py does), the log, how it is run.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Start = Literal["beginning", "now"]
 
 
 class ProcessOptions(msgspec.Struct, frozen=True):
-    """What a process says about itself by class keywords. See Process."""
+    """The class keywords of a process. See Process."""
 
     name: str | None = None
     start: Start | None = None
@@ -30,10 +30,12 @@ class ProcessOptions(msgspec.Struct, frozen=True):
 
 
 def set_process_options(cls: type, keywords: dict[str, Any]) -> None:
-    """Keep a class's keywords. Raises InvalidProcess on those that mean nothing."""
+    """Store the keywords of a class. Raises InvalidProcess if they are invalid."""
     options = read_options(cls, ProcessOptions, keywords, InvalidProcess)
     if min(options.attempts, options.max_chain, options.partitions) < 1:
-        raise InvalidProcess(f"{cls.__qualname__} has less than one attempt, reaction or partition.", "Give 1 or more.")
+        raise InvalidProcess(
+            f"{cls.__qualname__} has attempts, max_chain or partitions below 1.", "Give 1 or more for each."
+        )
     set_class_options(cls, options)
 
 
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 
     @dataclass_transform(field_specifiers=(msgspec.field,))
     class ProcessMeta(StateMeta):
-        """What a type checker sees of the metaclass."""
+        """The metaclass as type checkers see it."""
 
         def __new__(
             mcls,
@@ -65,14 +67,14 @@ if TYPE_CHECKING:
 else:
 
     class ProcessMeta(StateMeta):
-        """Takes a process's keywords off a State's."""
+        """Separates the keywords of a process from those of a State."""
 
         def __new__(mcls, _name, _bases, _namespace, **keywords):
             check_keywords("Process", keywords)
-            given = take_options(keywords, ProcessOptions)
+            options = take_options(keywords, ProcessOptions)
             cls = super().__new__(mcls, _name, _bases, _namespace, **keywords)
             remember_visible_names(cls, sys._getframe(1).f_locals)
-            set_process_options(cls, given)
+            set_process_options(cls, options)
             return cls
 
     class _Struct(State, metaclass=ProcessMeta):
@@ -80,7 +82,7 @@ else:
 
 
 class Process(_Struct):
-    """Work that takes days: a State, folded from the log, that reacts to events by asking for more to be done.
+    """Work that takes days: a State, folded from the log, that reacts to events with actions.
 
         class Payment(ef.Process, start="beginning"):
             order: ef.Tag
@@ -98,22 +100,26 @@ class Process(_Struct):
                     case ReminderDue():
                         yield decide(remind, Order(self.order))
 
-    The question's tag fields say which instance an event belongs to. `react` is pure: it is called with the state as it
-    was right after the event, once for every event it names, and returns or yields what it wants: `decide(…)`,
-    `after(…)`, `at(…)`, `cancel(…)`, or an event to be recorded. Replay folds and never reacts.
+    The tag fields of the question determine which instance an event belongs to. `react` is pure: it is called for every
+    event that its annotation names, with the state right after that event, and returns or yields actions: `decide(…)`,
+    `after(…)`, `at(…)`, `cancel(…)`, or an event to record. It may be called again for an event; each action is carried
+    out once. Replaying events folds the state and never reacts.
 
-    Class keywords: `start` "beginning" or "now": which events it reacts to when it is first run; there is no default.
-    `name` (the class's name in snake_case); `attempts` at an event before the instance counts as stuck; `max_chain` how
-    many reactions may cause each other without a timer between them; `partitions` how many runners may share the work.
+    Class keywords:
+    `start`       "beginning" or "now": whether it reacts to the events before its first run; there is no default.
+    `name`        of the process; default: the class's name in snake_case.
+    `attempts`    how often an event is tried before the instance counts as stuck.
+    `max_chain`   how many reactions may cause each other without a timer between them.
+    `partitions`  how many runners may share the work.
     """
 
     def react(self, event: Any) -> Any:
-        """What is to be done about an event: nothing, one thing, or several, in their order. Pure."""
+        """Return the actions for an event: None, one action, or several, carried out in order. Pure."""
         raise InvalidProcess(
             f"{type(self).__name__} has no react method.",
-            "Write def react(self, event: …), naming the events it reacts to.",
+            "Write def react(self, event: …), and annotate it with the events it reacts to.",
         )
 
     def done(self) -> bool:
-        """Whether there is nothing more to come: what `eventfold processes` lists as finished."""
+        """Whether the instance has ended: `eventfold processes` lists it as finished."""
         return False

@@ -1,13 +1,12 @@
-"""Effects, what is done outside the log about an event: a plain function, or a signed POST, at least once for each.
+"""Effects: functions or signed HTTP POSTs that are called at least once for every event of their classes.
 
-Knows: functions, annotations, policies; what is said about an event. Does not know: the log, how far it has come, what
-the function does, HTTP and signatures (webhooks.py does).
+Knows: functions, annotations, retry policies, the body of a webhook. Does not know: the log, an effect's progress, HTTP
+and signatures (webhooks.py does).
 """
 
 from __future__ import annotations
 
 import inspect
-import random
 import sys
 import time
 import typing
@@ -18,6 +17,7 @@ from typing import Any
 import msgspec
 
 from eventfold.core.annotations import EventHint, event_classes, resolving_annotations
+from eventfold.core.backoff import Backoff, with_jitter
 from eventfold.core.event import Recorded, hint_for_generic, is_event_class
 from eventfold.core.renamed import refuse_old_keywords
 from eventfold.core.tags import fields_by_tag, tag_values
@@ -30,9 +30,10 @@ HOUR_S = 3600.0
 
 
 class RetryPolicy(msgspec.Struct, frozen=True):
-    """How often an event is tried (`attempts`), and how long is waited in between: `first_delay` seconds, then four
-    times as long with each attempt, up to `max_delay`; each spread by chance, so that what failed together does not
-    come back together.
+    """How often an event is tried, and how long the pauses are, in seconds.
+
+    The first pause is `first_delay`; each further one is four times as long, up to `max_delay`. Each varies at random
+    by up to 25 %, so that events that failed at the same time are not tried again at the same time.
     """
 
     attempts: int = 8
@@ -40,12 +41,12 @@ class RetryPolicy(msgspec.Struct, frozen=True):
     max_delay: float = HOUR_S
 
     def pause(self, attempts: int) -> float:
-        """Seconds to wait after so many attempts."""
-        return min(self.first_delay * 4.0 ** min(attempts - 1, 30), self.max_delay) * random.uniform(0.75, 1.25)  # noqa: S311 (not a secret)
+        """Return the seconds to wait after this many attempts."""
+        return with_jitter(Backoff(self.first_delay, self.max_delay, factor=4.0).pause(attempts), spread=0.25)
 
 
 class Effect(msgspec.Struct, frozen=True):
-    """A function to be called for events. Calling it calls the function, so it can be tested as it is."""
+    """A function that is called for events. Calling the effect calls the function, so that it can be tested."""
 
     function: Callable[[Any], Any]
     name: str
@@ -58,21 +59,21 @@ class Effect(msgspec.Struct, frozen=True):
     code: str
 
     def __call__(self, event: Any) -> Any:
-        """Do it, now."""
+        """Call the function with an event. Returns its result."""
         return self.function(event)
 
     def call_with(self, recorded: Recorded[Any]) -> None:
-        """Do it about one event."""
-        done = self.function(recorded if self.recorded else recorded.event)
-        if hasattr(done, "__await__"):
-            if hasattr(done, "close"):
-                done.close()  # or Python would warn that it was never awaited
+        """Call the function for a recorded event, with or without its envelope as it is declared."""
+        result = self.function(recorded if self.recorded else recorded.event)
+        if hasattr(result, "__await__"):
+            if hasattr(result, "close"):
+                result.close()  # or Python would warn that it was never awaited
             raise InvalidProcess(
                 f"The effect {self.name} is asynchronous, and effects run in threads.", "Make it a plain function."
             )
 
     def keys_of(self, event: Any) -> list[tuple[Any, ...]]:
-        """What an event is about: those about the same wait for each other, others go on."""
+        """Return the key of an event as text: events with the same key wait for each other, others do not."""
         values = [
             f"{key}:{text}"
             for key, fields in fields_by_tag(class_of(event)).items()
@@ -94,13 +95,17 @@ def effect(
     key: str | None = None,
     partitions: int = 1,
 ) -> Callable[[Callable[[Any], Any]], Effect]:
-    """Declares a function of one event as an effect: `@effect(start="now")`, above `def send(event: Paid) -> None`.
+    """Declare a function of one event as an effect: `@effect(start="now")` above `def send(event: Paid) -> None`.
 
-    The function is called at least once for every event its annotation names (`Paid`, a union, or `ef.Recorded[Paid]`,
-    whose `id` is the same every time: use it as key where it does something). `start` "now" or "beginning"; there is no
-    default. Where it raises, it is tried again after `first_delay` seconds, four times as long with every attempt up to
-    `max_delay`, `attempts` times; then the event is parked until an operator retries or skips it. Events with the same
-    tags (or the same tag `key`) wait for each other, others go on. `partitions`: how many are done at the same time.
+    The function is called at least once for every event that its annotation names: `Paid`, a union, or
+    `ef.Recorded[Paid]`, whose `id` is the same at each call and serves as an idempotency key.
+    `start`        "now" or "beginning": whether it is called for the events before its first run; there is no default.
+    `attempts`     how often an event is tried if the function raises; then it is parked until an operator retries or
+                   skips it.
+    `first_delay`  seconds before the second attempt; each further pause is four times as long, up to `max_delay`.
+    `key`          the tag key by which events wait for each other: a later event waits while one with the same tag is
+                   tried again. None: events with all tags equal wait for each other.
+    `partitions`   how many events may be handled at the same time.
     """
 
     def declare(function: Callable[[Any], Any]) -> Effect:
@@ -132,12 +137,15 @@ def build_effect(
     partitions: int,
     code: str,
 ) -> Effect:
-    """An effect, checked. Raises InvalidProcess."""
+    """Return an effect after checking its options. Raises InvalidProcess."""
     check_name(name, "an effect")
     if start not in ("now", "beginning"):
-        raise InvalidProcess(f"The effect {name} starts at {start!r}.", 'Say start="now" or start="beginning".')
+        raise InvalidProcess(f"The effect {name} starts at {start!r}.", 'Write start="now" or start="beginning".')
     if policy.attempts < 1 or partitions < 1 or policy.first_delay < 0 or policy.max_delay < 0:
-        raise InvalidProcess(f"The effect {name} has no attempt, no partition or a negative pause.", "Give 1 or more.")
+        raise InvalidProcess(
+            f"The effect {name} has no attempt, no partition or a negative delay.",
+            "Give attempts and partitions of 1 or more, and delays of 0 or more.",
+        )
     for event in events:
         if not is_event_class(event):
             raise InvalidProcess(
@@ -181,13 +189,14 @@ def webhook(
     headers: Mapping[str, str] | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Effect:
-    """An effect that POSTs events to `url`, signed with `secret` (`whsec_…`; several while one replaces another).
+    """Return an effect that POSTs events to `url`, signed with `secret` (`whsec_…`).
 
-    The body is `{"type", "timestamp", "data"}`; `webhook-id` is the event's id, the same at every attempt. Delivered is
-    what is answered by 2xx within `timeout` seconds; redirects are not followed. See `effect` for the rest.
-    Raises InvalidProcess on an address or a secret that is none.
+    Give several secrets while one replaces another. The body is `{"type", "timestamp", "data"}`; the header
+    `webhook-id` is the event's id, the same at every attempt. An event is delivered if the answer is 2xx within
+    `timeout` seconds; redirects are not followed. The other options are those of `effect`. Raises InvalidProcess if the
+    address or a secret is invalid.
     """
-    from eventfold.webhooks import accepted, is_address, key_of, post, sign  # here: HTTP is for those who post
+    from eventfold.webhooks import accepted, is_address, key_of, post, sign  # here, so that only webhooks load HTTP
 
     secrets = [key_of(each) for each in ([secret] if isinstance(secret, str) else secret)]
     if not is_address(url) or not secrets:
@@ -198,8 +207,8 @@ def webhook(
     def deliver(recorded: Recorded[Any]) -> None:
         body = body_of(recorded)
         signed = sign(str(recorded.id), int(clock()), body, secrets)
-        given = {"content-type": "application/json", **(headers or {}), **signed}
-        accepted(url, post(url, body, given, timeout, str(recorded.id)), str(recorded.id))
+        all_headers = {"content-type": "application/json", **(headers or {}), **signed}
+        accepted(url, post(url, body, all_headers, timeout, str(recorded.id)), str(recorded.id))
 
     return build_effect(
         deliver,
@@ -215,7 +224,7 @@ def webhook(
 
 
 def body_of(recorded: Recorded[Any]) -> bytes:
-    """What is posted about an event."""
+    """Return the body of the POST for an event, as JSON."""
     moment = recorded.occurred or recorded.time
     data = msgspec.Raw(recorded.stored.data) if recorded.stored.codec == "json" else recorded.event
     return msgspec.json.encode({"type": recorded.type, "timestamp": moment, "data": data})

@@ -1,6 +1,6 @@
-"""What can be seen of processes and effects from outside: what waits and for what, what is stuck and why.
+"""The instances of processes and effects for operators: which are stuck and why, which wait and for what.
 
-Knows: timers and parked events; with the class, states. Does not know: terminals, who runs anything.
+Knows: timers and parked events; with the class, states. Does not know: terminals, runners.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import msgspec
 from eventfold.concurrency import run
 from eventfold.core.envelope import from_micros
 from eventfold.core.json_values import decode
-from eventfold.core.state import state_definition_of as fold_of
+from eventfold.core.state import state_definition_of
 from eventfold.log.read import load
 from eventfold.processes.classes import Process
 from eventfold.processes.definition import key_text, process_definition
@@ -29,8 +29,9 @@ ORDER: tuple[InstanceState, ...] = ("stuck", "waiting", "running", "finished")
 class Instance(msgspec.Struct, frozen=True, omit_defaults=True):
     """One instance of a process, or one key of an effect.
 
-    `stuck`: an event failed (`position`, `error`, after so many `attempts`) and `behind` later ones wait for it; it may
-    still be tried again. `waiting`: for a timer (`timer` its event's type), `due` an ISO time in UTC; `timers` so many.
+    `state` "stuck": the event at `position` failed `attempts` times with `error`, and `behind` later events wait for
+    it; it may be tried again. "waiting": for `timers` timers; the next one records an event of the type `timer`
+    at `due` (an ISO time in UTC).
     """
 
     process: str
@@ -46,21 +47,23 @@ class Instance(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def names(admin: ProjectionAdmin) -> list[str]:
-    """Every process and effect that a store knows of, by name."""
-    found = {tag.tag.partition(":")[2] for tag in run(admin.log.engine.tags("$process:"))}
-    return sorted(found | {each.name for each in admin.catalog.target_at().records() if each.kind == "effects"})
+    """Return the names of all processes and effects that a store has timers or records of, sorted."""
+    with_timers = {tag.tag.partition(":")[2] for tag in run(admin.log.engine.tags("$process:"))}
+    return sorted(with_timers | {each.name for each in admin.catalog.target_at().records() if each.kind == "effects"})
 
 
 def stuck(admin: ProjectionAdmin, name: str) -> list[Instance]:
-    """What failed, by position: the event that each key waits for."""
+    """Return the stuck instances, by position: for each key the event that the others wait for."""
     target = admin.catalog.target_at()
     if target.record(name) is None:
         return []
     stopped = [
-        Instance(name, "", "stuck", position=why.position, error=f"all of it: {why.error}", attempts=why.attempts)
-        for held in live_checkpoints(target, name)
-        if held.stopped
-        for why in [decode(held.stopped, StopReason)]
+        Instance(
+            name, "", "stuck", position=reason.position, error=f"all of it: {reason.error}", attempts=reason.attempts
+        )
+        for checkpoint in live_checkpoints(target, name)
+        if checkpoint.stopped
+        for reason in [decode(checkpoint.stopped, StopReason)]
     ]
     entries = [entry for entry in admin.parked(name) if entry.state != "skipped"]
     return stopped + [
@@ -78,42 +81,42 @@ def stuck(admin: ProjectionAdmin, name: str) -> list[Instance]:
 
 
 def waiting(admin: ProjectionAdmin, name: str) -> list[Instance]:
-    """What waits for a timer, by when the next one is due."""
-    table = TimerQueue(name, admin.log)
-    run(table.catch_up())
+    """Return the instances that wait for a timer, ordered by their next timer."""
+    queue = TimerQueue(name, admin.log)
+    run(queue.catch_up())
     first: dict[str, Instance] = {}
-    for each in table.waiting:
+    for each in queue.waiting:
         fact = each.fact
-        known = first.get(fact.key)
-        if known is None:
+        instance = first.get(fact.key)
+        if instance is None:
             due = from_micros(fact.due).isoformat().replace("+00:00", "Z")
             first[fact.key] = Instance(name, fact.key, "waiting", timer=fact.type, due=due, timers=1)
         else:
-            first[fact.key] = msgspec.structs.replace(known, timers=known.timers + 1)
+            first[fact.key] = msgspec.structs.replace(instance, timers=instance.timers + 1)
     return list(first.values())
 
 
 def list_instances(admin: ProjectionAdmin, name: str) -> list[Instance]:
-    """What is stuck, then what waits."""
+    """Return the stuck instances, then the waiting ones."""
     failed = stuck(admin, name)
     keys = {each.key for each in failed}
     return [*failed, *(each for each in waiting(admin, name) if each.key not in keys)]
 
 
 def list_all_instances(admin: ProjectionAdmin, cls: type[Process], questions: Iterable[Process]) -> list[Instance]:
-    """The same for one class, and besides what runs and what is finished among these instances."""
+    """Return the same for one class, and in addition which of these instances are running or finished."""
     name = process_definition(cls).name
     by_key = {each.key: each for each in list_instances(admin, name)}
     for question in questions:
-        key = key_text(fold_of(cls).key(question)[1:])
-        known = by_key.get(key)
-        if known is not None and known.state == "stuck":
+        key = key_text(state_definition_of(cls).key(question)[1:])
+        instance = by_key.get(key)
+        if instance is not None and instance.state == "stuck":
             continue
         if not run(admin.log.engine.count(question.query())):
             continue
         state, _ = run(load(admin.log, question))
         if state.done():
-            by_key[key] = msgspec.structs.replace(known or Instance(name, key, "finished"), state="finished")
-        elif known is None:
+            by_key[key] = msgspec.structs.replace(instance or Instance(name, key, "finished"), state="finished")
+        elif instance is None:
             by_key[key] = Instance(name, key, "running")
     return sorted(by_key.values(), key=lambda each: ORDER.index(each.state))

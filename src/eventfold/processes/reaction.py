@@ -1,7 +1,7 @@
-"""One reaction: the state as it was right after the event, what the process asks for, each carried out once.
+"""One reaction: load the state right after the event, call `react`, carry out each of its actions once.
 
-Knows: the order of these steps, and the ids that make repeating them harmless. Does not know: threads, clocks, who
-repeats it and when.
+Knows: the order of these steps, the ids by which a repeated reaction writes nothing twice. Does not know: threads,
+clocks, when a reaction is repeated.
 """
 
 from __future__ import annotations
@@ -27,36 +27,36 @@ from eventfold.processes.definition import ProcessDefinition, key_text
 from eventfold.processes.timer_events import command_id, derived_id, new_event_of, timer_cancelled, timer_set
 
 Action = Any  # a Decision, a Timer, a Cancel, or an event
-MAX_ATTEMPTS = 10  # at a decision that meets conflicts
-MAX_ACTIONS = 50  # reactions for one checkpoint, to events that were read together: to repeat them is harmless
+MAX_ATTEMPTS = 10  # of a decision that meets conflicts
+MAX_ACTIONS = 50  # reactions between two checkpoints, to events that were read together: repeating them is harmless
 
 
 class ProcessWorker:
-    """A process at work on a log: `await take(recorded)` for each event, in order, and again if in doubt."""
+    """Carries out the reactions of a process: `await react(recorded)` for each event, in order, repeated if unsure."""
 
-    def __init__(self, plan: ProcessDefinition, log: Log, kept: int = 10_000) -> None:
-        self.plan = plan
-        # States up to the event in hand, which may lie behind the head: not to be mixed with those of decisions.
-        self._log = msgspec.structs.replace(log, cache=StateCache(kept))
-        self._deciding = log
-        self._epoch = -1  # in which the event in hand is in the log
-        self._unsure = 0  # how many events may have been read before this epoch was noticed
+    def __init__(self, definition: ProcessDefinition, log: Log, cached_states: int = 10_000) -> None:
+        self.definition = definition
+        # A cache of its own: these states end at the current event, which may be behind the head.
+        self._log = msgspec.structs.replace(log, cache=StateCache(cached_states))
+        self._decision_log = log
+        self._epoch = -1  # in which the current event is in the log
+        self._unverified = 0  # how many of the next events may have been read in an earlier epoch
 
     async def react(self, recorded: Recorded[Any], keys: Iterable[tuple[Any, ...]] | None = None) -> None:
-        """React to one event, for every instance it belongs to. Raises ProcessError, which names the place.
+        """React to one event, for every instance it belongs to. Raises ProcessError, which names the react method.
 
-        What it asks for is written only in the epoch in which the event is in the log: after a failover that lost the
-        event, nothing is written about it. Raises CursorMismatch where the event is lost already.
+        The actions are written only in the epoch in which the event is in the log: nothing is written after a failover
+        that lost the event. Raises CursorMismatch if the event is lost already.
         """
         engine, stored = self._log.engine, recorded.stored
         if (epoch := engine.epoch) != self._epoch:
-            self._epoch, self._unsure = epoch, MAX_ACTIONS  # that the next one is there says nothing of those behind it
-        if self._unsure:
+            self._epoch, self._unverified = epoch, MAX_ACTIONS  # if one event is in the log, the next may still be lost
+        if self._unverified:
             if await engine.event_id(stored.position) != stored.id or engine.epoch != epoch:
                 raise epoch_ended_error(self._epoch, engine.epoch)
-            self._unsure -= 1
-        for key in self.plan.keys_of(recorded.event) if keys is None else keys:
-            await Reaction(self.plan, self._log, self._deciding, recorded, key, self._epoch).run()
+            self._unverified -= 1
+        for key in self.definition.keys_of(recorded.event) if keys is None else keys:
+            await Reaction(self.definition, self._log, self._decision_log, recorded, key, self._epoch).run()
 
 
 class Reaction:
@@ -64,14 +64,14 @@ class Reaction:
 
     def __init__(
         self,
-        plan: ProcessDefinition,
+        definition: ProcessDefinition,
         log: Log,
-        deciding: Log,
+        decision_log: Log,
         recorded: Recorded[Any],
         key: tuple[Any, ...],
         epoch: int,
     ) -> None:
-        self._plan, self._log, self._deciding, self._recorded = plan, log, deciding, recorded
+        self._definition, self._log, self._decision_log, self._recorded = definition, log, decision_log, recorded
         self._epoch = epoch
         self._key, self._text = key, key_text(key)
         metadata = recorded.metadata
@@ -82,154 +82,156 @@ class Reaction:
         self._metadata: dict[str, Any] = {
             "causation_id": str(recorded.id),
             "correlation_id": self._correlation,
-            "process": plan.name,
+            "process": definition.name,
             "hops": self._hops,
         }
 
     async def run(self) -> None:
-        """Ask the process what is to be done, and do it."""
-        question = self._plan.cls(*self._key)
+        """Call `react` and carry out its actions."""
+        question = self._definition.cls(*self._key)
         state, position = await load_cached(self._log, question, self._recorded.position)
         if self._log.engine.epoch == self._epoch:
             self._log.cache.put((type(question), *self._key), state, position, self._epoch)
-        wishes = self._actions_for(copy_state(state))
-        if wishes and self._hops > self._plan.max_chain:
+        actions = self._actions_for(copy_state(state))
+        if actions and self._hops > self._definition.max_chain:
             raise self._error(
                 ProcessLoops,
-                f"and its own commands have made it react {self._plan.max_chain} times in a row, no timer between them",
-                "End the loop there: ask for nothing where nothing is left to do. If it is none, raise max_chain=….",
+                f"and its own commands made it react {self._definition.max_chain} times in a row without a timer",
+                "End the loop: return no action if there is nothing left to do. If it is no loop, raise max_chain=….",
                 0,
-                self._describe_action(wishes[0]),
+                self._describe_action(actions[0]),
             )
         facts: list[tuple[int, Action]] = []
-        for index, wish in enumerate(wishes):
-            if not isinstance(wish, Decision):
-                facts.append((index, wish))  # facts that follow each other are written together
+        for index, action in enumerate(actions):
+            if not isinstance(action, Decision):
+                facts.append((index, action))  # consecutive facts are written in one append
                 continue
             await self._record(facts)
             facts = []
-            await self._decide(index, wish)
+            await self._decide(index, action)
         await self._record(facts)
 
     def _actions_for(self, state: Process) -> list[Action]:
         try:
-            asked = state.react(self._recorded.event)
-            wishes: list[Action] = []
-            if asked is not None:
-                several = isinstance(asked, list | tuple) or hasattr(asked, "__next__")
-                wishes = list(cast("Iterable[Action]", asked)) if several else [asked]
+            result = state.react(self._recorded.event)
+            actions: list[Action] = []
+            if result is not None:
+                several = isinstance(result, list | tuple) or hasattr(result, "__next__")
+                actions = list(cast("Iterable[Action]", result)) if several else [result]
         except Exception as error:
             raise self._error(
-                ProcessError, f"raised {_describe_error(error)}", "Mend it, then retry the event."
+                ProcessError, f"raised {_describe_error(error)}", "Fix react, then retry the event."
             ) from error
-        for index, wish in enumerate(wishes):
-            inner = event_of(wish)
-            if not isinstance(wish, Decision | Timer | Cancel) and not is_event_class(class_of(inner)):
+        for index, action in enumerate(actions):
+            inner = event_of(action)
+            if not isinstance(action, Decision | Timer | Cancel) and not is_event_class(class_of(inner)):
                 raise self._error(
                     ProcessError,
-                    f"asked for {wish!r}, which is none of these",
+                    f"asked for {action!r}, which is no action",
                     "Return or yield decide(…), after(…), at(…), cancel(…) or an event.",
                     index,
                 )
-        return wishes
+        return actions
 
-    async def _decide(self, index: int, wish: Decision) -> None:
+    async def _decide(self, index: int, action: Decision) -> None:
         options = Options(MAX_ATTEMPTS, self._id(index), tuple(self._metadata.items()), epoch=self._epoch)
         try:
-            await decide(self._deciding, options, wish.function, wish.args, wish.kwargs)
+            await decide(self._decision_log, options, action.function, action.args, action.kwargs)
         except Exception as error:
-            for errors, then in wish.refusals:
+            for errors, then in action.refusals:
                 if matches_refusal(errors, error):
-                    await self._write(index, self._handle_refusal(index, wish, then, error, options), wish.description)
+                    await self._write(
+                        index, self._handle_refusal(index, action, then, error, options), action.description
+                    )
                     return
             raise self._error(
                 ProcessError,
-                f"asked for {wish.description}, which failed: {_describe_error(error)}",
-                "Mend it and retry the event, or say .on_refusal(…) what this error means to the process.",
+                f"asked for {action.description}, which failed: {_describe_error(error)}",
+                "Fix the decision and retry the event, or handle this error with .on_refusal(…).",
                 index,
-                wish.description,
+                action.description,
             ) from error
 
     def _handle_refusal(
-        self, index: int, wish: Decision, then: Any, error: Exception, options: Options
+        self, index: int, action: Decision, then: Any, error: Exception, options: Options
     ) -> tuple[NewEvent, ...]:
         try:
             event = then if is_event_class(class_of(then)) else then(error)
-            return encode(self._deciding, options, [event])
+            return encode(self._decision_log, options, [event])
         except Exception as failed:
             raise self._error(
                 ProcessError,
-                f"asked for {wish.description}, which was refused ({_describe_error(error)}), "
+                f"asked for {action.description}, which was refused ({_describe_error(error)}), "
                 f"and on_refusal failed: {_describe_error(failed)}",
                 "Give on_refusal an event, or a function of the error that returns one; then retry the event.",
                 index,
-                wish.description,
+                action.description,
             ) from failed
 
     async def _record(self, facts: list[tuple[int, Action]]) -> None:
-        """Timers, cancellations and events of the process's own, in one append."""
+        """Write timers, cancellations and events that `react` returned, in one append."""
         if not facts:
             return
-        stored, registry, name = self._recorded.stored, self._log.registry, self._plan.name
+        stored, registry, name = self._recorded.stored, self._log.registry, self._definition.name
         options = Options(metadata=tuple(self._metadata.items()))
         new: list[NewEvent] = []
-        for index, wish in facts:
+        for index, action in facts:
             identity = derived_id(stored.time, name, self._cause, self._text, index)
             try:
-                if isinstance(wish, Timer):
-                    timer = timer_set(registry, wish, name, self._text, stored, self._correlation, self._hops)
+                if isinstance(action, Timer):
+                    timer = timer_set(registry, action, name, self._text, stored, self._correlation, self._hops)
                     new.append(new_event_of(timer, identity, self._metadata))
-                elif isinstance(wish, Cancel):
-                    end = timer_cancelled(registry, wish, name, self._text)
+                elif isinstance(action, Cancel):
+                    end = timer_cancelled(registry, action, name, self._text)
                     new.append(new_event_of(end, identity, self._metadata))
                 else:
-                    (event,) = encode(self._log, options, [wish])
+                    (event,) = encode(self._log, options, [action])
                     new.append(msgspec.structs.replace(event, id=identity.bytes))
             except Exception as error:
                 raise self._error(
                     ProcessError,
-                    f"asked for {self._describe_action(wish)}, which cannot be recorded: {_describe_error(error)}",
-                    "Mend what it asks for, then retry the event.",
+                    f"asked for {self._describe_action(action)}, which cannot be recorded: {_describe_error(error)}",
+                    "Fix this action in react, then retry the event.",
                     index,
-                    self._describe_action(wish),
+                    self._describe_action(action),
                 ) from error
         await self._write(facts[0][0], tuple(new), self._describe_action(facts[0][1]))
 
-    async def _write(self, index: int, events: tuple[NewEvent, ...], told: str) -> None:
+    async def _write(self, index: int, events: tuple[NewEvent, ...], description: str) -> None:
         try:
-            await write(self._deciding, Options(), AppendRequest(events, (), self._id(index), self._epoch))
+            await write(self._decision_log, Options(), AppendRequest(events, (), self._id(index), self._epoch))
         except Exception as error:
             raise self._error(
                 ProcessError,
-                f"asked for {told}, which could not be written: {_describe_error(error)}",
+                f"asked for {description}, which could not be written: {_describe_error(error)}",
                 "Retry the event when the store can be written to.",
                 index,
-                told,
+                description,
             ) from error
 
     def _id(self, index: int) -> str:
         trigger = derived_id(0, self._cause)
-        return command_id(self._plan.name, trigger, self._text, index)
+        return command_id(self._definition.name, trigger, self._text, index)
 
-    def _describe_action(self, wish: Action) -> str:
-        if isinstance(wish, Decision):
-            return wish.description
-        if isinstance(wish, Timer):
-            return f"{'after' if wish.delay is not None else 'at'}({wish.event!r}, {wish.delay or wish.moment})"
-        if isinstance(wish, Cancel):
-            return f"cancel({getattr(wish.what, '__name__', None) or repr(wish.what)})"
-        return repr(wish)
+    def _describe_action(self, action: Action) -> str:
+        if isinstance(action, Decision):
+            return action.description
+        if isinstance(action, Timer):
+            return f"{'after' if action.delay is not None else 'at'}({action.event!r}, {action.delay or action.moment})"
+        if isinstance(action, Cancel):
+            return f"cancel({getattr(action.what, '__name__', None) or repr(action.what)})"
+        return repr(action)
 
     def _error(
         self, kind: type[ProcessError], what: str, remedy: str, index: int | None = None, command: str = ""
     ) -> ProcessError:
-        recorded, plan = self._recorded, self._plan
+        recorded, definition = self._recorded, self._definition
         which = "" if index is None else f", command {index}"
         return kind(
-            f"{plan.location} reacted to event {recorded.position} ({recorded.type}) "
-            f"of {self._text or plan.name}{which} {what}.",
+            f"{definition.location} reacted to event {recorded.position} ({recorded.type}) "
+            f"of {self._text or definition.name}{which} {what}.",
             remedy,
-            process=plan.name,
+            process=definition.name,
             key=self._text,
             position=recorded.position,
             command=command,
@@ -238,7 +240,7 @@ class Reaction:
 
 
 def _part(log: Log, recorded: Recorded[Any]) -> str:
-    """Which part of a stored event this is, where an upcaster splits it into several of one class; else nothing."""
+    """Return which part of a stored event this is, if an upcaster splits it into several of one class; else ""."""
     kind, stored = class_of(recorded.event), recorded.stored
     if stored.type == declaration_of(kind).type and stored.version == declaration_of(kind).version:
         return ""

@@ -1,6 +1,6 @@
-"""Running what can be run in this process's threads: read models, reactions, due timers, retries.
+"""Running read models, processes and effects in threads, with their timers and retries.
 
-Knows: threads, the wall clock, the read side's runner. Does not know: what a reaction is, how a timer fires.
+Knows: threads, the wall clock, the runner of `projections`. Does not know: what a reaction is, how a timer fires.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from eventfold.concurrency import CommitSignal, in_thread, run
+from eventfold.core.backoff import Backoff
 from eventfold.errors import (
     EventfoldError,
     ProcessError,
@@ -27,68 +28,66 @@ from eventfold.projections.admin import ProjectionAdmin
 from eventfold.projections.catch_up import CATCH_UP_TIMEOUT_S
 from eventfold.projections.runner import Runner
 
-LOOK_EVERY_S = 1.0  # seconds: how often the clock, which may have been set, and what was parked are looked at
-GATHER_S = 0.005  # seconds to wait after a ring, so that what comes together is looked at together
-BACK_OFF_S = (0.05, 5.0)  # seconds after the store was away: the first pause, and the longest
+CHECK_EVERY_S = 1.0  # between checks of the clock, which may have been set, and of parked events
+GATHER_PAUSE_S = 0.005  # pause after a notification of a commit, so that commits at the same time are read together
+BACKOFF = Backoff(0.05, 5.0)  # while the store is unavailable
 Clock = Callable[[], int]
 
 
 def wall_clock() -> int:
-    """µs since 1970 UTC."""
+    """Return the time in µs since 1970 UTC."""
     return time.time_ns() // 1000
 
 
 class ProcessRunner:
-    """What is run: `with store.run(CarrierMonth, Payment): …`, or `stop()` it yourself.
+    """Running read models, processes and effects: `with store.run(CarrierMonth, Payment): …`, or call `stop()`.
 
-    `failed` holds what ended a part of it for good, by name (code that changed, a cursor of another store); `trouble`
-    what is being tried again just now (a database away). What handlers failed at is in the status of each; instances
-    that are stuck, and effects that were not delivered, end nothing: see `eventfold processes`.
+    `failed`: errors that ended a part of it for good, by name (changed code, a cursor of another store). `trouble`:
+    errors after which it is being tried again (a database that is unavailable). Errors of handlers are in the status
+    of each projection. Stuck instances and undelivered effects do not end anything: see `eventfold processes`.
     """
 
     def __init__(self, admin: ProjectionAdmin, work: Sequence[Work], clock: Clock = wall_clock) -> None:
-        kept, reacting = partition_work(work)
+        projections, reacting = partition_work(work)
         subscriptions = register_all(admin, reacting)
         self._failed: dict[str, EventfoldError] = {}
         self._trouble: dict[str, EventfoldError] = {}
-        self._tables = [TimerQueue(name_of(each), admin.log) for each in reacting if not isinstance(each, Effect)]
-        self._retrying = RetryScheduler(
-            admin.catalog.target_at(), {name_of(each): policy_of(each) for each in reacting}
-        )
+        self._timers = [TimerQueue(name_of(each), admin.log) for each in reacting if not isinstance(each, Effect)]
+        self._retries = RetryScheduler(admin.catalog.target_at(), {name_of(each): policy_of(each) for each in reacting})
         self._clock = clock
         self._stop = threading.Event()
-        self._bell = CommitSignal(admin.log.engine.watch)
-        self._reactions: Runner = admin.run(*kept, *subscriptions)
-        self._keeper = threading.Thread(target=self._keep, name="eventfold-timers", daemon=True)
+        self._commits = CommitSignal(admin.log.engine.watch)
+        self._reactions: Runner = admin.run(*projections, *subscriptions)
+        self._timer_thread = threading.Thread(target=self._fire_timers, name="eventfold-timers", daemon=True)
         if reacting:
-            self._keeper.start()
+            self._timer_thread.start()
 
     @property
     def failed(self) -> dict[str, EventfoldError]:
-        """What has ended for good, by name, with the reason."""
+        """The parts that have ended for good, by name, each with the error that ended it."""
         return self._reactions.failed | self._failed
 
     @property
     def trouble(self) -> dict[str, EventfoldError]:
-        """What is being tried again just now, by name, with the reason."""
+        """The parts that are being tried again, by name, each with the last error."""
         return self._reactions.trouble | self._trouble
 
     @property
     def running(self) -> bool:
-        """Whether any of its threads lives."""
-        return self._keeper.is_alive() or self._reactions.running
+        """Whether any of its threads is alive."""
+        return self._timer_thread.is_alive() or self._reactions.running
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Until it was stopped, or everything failed; False if `timeout` (seconds) came first."""
+        """Block until it was stopped or everything has failed. Returns False after `timeout` seconds."""
         return self._reactions.wait(timeout)
 
     def stop(self) -> None:
-        """Finish what is in hand, keep how far it came, give the leases back. Stopping twice is harmless."""
+        """Finish the current events, save the checkpoints and release the leases. Stopping twice has no effect."""
         self._stop.set()
-        self._bell.close()
+        self._commits.close()
         self._reactions.stop()
-        if self._keeper.is_alive() and self._keeper is not threading.current_thread():
-            self._keeper.join()
+        if self._timer_thread.is_alive() and self._timer_thread is not threading.current_thread():
+            self._timer_thread.join()
 
     def __enter__(self) -> ProcessRunner:
         return self
@@ -98,54 +97,54 @@ class ProcessRunner:
     ) -> None:
         self.stop()
 
-    def _keep(self) -> None:
-        pause, looked = BACK_OFF_S[0], 0.0
+    def _fire_timers(self) -> None:
+        failures, last_retry = 0, 0.0
         while not self._stop.is_set():
-            self._bell.clear()
+            self._commits.clear()
             try:
-                for table in self._tables:
-                    run(table.fire(self._clock()))
-                if time.monotonic() - looked >= LOOK_EVERY_S:
-                    self._retrying.tick(time.monotonic())
-                    looked = time.monotonic()
+                for queue in self._timers:
+                    run(queue.fire(self._clock()))
+                if time.monotonic() - last_retry >= CHECK_EVERY_S:
+                    self._retries.tick(time.monotonic())
+                    last_retry = time.monotonic()
                 self._trouble.pop("timers", None)
-                pause = BACK_OFF_S[0]
+                failures = 0
             except StoreClosed:
                 return
             except (StoreUnavailable, TargetUnavailable) as error:
                 self._trouble["timers"] = error
-                self._stop.wait(pause)
-                pause = min(pause * 2, BACK_OFF_S[1])
+                failures += 1
+                self._stop.wait(BACKOFF.pause(failures))
                 continue
             except EventfoldError as error:
                 self._end_with(error)
                 return
-            except BaseException as error:  # noqa: BLE001 (of the clock that was given, say: the thread would end without a word)
-                found = ProcessError(
+            except BaseException as error:  # noqa: BLE001 (e.g. of the user's clock: the thread must not end unnoticed)
+                failure = ProcessError(
                     f"The thread that fires timers was ended by {error!r}.",
-                    "Correct the clock given to run(clock=…), the only code of yours called there, and start again.",
+                    "Correct the clock given to run(clock=…), the only code of yours that it calls, and start again.",
                     process="timers",
                 )
-                found.__cause__ = error
-                self._end_with(found)
+                failure.__cause__ = error
+                self._end_with(failure)
                 return
-            if self._bell.wait(self._until_due()):
-                self._stop.wait(GATHER_S)
+            if self._commits.wait(self._until_due()):
+                self._stop.wait(GATHER_PAUSE_S)
 
     def _end_with(self, error: EventfoldError) -> None:
         self._failed["timers"] = error
-        self._reactions.stop()  # a process without its timers would be half alive, and nothing would show it
+        self._reactions.stop()  # otherwise a process would continue without its timers, unnoticed
 
     def _until_due(self) -> float:
-        """Seconds until there is something to do: never long, since the clock may be set and another store's too."""
-        dues = [due for table in self._tables if (due := table.next_due()) is not None]
+        """Return the seconds to wait for the next timer; at most CHECK_EVERY_S, since the clock may be set."""
+        dues = [due for queue in self._timers if (due := queue.next_due()) is not None]
         if not dues:
-            return LOOK_EVERY_S
-        return min(LOOK_EVERY_S, max(GATHER_S, (min(dues) - self._clock()) / 1e6))
+            return CHECK_EVERY_S
+        return min(CHECK_EVERY_S, max(GATHER_PAUSE_S, (min(dues) - self._clock()) / 1e6))
 
 
 class AsyncProcessRunner:
-    """The twin of `Running`: `async with store.run(Payment) as running: …`, or `running = await store.run(Payment)`."""
+    """The async ProcessRunner: `async with store.run(Payment) as running: …`, or `await store.run(Payment)`."""
 
     def __init__(
         self, admin: Callable[[], Awaitable[ProjectionAdmin]], work: Sequence[Work], clock: Clock = wall_clock
@@ -154,18 +153,18 @@ class AsyncProcessRunner:
         self._running: ProcessRunner | None = None
 
     async def start(self) -> AsyncProcessRunner:
-        """Start now; `async with` and `await` do it by themselves. Raises what Store.run raises."""
+        """Start the runner. `async with` and `await` do this themselves. Raises what Store.run raises."""
         if self._running is None:
             self._running = await in_thread(ProcessRunner, await self._admin(), self._work, self._clock)
         return self
 
     async def stop(self) -> None:
-        """See Running.stop."""
+        """See ProcessRunner.stop."""
         if self._running is not None:
             await in_thread(self._running.stop)
 
     async def wait(self, timeout: float | None = None) -> bool:
-        """See Running.wait."""
+        """See ProcessRunner.wait."""
         await self.start()
         assert self._running is not None
         return await in_thread(self._running.wait, timeout)
@@ -185,22 +184,22 @@ class AsyncProcessRunner:
 def run_until_idle(
     admin: ProjectionAdmin, work: Sequence[Work], clock: Clock = wall_clock, timeout: float = CATCH_UP_TIMEOUT_S
 ) -> None:
-    """Do in the calling thread all there is to do now, what is due by `clock` included, until nothing more comes of it.
+    """Handle all events and fire all timers that are due by `clock`, in the calling thread, until nothing is left.
 
-    What waits to be tried again is tried once, without waiting. Raises ProcessError if something did not get through,
-    ProjectionBehind if a runner elsewhere holds it for longer than `timeout` seconds.
+    Parked events are tried once more, without a pause. Raises ProcessError if an event is parked in the end,
+    ProjectionBehind if another runner holds a lease for longer than `timeout` seconds.
     """
-    kept, reacting = partition_work(work)
+    projections, reacting = partition_work(work)
     subscriptions = register_all(admin, reacting)
     target = admin.catalog.target_at()
-    tables = [TimerQueue(name_of(each), admin.log) for each in reacting if not isinstance(each, Effect)]
-    retrying = RetryScheduler(target, {name_of(each): policy_of(each) for each in reacting})
-    retrying.tick_all()
+    queues = [TimerQueue(name_of(each), admin.log) for each in reacting if not isinstance(each, Effect)]
+    retries = RetryScheduler(target, {name_of(each): policy_of(each) for each in reacting})
+    retries.tick_all()
     head = -1
     while True:
-        admin.project(*kept, *subscriptions, timeout=timeout)
-        for table in tables:
-            run(table.fire(clock()))
+        admin.project(*projections, *subscriptions, timeout=timeout)
+        for queue in queues:
+            run(queue.fire(clock()))
         now = run(admin.log.engine.head()).position
         if now == head:
             break
@@ -209,9 +208,9 @@ def run_until_idle(
         stuck = [entry for entry in admin.parked(name_of(each)) if entry.state == "parked"]
         if stuck:
             raise ProcessError(
-                f"{name_of(each)} did not get through event {stuck[0].position} ({stuck[0].type}) of {stuck[0].key}: "
+                f"{name_of(each)} failed at event {stuck[0].position} ({stuck[0].type}) of {stuck[0].key}: "
                 f"{stuck[0].error}",
-                "Fix it and run again, or see eventfold processes.",
+                "Fix the cause and run again, or see eventfold processes.",
                 process=name_of(each),
                 key=stuck[0].key,
                 position=stuck[0].position,

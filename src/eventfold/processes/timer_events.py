@@ -1,10 +1,10 @@
-"""Timers as facts in the log: set, cancelled, and the event by which one fires; and one query that finds them.
+"""The events by which timers are stored in the log, and the queries that find them.
 
-    $timer-set         tagged $process:NAME   its id is the timer's id
-    $timer-cancelled   tagged $process:NAME   ends the timers set before it
-    the user's event   tagged $fired:NAME     its id is derived from the timer's
+    $timer-set         tagged $process:NAME   sets a timer; the event's id is the timer's id
+    $timer-cancelled   tagged $process:NAME   cancels timers that were set before it
+    the user's event   tagged $fired:NAME     fires a timer; the event's id is derived from the timer's id
 
-Knows: the envelope. Does not know: when anything is due.
+Knows: the envelope. Does not know: clocks, when a timer is due.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ from eventfold.processes.actions import Cancel, Timer, class_of
 
 
 def derived_id(time: int, *parts: object) -> UUID:
-    """An id made from its parts: a UUIDv8 that begins, as ids in a log do, with a time (µs since 1970 UTC)."""
+    """Return an id derived from `parts`: a UUIDv8 that begins with a time, as all event ids do.
+
+    `time`: µs since 1970 UTC; its milliseconds are used.
+    """
     digest = sha256("\x1f".join(map(str, parts)).encode("utf-8", "surrogatepass")).digest()
     millis = max(0, min(time // 1000, 2**48 - 1))
     return UUID(
@@ -36,7 +39,7 @@ def derived_id(time: int, *parts: object) -> UUID:
 
 
 def command_id(process: str, trigger: UUID, key: str, index: int) -> str:
-    """The request key of what a process asks for, as number `index`, about one event, for one instance."""
+    """Return the request key of the action number `index` of one reaction: of one instance to one event."""
     return f"{process}:{derived_id(0, process, trigger, key, index).hex}"
 
 
@@ -45,9 +48,9 @@ SET, CANCELLED = "$timer-set", "$timer-cancelled"
 
 
 class TimerSet(Event, type="$timer-set"):
-    """A timer: from `due` (µs since 1970 UTC) the event `type` with this `data` and these `tags` is to be recorded.
+    """A timer: at `due` (µs since 1970 UTC) an event of `type` with this `data` and these `tags` is to be recorded.
 
-    `hops` says how many reactions caused each other up to here, where no time passes by this timer.
+    `hops`: how many reactions caused each other up to this timer; 0 if the timer lasts a second or more.
     """
 
     process: str
@@ -62,7 +65,7 @@ class TimerSet(Event, type="$timer-set"):
 
 
 class TimerCancelled(Event, type="$timer-cancelled"):
-    """The end of an instance's timers set before it: of all, of some `types`, of those with exactly this `data`."""
+    """The cancellation of the instance's timers that were set before: all, those of `types`, those with this `data`."""
 
     process: str
     key: str
@@ -76,60 +79,60 @@ read_cancelled = decoder_of(TimerCancelled).decode
 
 
 def timer_query(process: str) -> Query:
-    """Every fact about a process's timers."""
+    """Return the query for all events about a process's timers."""
     return Query((Item((SET, CANCELLED), (f"$process:{process}",)), Item((), (f"$fired:{process}",))))
 
 
 def timer_end_query(process: str) -> Query:
-    """What ends timers: cancellations, and timers that fired. Nothing of it may come between looking and firing."""
+    """Return the query for the events that end timers: none of them may be appended between reading and firing."""
     return Query((Item((CANCELLED,), (f"$process:{process}",)), Item((), (f"$fired:{process}",))))
 
 
 def timer_set(
-    registry: Registry, wish: Timer, process: str, key: str, cause: StoredEvent, correlation: str, hops: int
+    registry: Registry, action: Timer, process: str, key: str, cause: StoredEvent, correlation: str, hops: int
 ) -> TimerSet:
-    """The fact that a timer was set. Raises InvalidEvent if its event could not be stored, InvalidProcess."""
-    inner = registry.encode(wish.event)
+    """Return the event that sets a timer. Raises InvalidEvent if its event cannot be stored, InvalidProcess."""
+    inner = registry.encode(action.event)
     try:
-        due = from_micros(cause.time) + wish.delay if wish.delay is not None else wish.moment
+        due = from_micros(cause.time) + action.delay if action.delay is not None else action.moment
     except OverflowError:
         due = None
     if due is None:
         raise InvalidProcess(
-            f"The process {process} asked for {wish.event!r} after {wish.delay}, which is no date any more.",
-            "Ask for an earlier one.",
+            f"The process {process} asked for {action.event!r} after {action.delay}, which is after the last date.",
+            "Give a shorter time.",
         )
     passes = due - from_micros(cause.time) >= timedelta(seconds=1)
     data, hops = msgspec.Raw(inner.data), 0 if passes else hops
     return TimerSet(process, key, to_micros(due), inner.type, inner.version, data, inner.tags, correlation, hops)
 
 
-def timer_cancelled(registry: Registry, wish: Cancel, process: str, key: str) -> TimerCancelled:
-    """The fact that timers were cancelled."""
-    if wish.what is None:
+def timer_cancelled(registry: Registry, action: Cancel, process: str, key: str) -> TimerCancelled:
+    """Return the event that cancels timers."""
+    if action.what is None:
         return TimerCancelled(process, key)
-    if isinstance(wish.what, type):
-        return TimerCancelled(process, key, stored_names_of(wish.what))
-    kind = declaration_of(class_of(wish.what)).names
-    return TimerCancelled(process, key, kind, msgspec.Raw(registry.encode(wish.what).data))
+    if isinstance(action.what, type):
+        return TimerCancelled(process, key, stored_names_of(action.what))
+    kind = declaration_of(class_of(action.what)).names
+    return TimerCancelled(process, key, kind, msgspec.Raw(registry.encode(action.what).data))
 
 
 def new_event_of(fact: TimerSet | TimerCancelled, identity: UUID, metadata: dict[str, Any]) -> NewEvent:
-    """A fact as it is written."""
+    """Return an event about a timer, encoded."""
     kind = SET if isinstance(fact, TimerSet) else CANCELLED
     tags = (f"$process:{fact.process}",)
     return NewEvent(identity.bytes, kind, 1, _encode(fact), tags, None, encode_metadata(metadata))
 
 
 def fired_id(timer: UUID, due: int) -> UUID:
-    """The id of the event by which a timer fires: the same, whoever fires it, and however often."""
+    """Return the id of the event by which a timer fires. Every process derives the same id."""
     return derived_id(due, "fired", timer)
 
 
 def fired_event(timer: UUID, fact: TimerSet) -> NewEvent:
-    """The event by which a timer fires, as it is written, byte for byte the same whoever writes it.
+    """Return the event by which a timer fires, encoded. Every process makes the same bytes.
 
-    It occurred when it was due; that it was recorded later is the log's to say.
+    Its `occurred` is when the timer was due; its `time` is when it is recorded, as for every event.
     """
     tags = tuple(sorted({*fact.tags, f"$fired:{fact.process}"}))
     facts = {"causation_id": str(timer), "correlation_id": fact.correlation, "process": fact.process}

@@ -1,7 +1,8 @@
-"""Timers that have not fired yet, kept up to date from the log; and firing those that are due, once.
+"""The timers of a process that have not fired, read from the log, and firing those that are due, each once.
 
-Only the facts about timers are asked for, never the whole log, and each of them once. Knows: the order of these
-steps. Does not know: clocks (it is told the time), threads, who else is doing the same at the same time.
+Only events about timers are read, each of them once.
+Knows: the order of these steps. Does not know: clocks (its caller passes the time), threads, other processes that fire
+the same timers at the same time.
 """
 
 from __future__ import annotations
@@ -34,18 +35,16 @@ from eventfold.processes.timer_events import (
     timer_query,
 )
 
-PAGE = 1_000
-BATCH = 500  # timers fired in one append
-MAX_SNAPSHOT_BYTES = 4_000_000  # bytes of events in one append
-MAX_ROUNDS = 100  # rivals we give way to before we come again later
-SNAPSHOT_EVERY_EVENTS = (
-    5_000  # facts after which what waits is kept as a snapshot, so that a restart need not read them again
-)
-FINGERPRINT = "timers-1"  # of the snapshot's form
+PAGE = 1_000  # events in one read
+MAX_APPEND_TIMERS = 500  # timers fired in one append
+MAX_APPEND_BYTES = 4_000_000  # payload bytes in one append: with these many the batch ends
+MAX_ROUNDS = 100  # conflicts with other processes before `fire` returns, to be called again later
+SNAPSHOT_EVERY_EVENTS = 5_000  # events about timers between two snapshots; as many as timers wait, if that is more
+FINGERPRINT = "timers-1"  # of the snapshot's format
 
 
 class PendingTimer(msgspec.Struct, frozen=True):
-    """A timer that has not fired: its id, what was set, and where in the log."""
+    """A timer that has not fired: its id, the event that set it, and the position of that event."""
 
     id: UUID
     fact: TimerSet
@@ -61,39 +60,39 @@ _unpack = decoder_of(list[PendingTimer]).decode
 
 
 class TimerQueue:
-    """The timers of one process. `await look()` to hear what is new, `await fire(now)` to fire what is due."""
+    """The timers of one process. `await catch_up()` reads new events, `await fire(now)` fires those that are due."""
 
     def __init__(self, process: str, log: Log) -> None:
         self.process, self._log = process, log
         self._forget()
 
     def _forget(self) -> None:
-        self.position = 0  # every fact about timers up to here is in
+        self.position = 0  # all events about timers up to here, inclusive, are applied
         self._epoch = self._log.engine.epoch  # in which they were read
         self._waiting: dict[UUID, PendingTimer] = {}
         self._by_instance: dict[str, set[UUID]] = {}
         self._by_fired: dict[bytes, UUID] = {}
-        self._heap: list[tuple[int, int, UUID]] = []  # due, position, id; those that are gone are dropped when met
-        self._unkept = 0  # facts taken in since the snapshot
+        self._heap: list[tuple[int, int, UUID]] = []  # due, position, id; ended timers are removed when they come first
+        self._unsaved = 0  # events applied since the last snapshot
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     @property
     def waiting(self) -> list[PendingTimer]:
-        """The timers that have not fired, by when they are due."""
+        """The timers that have not fired, ordered by when they are due."""
         return sorted(self._waiting.values(), key=lambda each: (each.fact.due, each.position))
 
     def next_due(self) -> int | None:
-        """When the next one is due, in µs since 1970 UTC; None where none is waiting."""
+        """Return when the next timer is due, in µs since 1970 UTC; None if there is none."""
         while self._heap and self._heap[0][2] not in self._waiting:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
     async def catch_up(self) -> None:
-        """Take in what was recorded about timers since the last look."""
+        """Apply the events about timers that were recorded since the last call."""
         while True:
-            if self._log.engine.epoch != self._epoch:  # history may be lost: what was known is worth nothing
+            if self._log.engine.epoch != self._epoch:  # applied events may be lost: read everything again
                 self._forget()
             if self.position == 0:
                 await self._restore()
@@ -105,17 +104,17 @@ class TimerQueue:
                 continue
             self._apply(page.events)
             self.position = page.scanned
-            self._unkept += len(page.events)
+            self._unsaved += len(page.events)
             if not page.more:
                 break
-        if self._unkept >= max(SNAPSHOT_EVERY_EVENTS, len(self._waiting)):
+        if self._unsaved >= max(SNAPSHOT_EVERY_EVENTS, len(self._waiting)):
             await self._save_snapshot()
 
     async def fire(self, now: int) -> int:
-        """Fire what is due at `now` (µs since 1970 UTC), in the order in which it was due; returns how many did.
+        """Fire the timers that are due at `now` (µs since 1970 UTC), in the order of their due times. Returns how many.
 
-        Each fires once: its event's id is derived from the timer's, and is written under the condition that no timer
-        of the process was cancelled or has fired since we looked. Raises what an append raises.
+        Each fires once: its event has an id derived from the timer's, and is appended under the condition that no timer
+        of the process was cancelled or has fired since the last read. Raises what an append raises.
         """
         count = 0
         for _ in range(MAX_ROUNDS):
@@ -127,7 +126,7 @@ class TimerQueue:
                     self._settle(batch)
                     count += 0 if outcome.repeated else len(batch)
                     batch = self._due(now)
-                    # What we wrote ourselves is no reason to look again: nothing else stands between.
+                    # Nothing else was written in between, so there is nothing to read before the next batch.
                     if outcome.first == self.position + 1:
                         self.position = outcome.last
                         continue
@@ -144,36 +143,41 @@ class TimerQueue:
         return await submit(self._log.appender, AppendRequest(events, condition, epoch=self._epoch))
 
     def _due(self, now: int) -> list[PendingTimer]:
-        """The next batch: it stays on the heap until it is settled."""
+        """Return the next batch of due timers. They stay on the heap until they are settled."""
         batch: list[PendingTimer] = []
-        held: list[tuple[int, int, UUID]] = []
+        entries: list[tuple[int, int, UUID]] = []
         size = 0
-        while (due := self.next_due()) is not None and due <= now and len(batch) < BATCH and size < MAX_SNAPSHOT_BYTES:
+        while (
+            (due := self.next_due()) is not None
+            and due <= now
+            and len(batch) < MAX_APPEND_TIMERS
+            and size < MAX_APPEND_BYTES
+        ):
             entry = heapq.heappop(self._heap)
-            held.append(entry)
-            waiting = self._waiting[entry[2]]
-            batch.append(waiting)
-            size += len(bytes(waiting.fact.data))
-        for entry in held:
+            entries.append(entry)
+            pending = self._waiting[entry[2]]
+            batch.append(pending)
+            size += len(bytes(pending.fact.data))
+        for entry in entries:
             heapq.heappush(self._heap, entry)
         return batch
 
-    # Snapshots: what waits, as far as it was read; dropping them changes nothing but time
+    # Snapshots of the pending timers: without them a restart only takes longer
 
     async def _restore(self) -> None:
         snapshots = self._log.engine.services.snapshots
-        kept = None if snapshots is None else await snapshots.get(f"$timers:{self.process}")
-        if kept is None or kept.fingerprint != FINGERPRINT:
+        snapshot = None if snapshots is None else await snapshots.get(f"$timers:{self.process}")
+        if snapshot is None or snapshot.fingerprint != FINGERPRINT:
             return
-        if await self._log.engine.event_id(kept.position) != kept.event_id:
-            return  # of another history: everything is read again
+        if await self._log.engine.event_id(snapshot.position) != snapshot.event_id:
+            return  # of lost history: everything is read again
         try:
-            found = _unpack(kept.state)
+            pending = _unpack(snapshot.state)
         except ValueError:  # msgspec's errors are ValueErrors
             return
-        for waiting in found:
-            self._set(waiting)
-        self.position = kept.position
+        for each in pending:
+            self._set(each)
+        self.position = snapshot.position
 
     async def _save_snapshot(self) -> None:
         snapshots = self._log.engine.services.snapshots
@@ -182,9 +186,9 @@ class TimerQueue:
             return
         snapshot = Snapshot(FINGERPRINT, self.position, identity, msgspec.json.encode(list(self._waiting.values())))
         await snapshots.put(f"$timers:{self.process}", snapshot)
-        self._unkept = 0
+        self._unsaved = 0
 
-    # Facts
+    # Applying events
 
     def _apply(self, events: Iterable[StoredEvent]) -> None:
         for stored in events:
@@ -195,17 +199,17 @@ class TimerQueue:
             elif (timer := self._by_fired.get(stored.id)) is not None:
                 self._remove(timer)
 
-    def _set(self, waiting: PendingTimer) -> None:
-        self._waiting[waiting.id] = waiting
-        self._by_instance.setdefault(waiting.fact.key, set()).add(waiting.id)
-        self._by_fired[waiting.fired_id.bytes] = waiting.id
-        heapq.heappush(self._heap, (waiting.fact.due, waiting.position, waiting.id))
+    def _set(self, pending: PendingTimer) -> None:
+        self._waiting[pending.id] = pending
+        self._by_instance.setdefault(pending.fact.key, set()).add(pending.id)
+        self._by_fired[pending.fired_id.bytes] = pending.id
+        heapq.heappush(self._heap, (pending.fact.due, pending.position, pending.id))
 
     def _cancel(self, fact: TimerCancelled) -> None:
         for timer in tuple(self._by_instance.get(fact.key, ())):
-            found = self._waiting[timer].fact
-            same_type = fact.types is None or found.type in fact.types
-            if same_type and bytes(fact.data) in (bytes(ANY), bytes(found.data)):
+            set_by = self._waiting[timer].fact
+            same_type = fact.types is None or set_by.type in fact.types
+            if same_type and bytes(fact.data) in (bytes(ANY), bytes(set_by.data)):
                 self._remove(timer)
 
     def _settle(self, batch: Iterable[PendingTimer]) -> None:
@@ -213,11 +217,11 @@ class TimerQueue:
             self._remove(each.id)
 
     def _remove(self, timer: UUID) -> None:
-        gone = self._waiting.pop(timer, None)
-        if gone is None:
+        ended = self._waiting.pop(timer, None)
+        if ended is None:
             return
-        self._by_fired.pop(gone.fired_id.bytes, None)
-        others = self._by_instance[gone.fact.key]
+        self._by_fired.pop(ended.fired_id.bytes, None)
+        others = self._by_instance[ended.fact.key]
         others.discard(timer)
         if not others:
-            del self._by_instance[gone.fact.key]
+            del self._by_instance[ended.fact.key]

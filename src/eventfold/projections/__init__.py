@@ -1,7 +1,9 @@
-"""Read models, the user's half: classes whose rows are folded from events, and what they mean.
+"""Read models, subscriptions and followers: declared, folded from the log, run, and administered.
 
-Knows: event classes, columns, keys, handlers, the ledger's arithmetic. Pure: no clock, no thread, no database,
-no order of steps. Does not know: where rows are kept (targets), who runs it (running), how far it has come.
+The modules in the order in which to read them. Declare: classes, definition. Fold: page, fold. Run: worker,
+page_commit, partition_lease, failures, leases, runner, followers. Administer: catalog, generations, operations, admin.
+Knows: which events a class handles, checkpoints, leases, generations. Does not know: how targets store rows, how
+engines store events.
 """
 
 from eventfold.core.table import Column, Table

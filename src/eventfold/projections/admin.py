@@ -1,6 +1,6 @@
-"""The administration of a store's projections: run, status, rows, proofs; pause to remove; rebuild to discard.
+"""The administration of a store's projections: run, status, rows, verification, operations, rebuilds.
 
-Knows: what may be asked and done, by class or by name. Does not know: how an event is folded, how rows are kept.
+Knows: all commands and queries, by class or by name. Does not know: how events are folded, how rows are stored.
 """
 
 from __future__ import annotations
@@ -70,9 +70,10 @@ P = TypeVar("P", bound=Projection)
 
 @refuse_old_attributes("ProjectionAdmin")
 class ProjectionAdmin:
-    """The projections of a store: `store.projections`. A projection is named by its class or by its name.
+    """The projections of a store: `store.projections`. Methods take a projection as its class or its name.
 
-    By name, it is looked for in the store's own database; what needs its code imports it from where it was kept from.
+    A name is searched in the store's own database. Methods that need its code import the class from its recorded
+    MODULE:NAME.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class ProjectionAdmin:
         followers: WeakSet[FollowerProgress] | None = None,
     ) -> None:
         self.catalog = catalog
-        self.log = catalog.log  # for tools: a log whose calls block
+        self.log = catalog.log  # for tools
         commands = OperatorCommands(catalog.log, options or Options())
         self._operations = ProjectionOperations(catalog, commands)
         self._rebuilds = ProjectionRebuilds(catalog, commands)
@@ -92,11 +93,11 @@ class ProjectionAdmin:
         self._followers: WeakSet[FollowerProgress] = WeakSet() if followers is None else followers
 
     def using(self, options: Options) -> ProjectionAdmin:
-        """The same projections, whose operations are recorded with the metadata of these options."""
+        """Return an administration of the same projections that records its operations with these options' metadata."""
         return ProjectionAdmin(self.catalog, options, runners=self._runners, followers=self._followers)
 
     def target(self, projection: Named) -> Target:
-        """Where a projection's rows are kept: for tools."""
+        """Return the target with a projection's rows: for tools."""
         return self.catalog.find(projection)[1]
 
     def close(self) -> None:
@@ -110,19 +111,19 @@ class ProjectionAdmin:
     # Running
 
     def inline(self, *projections: ProjectionLike) -> None:
-        """Have every append to the store keep these up, whoever makes it. See Store(inline=…).
+        """Register projections that every append to the store updates, in any process. See Store(inline=…).
 
-        Raises NotSupported, InvalidProjection, ProjectionChanged (its code is another now), ProjectionStopped.
+        Raises NotSupported, InvalidProjection, ProjectionChanged (the code has changed), ProjectionStopped.
         """
         definitions, own = projection_definitions(projections), self.catalog.target_at()
-        folder = inline_admin.inline_projector(self.log, own, definitions)
+        projector = inline_admin.inline_projector(self.log, own, definitions)
         records = {definition.name: self.catalog.register(definition)[1] for definition in definitions}
-        require(self.log.engine, "inline").set_projector(folder)
+        require(self.log.engine, "inline").set_projector(projector)
         for definition in inline_admin.unregistered(self.log, definitions):
             self._register_inline(definition, own, records[definition.name])
 
     def _register_inline(self, definition: ProjectionDefinition, own: Target, record: ProjectionRecord) -> None:
-        """Have every append keep its live generation up, whichever that is by then."""
+        """Register the live generation to be updated by every append; start over if another one became live."""
         for _ in range(MAX_DISTURBED):
             with suppress(CheckpointChanged):
                 if not inline_admin.register_inline(self.log, own, definition, record, self.catalog.lease):
@@ -141,7 +142,7 @@ class ProjectionAdmin:
             try:
                 target, record = self.catalog.register(definition)
                 if is_inline(target.checkpoints(definition.name, record.live)):
-                    continue  # every append has done it
+                    continue  # every append updates it
                 for partition in range(definition.partitions):
                     catch_up_partition(
                         self.log,
@@ -153,7 +154,7 @@ class ProjectionAdmin:
                         timeout=timeout,
                         progress=progress,
                     )
-            except (ProjectionError, InvalidProjection, CursorMismatch) as error:  # no reason not to serve the others
+            except (ProjectionError, InvalidProjection, CursorMismatch) as error:  # continue with the others
                 failed.append(error)
         if failed:
             for other in failed[1:]:
@@ -172,8 +173,8 @@ class ProjectionAdmin:
     def wait(self, projection: Named, position: int | None = None, timeout: float = CATCH_UP_TIMEOUT_S) -> int:
         """See Store.wait."""
         name, target = self.catalog.find(projection)
-        wanted = run(self.log.engine.head()).position if position is None else position
-        ends, nap = time.monotonic() + timeout, 0.001
+        position_wanted = run(self.log.engine.head()).position if position is None else position
+        ends, pause = time.monotonic() + timeout, 0.001
         while True:
             try:
                 record = require_record(target, name)
@@ -181,53 +182,54 @@ class ProjectionAdmin:
             except TargetUnavailable:
                 if time.monotonic() > ends:
                     raise
-                time.sleep(0.05)  # away for a moment, like whoever writes there: it is waited for all the same
+                time.sleep(0.05)  # the database may be reachable again before the timeout, for its writer too
                 continue
-            if checkpoint.position >= wanted and not target.delivery_lag(name, record.live):
+            if checkpoint.position >= position_wanted and not target.delivery_lag(name, record.live):
                 self._refuse_restored(record, checkpoint)
                 return checkpoint.position
-            if is_inline([checkpoint]) and (head := run(self.log.engine.head()).position) >= wanted:
+            if is_inline([checkpoint]) and (head := run(self.log.engine.head()).position) >= position_wanted:
                 return head
             if checkpoint.stopped:
                 raise stopped_error(name, checkpoint)
             if time.monotonic() > ends:
-                raise behind_error(self.log, target, name, checkpoint, wanted, timeout)
-            time.sleep(nap)
-            nap = min(nap * 1.5, 0.02)
+                raise behind_error(self.log, target, name, checkpoint, position_wanted, timeout)
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.02)
 
     def _refuse_restored(self, record: ProjectionRecord, checkpoint: Checkpoint) -> None:
-        """Rows of history that this log does not have answer for nothing that is in it."""
+        """Raise CursorMismatch where the rows were folded from history that this log does not have."""
         try:
             run(verify(self.log, Cursor(checkpoint.store, checkpoint.epoch, checkpoint.position, checkpoint.event_id)))
         except CursorMismatch as error:
             raise ahead_of_log_error(record.name, record.kind, error) from error
 
     def follower_progress(self, name: str, query: Query, after: int | Cursor | str) -> FollowerProgress:
-        """What keeps the progress of a follower: see Store.follow."""
+        """Return an object that stores the progress of a named follower. See Store.follow."""
         progress = FollowerProgress(self.log, self.catalog.target_at(), name, query, after, self.catalog.lease)
         self._followers.add(progress)
         return progress
 
-    # Looking
+    # Inspection
 
     def list(self) -> builtins.list[ProjectionRecord]:
-        """Every projection and follower of the store, by name; of those in a database that is away, what is noted here.
+        """Return the records of all projections and followers of the store, sorted by name.
 
-        `kind` is rows, sql, effects, follower or, where only its name is known here, elsewhere.
+        `kind` is rows, sql, effects or follower; elsewhere, where its own database is unreachable, so that only the
+        name and the class's address are known.
         """
         own = self.catalog.own_target()
         if own is None:
-            found = {each.name: each for target in self.catalog.open_targets() for each in target.records()}
-            return sorted(found.values(), key=lambda each: each.name)
-        found = {each.name: each for each in own.records()}
-        for name, noted in found.items():
-            if noted.kind in (ELSEWHERE, FORWARDED):
+            records = {each.name: each for target in self.catalog.open_targets() for each in target.records()}
+            return sorted(records.values(), key=lambda each: each.name)
+        records = {each.name: each for each in own.records()}
+        for name, record in records.items():
+            if record.kind in (ELSEWHERE, FORWARDED):
                 with suppress(EventfoldError):
-                    found[name] = require_record(self.catalog.find(name)[1], name)
-        return sorted(found.values(), key=lambda each: each.name)
+                    records[name] = require_record(self.catalog.find(name)[1], name)
+        return sorted(records.values(), key=lambda each: each.name)
 
     def status(self, *projections: Named) -> builtins.list[Status]:
-        """Where projections stand, by default all of `known()`, and why they are behind if they are."""
+        """Return the status of these projections, by default of all in `list()`."""
         return [self._status(each, not projections) for each in projections or [record.name for record in self.list()]]
 
     def _status(self, projection: Named, one_of_all: bool) -> Status:
@@ -236,13 +238,13 @@ class ProjectionAdmin:
             return run(status_of(self.log, target, require_record(target, name), target.now()))
         except (TargetUnavailable, InvalidProjection, UnknownProjection) as error:
             own = self.catalog.own_target()
-            noted = own.record(projection) if own is not None and isinstance(projection, str) else None
-            if not one_of_all or noted is None:
+            record = own.record(projection) if own is not None and isinstance(projection, str) else None
+            if not one_of_all or record is None:
                 raise
-            return unreachable_status(noted, run(self.log.engine.head()).position, error)
+            return unreachable_status(record, run(self.log.engine.head()).position, error)
 
     def checkpoints(self, projection: Named) -> builtins.list[Checkpoint]:
-        """Every checkpoint of a projection, with its ledger, of all its generations."""
+        """Return the checkpoints of all partitions and generations of a projection."""
         name, target = self.catalog.find(projection)
         return target.checkpoints(name)
 
@@ -258,7 +260,9 @@ class ProjectionAdmin:
         by = sort_fields(order)
         definition = projection_definition(projection)
         if definition.rows is None:
-            raise InvalidProjection(f"{definition.name} has tables of its own.", "Ask them with SQL.")
+            raise InvalidProjection(
+                f"{definition.name} declares its own tables, which have no row class.", "Query them with SQL."
+            )
         refuse_limit(limit)
         target = self.catalog.target_of(definition)
         if generation is not None:
@@ -267,18 +271,17 @@ class ProjectionAdmin:
         packed = {name: filter_value(table, name, value) for name, value in where.items()}
         refuse_unstorable_filter(definition.name, definition.rows.table, packed)
         try:
-            found = target.select(table, packed, by, limit)
-        except (RowRefused, TypeError, ValueError, OverflowError) as error:  # no row can be like that
+            rows = target.select(table, packed, by, limit)
+        except (RowRefused, TypeError, ValueError, OverflowError) as error:  # no row can have such a value
             raise unstorable_filter_error(definition.name, definition.rows.table, packed, error) from error
-        return [definition.rows.unpack(row) for row in found]
+        return [definition.rows.unpack(row) for row in rows]
 
     def verify(self, *projections: Named, progress: Progress = lambda _done, _all: None) -> builtins.list[Proof]:
-        """Count the log again and hold every ledger against it: of these projections and followers, or of all.
+        """Recount the log and compare every ledger with it: of these projections, processes and followers, or of all.
 
-        Processes and effects are named by their class or name as well. A proof says of every event that it was taken
-        once, and nothing of what the rows' columns hold: see `verify_rows`. One that cannot be counted (its class
-        cannot be imported here, its database is away) is not proved and says why; the others are counted all the same.
-        `progress` is told (done, all), in positions to be counted.
+        A proof shows that every event was handled once; it does not check the values of rows, for which see
+        `verify_rows`. One that cannot be counted (its class cannot be imported here, its database is unreachable) is
+        not proved, and its verdict says why. `progress(done, all)` is called with numbers of positions.
         """
         todo: list[tuple[Target, Checkpoint, ProjectionDefinition | None, bool]] = []
         proofs: list[Proof] = []
@@ -288,9 +291,7 @@ class ProjectionAdmin:
             except TargetUnavailable as error:
                 if projections:
                     raise
-                proofs.append(
-                    unproved_error(str(each), error)
-                )  # its database is away: the others can be proved all the same
+                proofs.append(unproved_error(str(each), error))  # its database is unreachable: prove the others
         whole, done = sum(checkpoint.position for _, checkpoint, _, _ in todo), 0
         for target, checkpoint, definition, for_rollback in todo:
             report = partial(_ahead, progress, done, whole)
@@ -305,95 +306,105 @@ class ProjectionAdmin:
     def _checkpoints_to_verify(
         self, projection: Named
     ) -> builtins.list[tuple[Target, Checkpoint, ProjectionDefinition | None, bool]]:
-        """Its checkpoints; with its definition where it is split by key, if that can be imported here.
+        """Return the checkpoints of a projection, each with its target, its definition and whether it is superseded.
 
-        Last, whether readers neither see that generation nor will.
+        The definition is given where partitions need it and the class can be imported. Superseded: the generation is
+        neither live nor being built.
         """
         name, target = self.catalog.find(projection)
         record = require_record(target, name)
-        found: list[tuple[Target, Checkpoint, ProjectionDefinition | None, bool]] = []
+        checkpoints: list[tuple[Target, Checkpoint, ProjectionDefinition | None, bool]] = []
         for checkpoint in target.checkpoints(name):
             definition = None
             if checkpoint.partitions > 1 or not isinstance(projection, str):
                 with suppress(InvalidInput):
                     definition = self.catalog.definition_of(projection)
-            found.append(
+            checkpoints.append(
                 (target, checkpoint, definition, checkpoint.place.generation not in (record.live, record.building))
             )
-        return found
+        return checkpoints
 
     def verify_rows(
         self, *projections: Named, progress: Progress = lambda _done, _all: None
     ) -> builtins.list[RowProof]:
-        """Fold read models again, beside what readers see, and compare every row: of these, or of all that have rows.
+        """Fold read models again beside the live rows, and compare every row: of these, or of all with rows.
 
-        The rows folded again are a generation that is dropped at the end: it needs as much room as the live rows, and
-        their database must take writes. Rows that change meanwhile are compared again. Raises ProjectionStopped where
-        the fold fails, InvalidProjection for what has no rows or whose class cannot be imported, TargetUnavailable.
+        The rows folded again are a generation that is dropped at the end. It needs as much space as the live rows, and
+        a writable database. Rows that change meanwhile are compared again. Raises ProjectionStopped where the fold
+        fails, InvalidProjection for a projection without rows or whose class cannot be imported, TargetUnavailable.
         """
         named = projections or [each.name for each in self.list() if each.kind not in ("effects", "follower")]
-        found: list[RowProof] = []
+        proofs: list[RowProof] = []
         for each in named:
             definition = self.catalog.definition_of(each)
             if definition.kind == "effects":
                 raise InvalidProjection(
-                    f"{definition.name} keeps no rows.", "Name a read model.", projection=definition.name
+                    f"{definition.name} has no rows.", "Name a read model.", projection=definition.name
                 )
-            found.append(
+            proofs.append(
                 RowCheck(definition, self.catalog.target_of(definition), self.log, self.catalog.lease).compare(progress)
             )
-        return found
+        return proofs
 
     def verify_log(self, progress: Progress = lambda _done, _all: None) -> LogProof:
-        """Have the engine check its own log: whatever is written twice is compared. `progress` is told (done, all)."""
+        """Have the engine check its own log, by comparing data that it stores twice.
+
+        `progress(done, all)` is called with numbers of events.
+        """
         return run(prove_log(self.log, progress))
 
     # Operations
 
     def pause(self, projection: Named, because: str) -> None:
-        """Stop working on it, everywhere, until it is resumed."""
+        """Pause a projection in all processes until it is resumed. `because`: the reason, which its status shows.
+
+        Raises InvalidProjection without a reason, or for an inline projection.
+        """
         self._operations.pause(projection, because)
 
     def resume(self, projection: Named) -> None:
-        """Go on: after a pause, or once more with the event at which it stopped."""
+        """Resume a projection after a pause, or try again the event at which it stopped."""
         self._operations.resume(projection)
 
     def parked(self, projection: Named, generation: int | None = None) -> builtins.list[ParkedEvent]:
-        """The events that were not handled: parked, due to be tried again, or skipped; by default what readers see."""
+        """Return the parked, due and skipped events of a generation (by default the live one), in order of position."""
         return self._operations.parked(projection, generation)
 
     def retry(self, projection: Named, position: int | None = None) -> int:
-        """Have parked events tried again by the runner: one, or all; returns how many. Later ones of a key follow."""
+        """Mark parked events due for a retry by the runner: one, or all. Returns how many.
+
+        Later parked events of the same keys are retried as well. Raises EventNotParked.
+        """
         return self._operations.retry(projection, position)
 
     def skip(self, projection: Named, position: int, because: str) -> None:
-        """Leave one event out for good, and say why: one that is parked, or the one it stopped at.
+        """Skip one event for good: a parked one, or the one at which the projection stopped. `because`: the reason.
 
-        In what is being built as well as in what readers see.
+        It is skipped in the live generation and in the one being built. Raises EventNotParked.
         """
         self._operations.skip(projection, position, because)
 
     def accept(self, projection: Named) -> None:
-        """Say that the rows are right as they are, though the code has changed.
+        """Accept the existing rows as right for code that has changed.
 
-        Refused where they cannot be: other columns, another number of partitions, or events in the log that the old
-        code was not given, or the new one is not. Raises ProjectionChanged.
+        Raises ProjectionChanged where they cannot be: other columns, another number of partitions, or events in the
+        log that only one of the old and the new code handles.
         """
         self._operations.accept(projection)
 
     def begin(self, projection: Named, at: int | date) -> int:
-        """Let an effect, a process or a subscription go on behind a position (or moment, or day); returns the position.
+        """Continue an effect, a process or a subscription after a position (or moment, or day); return the position.
 
-        What came before is done with, whoever did it; what comes after is done, again if it was. Made known if it is
-        not. What was parked is given up. Nothing may be at work on it: raises LeaseHeld. InvalidProjection for read
-        models, which are rebuilt, and followers, which begin where they are told (after=store.cursor(…)).
+        Events up to it, inclusive, count as handled; later ones are handled, also if they were before. Registers it if
+        necessary. Drops its parked events. Raises LeaseHeld while a runner works on it; InvalidProjection for read
+        models (rebuild them) and followers (follow with after=store.cursor(…)).
         """
         return self._operations.begin(projection, at)
 
     def remove(self, projection: Named) -> int:
-        """Give up what is kept: of a follower its progress, of a read model every generation and its rows.
+        """Remove a follower's progress, or all generations of a read model with their rows.
 
-        Returns the position it had come to. Nothing may be at work on it: raises LeaseHeld.
+        Returns the position that it had reached. Raises LeaseHeld while a runner or follower works on it.
         """
         return self._operations.remove(projection)
 
@@ -407,32 +418,32 @@ class ProjectionAdmin:
         progress: Callable[[int, int], None] | None = None,
         stop: Callable[[], bool] = lambda: False,
     ) -> int:
-        """Build it anew beside what readers see; returns the number of the generation.
+        """Build a new generation beside the live one, up to the log's head; return its number.
 
-        Interrupted (or when `stop` says so) it is gone on with by the next rebuild of the same code. `progress` is
-        told (position, head). `at` builds it as of a moment in the past: a generation to look at and to compare with,
-        never to switch to.
+        If it is interrupted (or `stop()` returns True), the next rebuild of the same code continues it.
+        `progress(position, head)` is called after each page. `at`: build it as of a position, moment or day in the
+        past; such a generation can be read and compared, but never goes live.
         """
         return self._rebuilds.rebuild(projection, at=at, progress=progress, stop=stop)
 
     def compare(self, projection: Named, generation: int | None = None) -> Comparison:
-        """What readers see beside another generation (by default the one being built, else the previous one).
+        """Compare the live generation with another (by default the one being built, else the previous one).
 
-        Both are brought up to date first, as far as this process has their code; rows of an older eventfold that
-        have to be rebuilt stay where they are.
+        Both are caught up first, if this process has their code; rows of an older eventfold that have to be rebuilt
+        are compared at the position where they are.
         """
         return self._rebuilds.compare(projection, generation)
 
     def switch(self, projection: Named) -> ProjectionRecord:
-        """Let readers see what was built: it is brought up to date, then it takes one small transaction."""
+        """Make the generation being built live: catch it up, then switch in one small transaction."""
         return self._rebuilds.switch(projection)
 
     def rollback(self, projection: Named) -> ProjectionRecord:
-        """Let readers see the previous generation again. Its runner goes on where it was, with its own code."""
+        """Make the previous generation live again. A runner with its code continues at its checkpoint."""
         return self._rebuilds.rollback(projection)
 
     def discard(self, projection: Named, generation: int | None = None) -> None:
-        """Give up what is being built, or drop a generation that was built as of a moment in the past."""
+        """Drop the generation being built, or one that was built as of a moment in the past."""
         self._rebuilds.discard(projection, generation)
 
 

@@ -1,6 +1,6 @@
-"""The administration of projections for async users: the same names, awaited; each call is made in a thread.
+"""The administration of projections for async users: the same methods, awaited; each call runs in a thread.
 
-Knows: which calls there are. Does not know: what they do.
+Knows: the methods of ProjectionAdmin. Does not know: what they do.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class AsyncProjectionAdmin:
         self._admin = admin
 
     async def ask(self, question: Callable[[ProjectionAdmin], R]) -> R:
-        """The result of a function of the sync administration, called in a thread: several calls in one, say."""
+        """Call a function with the sync administration in a thread, for several calls at once; return its result."""
         return await in_thread(question, await self._admin())
 
-    # Looking
+    # Inspection
 
     async def list(self) -> builtins.list[ProjectionRecord]:
-        """See ProjectionAdmin.known."""
+        """See ProjectionAdmin.list."""
         return await self.ask(lambda admin: admin.list())
 
     async def status(self, *projections: Named) -> builtins.list[Status]:
@@ -61,7 +61,7 @@ class AsyncProjectionAdmin:
         """See ProjectionAdmin.verify_log. `progress` is called from a thread."""
         return await self.ask(lambda admin: admin.verify_log(progress))
 
-    # By hand
+    # Operations
 
     async def pause(self, projection: Named, because: str) -> None:
         """See ProjectionAdmin.pause."""
@@ -105,8 +105,9 @@ class AsyncProjectionAdmin:
         progress: Callable[[int, int], None] | None = None,
         stop: Callable[[], bool] = lambda: False,
     ) -> int:
-        """See ProjectionAdmin.rebuild. `progress` and `stop` are called from a thread. Cancelled, it stops after the
-        page in hand, and the next rebuild goes on there.
+        """See ProjectionAdmin.rebuild. `progress` and `stop` are called from a thread.
+
+        When cancelled it stops after the current page; the next rebuild continues there.
         """
         cancelled = False
         ask = self.ask(

@@ -1,6 +1,6 @@
-"""The catalog of a store's projections: which target keeps which, and where the class of each is imported from.
+"""The catalog of a store's projections: which target each is in, and from where its class is imported.
 
-Knows: addresses MODULE:NAME, the targets opened so far. Does not know: what is asked or done, how a target is opened.
+Knows: addresses MODULE:NAME, the targets opened so far. Does not know: operations, how a target is opened.
 """
 
 from __future__ import annotations
@@ -28,58 +28,58 @@ from eventfold.projections.definition import (
 from eventfold.projections.generations import register, require_record
 
 
-def declaring_module(found: Any) -> str | None:
-    """The module in which a projection or subscription was declared; None for anything else."""
+def declaring_module(projection: Any) -> str | None:
+    """Return the module in which a projection or subscription was declared; None for any other object."""
     bases = (Projection, SqlProjection, Subscription)
-    if isinstance(found, SubscriptionSpec):
-        return found.code.partition(":")[0]
-    if isinstance(found, type):
-        return found.__module__ if issubclass(found, bases) and found not in bases else None
-    return type(found).__module__ if isinstance(found, bases[1:]) else None
+    if isinstance(projection, SubscriptionSpec):
+        return projection.code.partition(":")[0]
+    if isinstance(projection, type):
+        return projection.__module__ if issubclass(projection, bases) and projection not in bases else None
+    return type(projection).__module__ if isinstance(projection, bases[1:]) else None
 
 
 def load(
     address: str, home: Callable[[Any], str | None] = declaring_module, what: str = "a projection or subscription"
 ) -> list[Any]:
-    """What is to be run at MODULE:NAME: a class, an instance, or a list of them; MODULE alone: all it declares.
+    """Import the objects at MODULE:NAME: a class, an instance, or a list of them; for MODULE alone, all it declares.
 
-    `home` tells in which module something was declared, None where it cannot be run. Raises InvalidProjection if there
-    is nothing of the kind.
+    `home(object)` returns the module that declares an object, None for one of another kind than `what`. Raises
+    InvalidProjection if there is none.
     """
     module_name, _, name = address.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    directory = str(Path.cwd())
+    if directory not in sys.path:
+        sys.path.insert(0, directory)
     try:
         module = importlib.import_module(module_name)
-        found: Any = module
+        loaded: Any = module
         for part in name.split(".") if name else ():
-            found = getattr(found, part)
+            loaded = getattr(loaded, part)
     except Exception as error:  # importing runs the user's module, which may raise anything
         raise InvalidProjection(
-            f"There is nothing to run at {address!r}: {error}.",
-            "Give MODULE:NAME, as in myapp.models:CarrierMonth, from a directory where that module can be imported.",
+            f"{address!r} cannot be imported: {error}.",
+            "Give MODULE:NAME, as in myapp.models:CarrierMonth, and run it where that module can be imported.",
             code=address,
         ) from error
     if not name:
         declared: list[Any] = list(vars(module).values())
-        found = [each for each in declared if home(each) == module_name]
-    several: list[Any] = [*found] if isinstance(found, list | tuple) else [found]  # pyright: ignore[reportUnknownArgumentType]
+        loaded = [each for each in declared if home(each) == module_name]
+    several: list[Any] = [*loaded] if isinstance(loaded, list | tuple) else [loaded]  # pyright: ignore[reportUnknownArgumentType]
     if not several or not all(map(home, several)):
         raise InvalidProjection(
-            f"{address} is nothing that can be run.",
-            f"Name {what}, a list of such, or a module that declares some.",
+            f"{address} cannot be run.",
+            f"Name {what}, a list of them, or a module that declares them.",
             code=address,
         )
     return several
 
 
 class EffectLike(Protocol):
-    """An effect, as far as this module needs to know it."""
+    """The part of an effect that this module uses."""
 
     @property
     def name(self) -> str:
-        """Under which name its progress is kept."""
+        """The name of its progress."""
         ...
 
     @property
@@ -93,17 +93,17 @@ Resolve = Callable[[Any, Log], list[ProjectionLike]]
 OpenTarget = Callable[[str | Sink | None, Callable[[], Target]], Target]
 
 
-def only_projections(found: Any, _log: Log) -> list[ProjectionLike]:
-    """What a class, an instance or an address MODULE:NAME stands for on the read side. Raises InvalidProjection."""
-    return load(found) if isinstance(found, str) else [found]
+def only_projections(projection: Any, _log: Log) -> list[ProjectionLike]:
+    """Return the projections for a class, an instance or an address MODULE:NAME. Raises InvalidProjection."""
+    return load(projection) if isinstance(projection, str) else [projection]
 
 
 class ProjectionCatalog:
-    """Which target keeps which projection.
+    """Which target each projection of a store is in.
 
-    `open_target(address, own)` opens a target, by None the store's own one, which `own` gives too. `has_own_target`:
-    whether there is one, since an engine may have no place for rows. `resolve` gives the read side's classes for
-    processes and effects, which this layer does not know. `lease`: for how many seconds work is claimed at a time.
+    `open_target(address, own)` opens a target; the address None is the store's own target, which `own()` returns too.
+    `has_own_target`: False for an engine that cannot store rows. `resolve` returns the subscriptions for processes and
+    effects, which this layer does not know. `lease`: the length of leases in seconds.
     """
 
     def __init__(
@@ -121,10 +121,10 @@ class ProjectionCatalog:
         self._resolve = resolve
         self._subscriptions: dict[Any, ProjectionLike] = {}
         self._targets: dict[str | int | None, Target] = {}
-        self._homes: dict[str, Target] = {}  # of those whose class was seen here
+        self._homes: dict[str, Target] = {}  # by name, of projections whose class this process has used
 
     def target_at(self, address: str | Sink | None = None) -> Target:
-        """The target at an address, opened at its first use; by default the store's own. Raises NotSupported."""
+        """Return the target at an address, opened at first use; by default the store's own. Raises NotSupported."""
         at = address if address is None or isinstance(address, str) else id(address)
         target = self._targets.get(at)
         if target is None:
@@ -132,15 +132,15 @@ class ProjectionCatalog:
         return target
 
     def own_target(self) -> Target | None:
-        """The store's own target; None where its engine has no place for rows and none was given."""
+        """Return the store's own target; None where its engine cannot store rows and no other was configured."""
         return self.target_at() if self._has_own_target else None
 
     def open_targets(self) -> list[Target]:
-        """The targets that were opened so far."""
+        """Return the targets that were opened so far."""
         return list(self._targets.values())
 
     def target_of(self, definition: ProjectionDefinition) -> Target:
-        """Where the rows of a definition are kept. A sink gets the shape of its rows."""
+        """Return the target of a definition, which is passed the columns of its rows (a sink needs them)."""
         target = self.target_at(definition.target)
         if definition.rows is not None:
             target.bind(definition.name, definition.rows)
@@ -148,71 +148,78 @@ class ProjectionCatalog:
         return target
 
     def register(self, definition: ProjectionDefinition) -> tuple[Target, ProjectionRecord]:
-        """Make a projection known: where its rows are kept, and where that is elsewhere, in the store's own too."""
+        """Register a projection in its target; return both. The store's own database notes one in another database.
+
+        Raises InvalidProjection, ProjectionChanged, ProgressUnknown, TargetUnavailable.
+        """
         target, own = self.target_of(definition), self.own_target()
-        if own is None:  # there is no place to note where the rows are: they are found by their class only
+        if own is None:  # the location of the rows cannot be noted: they are found by their class only
             return target, run(register(definition, self.log, target))
-        noted = own.record(definition.name)
-        here = definition.target is None or target.forwards  # its progress is in the store's own database
-        if here and noted is not None and noted.kind == ELSEWHERE:
+        own_record = own.record(definition.name)
+        in_own_database = definition.target is None or target.forwards  # its progress is in the store's own database
+        if in_own_database and own_record is not None and own_record.kind == ELSEWHERE:
             with own.control(definition.name) as tx:
-                if tx.record() == noted:
-                    tx.forget(noted.tables)  # it has moved here
-        if noted is not None and noted.kind == FORWARDED and not target.forwards:
-            raise self._kept_here(definition, f"and its rows are sent on from there, by {noted.code}")
+                if tx.record() == own_record:
+                    tx.forget(own_record.tables)  # it has moved to the store's own database
+        if own_record is not None and own_record.kind == FORWARDED and not target.forwards:
+            raise self._kept_here(definition, f"with rows that {own_record.code} sends to a sink")
         record = run(register(definition, self.log, target))
-        if target.forwards and noted is not None and noted.kind == "rows" and target is not own:
-            with target.control(definition.name) as tx:  # its rows, which are here, are to be sent on from now on
-                if (now := tx.record()) is not None:
-                    tx.save_record(now)
-        if not here and target.address != own.address and (noted is None or noted.code != definition.code):
-            if noted is not None and noted.kind != ELSEWHERE:
-                raise self._kept_here(definition, f"by {noted.code or 'a follower'}")
+        if target.forwards and own_record is not None and own_record.kind == "rows" and target is not own:
+            with target.control(definition.name) as tx:  # its rows are here, and are sent to the sink from now on
+                if (current := tx.record()) is not None:
+                    tx.save_record(current)
+        if (
+            not in_own_database
+            and target.address != own.address
+            and (own_record is None or own_record.code != definition.code)
+        ):
+            if own_record is not None and own_record.kind != ELSEWHERE:
+                raise self._kept_here(definition, f"as {own_record.code or 'a follower'}")
             with own.control(definition.name) as tx:
-                if tx.record() == noted:
+                if tx.record() == own_record:
                     tx.save_record(ProjectionRecord(name=definition.name, kind=ELSEWHERE, code=definition.code, live=1))
         return target, record
 
     @staticmethod
     def _kept_here(definition: ProjectionDefinition, how: str) -> InvalidProjection:
         return InvalidProjection(
-            f"{definition.name} is kept in the store's own database already, {how}.",
-            f"Give one of them another name; or give that one up: eventfold projections remove {definition.name}.",
+            f"A projection {definition.name} is in the store's own database already, {how}.",
+            f"Give one of them another name; or remove that one: eventfold projections remove {definition.name}.",
             projection=definition.name,
         )
 
-    def compile(self, found: Any) -> ProjectionDefinition:
-        """The definition of a class or of what stands at MODULE:NAME; a process or an effect is a subscription here."""
-        if isinstance(found, str) or declaring_module(found) is None:
-            if found not in self._subscriptions:
-                self._subscriptions[found] = self._resolve(found, self.log)[0]
-            found = self._subscriptions[found]
-        return projection_definition(found)
+    def compile(self, projection: Any) -> ProjectionDefinition:
+        """Return the definition of a class or an address MODULE:NAME; for a process or effect, of its subscription."""
+        if isinstance(projection, str) or declaring_module(projection) is None:
+            if projection not in self._subscriptions:
+                self._subscriptions[projection] = self._resolve(projection, self.log)[0]
+            projection = self._subscriptions[projection]
+        return projection_definition(projection)
 
     def find(self, projection: Named) -> tuple[str, Target]:
-        """The name of a projection, and where it is kept."""
+        """Return the name of a projection and its target."""
         if not isinstance(projection, str):
             definition = self.compile(projection)
             return definition.name, self.target_of(definition)
         own = self.own_target()
-        noted = None if own is None else own.record(projection)
-        if own is not None and noted is not None and noted.kind not in (ELSEWHERE, FORWARDED):
+        record = None if own is None else own.record(projection)
+        if own is not None and record is not None and record.kind not in (ELSEWHERE, FORWARDED):
             return projection, own
         if projection in self._homes:
             return projection, self._homes[projection]
         for target in self._targets.values():
             if not target.forwards and target is not own and target.record(projection) is not None:
                 return projection, target
-        if noted is not None:
-            return projection, self.target_of(self.compile(noted.code))
-        return projection, own or self.target_at()  # which says what is missing
+        if record is not None:
+            return projection, self.target_of(self.compile(record.code))
+        return projection, own or self.target_at()  # raises NotSupported where there is no own target
 
     def name_of(self, projection: Named) -> str:
-        """The name of a projection, process or effect."""
+        """Return the name of a projection, process or effect."""
         return projection if isinstance(projection, str) else self.compile(projection).name
 
     def definition_of(self, projection: Named) -> ProjectionDefinition:
-        """The definition of a projection; by name, its class is imported from where it was recorded to be.
+        """Return the definition of a projection; for a name, its class is imported from the recorded MODULE:NAME.
 
         Raises UnknownProjection, InvalidProjection.
         """
@@ -221,8 +228,8 @@ class ProjectionCatalog:
             record = require_record(target, name)
             if record.kind == "follower":
                 raise InvalidProjection(
-                    f"{name} is a follower: it has no code and no rows here.",
-                    f"See eventfold projections status {name}; to begin anew: eventfold projections remove {name}.",
+                    f"{name} is a follower, which has no class and no rows.",
+                    f"See eventfold projections status {name}; to start over: eventfold projections remove {name}.",
                     projection=name,
                 )
             return self.compile(record.code)

@@ -1,6 +1,6 @@
-"""Catching up in the calling thread: one partition to a position, and the errors where it does not come that far.
+"""Brings one partition up to a position in the calling thread, and builds the errors for one that does not get there.
 
-Knows: leases of other runners, how long to wait for them. Does not know: which partitions there are, who asks.
+Knows: leases of other runners, how long to wait for them. Does not know: which partitions there are, its callers.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from eventfold.projections.status import status_of
 from eventfold.projections.verify import Progress
 from eventfold.projections.worker import PartitionWorker, StepResult
 
-CATCH_UP_TIMEOUT_S = 30.0  # seconds to wait for a runner elsewhere that holds the lease
+CATCH_UP_TIMEOUT_S = 30.0  # seconds to wait for another runner that holds the lease
 
 
 def worker_context(log: Log, target: Target, lease: float) -> WorkerContext:
-    """What workers of this process work with."""
-    # Signal handlers run in the main thread only: what is no Exception in another one was raised by the user's code.
+    """Return the context for workers in the calling thread. `lease`: seconds."""
+    # Signal handlers run in the main thread only. In any other thread, also a BaseException is raised by user code.
     catches = Exception if threading.current_thread() is threading.main_thread() else BaseException
     return WorkerContext(
         log, target, time.perf_counter, is_dead_holder, lease, start_in_thread=start_in_thread, catches=catches
@@ -40,15 +40,15 @@ def catch_up(
     progress: Callable[[int], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> StepResult | None:
-    """Work until there is nothing to do, in the calling thread; returns the last result, None where `stop` ended it.
+    """Work in the calling thread until there is nothing to do. Return the last result; None if `stop` ended it.
 
     Calls `progress` with the position after each step. Waits up to `patience` seconds for a lease that another runner
-    holds. The lease is released at the end.
+    holds. Releases its own lease at the end.
     """
-    waited, heart = 0.0, LeaseHeartbeat(worker.context.target, worker.context.lease)
+    waited, heartbeat = 0.0, LeaseHeartbeat(worker.context.target, worker.context.lease)
     try:
         while not stop():
-            with heart.during(worker.lease):
+            with heartbeat.during(worker.lease):
                 state = run(worker.step())
             if progress is not None and worker.lease.checkpoint is not None:
                 progress(worker.lease.checkpoint.position)
@@ -59,7 +59,7 @@ def catch_up(
                 return state
         return None
     finally:
-        heart.stop()
+        heartbeat.stop()
         worker.release()
 
 
@@ -67,18 +67,18 @@ def catch_up_partition(
     log: Log,
     definition: ProjectionDefinition,
     target: Target,
-    place: PartitionKey,
+    partition_key: PartitionKey,
     head: int,
     *,
     lease: float,
     timeout: float,
     progress: Progress | None = None,
 ) -> None:
-    """Bring a partition up to the position `head`, or wait `timeout` seconds for the runner that holds it.
+    """Bring a partition up to the position `head`, or wait `timeout` seconds for the runner that has its lease.
 
     Raises ProjectionStopped, ProjectionBehind.
     """
-    worker = PartitionWorker(definition, worker_context(log, target, lease), place, new_holder_id())
+    worker = PartitionWorker(definition, worker_context(log, target, lease), partition_key, new_holder_id())
     ends = time.monotonic() + timeout
 
     def tell(position: int) -> None:
@@ -86,34 +86,34 @@ def catch_up_partition(
             progress(position, head)
 
     while catch_up(worker, 0.02, tell) is StepResult.LEASE_HELD_ELSEWHERE:
-        checkpoint = require_checkpoint(target, place)
-        if checkpoint.position >= head and not target.delivery_lag(place.name, place.generation):
-            return  # its runner has done it
+        checkpoint = require_checkpoint(target, partition_key)
+        if checkpoint.position >= head and not target.delivery_lag(partition_key.name, partition_key.generation):
+            return  # its runner has caught up
         if checkpoint.stopped:
-            raise stopped_error(place.name, checkpoint)
+            raise stopped_error(partition_key.name, checkpoint)
         if time.monotonic() > ends:
-            raise behind_error(log, target, place.name, checkpoint, head, timeout)
-    refuse_stopped(target, place)
+            raise behind_error(log, target, partition_key.name, checkpoint, head, timeout)
+    refuse_stopped(target, partition_key)
 
 
-def refuse_stopped(target: Target, place: PartitionKey) -> None:
-    """Raises ProjectionStopped where a partition stopped at an event or its projection is paused."""
-    checkpoint = require_checkpoint(target, place)
+def refuse_stopped(target: Target, partition_key: PartitionKey) -> None:
+    """Raise ProjectionStopped where a partition stopped at an event or its projection is paused."""
+    checkpoint = require_checkpoint(target, partition_key)
     if checkpoint.stopped:
-        raise stopped_error(place.name, checkpoint)
-    record = require_record(target, place.name)
+        raise stopped_error(partition_key.name, checkpoint)
+    record = require_record(target, partition_key.name)
     if record.paused:
-        raise paused_error(place.name, record.paused)
+        raise paused_error(partition_key.name, record.paused)
 
 
 def behind_error(
     log: Log, target: Target, name: str, checkpoint: Checkpoint, wanted: int, timeout: float
 ) -> ProjectionBehind:
-    """The error for a projection that did not come to a position in time, with the reason."""
+    """Return the error for a projection that did not reach the position `wanted` in `timeout` seconds, and why."""
     record = target.record(name)
     sentence = run(status_of(log, target, record, target.now())).sentence if record is not None else ""
     return ProjectionBehind(
-        f"{name} has come to position {checkpoint.position} and not to {wanted} within {timeout:g} s. {sentence}",
+        f"{name} reached position {checkpoint.position} and not {wanted} within {timeout:g} s. {sentence}",
         "Allow more time (timeout=…), or see eventfold projections status.",
         projection=name,
         position=checkpoint.position,

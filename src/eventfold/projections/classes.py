@@ -1,6 +1,6 @@
-"""The three classes a user derives from: rows by key, handlers with SQL, subscriptions with effects.
+"""The three base classes of the read side: rows by key, handlers with SQL, subscriptions with effects.
 
-Knows: their class keywords. Does not know: what their annotations come to (definition.py does).
+Knows: their class keywords. Does not know: what their annotations mean (see definition.py).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Policy = Literal["stop", "park"]
 
 
 class ClassOptions(msgspec.Struct, frozen=True):
-    """What a class says about itself by keywords; None: the usual."""
+    """The keywords of a class statement. None: the default."""
 
     name: str | None = None
     target: Any = None
@@ -34,23 +34,26 @@ class ClassOptions(msgspec.Struct, frozen=True):
 
 
 def set_projection_options(cls: type, terms: dict[str, Any], depth: int) -> None:
-    """Keep a class's keywords, and the names that were visible where it was written, for its annotations."""
+    """Store a class's keywords, and the names that are visible where it is declared, for its annotations.
+
+    `depth`: how many stack frames above this call the class statement is. Raises InvalidProjection.
+    """
     if "indexes" in terms:
         terms["indexes"] = tuple((i,) if isinstance(i, str) else tuple(i) for i in terms["indexes"])
-    said = read_options(cls, ClassOptions, terms, InvalidProjection)
-    if not isinstance(said.target, str | Sink | None):
+    options = read_options(cls, ClassOptions, terms, InvalidProjection)
+    if not isinstance(options.target, str | Sink | None):
         raise InvalidProjection(
-            f"The target of {cls.__qualname__} is neither an address nor a sink: {said.target!r}.",
+            f"The target of {cls.__qualname__} is neither an address nor a sink: {options.target!r}.",
             "Give a text such as duckdb:rows.duckdb, or an object with the methods of eventfold.ports.sink.Sink.",
         )
-    if said.without_key == "park" and said.on_error != "park":
+    if options.without_key == "park" and options.on_error != "park":
         raise InvalidProjection(
-            f"{cls.__qualname__} parks events without a key, and stops at all others.",
-            'Say on_error="park" as well.',
+            f"{cls.__qualname__} parks failing events without a key, but stops at all other failing events.",
+            'Give on_error="park" as well.',
         )
-    if said.attempts < 1 or said.partitions < 1:
+    if options.attempts < 1 or options.partitions < 1:
         raise InvalidProjection(f"{cls.__qualname__} has less than one attempt or partition.", "Give 1 or more.")
-    set_class_options(cls, said)
+    set_class_options(cls, options)
     remember_visible_names(cls, sys._getframe(depth).f_locals)  # pyright: ignore[reportPrivateUsage]
 
 
@@ -86,7 +89,7 @@ if TYPE_CHECKING:
 else:
 
     class ProjectionMeta(msgspec.StructMeta):
-        """Takes a projection's keywords off a msgspec struct's."""
+        """The metaclass that separates a projection's keywords from those of a msgspec struct."""
 
         def __new__(mcls, _name, _bases, _namespace, **keywords):
             terms = take_options(keywords, ClassOptions)
@@ -100,43 +103,44 @@ else:
 
 
 class Projection(_Struct):
-    """A row of a read model: fields without a default are its key, the others what `evolve` keeps up to date.
+    """A row of a read model: fields without a default are its key, `evolve` updates the others.
 
-    The table has the class's name in snake_case (`name=` gives another). The key's fields are taken from an event's
-    fields of the same names, unless a static method `key(event)` says otherwise: a key, a list of keys, or None for an
-    event that concerns no row. Class keywords: `target` an address of another place, or a sink; `on_error` "stop" or
-    "park" (the event and later ones of its key wait, others go on); `without_key="park"` sets a failing event that has
-    no key, or cannot be read at all, aside alone: nothing waits for it; `attempts` before that; `indexes` names of
-    fields, or tuples of them; `partitions` how many runners may share the work, ordered within a key; `version` what to
-    raise when the rule changes, where it uses objects that cannot be compared between releases (the log says so).
+    The table has the class's name in snake_case (`name=` gives another). The key's values are an event's fields of the
+    same names, unless a static method `key(event)` returns them: a key, a list of keys, or None for an event that
+    concerns no row. Class keywords: `target`: the address of another database, or a sink. `on_error`: "stop" or "park"
+    (a failing event and later ones of its key wait, other keys continue). `without_key="park"`: park a failing event
+    that has no key or cannot be decoded; no event waits for it. `attempts`: how often to handle an event before it
+    is parked or stops the projection. `indexes`: names of fields, or tuples of them. `partitions`: how many runners
+    may share the work; events are in order within a key. `version`: a value to change when the rule changes, where it
+    uses objects that cannot be compared between releases (a warning in Python's log names them).
     """
 
-    if TYPE_CHECKING:  # any further parameters: one that names the envelope overrides it as well
+    if TYPE_CHECKING:  # any further parameters: an evolve with a parameter for the Recorded is a valid override as well
 
         def evolve(self, event: Any, /, *more: Any, **named: Any) -> None:
             """See below."""
     else:
 
         def evolve(self, event: Any) -> None:
-            """Take one event in. Mutates; returns None. A second parameter, if there is one, is given the Recorded."""
+            """Apply one event to the row, in place. If it has a second parameter, that is the event's Recorded."""
             raise InvalidProjection(
                 f"{type(self).__name__} has no evolve method.",
-                "Write def evolve(self, event: …) -> None, naming the events it is folded from.",
+                "Write def evolve(self, event: …) -> None, and annotate the event with the classes that it handles.",
             )
 
     def keep(self) -> bool:
-        """Whether the row stays after an event. One that does not is deleted; its key may begin anew later."""
+        """Whether the row stays after an event. Otherwise it is deleted; a later event may create it again."""
         return True
 
 
 class SqlProjection:
-    """A read model written in SQL: every public method that takes an event is its handler.
+    """A read model written in SQL: every public method that takes an event is a handler.
 
     `tables` declares its tables: name -> the columns and constraints, as in CREATE TABLE. A handler is `def
     departed(self, event: FlightDeparted, tx: ef.Transaction) -> None`; the event may be annotated with a union, with
-    `ef.Recorded[…]`, or with a list of either (then it gets a page of them at once, in order). In `tx.execute(sql, …)`
-    write `{table}` for a declared table: while a rebuild runs, there are two. Keywords as in Projection;
-    `on_error="park"` needs a static method `key(event)`.
+    `ef.Recorded[…]`, or with a list of either (then it is called with a page of events, in order). In
+    `tx.execute(sql, …)` write `{table}` for a declared table, since there are two of them while a rebuild runs.
+    Keywords as in Projection; `on_error="park"` needs a static method `key(event)`.
     """
 
     tables: ClassVar[dict[str, str]] = {}
@@ -147,10 +151,10 @@ class SqlProjection:
 
 
 class Subscription:
-    """Side effects: every public method that takes an event is called once it is in the log, at least once, in order.
+    """Side effects: public methods that take an event are called with each one in the log, at least once, in order.
 
-    Use the event's id (`ef.Recorded.id`) as key, so that doing it twice does no harm. `start` says from where:
-    "beginning" or "now"; there is no default. Rebuilds do not touch it. Keywords otherwise as in SqlProjection.
+    Use the event's id (`ef.Recorded.id`) as idempotency key, so that a repeated call does no harm. `start`: "beginning"
+    or "now"; there is no default. It is never rebuilt. Other keywords as in SqlProjection.
     """
 
     def __init_subclass__(cls, **keywords: Any) -> None:

@@ -1,8 +1,9 @@
-"""Operator commands: done in one transaction of a target, then recorded in the log as events.
+"""Operator commands: carried out in one transaction of a target, then recorded in the log as events.
 
-The target's transaction decides. The event is written into the log afterwards, under an id that was fixed in that
-transaction. Its type begins with `$`, which is reserved for eventfold. Knows: who gives the command (the options of a
-call), that a command begins again where another came first. Does not know: what a command does.
+The target's transaction decides whether a command took effect. Its event is appended to the log afterwards, with an id
+that was stored in that transaction. The event's type begins with `$`, which is reserved for eventfold.
+Knows: the metadata of the caller (options), how a command starts over after a conflict. Does not know: what a command
+does.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ TYPE = "$projection-acted"
 
 
 class ProjectionActed(Event, type="$projection-acted"):
-    """Somebody did something to a projection by hand: `act` is the command's name, `facts` what it was given."""
+    """An operator changed a projection: `act` is the command's name, `facts` are its arguments."""
 
     projection: str
     act: str
@@ -35,16 +36,16 @@ class ProjectionActed(Event, type="$projection-acted"):
 
 
 def command_event(log: Log, options: Options, name: str, act: str, generation: int, **facts: Any) -> PendingCommand:
-    """An operator's command as the event it becomes, tagged `$projection:NAME`, its id and metadata fixed."""
+    """Return a command as the event that it becomes, with the tag `$projection:NAME`, an id and metadata."""
     data = msgspec.json.encode(ProjectionActed(name, act, generation, facts))
     metadata = metadata_of(options) or b""
     return PendingCommand(new_id().hex(), log.engine.store_id, name, data.decode(), metadata.decode())
 
 
 async def record_pending(log: Log, target: Target) -> None:
-    """Write into the log what was done in a target and is not in the log yet. Raises what an append raises.
+    """Append the commands that a target has carried out and that are not in the log yet. Raises what an append raises.
 
-    An event's id is the command's, so that what was written before a crash is not written again.
+    An event has the id of its command, so that one that was appended before a crash is not appended again.
     """
     for command in target.pending_commands(log.engine.store_id):
         metadata = command.metadata.encode() or None
@@ -57,7 +58,7 @@ async def record_pending(log: Log, target: Target) -> None:
 
 
 R = TypeVar("R")
-MAX_DISTURBED = 20  # how often a command begins again because what it read was changed meanwhile
+MAX_DISTURBED = 20  # how often a command starts over because what it read changed meanwhile
 
 
 class OperatorCommands:
@@ -67,31 +68,31 @@ class OperatorCommands:
         self._log, self._options = log, options
 
     def prepare(self, name: str, act: str, generation: int, **facts: Any) -> PendingCommand:
-        """A command as the event that it becomes in the log."""
+        """Return a command as the event that it becomes in the log."""
         return command_event(self._log, self._options, name, act, generation, **facts)
 
     def save(self, tx: ControlTransaction, name: str, act: str, generation: int, **facts: Any) -> None:
-        """Save a command in the transaction that does it. It is written into the log after the transaction."""
+        """Save a command in the transaction that carries it out. It is appended to the log after the transaction."""
         tx.save_command(self.prepare(name, act, generation, **facts))
 
     def carry_out(self, target: Target, name: str, attempt: Callable[[], R]) -> R:
-        """Do a command: `attempt` makes its transaction, and raises CheckpointChanged to be called again.
+        """Carry out a command and return the result of `attempt`, its transaction.
 
-        Commands saved earlier are written into the log before it, those that it saves after it. Raises
-        TargetUnavailable where others change the same projection for too long.
+        `attempt` raises CheckpointChanged to be called again. Commands saved earlier are appended to the log before it,
+        and those that it saves after it. Raises TargetUnavailable after 20 conflicts with other commands.
         """
         run(record_pending(self._log, target))
         done = until_undisturbed(target, name, attempt)
         try:
             run(record_pending(self._log, target))
         except EventfoldError as error:
-            error.add_note("The command was carried out. It is written into the log by the next command.")
+            error.add_note("The command was carried out. The next command records it in the log.")
             raise
         return done
 
 
 def until_undisturbed(target: Target, name: str, attempt: Callable[[], R]) -> R:
-    """Result of `attempt`, repeated while it raises CheckpointChanged. Raises TargetUnavailable after twenty times."""
+    """Return the result of `attempt`, repeated while it raises CheckpointChanged. Raises TargetUnavailable after 20."""
     for _ in range(MAX_DISTURBED):
         with suppress(CheckpointChanged):
             return attempt()
@@ -99,9 +100,9 @@ def until_undisturbed(target: Target, name: str, attempt: Callable[[], R]) -> R:
 
 
 def changed_too_often(target: Target, name: str) -> TargetUnavailable:
-    """The error for a command that found something else each time it began."""
+    """Return the error for a command that met a conflicting change at each attempt."""
     return TargetUnavailable(
-        f"What is known about {name} was changed {MAX_DISTURBED} times while it was to be changed.",
+        f"Other commands or runners changed {name} during each of {MAX_DISTURBED} attempts to change it.",
         "Try again.",
         address=target.address,
         projection=name,

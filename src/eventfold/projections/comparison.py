@@ -1,4 +1,4 @@
-"""Rows compared: two generations with each other, and the rows that readers see with rows folded again from the log.
+"""Compares rows: of two generations with each other, and live rows with rows folded again from the log.
 
 Knows: generations, workers, how to fold into a generation that is dropped afterwards. Does not know: terminals, SQL.
 """
@@ -33,13 +33,13 @@ from eventfold.projections.generations import require_record, tables_of
 from eventfold.projections.leases import new_holder_id
 from eventfold.projections.worker import PartitionWorker
 
-ROUNDS = 5  # times the scratch rows follow live rows that advance while they are compared
-HELD_TIMEOUT_S = 30.0
-SHOWN = 20  # differences that a comparison keeps; it counts all of them
+MAX_ROUNDS = 5  # how often the comparison is repeated because the live rows advanced meanwhile
+LEASE_TIMEOUT_S = 30.0  # how long to wait for a lease
+MAX_DIFFERENCES = 20  # differences that a comparison lists; it counts all of them
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """A row that is not the same in two generations: as tuples, None where there is none."""
+    """A row that differs between two generations: as tuples, None where it does not exist."""
 
     table: str
     key: tuple[Any, ...]
@@ -48,7 +48,7 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """Two generations side by side: where they stand, how many rows, digests of them, the first differences."""
+    """The comparison of two generations, in order: positions, numbers of rows, digests, the first 20 differences."""
 
     name: str
     generations: tuple[int, int]
@@ -75,7 +75,7 @@ def compare(definition: ProjectionDefinition, target: Target, generations: tuple
                 sums[side] = (sums[side] + _row_hash(row)) % MODULUS
         if difference.before != difference.after:
             different += 1
-            if len(differences) < SHOWN:
+            if len(differences) < MAX_DIFFERENCES:
                 differences.append(difference)
     a, b = (min(c.position for c in target.checkpoints(definition.name, generation)) for generation in generations)
     return Comparison(
@@ -90,7 +90,7 @@ def compare(definition: ProjectionDefinition, target: Target, generations: tuple
 
 
 def _row_hash(row: tuple[Any, ...]) -> int:
-    """The same for rows whose values are equal, however they are written."""
+    """Return a hash that is the same for rows with equal values, such as the decimals 1.0 and 1.00."""
     return int.from_bytes(blake2b(repr(tuple(map(canonical, row))).encode(), digest_size=16).digest())
 
 
@@ -116,9 +116,9 @@ def _rows_in_order(target: Target, table: Table) -> Iterator[tuple[Any, ...]]:
 def _merge_rows(
     table: Table, before: Iterator[tuple[Any, ...]], after: Iterator[tuple[Any, ...]]
 ) -> Iterator[Difference]:
-    """Two runs of rows in the order of their keys, side by side.
+    """Merge two iterators of rows that are sorted by key.
 
-    The order is the database's, so what comes up on one side only is remembered until the other side has it or ends.
+    The order is the database's, so a row of one side is kept in memory until the other side has its key or ends.
     """
     size = len(table.key)
     waiting: tuple[dict[Any, Any], dict[Any, Any]] = ({}, {})
@@ -142,10 +142,10 @@ def _merge_rows(
 
 
 class RowProof(msgspec.Struct, frozen=True):
-    """What was found when rows were folded again: how many there are, how many differ, the first differences.
+    """The result of folding rows again: the number of live rows, of different rows, the first 20 differences.
 
-    `position` is how far both were folded, inclusive; `generation` the one that readers see. A row that is missing
-    on one side is a difference whose `before` (as readers see it) or `after` (as folded again) is None.
+    `position`: how far both were folded, inclusive; `generation`: the live one; `verdict`: one sentence. A row that is
+    missing on one side is a difference whose `before` (the live row) or `after` (as folded again) is None.
     """
 
     name: str
@@ -159,7 +159,7 @@ class RowProof(msgspec.Struct, frozen=True):
 
 
 class RowCheck:
-    """One comparison of a read model's live rows with rows folded from the log just now."""
+    """One comparison of a read model's live rows with rows folded again from the log."""
 
     def __init__(self, definition: ProjectionDefinition, target: Target, log: Log, lease: float) -> None:
         self._definition, self._target, self._log, self._lease = definition, target, log, lease
@@ -170,26 +170,26 @@ class RowCheck:
         record = require_record(target, definition.name)
         live = self._live(record.live)
         if not definition.is_code_of(live[0].fingerprint):
-            return self._unproved(live, "Its code is not the code its rows were made by, so it would fold other rows.")
+            return self._unproved(live, "Its code has changed since its rows were folded, so it would fold other rows.")
         left_out: dict[PartitionKey, list[ParkedEvent]] = {}
         scratch: int | None = None
         try:
-            for _ in range(ROUNDS):
+            for _ in range(MAX_ROUNDS):
                 entries = {checkpoint.place: target.parked(checkpoint.place) for checkpoint in live}
-                if entries != left_out:  # at first; and where an event was retried, skipped or parked meanwhile
+                if entries != left_out:  # in the first round, and after an event was retried, skipped or parked
                     scratch = self._begin(record, live, entries, scratch)
                     left_out = entries
                 assert scratch is not None
                 last = max(checkpoint.position for checkpoint in live)
                 for checkpoint in live:
                     with target.control(definition.name) as tx:
-                        tx.update_checkpoint(_place(checkpoint, scratch), until=checkpoint.position)
-                    self._fold(_place(checkpoint, scratch), last, progress)
-                found = compare(definition, target, (record.live, scratch))
+                        tx.update_checkpoint(_partition_key(checkpoint, scratch), until=checkpoint.position)
+                    self._fold(_partition_key(checkpoint, scratch), last, progress)
+                comparison = compare(definition, target, (record.live, scratch))
                 before, live = live, self._live(record.live)
                 if list(map(_version, live)) == list(map(_version, before)):
-                    return _proof(found, last)
-            why = f"Its rows changed during each of {ROUNDS} comparisons: pause it first (eventfold projections pause)."
+                    return _proof(comparison, last)
+            why = f"Its rows changed during each of {MAX_ROUNDS} comparisons: pause it (eventfold projections pause)."
             return self._unproved(live, why)
         finally:
             if scratch is not None:
@@ -203,9 +203,9 @@ class RowCheck:
         entries: dict[PartitionKey, list[ParkedEvent]],
         scratch: int | None,
     ) -> int:
-        """Create the scratch generation, in place of an earlier one; returns its number.
+        """Create the scratch generation, in place of an earlier one; return its number.
 
-        What is parked or skipped is in no row, so it is left out there, too.
+        Parked and skipped events are in no live row, so they are skipped in the scratch generation, too.
         """
         with self._target.control(record.name) as tx:
             now = tx.record()
@@ -221,37 +221,37 @@ class RowCheck:
             for checkpoint in live:
                 skipped = [msgspec.structs.replace(each, state="skipped") for each in entries[checkpoint.place]]
                 if skipped:
-                    tx.save_parked(_place(checkpoint, scratch), skipped)
+                    tx.save_parked(_partition_key(checkpoint, scratch), skipped)
         return scratch
 
     def _changed(self) -> ProjectionError:
         return ProjectionError(
-            f"{self._definition.name} was changed by another command while its rows were compared.",
+            f"Another command changed {self._definition.name} while its rows were compared.",
             "Compare them again.",
             projection=self._definition.name,
         )
 
-    def _fold(self, place: PartitionKey, last: int, progress: Callable[[int, int], None]) -> None:
+    def _fold(self, partition_key: PartitionKey, last: int, progress: Callable[[int, int], None]) -> None:
         worker = PartitionWorker(
-            self._definition, worker_context(self._log, self._target, self._lease), place, new_holder_id()
+            self._definition, worker_context(self._log, self._target, self._lease), partition_key, new_holder_id()
         )
-        catch_up(worker, HELD_TIMEOUT_S, lambda position: progress(position, last))
-        (checkpoint,) = (each for each in self._live(place.generation) if each.place == place)
+        catch_up(worker, LEASE_TIMEOUT_S, lambda position: progress(position, last))
+        (checkpoint,) = (each for each in self._live(partition_key.generation) if each.place == partition_key)
         if checkpoint.stopped:
-            raise stopped_error(place.name, checkpoint)
+            raise stopped_error(partition_key.name, checkpoint)
 
     def _live(self, generation: int) -> list[Checkpoint]:
-        found = self._target.checkpoints(self._definition.name, generation)
-        if not found:
+        checkpoints = self._target.checkpoints(self._definition.name, generation)
+        if not checkpoints:
             raise self._changed()
-        return found
+        return checkpoints
 
     async def _checkpoint(self, checkpoint: Checkpoint, scratch: int) -> Checkpoint:
-        """Where the scratch rows of one partition begin, which is where the live ones began."""
+        """Return the first checkpoint of a scratch partition, at the start position of the live one."""
         start = marks_of(self._target, checkpoint.place)[0][0]
         cursor = await cursor_at(self._log, start)
         return Checkpoint(
-            place=_place(checkpoint, scratch),
+            place=_partition_key(checkpoint, scratch),
             store=cursor.store,
             epoch=cursor.epoch,
             position=cursor.position,
@@ -271,14 +271,14 @@ def _version(checkpoint: Checkpoint) -> tuple[int, int, int]:
     return checkpoint.place.partition, checkpoint.position, checkpoint.revision
 
 
-def _proof(found: Comparison, position: int) -> RowProof:
-    count, different = found.rows[0], found.different
-    verdict = f"Each of {count:,} rows is what the log folds to."
+def _proof(comparison: Comparison, position: int) -> RowProof:
+    count, different = comparison.rows[0], comparison.different
+    verdict = f"Each of {count:,} rows equals the row folded again."
     if different:
-        verdict = f"{different:,} of {max(found.rows):,} rows are not what the log folds to."
-    name, generation = found.name, found.generations[0]
-    return RowProof(name, generation, position, count, different, found.differences, not different, verdict)
+        verdict = f"{different:,} of {max(comparison.rows):,} rows differ from rows folded again."
+    name, generation = comparison.name, comparison.generations[0]
+    return RowProof(name, generation, position, count, different, comparison.differences, not different, verdict)
 
 
-def _place(checkpoint: Checkpoint, generation: int) -> PartitionKey:
+def _partition_key(checkpoint: Checkpoint, generation: int) -> PartitionKey:
     return PartitionKey(checkpoint.place.name, generation, checkpoint.place.partition)

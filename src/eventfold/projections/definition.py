@@ -1,4 +1,4 @@
-"""What a projection class means, compiled once: its query, its key, its handlers, its fingerprint.
+"""The definition of a projection, compiled once from its class: its query, key, handlers and fingerprint.
 
 Knows: annotations, source and byte code. Does not know: positions, targets, the order of steps.
 """
@@ -44,7 +44,7 @@ from eventfold.projections.classes import (
 
 Key = tuple[Any, ...]
 KeyOf = Callable[[Any], Any]
-MAX_NAME_BYTES = 63  # no database that rows may be kept in takes fewer
+MAX_NAME_BYTES = 63  # the shortest limit for table names among the supported databases
 LIBRARY_MODULES = {
     "abc",
     "builtins",
@@ -53,15 +53,15 @@ LIBRARY_MODULES = {
     "typing",
     "eventfold.projections.classes",
     "eventfold.projections.definition",
-}  # no user's modules
+}  # modules of base classes that do not count for a fingerprint
 
 
 class SubscriptionSpec(msgspec.Struct, eq=False, dict=True):
-    """A subscription given by values instead of a class: what a process or an effect is on the read side.
+    """A subscription built from values instead of a class: how a process or an effect appears on the read side.
 
-    `code` is MODULE:NAME; `handle` is called with each event of the classes `events`. One attempt at a time: an event
-    that fails is parked at once, so later ones wait for its key only. `events_per_checkpoint` events are handled before
-    progress is saved: after a crash, so many may be handled again.
+    `code` is MODULE:NAME; `handle` is called with each event of the classes `events`. An event that fails is parked
+    after one attempt, so that only later events of its key wait. The checkpoint is saved after `events_per_checkpoint`
+    events: after a crash, as many may be handled again.
     """
 
     name: str
@@ -80,7 +80,10 @@ ProjectionLike = (
 
 
 class Handler(msgspec.Struct):
-    """One method: which event classes it takes, one at a time or in batches, typed or with their envelope."""
+    """A handler method and the event classes that it takes.
+
+    `batch`: it takes a list of events; `recorded`: it takes Recorded objects, which have the envelope.
+    """
 
     name: str
     call: Callable[..., Any]
@@ -90,7 +93,10 @@ class Handler(msgspec.Struct):
 
 
 class ProjectionDefinition(msgspec.Struct):
-    """A projection, compiled. `kind`: "rows" (Projection), "sql" (SqlProjection) or "effects" (Subscription)."""
+    """A compiled projection. `kind`: "rows" (Projection), "sql" (SqlProjection) or "effects" (Subscription).
+
+    `shape`: its tables, and `meaning`: its defaults, query and partitions, each as text for the fingerprint.
+    """
 
     cls: type
     kind: Literal["rows", "sql", "effects"]
@@ -113,35 +119,35 @@ class ProjectionDefinition(msgspec.Struct):
     tables: dict[str, str] = {}
     without_key: Policy = "stop"
     version: str | int | None = None
-    events_per_checkpoint: int = 1  # of effects: so many may be repeated after a crash
-    prints: list[str] = []  # computed when they are asked for: the fingerprint, and that of the first releases
+    events_per_checkpoint: int = 1  # of effects: as many may be repeated after a crash
+    prints: list[str] = []  # computed at first use: the fingerprint, and the one of the first releases
 
     @property
     def fingerprint(self) -> str:
-        """8 hex digits for its tables, a hyphen, 24 for all that its code means."""
+        """The fingerprint: 8 hex digits for its tables, a hyphen, 24 for the rules of its code."""
         return self._fingerprints()[0]
 
     def is_code_of(self, fingerprint: str) -> bool:
-        """Whether rows under this fingerprint were made by this code; it may be one of the first releases'."""
+        """Whether rows with this fingerprint were folded by this code; also by the first releases' fingerprint."""
         return fingerprint in self._fingerprints()
 
     def _fingerprints(self) -> list[str]:
         if not self.prints:
-            if self.kind == "effects":  # they are not done again, so only their own class counts
+            if self.kind == "effects":  # they are never repeated, so only their own class counts
                 self.prints = [class_fingerprint(self.cls, self.shape, self.meaning)]
             else:
-                found = fingerprint_of_rules(self.cls, self.events, (self.key, self.meaning), self.version)
-                report_unknown(self.name, found, "A change there goes unnoticed.")
+                rules = fingerprint_of_rules(self.cls, self.events, (self.key, self.meaning), self.version)
+                report_unknown(self.name, rules, "Changes to these are not detected.")
                 tables = class_fingerprint(self.cls, self.shape, self.meaning)
-                self.prints = [f"{tables.partition('-')[0]}-{found.digest}", tables]
+                self.prints = [f"{tables.partition('-')[0]}-{rules.digest}", tables]
         return self.prints
 
 
-def keys_of(found: Any) -> tuple[Key, ...]:
-    """The keys that a `key` function gave: one, a list of them, or None."""
-    if found is None:
+def keys_of(result: Any) -> tuple[Key, ...]:
+    """Return the result of a `key` function (a key, a list of keys, or None) as a tuple of distinct keys."""
+    if result is None:
         return ()
-    several: list[Any] = list(dict.fromkeys(cast("list[Any]", found))) if isinstance(found, list) else [found]
+    several: list[Any] = list(dict.fromkeys(cast("list[Any]", result))) if isinstance(result, list) else [result]
     return tuple([cast("Key", each) if isinstance(each, tuple) else (each,) for each in several])
 
 
@@ -149,12 +155,12 @@ _DEFINITION = "__eventfold_projection_plan__"
 
 
 def projection_definition(projection: ProjectionLike) -> ProjectionDefinition:
-    """The definition of a projection class, or of an instance of one with handlers. Raises InvalidProjection."""
+    """Return the definition of a projection class, or of an instance of one with handlers. Raises InvalidProjection."""
     return compiled(projection, _DEFINITION, _compile)
 
 
 def projection_definitions(projections: Sequence[ProjectionLike]) -> list[ProjectionDefinition]:
-    """The definitions of several. Raises InvalidProjection where two have one name."""
+    """Return the definitions of several projections. Raises InvalidProjection where two have the same name."""
     definitions = [projection_definition(each) for each in projections]
     for definition in definitions:
         twin = next((p for p in definitions if p.name == definition.name and p.cls is not definition.cls), None)
@@ -174,7 +180,7 @@ def _compile(projection: ProjectionLike) -> ProjectionDefinition:
     bases = (Projection, SqlProjection, Subscription)
     if not issubclass(cls, bases) or cls in bases:
         raise InvalidProjection(
-            f"{projection!r} is no projection.",
+            f"{projection!r} is not a projection.",
             "Derive a class from ef.Projection, ef.SqlProjection or ef.Subscription.",
         )
     terms = class_options(cls, ClassOptions)
@@ -215,7 +221,7 @@ def _compile_rows(cls: type[Projection], name: str, terms: ClassOptions) -> Proj
     if not key_fields:
         raise InvalidProjection(
             f"{cls.__name__} has no field without a default, so its rows have no key.",
-            "Declare the key's fields first, without defaults: carrier: str.",
+            "Declare the fields of the key first, without defaults: carrier: str.",
         )
     parameters = [p for p in inspect.signature(cls.evolve).parameters if p != "self"]
     evolve = typing.get_type_hints(cls.evolve, None, visible_names(cls))
@@ -257,8 +263,8 @@ def _key_by_name(cls: type, fields: tuple[str, ...], events: tuple[type, ...]) -
         missing = [field for field in fields if field not in typing.get_type_hints(event)]
         if missing:
             raise InvalidProjection(
-                f"The key of {cls.__name__} has {', '.join(missing)}, and {event.__name__} has no such field.",
-                f"Say how an event finds its row: @staticmethod def key(event: {event.__name__}) -> …",
+                f"The key of {cls.__name__} has {', '.join(missing)}, but {event.__name__} has no field of that name.",
+                f"Declare how to find an event's row: @staticmethod def key(event: {event.__name__}) -> …",
             )
     get = attrgetter(*fields)
     return (lambda event: (get(event),)) if len(fields) == 1 else get
@@ -270,18 +276,18 @@ def _compile_handlers(projection: Any, cls: type, name: str, terms: ClassOptions
     handlers = tuple(_handlers(cls, instance, sql))
     if not handlers:
         raise InvalidProjection(
-            f"{cls.__name__} has no handler: no public method of it takes an event.",
-            "Write def departed(self, event: FlightDeparted, tx: ef.Transaction) -> None, or the like.",
+            f"{cls.__name__} has no handler: none of its public methods takes an event.",
+            "Write a method such as def departed(self, event: FlightDeparted, tx: ef.Transaction) -> None.",
         )
     if not sql and terms.start is None:
         raise InvalidProjection(
-            f"{cls.__name__} does not say where it starts, and effects cannot be taken back.",
-            'Say class X(ef.Subscription, start="now"), or start="beginning" for every event there ever was.',
+            f"{cls.__name__} does not declare where it starts, and effects cannot be undone.",
+            'Write class X(ef.Subscription, start="now"), or start="beginning" to handle all events of the log.',
         )
     key: KeyOf | None = getattr(instance, "key", None)
     if key is None and (terms.on_error == "park" or terms.partitions > 1):
         raise InvalidProjection(
-            f"{cls.__name__} parks or is split by key, and does not say what an event's key is.",
+            f"{cls.__name__} parks events or has partitions, but does not declare the key of an event.",
             "Write @staticmethod def key(event: …) -> str.",
         )
     tables: dict[str, str] = getattr(instance, "tables", {})
@@ -289,7 +295,7 @@ def _compile_handlers(projection: Any, cls: type, name: str, terms: ClassOptions
         if not table.isidentifier():
             raise InvalidProjection(
                 f"{table!r} cannot be the name of a table of {cls.__name__}.",
-                "Use letters, digits and underscores, a letter first: SQL names it as {table}.",
+                "Use letters, digits and underscores, a letter first: handlers write it in SQL as {table}.",
             )
     events = tuple(dict.fromkeys(event for handler in handlers for event in handler.events))
     query = _query_of(events)
@@ -349,7 +355,7 @@ def _refuse(cls: type, method: str, what: str, remedy: str | None) -> InvalidPro
 
 
 def class_fingerprint(cls: type, tables: str, more: str) -> str:
-    """8 hex digits for its `tables`, a hyphen, 16 for all that it means: its code, and `more` (its query)."""
+    """Return 8 hex digits for its `tables`, a hyphen, 16 for its code and `more` (such as its query)."""
     code = "\n".join(_source_of(each) for each in cls.__mro__ if each.__module__ not in LIBRARY_MODULES)
     return f"{_digest(tables)[:8]}-{_digest(tables + more + code)[:16]}"
 
@@ -361,7 +367,7 @@ def _digest(text: str) -> str:
 def _source_of(cls: type) -> str:
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
-    except (OSError, TypeError, SyntaxError):  # a console, a generated class: what it was compiled to must do
+    except (OSError, TypeError, SyntaxError):  # a console, a generated class: use its byte code
         return f"{sys.implementation.cache_tag}\n{_byte_code_of(cls)}"
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef | ast.FunctionDef):

@@ -1,4 +1,4 @@
-"""Failures of a projection: whether an event is retried, parked or stops it; what is parked; why it stopped.
+"""Failures of a projection: the retry, park or stop policy, the parked events, and why a projection stopped.
 
 Knows: the policies, parked events and their keys as text, the messages. Does not know: how an event is handled.
 """
@@ -10,6 +10,7 @@ from contextlib import suppress
 
 import msgspec
 
+from eventfold.core.backoff import Backoff
 from eventfold.core.envelope import StoredEvent
 from eventfold.core.json_values import decode
 from eventfold.core.tally import MODULUS, Tally, event_hash
@@ -18,12 +19,12 @@ from eventfold.ports.target import Checkpoint, ParkedEvent, PartitionKey, Target
 from eventfold.projections.definition import ProjectionDefinition
 from eventfold.projections.page import DecodedEvent, HandlerFailed, storable
 
-KEYLESS_NOTE = ' (it has no key that could be read, so all others wait; without_key="park" would set it aside alone)'
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 30.0  # before an event is retried: four times as long with every attempt
+KEYLESS_NOTE = ' (no key of it can be read, so all others wait; without_key="park" would park it alone)'
+EVENT_BACKOFF = Backoff(0.05, 30.0, factor=4.0)  # before an event is retried
 
 
 class StopReason(msgspec.Struct, frozen=True):
-    """Why a projection stopped: the event it cannot take, the error, how often it was tried."""
+    """Why a projection stopped: the event that it cannot handle, the error, how often handling was attempted."""
 
     position: int
     type: str
@@ -32,36 +33,40 @@ class StopReason(msgspec.Struct, frozen=True):
     attempts: int
 
 
-def marks_of(target: Target, place: PartitionKey) -> list[tuple[int, Tally]]:
-    """The marks of a place; the first one is where it began. Raises ProjectionDamaged where that is missing."""
-    marks = target.ledger_marks(place)
+def marks_of(target: Target, partition_key: PartitionKey) -> list[tuple[int, Tally]]:
+    """Return the ledger marks of a partition; the first is its start position.
+
+    Raises ProjectionDamaged where that one is missing.
+    """
+    marks = target.ledger_marks(partition_key)
     if not marks:
+        name = partition_key.name
         raise ProjectionDamaged(
-            f"What is kept about {place.name} is damaged: the mark of where its ledger began is gone.",
-            f"Build it again: eventfold projections rebuild {place.name} --switch; or restore that database.",
-            projection=place.name,
+            f"The stored progress of {name} is damaged: the ledger mark of its start position is missing.",
+            f"Rebuild it: eventfold projections rebuild {name} --switch; or restore that database.",
+            projection=name,
             table="eventfold_mark",
         )
     return marks
 
 
 def paused_error(name: str, because: str) -> ProjectionStopped:
-    """The error for work that was paused."""
+    """Return the error for a projection that is paused."""
     return ProjectionStopped(
         f"{name} is paused: {because.rstrip('.')}.",
-        f"Let it go on: eventfold projections resume {name}.",
+        f"Resume it: eventfold projections resume {name}.",
         projection=name,
         because=because,
     )
 
 
 def stopped_error(name: str, checkpoint: Checkpoint) -> ProjectionStopped:
-    """The error for a checkpoint that says why it stopped."""
+    """Return the error for a projection that stopped, from the reason in its checkpoint."""
     why = decode(checkpoint.stopped, StopReason)
     return ProjectionStopped(
         f"{name} stopped at event {why.position} ({why.type}), in {why.handler}, after {why.attempts} attempts: "
         f"{why.error.rstrip('.')}.",
-        f"Mend the handler and resume it (eventfold projections resume {name}), or skip the event: "
+        f"Fix the handler and resume it (eventfold projections resume {name}), or skip the event: "
         f"eventfold projections skip {name} {why.position} --because ….",
         projection=name,
         position=why.position,
@@ -71,27 +76,31 @@ def stopped_error(name: str, checkpoint: Checkpoint) -> ProjectionStopped:
 
 
 def ahead_of_log_error(name: str, kind: str, error: CursorMismatch) -> CursorMismatch:
-    """The same error, with what to do about a projection whose checkpoint is ahead of the log, or of another one."""
+    """Return the same error with the remedy for a projection whose checkpoint is ahead of the log, or of another log.
+
+    `kind`: of its ProjectionRecord.
+    """
     match kind:
         case "follower":
             remedy = (
-                f"Give its progress up (eventfold projections remove {name}), and follow it from where you trust it."
+                f"Remove its progress (eventfold projections remove {name}), and follow again from a position that "
+                "you trust (after=…)."
             )
         case "effects":
             remedy = (
-                f"Give its progress up (eventfold projections remove {name}), and run it again: it begins where its "
-                f"class says (start=…). Or say behind which position it goes on: eventfold projections begin {name} "
-                "--at POSITION."
+                f"Remove its progress (eventfold projections remove {name}), and run it again: it starts where its "
+                f"class declares (start=…). Or choose after which position it continues: eventfold projections begin "
+                f"{name} --at POSITION."
             )
         case _:
-            remedy = f"Build it anew from this log: eventfold projections rebuild {name} --switch."
+            remedy = f"Rebuild it from this log: eventfold projections rebuild {name} --switch."
     return CursorMismatch(error.what, remedy, **{**error.fields, "projection": name})
 
 
 def entries_of(target: Target, checkpoint: Checkpoint) -> list[ParkedEvent]:
-    """The entries that belong to a checkpoint. Raises ProjectionDamaged where some are gone.
+    """Return the parked events that belong to a checkpoint. Raises ProjectionDamaged where some are missing.
 
-    Where the checkpoint was changed between the two readings, nothing is judged: its runner notices.
+    Does not raise where the checkpoint changed between the two reads: its runner checks them again.
     """
     entries = target.parked(checkpoint.place)
     if not is_complete(checkpoint, entries):
@@ -102,7 +111,7 @@ def entries_of(target: Target, checkpoint: Checkpoint) -> list[ParkedEvent]:
 
 
 def is_complete(checkpoint: Checkpoint, entries: Sequence[ParkedEvent]) -> bool:
-    """Whether events that were handled, parked and skipped are those that were seen."""
+    """Whether the handled, parked and skipped events are exactly those that the checkpoint counted as seen."""
     if not entries:
         return checkpoint.handled == checkpoint.seen
     due = [entry for entry in entries if entry.position <= checkpoint.position]
@@ -111,35 +120,38 @@ def is_complete(checkpoint: Checkpoint, entries: Sequence[ParkedEvent]) -> bool:
 
 
 def incomplete_error(checkpoint: Checkpoint) -> ProjectionDamaged:
-    """The error for entries that are gone."""
+    """Return the error for a checkpoint some of whose parked events are missing."""
     name = checkpoint.place.name
     return ProjectionDamaged(
-        f"What is kept about {name} is damaged: handled, parked and skipped events are not those that were seen.",
-        f"Restore that database from a backup; or give up what is kept (eventfold projections remove {name}) and have "
-        "it built again from the log.",
+        f"The stored progress of {name} is damaged: handled, parked and skipped events do not add up to those seen.",
+        f"Restore that database from a backup; or remove the projection (eventfold projections remove {name}) and "
+        "build it again from the log.",
         projection=name,
         table="eventfold_entry",
     )
 
 
 def key_for_keyless(stored: StoredEvent) -> DecodedEvent:
-    """An event without a key, under one of its own: nothing waits for it."""
+    """Return an event that has no key under a key of its own, so that no later event waits for it."""
     return DecodedEvent(0, stored, (), ((f"(event {stored.position} alone)",),))
 
 
 def keys_of(entry: ParkedEvent) -> list[str]:
-    """The keys of an entry's event."""
+    """Return the keys of a parked event."""
     return entry.key.split(" | ")
 
 
 def parked_entry(item: DecodedEvent, error: str, attempts: int) -> ParkedEvent:
-    """The entry for an event that was not handled."""
+    """Return the parked event for one that was not handled. `attempts`: how often handling it failed."""
     stored = item.stored
     return ParkedEvent(stored.position, stored.id.hex(), stored.type, item.key_text, "parked", error, attempts)
 
 
 def with_later_ones(entries: Iterable[ParkedEvent], first: Iterable[ParkedEvent]) -> list[ParkedEvent]:
-    """Of some parked entries, those of the `first` ones' keys, and of their keys in turn; by position."""
+    """Return the events of `first` and those of `entries` that wait for them, in order of position.
+
+    An event waits for an earlier one with which it shares a key, directly or by way of events between them.
+    """
     chosen = {entry.position: entry for entry in first}
     keys = {key for entry in chosen.values() for key in keys_of(entry)}
     for entry in sorted(entries, key=lambda entry: entry.position):
@@ -150,14 +162,14 @@ def with_later_ones(entries: Iterable[ParkedEvent], first: Iterable[ParkedEvent]
 
 
 class ParkedEvents:
-    """What is parked of one partition, in memory: parked, due and skipped events; later events of a parked key wait."""
+    """The parked, due and skipped events of one partition, in memory. Later events of a parked or due key wait."""
 
     def __init__(self) -> None:
         self.by_position: dict[int, ParkedEvent] = {}
         self._blocked: set[str] = set()  # keys of which an event is parked or due
 
     def load(self, entries: Iterable[ParkedEvent]) -> None:
-        """Replace all by what is stored."""
+        """Replace all by the stored events."""
         self.by_position, self._blocked = {}, set()
         for entry in entries:
             self.by_position[entry.position] = entry
@@ -165,18 +177,18 @@ class ParkedEvents:
                 self._blocked.update(keys_of(entry))
 
     def add(self, entries: Iterable[ParkedEvent]) -> None:
-        """Note events that were parked just now."""
+        """Add events that were parked just now."""
         for entry in entries:
             self.by_position[entry.position] = entry
             self._blocked.update(keys_of(entry))
 
     def remove(self, entry: ParkedEvent) -> None:
-        """Note that a parked event was handled."""
+        """Remove a parked event that was handled."""
         del self.by_position[entry.position]
         self.load([*self.by_position.values()])
 
     def replace(self, entry: ParkedEvent) -> None:
-        """Note that a parked event is in another state."""
+        """Replace a parked event by the same event in another state."""
         self.load([*self.by_position.values(), entry])
 
     def is_to_handle(self, item: DecodedEvent) -> bool:
@@ -184,7 +196,10 @@ class ParkedEvents:
         return item.stored.position not in self.by_position and not _is_blocked(item, self._blocked)
 
     def split(self, items: Sequence[DecodedEvent]) -> tuple[Sequence[DecodedEvent], list[ParkedEvent]]:
-        """The events of a page to handle, and those to park behind others of their key; the rest is parked already."""
+        """Return the events of a page to handle, and those to park because an earlier event of their key is parked.
+
+        Events that are parked already are in neither.
+        """
         if not self.by_position:
             return items, []
         todo: list[DecodedEvent] = []
@@ -201,7 +216,7 @@ class ParkedEvents:
         return todo, waiting
 
     def first_due(self) -> ParkedEvent | None:
-        """The parked event to retry next: one that is due, and the first of each of its keys."""
+        """Return the parked event to retry next: a due one that is the first event of each of its keys."""
         if not self.by_position:
             return None
         first: dict[str, ParkedEvent] = {}
@@ -234,35 +249,35 @@ class Park(msgspec.Struct, frozen=True):
 
 
 class Stop(msgspec.Struct, frozen=True):
-    """Stop at the event. `cause` is what ended the thread, where it is no Exception."""
+    """Stop at the event. `cause`: the exception of user code where it is not an Exception, such as SystemExit."""
 
     reason: StopReason
     cause: BaseException | None
 
 
 class FailurePolicy:
-    """Decides what follows when an event of one partition fails: it is retried, then parked, or the projection stops.
+    """Decides what to do when an event of one partition fails: retry it, then park it, or stop the projection.
 
-    A failure of a whole page names no event. Then its appends (or events, where failing events are parked) are handled
-    one at a time, up to the end of that page, until one fails by itself.
+    A failure of a whole page names no event. Then the appends of that page (or its events, where failing events are
+    parked) are handled one at a time, to the end of the page, until one fails by itself.
     """
 
     def __init__(self, definition: ProjectionDefinition) -> None:
         self._definition = definition
         self._parks = definition.on_error == "park"
         self._attempts: dict[int, int] = {}  # by position
-        self._exhausted: set[tuple[type, str]] = set()  # errors and event types that were retried in vain
+        self._exhausted: set[tuple[type, str]] = set()  # errors and event types whose retries all failed
         self.isolating_through = 0  # up to this position, appends are handled one at a time; 0: they are not
 
     def isolate(self, events: Sequence[StoredEvent], items: Sequence[DecodedEvent]) -> bool:
-        """Begin to handle appends one at a time; False where these events cannot be divided further."""
+        """Begin to handle appends one at a time. Returns False where these events cannot be divided further."""
         if len(items) <= 1 or (self.isolating_through and len({event.first for event in events}) == 1):
             return False
         self.isolating_through = events[-1].position
         return True
 
     def select(self, events: list[StoredEvent]) -> list[StoredEvent]:
-        """The events of a page to handle now: all; or the first append (or event) only, while isolating."""
+        """Return the events of a page to handle now: all, or only the first append (or event) while isolating."""
         if self.isolating_through and events and events[0].position <= self.isolating_through:
             if self._parks:
                 return events[:1]
@@ -271,17 +286,20 @@ class FailurePolicy:
         return events
 
     def independent_before(self, failed: StoredEvent, before: list[StoredEvent]) -> list[StoredEvent]:
-        """The events before a failed one that do not wait for it: other appends, or all where it may be parked."""
+        """Return the events before a failed one that can be committed without it.
+
+        All of them where failing events are parked; else those of other appends, since an append is one commit.
+        """
         return before if self._parks else [event for event in before if event.first != failed.first]
 
     def decide(
         self, failed: HandlerFailed, event: StoredEvent, decode: Callable[[StoredEvent], DecodedEvent | None]
     ) -> Retry | Park | Stop:
-        """What to do about an event that failed. Another policy of `on_error` is added here."""
+        """Decide what to do about an event that failed. A further policy of `on_error` is to be added here."""
         attempts = self._attempts[event.position] = self._attempts.get(event.position, 0) + 1
         kind = (type(failed.error), event.type)
         if attempts < self._definition.attempts and kind not in self._exhausted:
-            return Retry(min(FIRST_PAUSE_S * 4 ** (attempts - 1), LONGEST_PAUSE_S))
+            return Retry(EVENT_BACKOFF.pause(attempts))
         error = describe_error(failed)
         if self._parks:
             self._exhausted.add(kind)  # the next event that fails like this is parked at its first attempt
@@ -295,7 +313,7 @@ class FailurePolicy:
     def _find_keys(
         self, event: StoredEvent, decode: Callable[[StoredEvent], DecodedEvent | None]
     ) -> DecodedEvent | None:
-        """The event with its keys, of which later events wait; None where it has none that can be read."""
+        """Return the event with its keys, for whose events to wait; None where no key of it can be read."""
         with suppress(HandlerFailed):
             item = decode(event)
             if item is not None and item.keys:
@@ -303,10 +321,10 @@ class FailurePolicy:
         return key_for_keyless(event) if self._definition.without_key == "park" else None
 
     def reset(self) -> None:
-        """Count attempts from the beginning: something was committed, or an operator changed something."""
+        """Count attempts from 0 again, after a commit or after an operator changed something."""
         self._attempts.clear()
 
 
 def describe_error(failed: HandlerFailed) -> str:
-    """The error of user code as text that every database stores."""
+    """Return the error of user code as text that every database can store, at most 2,000 characters."""
     return storable(f"{type(failed.error).__name__}: {failed.error}"[:2_000])

@@ -1,7 +1,7 @@
-"""Folding a page of decoded events: into rows kept in memory, or by a class's handlers.
+"""Folds a page of decoded events: into rows in memory, or by the handlers of a class.
 
 Knows: definitions, rows in memory, how long each handler takes, which event an error belongs to. Does not know: clocks
-(it is given one), checkpoints, leases, what happens after a failure.
+(one is a parameter), checkpoints, leases, what happens after a failure.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from eventfold.projections.page import (
     result_refused,
 )
 
-SLOTS = 1 << 21  # bytes that tell, of a table begun empty, which rows cannot be in it yet
+EXISTENCE_SLOTS = 1 << 21  # bytes, one per hash value of a key: which rows cannot be yet in a table that began empty
 Clock = Callable[[], float]
 
 
 class RowLoader(Protocol):
-    """What rows are loaded from: a target, or its transaction."""
+    """An object that loads rows: a target, or its transaction."""
 
     def load(self, table: Table, keys: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
         """See Target.load."""
@@ -41,71 +41,71 @@ class RowLoader(Protocol):
 
 
 class Timing:
-    """Where the time of a page went, in seconds, by handler; and how many events each took."""
+    """The time that each handler spent on a page, in seconds, and the number of its events."""
 
     def __init__(self) -> None:
         self.spent: dict[str, float] = {}
         self.events: dict[str, int] = {}
 
     def add(self, handler: str, seconds: float, events: int) -> None:
-        """So long, for so many events."""
+        """Add the seconds that a handler took for a number of events."""
         self.spent[handler] = self.spent.get(handler, 0.0) + seconds
         self.events[handler] = self.events.get(handler, 0) + events
 
 
 class Throughput:
-    """Of one worker, over the pages it has taken; later ones count for more."""
+    """The throughput of one worker: an exponential average over its pages (0.7 of the old value, 0.3 of the new)."""
 
     def __init__(self) -> None:
         self._rate = 0.0
-        self._told = "{}"
+        self._last_stats = "{}"
         self._slowest: dict[str, float] = {}
 
     def updated(self, timing: Timing, events: int, seconds: float) -> str:
-        """The pace after one page more, as it is kept with the checkpoint."""
+        """Add a page; return the throughput as JSON, as the checkpoint stores it: rate, slowest, micros."""
         if not events:
-            return self._told  # what did not concern it says nothing about its pace
+            return self._last_stats  # a page without events of this partition says nothing about its throughput
         if seconds > 0:
             self._rate = events / seconds if not self._rate else 0.7 * self._rate + 0.3 * events / seconds
         for name, spent in timing.spent.items():
             self._slowest[name] = 1e6 * spent / max(1, timing.events[name])
         slowest = max(self._slowest, key=self._slowest.__getitem__, default="")
-        facts = {"rate": round(self._rate), "slowest": slowest, "micros": round(self._slowest.get(slowest, 0.0), 1)}
-        self._told = msgspec.json.encode(facts).decode()
-        return self._told
+        stats = {"rate": round(self._rate), "slowest": slowest, "micros": round(self._slowest.get(slowest, 0.0), 1)}
+        self._last_stats = msgspec.json.encode(stats).decode()
+        return self._last_stats
 
 
 class RowCache:
-    """Keyed rows, folded in memory. This worker alone writes them, so they are kept from page to page."""
+    """Keyed rows, folded in memory. They stay in memory between pages, since only this worker writes them."""
 
     def __init__(
         self,
         definition: ProjectionDefinition,
         target: RowLoader,
-        place: PartitionKey,
+        partition_key: PartitionKey,
         fresh: bool,
         catches: type[BaseException] = Exception,
     ) -> None:
         assert definition.rows is not None
         self._definition, self._target, self._of, self._catches = definition, target, definition.rows, catches
         table = definition.rows.table
-        self.table = generation_table(table, place.generation)
+        self.table = generation_table(table, partition_key.generation)
         self._moments = "moment" in map(attrgetter("kind"), table.columns)
         self._cache: dict[tuple[Any, ...], Any] = {}
-        self._whole = fresh  # whatever is not in memory does not exist
-        self._begun: bytearray | None = None  # rows once begun, by hash: of the others the table need not be asked
+        self._is_complete = fresh  # a row that is not in memory does not exist
+        self._may_exist: bytearray | None = None  # by hash of the key, whether a row may exist: others are not loaded
         self._touched: dict[tuple[Any, ...], None] = {}
 
     def forget(self, whole: bool = False) -> None:
-        """What is in memory may not be what is in the table."""
+        """Drop all rows in memory, which may differ from the table. `whole`: the table is empty."""
         self._cache.clear()
         self._touched = {}
-        self._whole, self._begun = whole, None
+        self._is_complete, self._may_exist = whole, None
 
     def fold(self, items: Sequence[DecodedEvent], timing: Timing, clock: Clock, *, each: bool = False) -> None:
-        """Take events in, in memory. Raises Failed; then `forget` before anything else.
+        """Fold events, in memory. Raises HandlerFailed; after that, call `forget` first.
 
-        `each`: look at a row's key after every event, so that Failed names the one that changed it.
+        `each`: check a row's key after every event, so that HandlerFailed names the event that changed it.
         """
         self._touched = keys_in(items)
         self._load(self._touched)
@@ -146,65 +146,65 @@ class RowCache:
         if not missing:
             return
         if len(cache) + len(missing) > MAX_CACHED_ROWS:
-            if self._whole:
-                self._begun, self._whole = bytearray(SLOTS), False
+            if self._is_complete:
+                self._may_exist, self._is_complete = bytearray(EXISTENCE_SLOTS), False
                 self._first_times(cache)
             cache.clear()
             missing = dict(keys)
-        wanted: Iterable[Key] = () if self._whole else missing
-        if self._begun is not None:
-            wanted = list(compress(missing, self._first_times(missing)))
-        self._fetch(wanted, missing)
+        to_load: Iterable[Key] = () if self._is_complete else missing
+        if self._may_exist is not None:
+            to_load = list(compress(missing, self._first_times(missing)))
+        self._fetch(to_load, missing)
 
-    def _fetch(self, wanted: Iterable[Key], missing: dict[Key, None]) -> None:
-        """Ask for the wanted rows; those that are missing and not found are not there."""
-        if wanted:
+    def _fetch(self, to_load: Iterable[Key], missing: dict[Key, None]) -> None:
+        """Load the `wanted` rows. The `missing` ones that are not found do not exist."""
+        if to_load:
             columns = self._of.table.columns
-            keys = self._packed(self._of.pack_key, wanted, "key")
+            keys = self._packed(self._of.pack_key, to_load, "key")
             try:
-                found_rows = self._target.load(self.table, keys)
+                rows = self._target.load(self.table, keys)
             except (RowRefused, TypeError, ValueError, OverflowError) as error:
                 raise HandlerFailed(
                     None, unstorable_error(self._definition.name, columns, keys, _cause(error)), "key"
                 ) from error
-            for row in found_rows:
+            for row in rows:
                 try:
-                    found = self._of.unpack(row)
-                except InvalidProjection as error:  # a check of the class's own
+                    loaded = self._of.unpack(row)
+                except InvalidProjection as error:  # the class's own check refused the row
                     raise HandlerFailed(None, error, "evolve") from error
-                key = self._of.key_of(found)
-                self._cache[key] = found
+                key = self._of.key_of(loaded)
+                self._cache[key] = loaded
                 if key not in missing:
-                    raise HandlerFailed(None, self._odd(key), "key")
+                    raise HandlerFailed(None, self._wrong_types_error(key), "key")
                 del missing[key]
         self._cache.update(missing)
 
     def _first_times(self, keys: Iterable[Key]) -> list[int]:
-        """For each of these keys 0 if its row cannot have been begun before now; from now on it may have been."""
-        begun = self._begun
-        assert begun is not None
-        slots = [hash(key) % SLOTS for key in keys]
-        before = list(map(begun.__getitem__, slots))
+        """Return for each key 0 if its row cannot exist yet, else 1; then mark all of them as possibly existing."""
+        may_exist = self._may_exist
+        assert may_exist is not None
+        slots = [hash(key) % EXISTENCE_SLOTS for key in keys]
+        before = list(map(may_exist.__getitem__, slots))
         for slot in slots:
-            begun[slot] = 1
+            may_exist[slot] = 1
         return before
 
-    def _odd(self, key: Any) -> EventfoldError:
+    def _wrong_types_error(self, key: Any) -> EventfoldError:
         return InvalidProjection(
-            f"{self._definition.cls.__name__}.key gave values of other types than its fields have: "
+            f"{self._definition.cls.__name__}.key returned values of other types than its fields have: "
             f"the table has {key!r}.",
             "Return values of exactly the types that the key's fields declare.",
         )
 
     def write(self, tx: TargetTransaction) -> None:
-        """Write what was touched. Raises Failed where the database does not take a row, or a row has another key."""
+        """Write the changed rows. Raises HandlerFailed where the database refuses a row, or a row has another key."""
         cache, touched = self._cache, self._touched
-        gone = [key for key in touched if cache[key] is None] if self._definition.keeps else []
-        there = list(filterfalse(set(gone).__contains__, touched) if gone else touched)
-        rows = list(map(cache.__getitem__, there))
-        self.refuse_other_keys(there, rows)
+        deleted = [key for key in touched if cache[key] is None] if self._definition.keeps else []
+        remaining = list(filterfalse(set(deleted).__contains__, touched) if deleted else touched)
+        rows = list(map(cache.__getitem__, remaining))
+        self.refuse_other_keys(remaining, rows)
         packed = self._packed(self._of.pack, rows, "evolve")
-        keys = self._packed(self._of.pack_key, gone, "key")
+        keys = self._packed(self._of.pack_key, deleted, "key")
         try:
             tx.upsert(self.table, packed)
             tx.delete(self.table, keys)
@@ -215,17 +215,17 @@ class RowCache:
             ) from error
 
     def refuse_other_keys(self, keys: list[Key], rows: list[Any]) -> None:
-        """Raises Failed where a row, changed by evolve, does not have its key any more."""
-        found = list(map(self._of.key_of, rows))
-        if found != keys:
-            key, row = next((k, r) for k, r, f in zip(keys, rows, found, strict=True) if f != k)
+        """Raise HandlerFailed where evolve changed the key of a row."""
+        actual_keys = list(map(self._of.key_of, rows))
+        if actual_keys != keys:
+            key, row = next((k, r) for k, r, f in zip(keys, rows, actual_keys, strict=True) if f != k)
             error = key_changed_error(self._definition, key, row)
             raise HandlerFailed(None, error, "evolve") from error
 
     def _packed(
         self, pack: Callable[[Any], tuple[Any, ...]], values: Iterable[Any], handler: str
     ) -> list[tuple[Any, ...]]:
-        """Rows or keys as they are stored. Raises Failed where a value is not of the type that its field declares."""
+        """Return rows or keys as they are stored. Raises HandlerFailed where a value is not of its field's type."""
         every = list(values)
         try:
             packed = list(map(pack, every))
@@ -240,25 +240,25 @@ class RowCache:
             ) from error
 
     def _values(self, each: Any) -> Sequence[Any]:
-        """The values of a row or a key, as the user's code gave them."""
+        """Return the values of a row or a key, as user code set them."""
         if isinstance(each, tuple):
             return cast("Key", each)
         return [getattr(each, column.name) for column in self._of.table.columns]
 
 
 def _cause(error: Exception) -> Exception:
-    """What a database said, behind what it was made into."""
+    """Return the database's own error that a RowRefused was raised from; else the error itself."""
     cause = error.__cause__
     return cause if isinstance(error, RowRefused) and isinstance(cause, Exception) else error
 
 
 def keys_in(items: Sequence[DecodedEvent]) -> dict[Key, None]:
-    """The keys of some items, each once, in order."""
+    """Return the distinct keys of some items, in order."""
     return dict.fromkeys(items.keys if isinstance(items, ColumnarPage) else [k for item in items for k in item.keys])
 
 
 class HandlerDispatch:
-    """Handlers of a class, by event. `catches`: what they raise that is their failure."""
+    """Calls the handlers of a class. `catches`: the exceptions that count as failures of user code."""
 
     def __init__(self, definition: ProjectionDefinition, catches: type[BaseException] = Exception) -> None:
         self._definition, self._catches = definition, catches
@@ -266,13 +266,13 @@ class HandlerDispatch:
         self._batches: tuple[Handler, ...] = tuple(filter(attrgetter("batch"), definition.handlers))
 
     def of(self, event: Any) -> tuple[Handler, ...]:
-        """Those that take one event of this class at a time."""
+        """Return the handlers that take single events of this event's class."""
         kind = cast("type[Any]", type(event))
-        found = self._by_type.get(kind)
-        if found is None:
-            found = tuple(h for h in self._definition.handlers if isinstance(event, h.events) and not h.batch)
-            self._by_type[kind] = found
-        return found
+        handlers = self._by_type.get(kind)
+        if handlers is None:
+            handlers = tuple(h for h in self._definition.handlers if isinstance(event, h.events) and not h.batch)
+            self._by_type[kind] = handlers
+        return handlers
 
     def handle(
         self,
@@ -282,9 +282,10 @@ class HandlerDispatch:
         clock: Clock,
         patience: float = 1e9,
     ) -> int:
-        """Hand events to handlers; returns how many were: all, unless others wait or `patience` (seconds) is over.
+        """Call the handlers with events; return how many items were handled.
 
-        Raises Failed.
+        That is all, unless another writer waits for the database or it took longer than `patience` seconds; it ends
+        after a whole append. Raises HandlerFailed.
         """
         rest: tuple[Any, ...] = () if tx is None else (tx,)
         first = clock()
@@ -302,13 +303,13 @@ class HandlerDispatch:
                 if not self._batches and (tx.should_yield() or clock() - first > patience):
                     return index + 1
         for handler in self._batches:
-            taken = [(i.stored, e) for i in items for e, _ in i.parts if isinstance(e, handler.events)]
-            if taken:
-                given = [Recorded(stored, event) if handler.recorded else event for stored, event in taken]
+            batch = [(i.stored, e) for i in items for e, _ in i.parts if isinstance(e, handler.events)]
+            if batch:
+                arguments = [Recorded(stored, event) if handler.recorded else event for stored, event in batch]
                 began = clock()
                 try:
-                    handler.call(given, *rest)
+                    handler.call(arguments, *rest)
                 except self._catches as error:
                     raise HandlerFailed(None if len(items) > 1 else 0, error, handler.name) from error
-                timing.add(handler.name, clock() - began, len(taken))
+                timing.add(handler.name, clock() - began, len(batch))
         return len(items)

@@ -1,6 +1,6 @@
-"""A follower's progress kept by name: cursor, count and digest, in the store's own database, held by a lease.
+"""The progress of a named follower: cursor, count and digest in the store's own database, protected by a lease.
 
-Knows: what was given and not yet acknowledged, a thread that keeps the lease alive. Does not know: how events are
+Knows: the events returned and not yet acknowledged, a thread that renews the lease. Does not know: how events are
 found, mode (its calls block).
 """
 
@@ -43,12 +43,12 @@ from eventfold.projections.generations import refuse_unknown_progress
 from eventfold.projections.leases import is_dead_holder, new_holder_id
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
-SELDOM = 1.0  # seconds between two moves past events that nobody asked for
-DISTURBED = 20  # times an acknowledgement is begun again because somebody changed something by hand
+IDLE_ADVANCE_S = 1.0  # seconds between two advances past events that do not match
+MAX_ATTEMPTS = 20  # how often an acknowledgement starts over because an operator changed the checkpoint
 
 
 class FollowerProgress:
-    """The kept progress of one named follower. `after` counts only when nothing is kept under the name yet."""
+    """The stored progress of one named follower. `after` is used only for a name without stored progress."""
 
     def __init__(
         self, log: Log, target: Target, name: str, query: Query, after: int | Cursor | str, lease: float
@@ -60,33 +60,34 @@ class FollowerProgress:
             )
         self.name, self._query, self._after = name, query_of(query), after
         self._log, self._target, self._lease = log, target, lease
-        self._place = PartitionKey(name, 1)
+        self._partition_key = PartitionKey(name, 1)
         self._checkpoint: Checkpoint | None = None
-        self._epoch = -1  # of the store, in which the kept progress was found to be of its history
-        self._given, self._last = EMPTY_TALLY, 0  # of whole pages, not yet acknowledged; the last of these events
-        self._page: Sequence[StoredEvent] = ()  # the page in hand, as far as it is not acknowledged
-        self._asked = self._moved = 0.0
+        self._epoch = -1  # the store's epoch in which the checkpoint was verified to be of its history
+        self._unacknowledged = EMPTY_TALLY  # of the pages before the current one
+        self._last_returned = 0  # the last position of those pages
+        self._page: Sequence[StoredEvent] = ()  # the events of the current page that are not acknowledged
+        self._read_at = self._advanced_at = 0.0
         self._rate = 0.0
         self._stop = threading.Event()
-        self._heart: threading.Thread | None = None
+        self._heartbeat: threading.Thread | None = None
 
-    def take(self) -> Cursor:
-        """Make the name known if it is not, take its lease, and tell where it goes on.
+    def claim(self) -> Cursor:
+        """Register the name if it is new, claim its lease, and return the cursor after which it continues.
 
-        Raises LeaseHeld, ProjectionChanged (another query is kept under the name), ProjectionStopped (it is paused),
+        Raises LeaseHeld, ProjectionChanged (the name has another query), ProjectionStopped (it is paused),
         ProgressUnknown, CursorMismatch, TargetUnavailable.
         """
         if self._checkpoint is not None:
             return self._cursor(self._checkpoint)
         self._register()
         me = new_holder_id()
-        checkpoint = self._target.claim(self._place, me, self._lease)
+        checkpoint = self._target.claim(self._partition_key, me, self._lease)
         if checkpoint is None:
             (other,) = self._target.checkpoints(self.name, 1)
             if is_dead_holder(other.holder):
-                checkpoint = self._target.claim(self._place, me, self._lease, take_over_from=other.holder)
+                checkpoint = self._target.claim(self._partition_key, me, self._lease, take_over_from=other.holder)
             if checkpoint is None:
-                raise self._taken(other)
+                raise self._lease_held_error(other)
         self._epoch = self._log.engine.epoch
         try:
             run(verify(self._log, self._cursor(checkpoint)))
@@ -97,9 +98,9 @@ class FollowerProgress:
             raise
         self._checkpoint = checkpoint
         arguments = (weakref.ref(self), self._stop, self._target, checkpoint, self._lease)
-        heart = threading.Thread(target=_renew_lease, args=arguments, name=f"eventfold-{self.name}", daemon=True)
-        heart.start()
-        self._heart = heart  # only now: an exception in between leaves no thread that cannot be joined
+        heartbeat = threading.Thread(target=_renew_lease, args=arguments, name=f"eventfold-{self.name}", daemon=True)
+        heartbeat.start()
+        self._heartbeat = heartbeat  # only now: an exception in between leaves no thread that cannot be joined
         return self._cursor(checkpoint)
 
     def _register(self) -> None:
@@ -113,7 +114,7 @@ class FollowerProgress:
                 run(refuse_unknown_progress(self._log, self._target, self.name, "follower"))
             start = after if isinstance(after, Cursor) else run(cursor_after(self._log, after))
             new = Checkpoint(
-                place=self._place,
+                place=self._partition_key,
                 store=self._log.engine.store_id,
                 epoch=start.epoch,
                 position=start.position,
@@ -134,22 +135,22 @@ class FollowerProgress:
             )
         if record.paused:
             raise paused_error(self.name, record.paused)
-        (kept,) = self._target.checkpoints(self.name, 1)
-        if kept.query != query:
+        (checkpoint,) = self._target.checkpoints(self.name, 1)
+        if checkpoint.query != query:
             raise ProjectionChanged(
-                f"Follower {self.name} asks another question than the one its progress was kept for "
-                f"(it has come to position {kept.position}).",
-                f"Follow the new question under another name; or give the old progress up with eventfold projections "
-                f"remove {self.name}, and begin where you like (after=…).",
+                f"Follower {self.name} has another query than its stored progress, which is at position "
+                f"{checkpoint.position}.",
+                f"Follow the new query under another name; or remove the progress (eventfold projections remove "
+                f"{self.name}), and choose where to start (after=…).",
                 projection=self.name,
-                was=kept.query,
+                was=checkpoint.query,
                 query=query,
             )
 
-    def _taken(self, other: Checkpoint) -> LeaseHeld:
+    def _lease_held_error(self, other: Checkpoint) -> LeaseHeld:
         return LeaseHeld(
-            f"Follower {self.name} is being followed by {other.holder} already.",
-            f"End that one, or try again: its lease ends {self._lease:g} s after its last sign of life.",
+            f"{other.holder} already follows {self.name}.",
+            f"Stop that process, or try again: its lease expires {self._lease:g} s after its last heartbeat.",
             projection=self.name,
             holder=other.holder,
         )
@@ -159,60 +160,65 @@ class FollowerProgress:
         return Cursor(checkpoint.store, checkpoint.epoch, checkpoint.position, checkpoint.event_id)
 
     def note(self, page: Sequence[StoredEvent]) -> None:
-        """These events are being given, and all before them have been. Raises LeaseLost."""
-        if self._still_held() is None:
-            raise self._lost()
-        self._given += tally(self._page)
-        self._last = self._page[-1].position if self._page else self._last
-        self._page, self._asked = page, time.perf_counter()
+        """Note that these events are returned now, and that all pages before them were. Raises LeaseLost."""
+        if self._current_checkpoint() is None:
+            raise self._lease_lost_error()
+        self._unacknowledged += tally(self._page)
+        self._last_returned = self._page[-1].position if self._page else self._last_returned
+        self._page, self._read_at = page, time.perf_counter()
 
     def acknowledge(self, cursor: Cursor) -> None:
-        """Everything given up to the cursor has been dealt with.
+        """Store that all events up to the cursor, inclusive, were handled.
 
-        Raises LeaseLost, InvalidInput, TargetUnavailable; CursorMismatch where the store has lost what was given.
+        Raises LeaseLost, InvalidInput, TargetUnavailable; CursorMismatch where a failover has lost these events.
         """
         if self._log.engine.epoch != self._epoch and self._checkpoint is not None:
             run(verify(self._log, cursor))
-        checkpoint = self._still_held()
+        checkpoint = self._current_checkpoint()
         if checkpoint is None:
-            raise self._lost()
-        if cursor.position <= checkpoint.position and not self._given.count:
+            raise self._lease_lost_error()
+        if cursor.position <= checkpoint.position and not self._unacknowledged.count:
             return
         done = [stored for stored in self._page if stored.position <= cursor.position]
-        if self._given.count and cursor.position < self._last:
+        if self._unacknowledged.count and cursor.position < self._last_returned:
             raise InvalidInput(
-                f"Position {cursor.position} is before the page in hand.",
-                "Acknowledge a page, or events of it, before you ask for the next.",
+                f"Position {cursor.position} is before the current page.",
+                "Acknowledge a page, or events of it, before you read the next one.",
             )
-        self._advance(cursor, self._given + tally(done))
-        self._given, self._page = EMPTY_TALLY, self._page[len(done) :]
+        self._advance(cursor, self._unacknowledged + tally(done))
+        self._unacknowledged, self._page = EMPTY_TALLY, self._page[len(done) :]
 
     def idle(self, cursor: Cursor) -> None:
-        """Nothing came: move past what nobody asked for, if everything given is acknowledged; once in a while."""
-        checkpoint, now = self._still_held(), time.monotonic()
-        outstanding = self._given.count or self._page
-        if checkpoint is None or outstanding or cursor.position == checkpoint.position or now - self._moved < SELDOM:
+        """Advance the checkpoint past non-matching events if none is unacknowledged, at most once a second."""
+        checkpoint, now = self._current_checkpoint(), time.monotonic()
+        outstanding = self._unacknowledged.count or self._page
+        if (
+            checkpoint is None
+            or outstanding
+            or cursor.position == checkpoint.position
+            or now - self._advanced_at < IDLE_ADVANCE_S
+        ):
             return
-        self._moved = now
+        self._advanced_at = now
         self._advance(cursor, EMPTY_TALLY)
 
-    def _advance(self, cursor: Cursor, taken: Tally) -> None:
-        stats = self._measured(taken.count)
-        for _ in range(DISTURBED):
+    def _advance(self, cursor: Cursor, handled: Tally) -> None:
+        stats = self._throughput(handled.count)
+        for _ in range(MAX_ATTEMPTS):
             checkpoint = self._checkpoint
             if checkpoint is None:
-                raise self._lost()
+                raise self._lease_lost_error()
             step = CheckpointUpdate(
                 position=cursor.position,
                 event_id=cursor.event_id,
                 epoch=cursor.epoch,
-                seen=checkpoint.seen + taken,
-                handled=checkpoint.handled + taken,
+                seen=checkpoint.seen + handled,
+                handled=checkpoint.handled + handled,
                 mark=cursor.position // MARK_EVERY_EVENTS != checkpoint.position // MARK_EVERY_EVENTS,
                 stats=stats or checkpoint.stats,
             )
             try:
-                with self._target.transaction(self._place) as tx:
+                with self._target.transaction(self._partition_key) as tx:
                     self._checkpoint = tx.advance(checkpoint, step)
                 return
             except CheckpointChanged:
@@ -222,64 +228,64 @@ class FollowerProgress:
                 self._checkpoint = None
                 raise
         raise TargetUnavailable(
-            f"The progress of {self.name} was changed by hand {DISTURBED} times while it was written.",
+            f"Operators changed the progress of {self.name} during each of {MAX_ATTEMPTS} attempts to store it.",
             "Acknowledge again.",
             address=self._target.address,
         )
 
-    def _measured(self, count: int) -> str:
-        """What its reader needs for an event, for whoever asks why it is behind."""
-        seconds = time.perf_counter() - self._asked
+    def _throughput(self, count: int) -> str:
+        """Return the reader's throughput as JSON, for the status of the follower; "" if it cannot be measured."""
+        seconds = time.perf_counter() - self._read_at
         if not count or seconds <= 0:
             return ""
         self._rate = count / seconds if not self._rate else 0.7 * self._rate + 0.3 * count / seconds
         facts = {"rate": round(self._rate), "slowest": "its reader", "micros": round(1e6 / self._rate, 1)}
         return msgspec.json.encode(facts).decode()
 
-    def _still_held(self) -> Checkpoint | None:
-        """The checkpoint; None where it is held no longer, or where a failover has taken back what was kept of it."""
+    def _current_checkpoint(self) -> Checkpoint | None:
+        """Return the checkpoint; None where the lease is lost, or where a failover has lost the last update."""
         checkpoint, epoch = self._checkpoint, self._log.engine.epoch
         if checkpoint is not None and epoch != self._epoch:
             same = (checkpoint.token, checkpoint.revision, checkpoint.position, checkpoint.event_id)
-            kept = [(c.token, c.revision, c.position, c.event_id) for c in self._target.checkpoints(self.name, 1)]
-            if kept == [same]:
+            stored = [(c.token, c.revision, c.position, c.event_id) for c in self._target.checkpoints(self.name, 1)]
+            if stored == [same]:
                 self._epoch = epoch
             else:
                 self._checkpoint = None
         return self._checkpoint
 
-    def _lost(self) -> LeaseLost:
+    def _lease_lost_error(self) -> LeaseLost:
         return LeaseLost(
-            f"The lease of follower {self.name} is not held here any more.",
-            "Follow it again by its name: what was not acknowledged comes again.",
+            f"Follower {self.name} has lost its lease, so another process may follow the name.",
+            "Follow the name again: events that were not acknowledged are returned again.",
             projection=self.name,
         )
 
     def end(self) -> None:
-        """Give the lease back, soon: the thread that keeps it alive does so."""
+        """Have the heartbeat thread release the lease soon; do not wait for it."""
         self._stop.set()
 
     def release(self) -> None:
-        """Give the lease back, now. Twice is harmless."""
+        """Release the lease now. Calling it twice is harmless."""
         self._stop.set()
-        heart = self._heart
-        if heart is not None and heart is not threading.current_thread():
-            heart.join()
+        heartbeat = self._heartbeat
+        if heartbeat is not None and heartbeat is not threading.current_thread():
+            heartbeat.join()
         self._checkpoint = None
 
 
 def _renew_lease(
-    keeping: weakref.ref[FollowerProgress], stop: threading.Event, target: Target, checkpoint: Checkpoint, lease: float
+    progress: weakref.ref[FollowerProgress], stop: threading.Event, target: Target, checkpoint: Checkpoint, lease: float
 ) -> None:
-    """Keep a lease alive, until it is ended, lost, or nobody follows any more."""
-    while not stop.wait(lease / 3) and keeping() is not None:
+    """Renew a lease until `stop` is set, the lease is lost, or its FollowerProgress was garbage-collected."""
+    while not stop.wait(lease / 3) and progress() is not None:
         try:
             target.renew_lease(checkpoint, lease)
         except LeaseLost:
-            return  # whoever acknowledges next is told
+            return  # the next acknowledgement raises LeaseLost
         except (TargetUnavailable, StoreUnavailable):
-            continue  # away for a moment; if for longer, the lease ends and the next acknowledgement says so
+            continue  # the lease may outlast the outage; if not, the next acknowledgement raises LeaseLost
     try:
         target.release(checkpoint)
     except (TargetUnavailable, StoreUnavailable):
-        return  # it ends by itself
+        return  # the lease expires by itself

@@ -1,6 +1,6 @@
-"""Followers, as a user holds them, in either mode: events as they come, and progress by name.
+"""Followers, sync and async: iterators over the events of a log, old and new, with progress stored by name.
 
-Knows: pages, the event in hand, when to wait. Does not know: how events are found, how progress is kept.
+Knows: pages, the last event returned, when to wait. Does not know: how events are found, how progress is stored.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from eventfold.log.follow import LogFollower
 from eventfold.projections.follower_progress import FollowerProgress
 
 
-class _Given:
-    """What both modes know: which events have been given so far."""
+class _FollowerBase:
+    """What both modes share: which events were returned so far."""
 
-    def __init__(self, following: LogFollower, bell: CommitSignal) -> None:
-        self._following, self._bell = following, bell
-        self._given: Recorded[Any] | None = None  # the last event of a page that is being given one by one
-        self._rest: Iterator[Recorded[Any]] = iter(())  # and what is left of that page
+    def __init__(self, following: LogFollower, signal: CommitSignal) -> None:
+        self._following, self._signal = following, signal
+        self._last: Recorded[Any] | None = None  # the last event returned of a page that is iterated over
+        self._rest: Iterator[Recorded[Any]] = iter(())  # the rest of that page
 
     @property
     def cursor(self) -> Cursor:
-        """How far the events already given reach: keep its text, and resume with `follow(after=…)`."""
-        return self._following.cursor if self._given is None else self._following.cursor_of(self._given)
+        """The cursor of the last event returned. Store its text, and resume with `follow(after=…)`."""
+        return self._following.cursor if self._last is None else self._following.cursor_of(self._last)
 
     @property
     def caught_up(self) -> bool:
-        """Whether the events given so far are all there were when it last looked."""
+        """Whether all events that the log had at the last read were returned."""
         return self._following.caught_up and not length_hint(self._rest)
 
     def _cursor(self, upto: Recorded[Any] | Cursor | None) -> Cursor:
@@ -41,77 +41,77 @@ class _Given:
         return upto if isinstance(upto, Cursor) else self._following.cursor_of(upto)
 
 
-class Follower(_Given):
-    """Events as they come: iterate over it, or over `pages()`; `cursor` says how far you are. Close it to end.
+class Follower(_FollowerBase):
+    """An iterator over events as they are committed: iterate over it, or over `pages()`.
 
-    Iterating ends when it is closed, from any thread. `timeout` (seconds) of `pages` yields [] when nothing came. With
-    a name its progress is kept in the store: `acknowledge()` what you have dealt with.
+    `close()`, from any thread, ends the iteration. `cursor` is its position. With a name the store keeps its progress:
+    `acknowledge()` the events that you have handled.
     """
 
-    def __init__(self, following: LogFollower, bell: CommitSignal, kept: FollowerProgress | None = None) -> None:
-        super().__init__(following, bell)
-        self._kept = kept
+    def __init__(self, following: LogFollower, signal: CommitSignal, progress: FollowerProgress | None = None) -> None:
+        super().__init__(following, signal)
+        self._progress = progress
 
     def pages(self, timeout: float | None = None) -> Iterator[list[Recorded[Any]]]:
-        """Pages of events, never empty; with `timeout`, an empty one whenever nothing came for so long."""
-        while not self._bell.closed:
-            rest, before = list(self._rest), self._following.cursor  # of a page that was left half way
-            self._bell.clear()
+        """Yield pages of events, never empty; with `timeout`, [] each time no event came for so many seconds."""
+        while not self._signal.closed:
+            rest, before = list(self._rest), self._following.cursor  # of a page that was not iterated to its end
+            self._signal.clear()
             try:
                 page = rest or self._next()
                 if page:
-                    self._given = None
+                    self._last = None
                     yield page
             except GeneratorExit:
                 raise
-            except BaseException:  # of a signal's handler, before the page was given: it is still to be
+            except BaseException:  # of a signal handler, before the page was yielded: yield it next time
                 self._put_back(before)
                 raise
-            if not page and not self._bell.wait(timeout) and timeout is not None:
+            if not page and not self._signal.wait(timeout) and timeout is not None:
                 yield []
 
     def _put_back(self, before: Cursor) -> None:
-        if self._kept is None:
+        if self._progress is None:
             self._following.cursor = before
 
     def _next(self) -> list[Recorded[Any]]:
-        kept, following = self._kept, self._following
-        if kept is None:
+        progress, following = self._progress, self._following
+        if progress is None:
             return run(following.next_page())
-        following.resume(kept.take())
+        following.resume(progress.claim())
         page = run(following.next_page())
         if following.passed:
-            kept.note(following.passed)
+            progress.note(following.passed)
         else:
-            kept.idle(following.cursor)
+            progress.idle(following.cursor)
         return page
 
     def __iter__(self) -> Iterator[Recorded[Any]]:
         for page in self.pages():
             self._rest = iter(page)
             for recorded in self._rest:
-                self._given = recorded
+                self._last = recorded
                 yield recorded
-                if self._bell.closed:
+                if self._signal.closed:
                     return
-            self._given = None
+            self._last = None
 
     def acknowledge(self, upto: Recorded[Any] | Cursor | None = None) -> None:
-        """Keep the progress: all events given so far have been dealt with; or those up to and including one.
+        """Store the progress: all events returned so far were handled, or those up to `upto`, inclusive.
 
-        In the loop over a follower that includes the event in hand, in the loop over its pages the whole page. What
-        is given and not acknowledged comes again when the name is followed again. Raises LeaseLost (somebody else
-        follows it now; nothing was kept), TargetUnavailable, InvalidInput where the follower has no name.
+        In a loop over the follower that includes the current event, in a loop over its pages the whole page. Events
+        that are not acknowledged are returned again when the name is followed again. Raises LeaseLost (another process
+        follows the name now; nothing was stored), TargetUnavailable, InvalidInput where the follower has no name.
         """
-        if self._kept is None:
+        if self._progress is None:
             raise nameless()
-        self._kept.acknowledge(self._cursor(upto))
+        self._progress.acknowledge(self._cursor(upto))
 
     def close(self) -> None:
-        """End the iteration after the event in hand; its name may be followed by somebody else at once."""
-        self._bell.close()
-        if self._kept is not None:
-            self._kept.release()
+        """End the iteration after the current event. Another process can follow its name at once."""
+        self._signal.close()
+        if self._progress is not None:
+            self._progress.release()
 
     def __enter__(self) -> Follower:
         return self
@@ -120,81 +120,81 @@ class Follower(_Given):
         self.close()
 
 
-class AsyncFollower(_Given):
-    """The twin of `Follower`: `async for recorded in follower`."""
+class AsyncFollower(_FollowerBase):
+    """The async twin of `Follower`: `async for recorded in follower`."""
 
     def __init__(
         self,
         following: LogFollower,
-        bell: CommitSignal,
-        keeping: Callable[[], Awaitable[FollowerProgress]] | None = None,
+        signal: CommitSignal,
+        open_progress: Callable[[], Awaitable[FollowerProgress]] | None = None,
     ) -> None:
-        super().__init__(following, bell)
-        self._keeping = keeping
-        self._kept: FollowerProgress | None = None
+        super().__init__(following, signal)
+        self._open_progress = open_progress
+        self._progress: FollowerProgress | None = None
 
     async def pages(self, timeout: float | None = None) -> AsyncIterator[list[Recorded[Any]]]:
         """See Follower.pages."""
-        while not self._bell.closed:
-            rest = list(self._rest)  # of a page that was left half way
-            self._bell.clear()
+        while not self._signal.closed:
+            rest = list(self._rest)  # of a page that was not iterated to its end
+            self._signal.clear()
             page = rest or await self._next()
             if page:
-                self._given = None
+                self._last = None
                 yield page
-            elif not await self._bell.wait_async(timeout) and timeout is not None:
+            elif not await self._signal.wait_async(timeout) and timeout is not None:
                 yield []
 
     async def _next(self) -> list[Recorded[Any]]:
         following = self._following
-        if self._keeping is None:
+        if self._open_progress is None:
             return await following.next_page()
-        if self._kept is None:
-            self._kept = await self._keeping()
-        kept = self._kept
-        following.resume(await in_thread(kept.take))
+        if self._progress is None:
+            self._progress = await self._open_progress()
+        progress = self._progress
+        following.resume(await in_thread(progress.claim))
         page = await following.next_page()
         if following.passed:
-            await in_thread(kept.note, following.passed)
+            await in_thread(progress.note, following.passed)
         else:
-            await in_thread(kept.idle, following.cursor)
+            await in_thread(progress.idle, following.cursor)
         return page
 
     async def __aiter__(self) -> AsyncIterator[Recorded[Any]]:
         async for page in self.pages():
             self._rest = iter(page)
             for recorded in self._rest:
-                self._given = recorded
+                self._last = recorded
                 yield recorded
-                if self._bell.closed:
+                if self._signal.closed:
                     return
-            self._given = None
+            self._last = None
 
     async def acknowledge(self, upto: Recorded[Any] | Cursor | None = None) -> None:
         """See Follower.acknowledge."""
-        if self._keeping is None:
+        if self._open_progress is None:
             raise nameless()
-        if self._kept is not None:
-            await in_thread(self._kept.acknowledge, self._cursor(upto))
+        if self._progress is not None:
+            await in_thread(self._progress.acknowledge, self._cursor(upto))
 
     def close(self) -> None:
-        """See Follower.close. Not awaited: it rings a bell, and a name is free a moment later."""
-        self._bell.close()
-        if self._kept is not None:
-            self._kept.end()
+        """See Follower.close. It is not awaited: the lease of its name is released a moment later."""
+        self._signal.close()
+        if self._progress is not None:
+            self._progress.end()
 
     async def __aenter__(self) -> AsyncFollower:
         return self
 
     async def __aexit__(self, *error: object) -> None:
         self.close()
-        if self._kept is not None:
-            await in_thread(self._kept.release)
+        if self._progress is not None:
+            await in_thread(self._progress.release)
 
 
 def nameless() -> InvalidInput:
-    """The error for progress that is to be kept without a name."""
+    """Return the error for acknowledging events of a follower without a name."""
     return InvalidInput(
-        "This follower has no name, so there is nowhere to keep its progress.",
-        "Follow by name: store.follow(query, name=…); or keep the text of its cursor yourself.",
+        "This follower has no name under which the store could keep its progress.",
+        "Follow by name: store.follow(query, name=…); or store the text of its cursor yourself.",
     )

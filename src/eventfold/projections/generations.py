@@ -1,9 +1,9 @@
 """Generations of a projection: registering it, beginning another beside it, accepting changed code.
 
-A log that was copied or restored into another epoch has events that were dealt with already. A target that was with it
-from the beginning, or was given the progress of the store before it, has a record that says so; without it effects,
-processes and followers do not start. Knows: what must be true before each step. Does not know: how events are folded,
-who runs what.
+A log that was copied or restored into another epoch has events that were handled already. A target that has belonged to
+the store from the beginning, or that got the progress of the original, has a record that says so; without it effects,
+processes and followers do not start.
+Knows: the preconditions of each step. Does not know: how events are folded, runners.
 """
 
 from __future__ import annotations
@@ -33,17 +33,22 @@ from eventfold.ports.target import (
 )
 from eventfold.projections.definition import ProjectionDefinition
 
-KNOWN = "$progress"  # the record of a target that knows all progress there is; no projection can be called so
-keeps_progress = ("effects", "follower")  # the kinds of what cannot be built again from the log
+COMPLETE_PROGRESS = (
+    "$progress"  # the record of a target that has all progress of its store; not a valid name of a projection
+)
+keeps_progress = ("effects", "follower")  # the kinds whose progress cannot be rebuilt from the log
 
 
 def tables_of(definition: ProjectionDefinition) -> dict[str, Table | str]:
-    """The tables of a definition, by name."""
+    """Return the tables of a definition, by name."""
     return dict(definition.tables) if definition.rows is None else {definition.rows.table.name: definition.rows.table}
 
 
 async def register(definition: ProjectionDefinition, log: Log, target: Target) -> ProjectionRecord:
-    """Make a projection known and its tables ready, once. Raises ProjectionChanged if its code is another now."""
+    """Register a projection and create its tables, once; return its record.
+
+    Raises ProjectionChanged if its code has changed, InvalidProjection if its name is in use, ProgressUnknown.
+    """
     record = target.record(definition.name)
     if record is None:
         await refuse_unknown_progress(log, target, definition.name, definition.kind, definition.code)
@@ -65,13 +70,13 @@ async def register(definition: ProjectionDefinition, log: Log, target: Target) -
     if record.kind == "follower":
         raise InvalidProjection(
             f"{definition.name} is the name of a follower of this store.",
-            f"Give one of them another name, or give the follower up: eventfold projections remove {definition.name}.",
+            f"Give one of them another name, or remove the follower: eventfold projections remove {definition.name}.",
             projection=definition.name,
         )
     live = target.checkpoints(definition.name, record.live)[0]
     if definition.is_code_of(live.fingerprint):
         refuse_outdated(definition, target, record.live)
-        if record.code != definition.code:  # the same class, moved: found by its name at its new place from now on
+        if record.code != definition.code:  # the same class in another module: record the new address
             with target.control(definition.name) as tx:
                 if tx.record() == record:
                     tx.save_record(msgspec.structs.replace(record, code=definition.code))
@@ -80,19 +85,19 @@ async def register(definition: ProjectionDefinition, log: Log, target: Target) -
         return record
     if record.kind != definition.kind or record.code != definition.code:
         raise InvalidProjection(
-            f"{definition.name} is kept by {record.code}, and {definition.code} has the same name and is not the same.",
-            f"Give one of them another name (name=…); if it was moved and changed, build it anew: "
+            f"The name {definition.name} belongs to {record.code}, and {definition.code} is another class.",
+            f"Give one of them another name (name=…); if the class was moved and changed, rebuild it: "
             f"eventfold projections rebuild {definition.code} --switch.",
             projection=definition.name,
         )
     raise ProjectionChanged(
-        f"The code of {definition.name} is not the code its rows were made by (fingerprint {live.fingerprint} then, "
+        f"The code of {definition.name} has changed since it handled its events (fingerprint {live.fingerprint} then, "
         f"{definition.fingerprint} now).",
         (
             f"Rebuild it beside the old rows: eventfold projections rebuild {definition.name} (with --switch, "
             f"readers see the new rows); or, if the old rows are right: eventfold projections accept {definition.name}."
             if definition.kind != "effects"
-            else "Effects are not done again, so say that it may go on: "
+            else "Effects are not repeated, so accept the new code to let it continue: "
             f"eventfold projections accept {definition.name}."
         ),
         projection=definition.name,
@@ -102,7 +107,7 @@ async def register(definition: ProjectionDefinition, log: Log, target: Target) -
 
 
 def _adopt_fingerprint(definition: ProjectionDefinition, target: Target) -> None:
-    """Keep today's fingerprint of the same code in place of that of an older release."""
+    """Replace the fingerprint by an older release with today's fingerprint of the same code."""
     with target.control(definition.name) as tx:
         for checkpoint in tx.checkpoints():
             if checkpoint.fingerprint != definition.fingerprint and definition.is_code_of(checkpoint.fingerprint):
@@ -110,23 +115,23 @@ def _adopt_fingerprint(definition: ProjectionDefinition, target: Target) -> None
 
 
 def is_outdated(definition: ProjectionDefinition, target: Target, generation: int) -> bool:
-    """Whether the rows of a generation were made by a release that told keys apart by their text."""
+    """Whether the rows of a generation are of a release that compared keys by their text."""
     return definition.rows is not None and target.outdated(generation_table(definition.rows.table, generation))
 
 
 def refuse_outdated(definition: ProjectionDefinition, target: Target, generation: int) -> None:
-    """Raises ProjectionChanged where rows were made by a release that told decimals and moments apart by their text."""
+    """Raise ProjectionChanged where rows are of a release that compared decimals and moments by text."""
     if is_outdated(definition, target, generation):
         raise ProjectionChanged(
-            f"The rows of {definition.name} were made by an older eventfold, which compared the decimals and moments "
-            "of keys and indexes by their text: 1.0 and 1.00 were two keys.",
+            f"The rows of {definition.name} are of an older eventfold, which compared the decimals and moments of keys "
+            "and indexes by their text: 1.0 and 1.00 were two keys.",
             f"Rebuild it once: eventfold projections rebuild {definition.name} --switch.",
             projection=definition.name,
         )
 
 
 async def first_checkpoints(definition: ProjectionDefinition, log: Log, start: int) -> list[Checkpoint]:
-    """The checkpoints of a projection that begins behind a position. Raises CursorMismatch beyond the log's end."""
+    """Return the checkpoints of a projection that starts after a position. Raises CursorMismatch beyond the head."""
     return await _checkpoints(definition, log, 1, start, None)
 
 
@@ -151,16 +156,16 @@ async def _checkpoints(
 
 
 async def _warn_of_unwritten(definition: ProjectionDefinition, log: Log) -> None:
-    written = [found.type for found in await log.engine.types()]
+    log_types = [found.type for found in await log.engine.types()]
     for each in definition.events:
-        names = stored_names_of(each)  # with aliases and older classes, of which one that is written is enough
-        if not names or not {*names}.isdisjoint(written):
+        names = stored_names_of(each)  # with aliases and older classes: it is enough if the log has one of them
+        if not names or not {*names}.isdisjoint(log_types):
             continue
-        wanted = declaration_of(each).type
-        near = difflib.get_close_matches(wanted, written, 3)
+        type_name = declaration_of(each).type
+        near = difflib.get_close_matches(type_name, log_types, 3)
         if near:
             warnings.warn(
-                f"{definition.name} takes {wanted}, which nothing has written yet; the log has {', '.join(near)}.",
+                f"{definition.name} handles {type_name}, which the log does not have; it has {', '.join(near)}.",
                 stacklevel=2,
             )
 
@@ -172,16 +177,14 @@ async def begin(
     until: int | None,
     command: Callable[[int], PendingCommand],
 ) -> int:
-    """The generation to build: the one left off by an earlier rebuild of the same code, or a new one.
+    """Return the generation to build: that of an interrupted rebuild of the same code, or a new one.
 
-    With `until` it is one of the past, which never goes live. `command` is noted where anything changed. Raises
-    UnknownProjection, CheckpointChanged.
+    With `until` it ends at that position, inclusive, and never goes live. `command(generation)` is saved if anything
+    changed. Raises UnknownProjection, CheckpointChanged, InvalidProjection for effects.
     """
     require_record(target, definition.name)
     if definition.kind == "effects":
-        raise InvalidProjection(
-            f"{definition.name} has effects, and they are not done again.", "Rebuild read models only."
-        )
+        raise InvalidProjection(f"{definition.name} has effects, which are not repeated.", "Rebuild read models only.")
     with target.control(definition.name) as tx:
         record, every = tx.record(), tx.checkpoints()
         if record is None:
@@ -189,8 +192,8 @@ async def begin(
         left = [each for each in every if each.place.generation == record.building] if until is None else []
         if await goes_on(definition, log, target, left):
             stopped = [each.place for each in left if each.stopped]
-            for place in stopped:
-                tx.update_checkpoint(place, stopped="")  # to ask again is to try again
+            for partition_key in stopped:
+                tx.update_checkpoint(partition_key, stopped="")  # a repeated rebuild tries the failed event again
             if stopped:
                 tx.save_command(command(left[0].place.generation))
             return left[0].place.generation
@@ -205,7 +208,7 @@ async def begin(
 
 
 async def goes_on(definition: ProjectionDefinition, log: Log, target: Target, left: Sequence[Checkpoint]) -> bool:
-    """Whether a rebuild goes on with what an earlier one left: the same code, of this log."""
+    """Whether a rebuild can continue an interrupted one: it has the same code and is of this log."""
     if (
         not left
         or not definition.is_code_of(left[0].fingerprint)
@@ -225,11 +228,11 @@ async def _of_this_log(log: Log, checkpoints: Sequence[Checkpoint]) -> bool:
 
 
 def refuse_unknown(checkpoints: Sequence[Checkpoint], name: str, generation: int) -> None:
-    """Raises UnknownProjection where there is no such generation among the checkpoints of all."""
-    kept = list(dict.fromkeys(each.place.generation for each in checkpoints))
-    if generation not in kept:
+    """Raise UnknownProjection where a generation is not among all checkpoints of a projection."""
+    generations = list(dict.fromkeys(each.place.generation for each in checkpoints))
+    if generation not in generations:
         raise UnknownProjection(
-            f"{name} has no generation {generation}: it has {', '.join(map(str, kept))}.",
+            f"{name} has no generation {generation}: it has {', '.join(map(str, generations))}.",
             f"See eventfold projections show {name}.",
             projection=name,
             generation=generation,
@@ -239,26 +242,26 @@ def refuse_unknown(checkpoints: Sequence[Checkpoint], name: str, generation: int
 async def refuse_other_tables(
     definition: ProjectionDefinition, log: Log, target: Target, checkpoints: list[Checkpoint]
 ) -> int:
-    """Refuse to go on with rows that cannot be right for code that has changed. Raises ProjectionChanged.
+    """Raise ProjectionChanged where existing rows cannot be right for the changed code.
 
-    Returns the position through which the judgement holds: the old code may still be moving on.
+    Returns the position up to which that was checked, inclusive: a runner with the old code may go further.
     """
     through, was, position = FOREVER, checkpoints[0], max(each.position for each in checkpoints)
     refuse_outdated(definition, target, was.place.generation)
     old = decode(was.query, Query)
     if was.partitions != definition.partitions:
-        what = f"it is split into {definition.partitions}, and its rows were made in {was.partitions}"
+        what = f"it has {definition.partitions} partitions now, but its rows were written with {was.partitions}"
     elif was.fingerprint.partition("-")[0] != definition.fingerprint.partition("-")[0]:
-        what = "its tables are declared otherwise than when they were made"
+        what = "the declaration of its tables has changed"
     elif definition.kind != "effects" and (through := await _same_through(log, old, definition.query, position)) < 0:
-        what = f"up to position {position:,} there are events that the old code took and the new does not, or not yet"
+        what = f"up to position {position:,} there are events that only one of the old and the new code handles"
     else:
         return through
-    now = f"Build it anew and switch to it: eventfold projections rebuild {definition.name} --switch."
+    now = f"Rebuild it and switch: eventfold projections rebuild {definition.name} --switch."
     if definition.kind == "effects":
         now = (
-            f"Give its progress up (eventfold projections remove {definition.name}); "
-            "it begins again where its class says."
+            f"Remove its progress (eventfold projections remove {definition.name}); "
+            "then it starts where its class declares."
         )
     raise ProjectionChanged(
         f"The rows of {definition.name} cannot be accepted as they are: {what}.", now, projection=definition.name
@@ -266,7 +269,10 @@ async def refuse_other_tables(
 
 
 async def _same_through(log: Log, old: Query, new: Query, position: int) -> int:
-    """Through which position two questions have had the same events: the log's end, else `position`, or -1: neither."""
+    """Return the position up to which two queries match the same events: the head, else `position`, else -1.
+
+    FOREVER for equal queries.
+    """
     if old == new:
         return FOREVER
     both = Query.any_of([*old.items, *new.items]) if old.items and new.items else Query()
@@ -279,7 +285,7 @@ async def _same_through(log: Log, old: Query, new: Query, position: int) -> int:
 
 
 def is_same_code(judged: Sequence[Checkpoint], now: Sequence[Checkpoint], through: int) -> bool:
-    """Whether checkpoints are of the code that they were judged to be of, and no further than was judged."""
+    """Whether checkpoints are unchanged since they were `judged`, and not beyond the position `through`."""
 
     def facts(checkpoints: Sequence[Checkpoint]) -> list[tuple[Any, ...]]:
         return [(each.place, each.fingerprint, each.query, each.partitions) for each in checkpoints]
@@ -288,83 +294,81 @@ def is_same_code(judged: Sequence[Checkpoint], now: Sequence[Checkpoint], throug
 
 
 def after_switch(record: ProjectionRecord) -> ProjectionRecord:
-    """What is known after a switch. Raises UnknownProjection where nothing is built."""
+    """Return the record after a switch. Raises UnknownProjection where no generation is being built."""
     if record.building is None:
         raise UnknownProjection(
-            f"Nothing is built beside {record.name}.",
-            f"Build it: eventfold projections rebuild {record.name}.",
+            f"No new generation of {record.name} is being built.",
+            f"Build one: eventfold projections rebuild {record.name}.",
             projection=record.name,
         )
     return msgspec.structs.replace(record, live=record.building, previous=record.live, building=None)
 
 
 def after_rollback(record: ProjectionRecord) -> ProjectionRecord:
-    """What is known after a rollback; the present generation is kept, for another change of mind."""
+    """Return the record after a rollback. The former live generation becomes the previous one."""
     if record.previous is None:
         raise UnknownProjection(
-            f"{record.name} has no generation to go back to.",
-            "Nothing was switched since it was made.",
+            f"{record.name} has no previous generation to roll back to.",
+            "Rebuild it instead: only a switch leaves a previous generation.",
             projection=record.name,
         )
     return msgspec.structs.replace(record, live=record.previous, previous=record.live)
 
 
 def require_record(target: Target, name: str) -> ProjectionRecord:
-    """What is known about a projection. Raises UnknownProjection, with near matches."""
+    """Return the record of a projection. Raises UnknownProjection, with a similar name if there is one."""
     record = target.record(name)
     if record is None:
         names = {each.name.casefold(): each.name for each in target.records()}
         near = difflib.get_close_matches(name.casefold(), list(names), 1)
-        some = (
-            f" It keeps {', '.join([*names.values()][:5])}{' and others' if len(names) > 5 else ''}." if names else ""
-        )
+        some = f" It has {', '.join([*names.values()][:5])}{' and others' if len(names) > 5 else ''}." if names else ""
         raise UnknownProjection(
-            f"{target.address} keeps no projection {name!r}." + (f" Did you mean {names[near[0]]}?" if near else some),
-            "List the names: eventfold projections list. A new one gets there by store.project(…) or eventfold run.",
+            f"{target.address} has no projection {name!r}." + (f" Did you mean {names[near[0]]}?" if near else some),
+            "List the names: eventfold projections list. Register a new one: store.project(…) or eventfold run.",
             projection=name,
         )
     return record
 
 
-def require_checkpoint(target: Target, place: PartitionKey) -> Checkpoint:
-    """The checkpoint of a partition. Raises UnknownProjection where there is none any more."""
-    checkpoint = target.checkpoint(place)
+def require_checkpoint(target: Target, partition_key: PartitionKey) -> Checkpoint:
+    """Return the checkpoint of a partition. Raises UnknownProjection where its generation was dropped."""
+    checkpoint = target.checkpoint(partition_key)
     if checkpoint is None:
         raise UnknownProjection(
-            f"Generation {place.generation} of {place.name} is no longer kept in {target.address}.",
-            "Ask for the one that is: eventfold projections show.",
-            projection=place.name,
+            f"Generation {partition_key.generation} of {partition_key.name} was dropped from {target.address}.",
+            f"List its generations: eventfold projections show {partition_key.name}.",
+            projection=partition_key.name,
         )
     return checkpoint
 
 
-def known_record() -> ProjectionRecord:
-    """The record that says it."""
-    return ProjectionRecord(name=KNOWN, kind="progress", code="", live=1)
+def complete_progress_record() -> ProjectionRecord:
+    """Return the record which says that a target has all progress of its store."""
+    return ProjectionRecord(name=COMPLETE_PROGRESS, kind="progress", code="", live=1)
 
 
 async def refuse_unknown_progress(log: Log, target: Target, name: str, kind: str, code: str = "") -> None:
-    """Refuse to let an effect, a process or a follower begin where it may have been at work before.
+    """Refuse to start an effect, a process or a follower that may have handled events of this log before.
 
-    Raises ProgressUnknown: the store is not in its first epoch, and the target knows nothing of before it.
+    Raises ProgressUnknown where the store is not in its first epoch and the target has no progress of earlier epochs.
     """
-    if kind not in keeps_progress or target.record(KNOWN) is not None:
+    if kind not in keeps_progress or target.record(COMPLETE_PROGRESS) is not None:
         return
     if log.engine.epoch > 1 and (await log.engine.head()).position:
         if any(each.kind in keeps_progress for each in target.records()):
             return
         raise ProgressUnknown(
-            f"{name} has no progress here, and the store is in epoch {log.engine.epoch}: it took over another store's "
-            "history or was restored, so that all this may have been done already.",
+            f"{name} has no progress here, but the store is in epoch {log.engine.epoch}: it took over another store's "
+            "history or was restored, so the events may have been handled already.",
             (
-                f"Say behind which position it begins: eventfold projections begin {code or name} --at POSITION (0: "
-                "all is done again)."
+                f"Choose the position after which it starts: eventfold projections begin {code or name} --at POSITION "
+                "(0: all events are handled again)."
                 if kind == "effects"
-                else "Follow it after a cursor, which says where it begins: after=store.cursor(POSITION)."
+                else "Follow after a cursor, where it starts: after=store.cursor(POSITION)."
             ),
             projection=name,
             epoch=log.engine.epoch,
         )
-    with target.control(KNOWN) as tx:
+    with target.control(COMPLETE_PROGRESS) as tx:
         if tx.record() is None:
-            tx.save_record(known_record())
+            tx.save_record(complete_progress_record())

@@ -1,8 +1,8 @@
-"""Progress of followers, effects and processes, taken over by a store into which a log is copied.
+"""Progress of followers, effects and processes, copied along with a log into another store.
 
-Read models are built again from the log; what was done about events, or acknowledged, cannot be. So it goes along:
-checkpoints, their ledgers and what is parked, as they stand in the store that is copied. Where the copy takes over the
-store's identity, nothing goes on at the old place before that is read there.
+Read models can be rebuilt from the log; which effects ran and which events were acknowledged cannot. So the copy gets
+the checkpoints, ledgers and parked events of the original. If the copy takes over the store's identity, all work at
+the original is ended before they are read there.
 Knows: records, checkpoints, marks and parked events of two targets. Does not know: how a log is copied.
 """
 
@@ -27,17 +27,18 @@ from eventfold.ports.target import (
 )
 from eventfold.projections.commands import until_undisturbed
 from eventfold.projections.failures import marks_of
-from eventfold.projections.generations import KNOWN, keeps_progress, known_record
+from eventfold.projections.generations import COMPLETE_PROGRESS, complete_progress_record, keeps_progress
 from eventfold.projections.leases import is_dead_holder
 
-QUIET_TIMEOUT_S = 30.0  # how long what is in hand at the old place may take
-LOOK_S = 0.05
+QUIET_TIMEOUT_S = 30.0  # how long to wait for pages in progress at the original
+POLL_S = 0.05  # pause between two reads of the leases
 
 
 class Handover:
-    """The way of progress along with one copy of a log: make it before the copy, `finish` it afterwards.
+    """Copies the progress that belongs to one copy of a log: create it before the copy, call `finish` afterwards.
 
-    `here` and `there` are where the two stores keep progress; `succeeds` whether the copy takes over the identity.
+    `here` and `there`: the targets with the progress of the original and of the copy, or None. `engines`: of both.
+    `succeeds`: whether the copy takes over the store's identity; then call `begin` in between.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class Handover:
         self._succeeds = succeeds
 
     def begin(self) -> None:
-        """Before the copy has the identity: from now on nothing goes on at the old place. Raises TargetUnavailable."""
+        """End all work at the original, before the copy gets its identity. Raises TargetUnavailable."""
         if self._here is not None:
             epoch = self._engine.epoch + 1
             moved = end_progress(self._here, epoch)
@@ -60,7 +61,7 @@ class Handover:
                 self._names = write_progress(self._there, moved, self._engine.store_id, epoch)
 
     def finish(self, copied: Copied) -> Copied:
-        """After the log was copied: the outcome, with the names of what goes on there."""
+        """Write the progress after the log was copied; return the outcome with the names of what was written."""
         if self._there is not None and not self._succeeds:
             self._names = write_progress(self._there, self._kept, self._copy.store_id, self._copy.epoch)
         return msgspec.structs.replace(copied, progress=tuple(self._names))
@@ -71,7 +72,7 @@ def _is_same_place(here: Target, there: Target) -> bool:
 
 
 class KeptProgress(msgspec.Struct, frozen=True):
-    """What one target keeps of one follower, effect or process: `marks` and `entries` for each of its checkpoints."""
+    """The stored progress of one follower, effect or process: `marks` and `entries` for each of its checkpoints."""
 
     record: ProjectionRecord
     checkpoints: tuple[Checkpoint, ...]
@@ -80,12 +81,12 @@ class KeptProgress(msgspec.Struct, frozen=True):
 
 
 def read_progress(target: Target) -> list[KeptProgress]:
-    """All that is kept in a target of what cannot be built again from the log."""
+    """Read from a target all progress that cannot be rebuilt from the log."""
     return [_read(target, each, target.checkpoints(each.name, each.live)) for each in target.records() if _moves(each)]
 
 
 def end_progress(target: Target, epoch: int) -> list[KeptProgress]:
-    """The same, after nothing goes on there any more: each is paused, what is in hand is finished, leases are lost.
+    """End all work on it, then read the progress: pause each, wait for pages in progress, take the leases away.
 
     `epoch`: of the store that takes over. Raises TargetUnavailable.
     """
@@ -97,14 +98,14 @@ def end_progress(target: Target, epoch: int) -> list[KeptProgress]:
 
 
 def write_progress(target: Target, progress: Sequence[KeptProgress], store: str, epoch: int) -> list[str]:
-    """Keep progress in the target of a copy, whose store's id and epoch these are; the names that were written.
+    """Write progress into the target of a copy; return the names that were written. `store` and `epoch`: of the copy.
 
-    What was worked on there already is left as it is.
+    Skips names of which a runner or follower has claimed a lease there already.
     """
     names = [each.record.name for each in progress if _write(target, each, store, epoch)]
-    with target.control(KNOWN) as tx:
+    with target.control(COMPLETE_PROGRESS) as tx:
         if tx.record() is None:
-            tx.save_record(known_record())
+            tx.save_record(complete_progress_record())
     return names
 
 
@@ -132,10 +133,10 @@ def _pause(target: Target, name: str, because: str) -> None:
 
 
 def _end(target: Target, record: ProjectionRecord) -> KeptProgress:
-    """Wait until a runner has noticed that it is paused; then take its lease from it, whether it has or not."""
+    """Wait until runners have noticed the pause and released their leases; after the timeout take the leases away."""
     ends = time.monotonic() + QUIET_TIMEOUT_S
     while record.kind != "follower" and time.monotonic() < ends and _is_worked_on(target, record):
-        time.sleep(LOOK_S)
+        time.sleep(POLL_S)
 
     def attempt() -> None:
         with target.control(record.name) as tx:
@@ -153,7 +154,10 @@ def _is_worked_on(target: Target, record: ProjectionRecord) -> bool:
 
 
 def _write(target: Target, progress: KeptProgress, store: str, epoch: int) -> bool:
-    """Begin each checkpoint at its first mark and lead it through the others, so that its ledger can be proved here."""
+    """Write each checkpoint at its first mark, then advance it through the others, so that `verify` can recount it.
+
+    Returns False and writes nothing if a lease was claimed here before.
+    """
     record = msgspec.structs.replace(
         progress.record, live=1, previous=None, building=None, paused="", tables=(), kind=progress.record.kind
     )
@@ -166,7 +170,7 @@ def _write(target: Target, progress: KeptProgress, store: str, epoch: int) -> bo
         if existing is not None and (existing.kind != record.kind or any(each.token for each in tx.checkpoints())):
             return False
         _replace(tx, record, begun)
-    begun = target.checkpoints(record.name, 1)  # with the revisions that they were given
+    begun = target.checkpoints(record.name, 1)  # read again, with the revisions that the target assigned
     for checkpoint, was, marks, entries in zip(
         begun, progress.checkpoints, progress.marks, progress.entries, strict=True
     ):
@@ -194,7 +198,7 @@ def _write(target: Target, progress: KeptProgress, store: str, epoch: int) -> bo
 
 
 def _replace(tx: ControlTransaction, record: ProjectionRecord, begun: Sequence[Checkpoint]) -> None:
-    if tx.record() is not None:  # of an earlier copy, which went no further
+    if tx.record() is not None:  # of an earlier copy, on which nothing has worked
         tx.forget(())
     tx.create(record, {}, begun)
 

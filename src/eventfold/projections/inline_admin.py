@@ -1,8 +1,9 @@
-"""Administration of read models that every append updates: registered, switched to another generation, released.
+"""Administration of inline read models, which every append updates: register, switch generations, release.
 
-The last step of each runs in an exclusive transaction of the engine, during which nobody appends: events not folded yet
-are folded there, and the same commit makes the change visible to every writer. Knows: the order of these steps, what
-must not be done to such a read model. Does not know: how events are folded, how the engine excludes appends.
+The last step of each runs in an exclusive transaction of the engine, during which no process appends: it folds the
+events that are not folded yet, and the same commit makes the change visible to every writer.
+Knows: the order of these steps, the operations that inline read models refuse. Does not know: how events are folded,
+how the engine excludes appends.
 """
 
 from __future__ import annotations
@@ -46,27 +47,27 @@ from eventfold.projections.inline import (
 from eventfold.projections.leases import new_holder_id
 from eventfold.projections.worker import PartitionWorker, StepResult
 
-NAP = 0.01  # seconds between looks at a backfill that somebody else does
+POLL_S = 0.01  # seconds between two checks of a backfill by another process
 
 
 def inline_projector(log: Log, target: Target, definitions: Sequence[ProjectionDefinition]) -> LocalInlineProjector:
-    """What an engine folds these with. Raises NotSupported, InvalidProjection."""
+    """Return a projector for these definitions, for an engine. Raises NotSupported, InvalidProjection."""
     require(log.engine, "inline")
-    folder = LocalInlineProjector(log.engine, log.registry, _host(target))
+    projector = LocalInlineProjector(log.engine, log.registry, _host(target))
     for definition in definitions:
         refuse_definition(definition)
-        folder.add(definition)
-    return folder
+        projector.add(definition)
+    return projector
 
 
 def registered_by_name(log: Log) -> dict[str, InlineRegistration]:
-    """Those that every append keeps up, by name."""
+    """Return the registrations of all inline read models of the store, by name."""
     inline = log.engine.services.inline
     return {} if inline is None else {each.name: each for each in run(inline.registrations())}
 
 
 def unregistered(log: Log, definitions: Sequence[ProjectionDefinition]) -> list[ProjectionDefinition]:
-    """Those that are not enrolled yet, or with other code than this."""
+    """Return the definitions that are not registered, or registered with other code."""
     entries = registered_by_name(log)
     return [definition for definition in definitions if not is_registered_as(entries.get(definition.name), definition)]
 
@@ -74,9 +75,10 @@ def unregistered(log: Log, definitions: Sequence[ProjectionDefinition]) -> list[
 def register_inline(
     log: Log, target: Target, definition: ProjectionDefinition, record: ProjectionRecord, lease: float
 ) -> bool:
-    """Fold what is there already, then have every append keep it up. False where it stopped or is paused.
+    """Fold the existing events, then register it with every append. Returns False where it stopped or is paused.
 
-    The long part is done while others append, by whoever holds the lease; only the rest in a turn of the writer.
+    Most events are folded by the holder of the lease while other processes append; only the last ones are folded in the
+    exclusive transaction.
     """
     worker = PartitionWorker(
         definition, worker_context(log, target, lease), PartitionKey(definition.name, record.live), new_holder_id()
@@ -87,7 +89,7 @@ def register_inline(
         (checkpoint,) = target.checkpoints(definition.name, record.live)
         if checkpoint.position >= run(log.engine.head()).position or is_inline([checkpoint]):
             break
-        time.sleep(NAP)
+        time.sleep(POLL_S)
     if state in (StepResult.STOPPED, StepResult.PAUSED):
         return False
     run(_enrol(log, _host(target), definition, record))
@@ -97,31 +99,31 @@ def register_inline(
 def switch(
     log: Log, target: Target, definition: ProjectionDefinition, new: ProjectionRecord, command: PendingCommand
 ) -> None:
-    """Let readers and appends go over to what was built, between two appends. Raises CheckpointChanged."""
+    """Make the built generation live for readers and appends, between two appends. Raises CheckpointChanged."""
     run(_switch(log, _host(target), definition, new, command))
 
 
 def release_inline(log: Log, target: Target, record: ProjectionRecord) -> None:
-    """Have appends keep it up no longer, if they do."""
+    """Unregister an inline read model, so that appends no longer update it; else do nothing."""
     if record.name in registered_by_name(log) or is_inline(target.checkpoints(record.name, record.live)):
         run(_release_inline(log, _host(target), record))
 
 
 def accept(log: Log, definition: ProjectionDefinition) -> None:
-    """Let appends go on with this code."""
+    """Register an inline read model with this code, if it is one."""
     if definition.name in registered_by_name(log):
         run(_accept(log, definition))
 
 
 def refuse_operation(act: str, record: ProjectionRecord, checkpoints: Sequence[Checkpoint]) -> None:
-    """Raises InvalidProjection on what makes no sense where every append keeps a read model up."""
+    """Raise InvalidProjection for an operation that an inline read model does not allow."""
     if is_inline(checkpoints):
         now = {
-            "paused": "let go of it instead: eventfold projections remove {0}.",
-            "rolled back": "build it with the code of before, and switch: eventfold projections rebuild {0} --switch.",
+            "paused": "remove it instead: eventfold projections remove {0}.",
+            "rolled back": "rebuild it with the old code and switch: eventfold projections rebuild {0} --switch.",
         }[act]
         raise InvalidProjection(
-            f"{record.name} is kept within every append, so it cannot be {act}.",
+            f"{record.name} is updated by every append (inline), so it cannot be {act}.",
             now[0].upper() + now[1:].format(record.name),
             projection=record.name,
         )
@@ -132,41 +134,41 @@ def _host(target: Target) -> InlineTarget:
 
 
 def refuse_definition(definition: ProjectionDefinition) -> None:
-    """Raises InvalidProjection on one that cannot be kept within appends."""
+    """Raise InvalidProjection for a definition that cannot be inline."""
     if definition.kind == "effects":
-        what, remedy = "is a subscription, and effects cannot be taken back", "Run it: store.run(…)."
+        what, remedy = "is a subscription, and effects cannot be undone", "Run it: store.run(…)."
     elif definition.target is not None:
-        what, remedy = "is kept in another database than the log", "Leave target= away."
+        what, remedy = "is in another database than the log", "Remove target=."
     elif definition.on_error == "park" or definition.partitions > 1:
-        what = "parks what fails" if definition.on_error == "park" else "is split by key"
-        remedy = "Leave on_error= and partitions= away: an event that it cannot take is not appended."
+        what = "parks failing events" if definition.on_error == "park" else "has partitions"
+        remedy = "Remove on_error= and partitions=: an event that it cannot handle is not appended."
     elif not types_of(definition):
-        what, remedy = "takes every event there is", "Name the event classes that it takes."
+        what, remedy = "handles events of every type", "Name the event classes that it handles."
     elif definition.start != "beginning":
-        what, remedy = "does not start at the beginning", "Leave start= away."
+        what, remedy = "does not start at the beginning", "Remove start=."
     else:
         return
     raise InvalidProjection(
-        f"{definition.name} cannot be kept within appends: it {what}.", remedy, projection=definition.name
+        f"{definition.name} cannot be updated by appends (inline): it {what}.", remedy, projection=definition.name
     )
 
 
 def is_inline(checkpoints: Sequence[Checkpoint]) -> bool:
-    """Whether these are checkpoints of a read model that every append keeps up."""
+    """Whether these are checkpoints of an inline read model, which every append updates."""
     return any(each.holder == INLINE for each in checkpoints)
 
 
 async def _enrol(log: Log, host: InlineTarget, definition: ProjectionDefinition, record: ProjectionRecord) -> None:
-    """Let every append update its live generation. Raises InlineFailed, CursorMismatch, CheckpointChanged."""
+    """Register the live generation with every append. Raises InlineFailed, CursorMismatch, CheckpointChanged."""
     await require(log.engine, "inline").exclusive(partial(_enrol_now, log, host, definition, record.live))
 
 
 async def _switch(
     log: Log, host: InlineTarget, definition: ProjectionDefinition, new: ProjectionRecord, command: PendingCommand
 ) -> None:
-    """Exchange the generation that readers see and appends keep up for the one that was built, between two appends.
+    """Replace the live generation, which appends update, by the one that was built, between two appends.
 
-    Raises CheckpointChanged where another one would come of it than `new`.
+    Raises CheckpointChanged where the resulting record would not be `new`.
     """
 
     async def exchanged(turn: ExclusiveTransaction) -> None:
@@ -188,35 +190,35 @@ async def _enrol_now(
     entry = InlineRegistration(
         definition.name, definition.fingerprint, types_of(definition), f"{generation} {new_id().hex()}"
     )
-    kept = InlineModel(definition, entry.incarnation, log.registry)
+    model = InlineModel(definition, entry.incarnation, log.registry)
     record = host.controlled(turn.connection, definition.name).record()
     if record is not None and record.live != generation:
         raise CheckpointChanged  # it was switched meanwhile
-    joined = host.joined(turn.connection, kept.place)
+    joined = host.joined(turn.connection, model.partition_key)
     checkpoint = joined.acquire_inline()
     if checkpoint is None:
         raise UnknownProjection(
-            f"Generation {generation} of {definition.name} is no longer kept.",
-            "Build it anew.",
+            f"Generation {generation} of {definition.name} was dropped.",
+            f"Rebuild it: eventfold projections rebuild {definition.name} --switch.",
             projection=definition.name,
         )
     await verify(log, Cursor(checkpoint.store, checkpoint.epoch, checkpoint.position, checkpoint.event_id))
-    kept.begin(joined, warm=False)
-    refuse_lost_history(kept, turn.head)
-    taking, after = InlineBatch(None, [kept], log.engine.epoch), checkpoint.position
+    model.begin(joined, warm=False)
+    refuse_lost_history(model, turn.head)
+    batch, after = InlineBatch(None, [model], log.engine.epoch), checkpoint.position
     while after < turn.head:
         page = await turn.read(definition.query, after)
         for events in group_by_append(page.events):
-            error = taking.fold(events, at_once=True)
+            error = batch.fold(events, at_once=True)
             if error is not None:
                 raise error
-        taking.write()
+        batch.write()
         after = page.scanned
     await turn.register(entry)
 
 
 async def _release_inline(log: Log, host: InlineTarget, record: ProjectionRecord) -> None:
-    """Have appends keep it up no longer: it is a read model like any other, and stands where the log ends."""
+    """Unregister it: it becomes an ordinary read model, with its checkpoint at the log's head."""
 
     async def dismissed(turn: ExclusiveTransaction) -> None:
         await turn.unregister(record.name)
@@ -227,7 +229,7 @@ async def _release_inline(log: Log, host: InlineTarget, record: ProjectionRecord
 
 
 async def _accept(log: Log, definition: ProjectionDefinition) -> None:
-    """Let whoever has this code keep it up from now on; those who have the code until now no longer."""
+    """Register the new code: processes with it update the read model from now on, those with the old code do not."""
 
     async def accepted(turn: ExclusiveTransaction) -> None:
         for each in turn.registrations:
@@ -240,5 +242,5 @@ async def _accept(log: Log, definition: ProjectionDefinition) -> None:
 
 
 def is_registered_as(entry: InlineRegistration | None, definition: ProjectionDefinition) -> bool:
-    """Whether it is enrolled as it is now."""
+    """Whether a registration has the code and the event types of a definition."""
     return entry is not None and (entry.code, entry.types) == (definition.fingerprint, types_of(definition))

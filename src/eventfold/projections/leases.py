@@ -1,10 +1,10 @@
-"""Leases on partitions: names of their holders, renewal while a step takes long, which partitions a runner keeps.
+"""Leases on partitions: names of their holders, renewal during long steps, which partitions a runner keeps.
 
-A process id says nothing outside the PID namespace that gave it, and nothing for long: it is given again. So a
-holder's name says where the id was given (this boot of this machine, this namespace) and when the process began.
+A process id identifies a process only within its PID namespace, and only until the system uses the id again. So a
+holder's name also has the machine's boot and the namespace of the id, and the time when the process started.
 Runners cannot see idle peers. A runner with several partitions releases one periodically so that an idle runner can
-claim it; from then on the other one is seen, and is given its share.
-Knows: Linux's /proc, a thread for each target, who holds what. Does not know: how a lease is stored, what a step does.
+claim it. Then the peer is a holder, which others see, and they release partitions until it has an equal share.
+Knows: Linux's /proc, a thread for each target, the holders. Does not know: how a lease is stored, what a step does.
 """
 
 from __future__ import annotations
@@ -22,31 +22,33 @@ from eventfold.errors import EventfoldError
 from eventfold.ports.target import Target
 from eventfold.projections.partition_lease import PartitionLease
 
-UNKNOWN = "-"  # of a system without /proc: its leases are waited for until they expire
-START = 19  # the field of /proc/PID/stat behind the program's name: when it began, in clock ticks since the boot
+UNKNOWN = "-"  # on a system without /proc: leases of its processes have to expire
+START_TIME_FIELD = (
+    19  # index, after the program's name, of the start time in /proc/PID/stat, in clock ticks since the boot
+)
 
 
 def new_holder_id() -> str:
-    """A name unlike any other: machine, process id, where that id was given, when the process began, chance."""
+    """Return a unique name: machine, process id, namespace of that id, start time of the process, random digits."""
     return f"{_own_prefix()}{secrets.token_hex(3)}"
 
 
 def is_held_here(holder: str) -> bool:
-    """Whether a holder is of this very process."""
+    """Whether a holder belongs to this process."""
     return holder.startswith(_own_prefix())
 
 
 def is_dead_holder(holder: str) -> bool:
-    """Whether a holder was a process that has certainly ended: one of this namespace that is no more.
+    """Whether a holder's process has certainly ended: it was of this namespace and does not exist any more.
 
-    A name of another form, as older releases gave it, or of another place tells nothing: its lease is waited for.
+    False for a name of another namespace or of an older release's form: that lease has to expire.
     """
     parts = holder.rsplit(":", 4)
     if len(parts) != 5 or not parts[1].isdecimal():
         return False
-    _, process, place, began, _ = parts
-    here = _namespace_id()
-    if here == UNKNOWN or place != here:
+    _, process, namespace, began, _ = parts
+    own_namespace = _namespace_id()
+    if own_namespace == UNKNOWN or namespace != own_namespace:
         return False
     try:
         os.kill(int(process), 0)
@@ -55,26 +57,26 @@ def is_dead_holder(holder: str) -> bool:
     except (OSError, OverflowError):
         return False
     now = _start_time(process)
-    return UNKNOWN not in (began, now) and began != now  # another process has its id
+    return UNKNOWN not in (began, now) and began != now  # if they differ, another process has its id now
 
 
 def _own_prefix() -> str:
-    place = _namespace_id()
-    began = UNKNOWN if place == UNKNOWN else _start_time("self")
-    return f"{socket.gethostname()}:{os.getpid()}:{place}:{began}:"
+    namespace = _namespace_id()
+    began = UNKNOWN if namespace == UNKNOWN else _start_time("self")
+    return f"{socket.gethostname()}:{os.getpid()}:{namespace}:{began}:"
 
 
 def _namespace_id() -> str:
-    """Where this process's id was given: 12 hex digits of the boot's and the namespaces' identity; or UNKNOWN."""
+    """Return 12 hex digits that identify the machine's boot and this process's namespaces; or UNKNOWN."""
     try:
         if os.readlink("/proc/self") != str(os.getpid()):
-            return UNKNOWN  # /proc is another namespace's: its numbers are not ours
+            return UNKNOWN  # /proc is mounted for another namespace: its process ids are not of this one
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             boot = file.read().strip()
         namespace = os.readlink("/proc/self/ns/pid")
     except (OSError, ValueError):
         return UNKNOWN
-    clock = ""  # a time namespace shifts when processes seem to have begun
+    clock = ""  # a time namespace shifts the start times that /proc shows
     with suppress(OSError):
         clock = os.readlink("/proc/self/ns/time")
     return sha256(f"{boot}\n{namespace}\n{clock}".encode()).hexdigest()[:12] if boot else UNKNOWN
@@ -83,13 +85,13 @@ def _namespace_id() -> str:
 def _start_time(process: str) -> str:
     try:
         with open(f"/proc/{process}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[START].decode("ascii")
+            return file.read().rpartition(b")")[2].split()[START_TIME_FIELD].decode("ascii")
     except (OSError, IndexError, ValueError):
         return UNKNOWN
 
 
 class LeaseHeartbeat:
-    """Keeps the leases of those that are at work in one target, while a step takes longer than a third of a lease."""
+    """Renews the leases of workers of one target while their step takes longer than a third of the lease."""
 
     def __init__(self, target: Target, lease: float) -> None:
         self._target, self._lease = target, lease
@@ -100,7 +102,7 @@ class LeaseHeartbeat:
 
     @contextmanager
     def during(self, lease: PartitionLease) -> Generator[None]:
-        """Around a step."""
+        """Renew this lease, as often as needed, while a step runs within the context."""
         try:
             self._at_work[lease] = time.monotonic()
             if self._thread is None:
@@ -112,7 +114,7 @@ class LeaseHeartbeat:
     def _start(self) -> None:
         with self._starting:
             if self._thread is None:
-                thread = threading.Thread(target=self._beat, name="eventfold-heart", daemon=True)
+                thread = threading.Thread(target=self._beat, name="eventfold-heartbeat", daemon=True)
                 thread.start()
                 self._thread = thread  # only now: an exception in between leaves no thread that cannot be joined
 
@@ -122,59 +124,67 @@ class LeaseHeartbeat:
             for lease, began in tuple(self._at_work.items()):
                 checkpoint = lease.checkpoint
                 if checkpoint is not None and time.monotonic() - began >= every:
-                    asked = lease.context.clock()
-                    with suppress(EventfoldError):  # lost, or the database is away: whoever is at work finds out itself
+                    asked_at = lease.context.clock()
+                    with suppress(EventfoldError):  # a lost lease or an unreachable database: the worker notices it
                         self._target.renew_lease(checkpoint, self._lease, progress=False)
-                        lease.note_renewed(asked)
+                        lease.note_renewed(asked_at)
 
     def stop(self) -> None:
-        """End the thread."""
+        """Stop the thread and wait for its end."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
 
 
-OFFERS = (3, 60)  # looks between two offers: at first, and at the most, where nobody takes any
+OFFER_PAUSES = (3, 60)  # intervals: the first and the longest pause between two offers that no runner accepts
 
 
 class PartitionAssignment:
-    """One runner's part in one projection of several partitions. Safe under threads; `look` in seconds."""
+    """Which partitions of one projection a runner keeps, so that runners have equal shares. Thread-safe.
 
-    def __init__(self, partitions: int, holder: str, look: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._partitions, self._holder, self._look, self._clock = partitions, holder, look, clock
-        self._mine: set[int] = set()
-        self._away: dict[int, float] = {}  # partitions that were let go, and until when they are left to others
-        self._looked = clock()
-        self._pause = OFFERS[0]
-        self._offered = self._looked
+    `interval`: seconds between two reads of the holders. An offer is a partition that is released for a moment.
+    """
+
+    def __init__(
+        self, partitions: int, holder: str, interval: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._partitions, self._holder, self._interval, self._clock = partitions, holder, interval, clock
+        self._held: set[int] = set()
+        self._offered_until: dict[int, float] = {}  # by partition, when its last offer ends
+        self._read_at = clock()
+        self._pause = OFFER_PAUSES[0]
+        self._offered_at = self._read_at
         self._lock = threading.Lock()
 
     def may_claim(self, partition: int) -> bool:
-        """Whether this partition may be taken: not while it is offered to others."""
-        return self._clock() >= self._away.get(partition, 0.0)
+        """Whether this runner may claim a partition: not while it is offered to others."""
+        return self._clock() >= self._offered_until.get(partition, 0.0)
 
     def note_held(self, partition: int, held: bool) -> None:
-        """Note whether this runner has a partition."""
+        """Record whether this runner holds a partition."""
         with self._lock:
-            (self._mine.add if held else self._mine.discard)(partition)
+            (self._held.add if held else self._held.discard)(partition)
 
     def should_release(self, partition: int, holders: Callable[[], Iterable[str]]) -> bool:
-        """Whether a partition that this runner has is to be let go of now. `holders` of all, asked once a look."""
+        """Whether to release a partition that this runner holds.
+
+        `holders` returns those of all partitions; it is called once per interval.
+        """
         with self._lock:
             now = self._clock()
-            if now < self._looked + self._look or len(self._mine) < 2 or partition != max(self._mine):
+            if now < self._read_at + self._interval or len(self._held) < 2 or partition != max(self._held):
                 return False
-            self._looked = now
+            self._read_at = now
             others = set(holders()) - {"", self._holder}
-            if len(self._mine) > -(-self._partitions // (1 + len(others))):
-                self._pause = OFFERS[0]
-                return self._let_go(partition, now, 3.0)
-            if now < self._offered + self._pause * self._look:
+            if len(self._held) > -(-self._partitions // (1 + len(others))):
+                self._pause = OFFER_PAUSES[0]
+                return self._release_to_others(partition, now, 3.0)
+            if now < self._offered_at + self._pause * self._interval:
                 return False
-            self._offered, self._pause = now, min(self._pause * 2, OFFERS[1])
-            return self._let_go(partition, now, 1.5)
+            self._offered_at, self._pause = now, min(self._pause * 2, OFFER_PAUSES[1])
+            return self._release_to_others(partition, now, 1.5)
 
-    def _let_go(self, partition: int, now: float, looks: float) -> bool:
-        self._mine.discard(partition)
-        self._away[partition] = now + looks * self._look
+    def _release_to_others(self, partition: int, now: float, intervals: float) -> bool:
+        self._held.discard(partition)
+        self._offered_until[partition] = now + intervals * self._interval
         return True

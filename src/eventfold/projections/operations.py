@@ -1,8 +1,8 @@
 """Operations on projections: pause, resume, retry, skip, accept, begin, remove.
 
 Each is one transaction of the target, which decides by what it reads there, and is recorded in the log afterwards. An
-operation that changes nothing is not recorded. Knows: parked events, which events wait for them. Does not know: how an
-event is folded.
+operation that changes nothing is not recorded.
+Knows: parked events, which events wait for them. Does not know: how events are folded.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ class ProjectionOperations:
         self._catalog, self._commands, self._log = catalog, commands, catalog.log
 
     def pause(self, projection: Named, because: str) -> None:
-        """Stop working on it, everywhere, until it is resumed."""
+        """Pause a projection in all processes until it is resumed."""
         name, target = self._catalog.find(projection)
         if not because.strip():
-            raise InvalidProjection("A pause was given no reason.", "Say why: --because, for whoever wonders later.")
+            raise InvalidProjection("The pause has no reason.", "Give one, which the status shows: --because ….")
 
         def attempt() -> None:
             require_record(target, name)
@@ -63,7 +63,7 @@ class ProjectionOperations:
         self._commands.carry_out(target, name, attempt)
 
     def resume(self, projection: Named) -> None:
-        """Go on: after a pause, or once more with the event at which it stopped."""
+        """Resume a projection after a pause, or try again the event at which it stopped."""
         name, target = self._catalog.find(projection)
 
         def attempt() -> None:
@@ -71,8 +71,8 @@ class ProjectionOperations:
             with target.control(name) as tx:
                 record = _record(tx)
                 stopped = [each.place for each in tx.checkpoints(record.live) if each.stopped]
-                for place in stopped:
-                    tx.update_checkpoint(place, stopped="")
+                for partition_key in stopped:
+                    tx.update_checkpoint(partition_key, stopped="")
                 if record.paused:
                     tx.save_record(msgspec.structs.replace(record, paused=""))
                 if stopped or record.paused:
@@ -81,7 +81,7 @@ class ProjectionOperations:
         self._commands.carry_out(target, name, attempt)
 
     def parked(self, projection: Named, generation: int | None = None) -> list[ParkedEvent]:
-        """The events that were not handled: parked, due to be tried again, or skipped; by default what readers see."""
+        """Return the parked, due and skipped events of a generation (by default the live one), in order of position."""
         name, target = self._catalog.find(projection)
         record = require_record(target, name)
         if generation is not None:
@@ -90,36 +90,36 @@ class ProjectionOperations:
         return sorted((e for each in checkpoints for e in entries_of(target, each)), key=lambda e: e.position)
 
     def retry(self, projection: Named, position: int | None = None) -> int:
-        """Have parked events tried again by the runner: one, or all; returns how many. Later ones of a key follow."""
+        """Mark parked events due for a retry, one or all, and later ones of their keys; return how many."""
         name, target = self._catalog.find(projection)
 
         def attempt() -> int:
             require_record(target, name)
             with target.control(name) as tx:
                 record = _record(tx)
-                found = {each.place: _entries(tx, each) for each in tx.checkpoints(record.live)}
+                parked = {each.place: _entries(tx, each) for each in tx.checkpoints(record.live)}
                 positions: list[int] = []
                 count = 0
-                for place, entries in found.items():
+                for partition_key, entries in parked.items():
                     chosen = [e for e in entries if e.state == "parked" and position in (None, e.position)]
                     if chosen:
                         due = with_later_ones(entries, chosen)
-                        tx.save_parked(place, [msgspec.structs.replace(entry, state="due") for entry in due])
+                        tx.save_parked(partition_key, [msgspec.structs.replace(entry, state="due") for entry in due])
                         positions += [entry.position for entry in chosen]
                         count += len(due)
                 if positions:
                     self._commands.save(tx, name, "retry", record.live, positions=positions)
                 elif position is not None:
-                    raise _not_parked(name, position, tx.checkpoints(record.live), found)
+                    raise _not_parked(name, position, tx.checkpoints(record.live), parked)
                 return count
 
         return self._commands.carry_out(target, name, attempt)
 
     def skip(self, projection: Named, position: int, because: str) -> None:
-        """Leave one event out for good, and say why: one that is parked, or the one it stopped at."""
+        """Skip one event for good: a parked one, or the one at which the projection stopped."""
         name, target = self._catalog.find(projection)
         if not because.strip():
-            raise InvalidProjection("A skip was given no reason.", "Say why: --because, for whoever wonders later.")
+            raise InvalidProjection("The skip has no reason.", "Give one, which the log records: --because ….")
         identity = (run(self._log.engine.event_id(position)) or b"").hex()
 
         def attempt() -> None:
@@ -132,7 +132,7 @@ class ProjectionOperations:
                     for generation in generations
                     for checkpoint in tx.checkpoints(generation)
                 ]
-                if not any(skipped):  # of a split projection several have it, where the event could not be read
+                if not any(skipped):  # several partitions have it parked, if its key could not be read
                     checkpoints = tx.checkpoints(record.live)
                     parked = {each.place: _entries(tx, each) for each in checkpoints}
                     raise _not_parked(name, position, checkpoints, parked)
@@ -148,19 +148,19 @@ class ProjectionOperations:
 
         def attempt() -> None:
             record = require_record(target, definition.name)
-            judged = target.checkpoints(definition.name, record.live)
-            through = run(refuse_other_tables(definition, self._log, target, judged))
+            checked = target.checkpoints(definition.name, record.live)
+            through = run(refuse_other_tables(definition, self._log, target, checked))
             with target.control(definition.name) as tx:
                 now, checkpoints = _record(tx), tx.checkpoints(record.live)
-                if now.live != record.live or not is_same_code(judged, checkpoints, through):
+                if now.live != record.live or not is_same_code(checked, checkpoints, through):
                     raise CheckpointChanged
                 others = [
                     each.place
                     for each in checkpoints
                     if (each.fingerprint, each.query) != (definition.fingerprint, query)
                 ]
-                for place in others:
-                    tx.update_checkpoint(place, fingerprint=definition.fingerprint, query=query)
+                for partition_key in others:
+                    tx.update_checkpoint(partition_key, fingerprint=definition.fingerprint, query=query)
                 if others:
                     self._commands.save(tx, definition.name, "accept", record.live, fingerprint=definition.fingerprint)
             inline_admin.accept(self._log, definition)
@@ -168,24 +168,24 @@ class ProjectionOperations:
         self._commands.carry_out(target, definition.name, attempt)
 
     def begin(self, projection: Named, at: int | date) -> int:
-        """Let what reacts to events go on behind a position (or moment, or day); returns the position."""
+        """Continue an effect, process or subscription after a position (or moment, or day); return the position."""
         definition = self._catalog.definition_of(projection)
         if definition.kind != "effects":
             raise InvalidProjection(
-                f"{definition.name} is a read model, which begins at the beginning.",
-                f"Build it again: eventfold projections rebuild {definition.name}.",
+                f"{definition.name} is a read model, which always starts at the first event.",
+                f"Rebuild it: eventfold projections rebuild {definition.name}.",
                 projection=definition.name,
             )
         target = self._catalog.target_of(definition)
         position = run(resolve_position(self._log, at))
-        begun = run(generations.first_checkpoints(definition, self._log, position))
+        first_checkpoints = run(generations.first_checkpoints(definition, self._log, position))
 
         def attempt() -> int:
             with target.control(definition.name) as tx:
                 record, checkpoints = tx.record(), tx.checkpoints()
                 if record is not None and record.kind != definition.kind:
                     raise InvalidProjection(
-                        f"{definition.name} is kept as {record.kind} already.",
+                        f"{definition.name} is registered already, as {record.kind}.",
                         "Give one of them another name (name=…).",
                     )
                 _refuse_busy(checkpoints, tx.now())
@@ -193,17 +193,17 @@ class ProjectionOperations:
                 if record is not None:
                     tx.forget(record.tables)
                 new = ProjectionRecord(name=definition.name, kind=definition.kind, code=definition.code, live=1)
-                tx.create(new, {}, [msgspec.structs.replace(each, token=token) for each in begun])
+                tx.create(new, {}, [msgspec.structs.replace(each, token=token) for each in first_checkpoints])
                 self._commands.save(tx, definition.name, "begin", 1, position=position)
             return position
 
         return self._commands.carry_out(target, definition.name, attempt)
 
     def remove(self, projection: Named) -> int:
-        """Give up what is kept: of a follower its progress, of a read model every generation and its rows."""
+        """Remove a follower's progress, or all generations of a read model with their rows; return its position."""
         try:
             name, target = self._catalog.find(projection)
-        except ProjectionDamaged:  # what says where it is kept: in the store's own database
+        except ProjectionDamaged:  # the record in the store's own database is damaged
             name, target = str(projection), self._catalog.target_at()
 
         def attempt() -> int:
@@ -230,7 +230,7 @@ class ProjectionOperations:
         return position
 
     def _forget_damaged(self, target: Target, projection: Named, name: str) -> int:
-        """Give up what is not as it was written: nothing of it is believed, whose lease it is neither."""
+        """Remove a projection whose records are damaged, without checking its lease, which may be damaged, too."""
         target.withdraw(name, None, self._log.engine.store_id)
         with target.control(name) as tx:
             tables = tx.written_tables()
@@ -241,17 +241,17 @@ class ProjectionOperations:
         return 0
 
     def _forget_note(self, name: str) -> None:
-        """That it is kept elsewhere is noted no longer."""
+        """Remove the note in the store's own database that a projection is in another one."""
         own = self._catalog.own_target()
         if own is not None and own.record(name) is not None:
             with own.control(name) as tx:
-                noted = tx.record()
-                if noted is not None and noted.kind == ELSEWHERE:
-                    tx.forget(noted.tables)
+                record = tx.record()
+                if record is not None and record.kind == ELSEWHERE:
+                    tx.forget(record.tables)
 
 
 def _record(tx: ControlTransaction) -> ProjectionRecord:
-    """What is known, where it was known just now. Raises CheckpointChanged."""
+    """Return the record of a projection that existed a moment ago. Raises CheckpointChanged if it is gone."""
     record = tx.record()
     if record is None:
         raise CheckpointChanged
@@ -259,7 +259,7 @@ def _record(tx: ControlTransaction) -> ProjectionRecord:
 
 
 def _entries(tx: ControlTransaction, checkpoint: Checkpoint) -> list[ParkedEvent]:
-    """What was not handled. Raises ProjectionDamaged where some of it is gone."""
+    """Return the parked events of a checkpoint. Raises ProjectionDamaged where some are missing."""
     entries = tx.parked(checkpoint.place)
     if not is_complete(checkpoint, entries):
         raise incomplete_error(checkpoint)
@@ -269,20 +269,24 @@ def _entries(tx: ControlTransaction, checkpoint: Checkpoint) -> list[ParkedEvent
 def _not_parked(
     name: str, position: int, checkpoints: list[Checkpoint], entries: Mapping[PartitionKey, Sequence[ParkedEvent]]
 ) -> EventNotParked:
-    """The error for an event that is to be retried or skipped and is not parked; it says what it is instead."""
-    found = next((each for some in entries.values() for each in some if each.position == position), None)
+    """Return the error for an event that cannot be retried or skipped since it is not parked, and its state instead."""
+    entry = next((each for some in entries.values() for each in some if each.position == position), None)
     reached = min((each.position for each in checkpoints), default=0)
-    if found is not None and found.state == "due":
-        state, what = "due", "another command has had it tried again, and its runner has not done so yet"
-    elif found is not None:
-        state, what = "skipped", f"it was skipped ({found.because.rstrip('.')})"
+    if entry is not None and entry.state == "due":
+        state, what = "due", "another command has marked it for a retry, and its runner has not retried it yet"
+    elif entry is not None:
+        state, what = "skipped", f"it was skipped ({entry.because.rstrip('.')})"
     elif position <= reached:
-        state, what = "handled", "it was handled, or retried and handled since, or is none that it takes"
+        state, what = (
+            "handled",
+            "it was handled, also if by a retry, or its type is not handled here",
+        )
     else:
-        state, what = "ahead", f"it has come to position {reached:,} only"
+        state, what = "ahead", f"it has only reached position {reached:,}"
     return EventNotParked(
         f"{name} has not parked event {position}: {what}.",
-        f"See eventfold projections parked {name}, and who did what: eventfold read --tag '$projection:{name}'.",
+        f"List its parked events: eventfold projections parked {name}. List its operations: eventfold read --tag "
+        f"'$projection:{name}'.",
         projection=name,
         position=position,
         state=state,
@@ -290,7 +294,10 @@ def _not_parked(
 
 
 def _skip(tx: ControlTransaction, checkpoint: Checkpoint, position: int, identity: str, because: str) -> bool:
-    """Leave an event out in one partition, and retry what waits for it; False where the event is not open there."""
+    """Skip an event in one partition and mark those that wait for it due.
+
+    Returns False where the event is neither parked or due there, nor the one at which it stopped.
+    """
     entries = {entry.position: entry for entry in _entries(tx, checkpoint)}
     entry = entries.get(position)
     if _stops(checkpoint, position):
@@ -306,12 +313,12 @@ def _skip(tx: ControlTransaction, checkpoint: Checkpoint, position: int, identit
 
 
 def _refuse_busy(checkpoints: list[Checkpoint], now: int) -> None:
-    """Raises LeaseHeld where a living holder has a lease of any of these. `now` in µs since 1970 UTC."""
+    """Raise LeaseHeld where a live holder has a lease of any of these. `now` in µs since 1970 UTC."""
     busy = next((each for each in checkpoints if each.holder and each.expires > now), None)
     if busy is not None and not is_dead_holder(busy.holder):
         raise LeaseHeld(
-            f"{busy.place.name} is being worked on by {busy.holder}.",
-            "End that one first; a lease ends by itself some seconds after its holder was killed.",
+            f"{busy.holder} is working on {busy.place.name}.",
+            "Stop that process first; if it was killed, its lease expires within seconds.",
             projection=busy.place.name,
             holder=busy.holder,
         )

@@ -1,7 +1,6 @@
-"""A page of events, decoded: one by one, or in columns where every event reads as one and concerns one key.
+"""A page of events, decoded: one by one, or in columns where each event decodes to one event with one key.
 
-Knows: codecs, which rows and which partition each event belongs to. Does not know: how events are folded, where rows
-are kept.
+Knows: codecs, the keys and the partition of each event. Does not know: how events are folded, how rows are stored.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ from eventfold.ports.target import ParkedEvent
 from eventfold.projections.definition import Key, ProjectionDefinition, keys_of
 
 Parts = tuple[tuple[Any, tuple[Key, ...]], ...]  # events, each with the keys it concerns
-MAX_CACHED_ROWS = 20_000  # rows kept in memory between pages, and keys whose partition is
+MAX_CACHED_ROWS = 20_000  # rows in memory between pages; also the keys in memory with their partition
 
 
 class HandlerFailed(Exception):
-    """The user's code, or an event, failed. `index` of the item it failed at; None: somewhere in the page."""
+    """User code failed, or an event cannot be decoded. `index`: of the item that failed; None: any of the page."""
 
     def __init__(self, index: int | None, error: BaseException, handler: str = "") -> None:
         super().__init__(str(error))
@@ -35,9 +34,9 @@ class HandlerFailed(Exception):
 
 
 class DecodedEvent(msgspec.Struct, gc=False):
-    """An event of this partition: `at` is its place in the page, `keys` the keys it concerns.
+    """An event of this partition: `at` is its index in the page, `keys` the keys that it concerns.
 
-    `parts` are the events it reads as, each with its own keys: one, unless an upcaster made several of it, or none.
+    `parts`: the events it decodes to, each with its own keys: one, or any number where an upcaster splits it.
     """
 
     at: int
@@ -47,17 +46,17 @@ class DecodedEvent(msgspec.Struct, gc=False):
 
     @property
     def key_text(self) -> str:
-        """Its keys, as they are told and remembered."""
+        """Its keys as text, as messages and parked events have them."""
         return storable(" | ".join(map(key_text, self.keys)))
 
 
 def storable(text: str) -> str:
-    """A text for people as every database takes it."""
+    """Return a message as text that every database can store: without NUL and lone surrogates."""
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
 class ColumnarPage(Sequence[DecodedEvent]):
-    """A page in columns: each event reads as one, and concerns one key. Items are made only for who asks for one."""
+    """A page in columns, where each event decodes to one event with one key. Items are created on access."""
 
     def __init__(self, places: Sequence[int], stored: list[StoredEvent], events: list[Any], keys: list[Key]) -> None:
         self.places, self.stored, self.events, self.keys = places, stored, events, keys
@@ -78,7 +77,7 @@ class ColumnarPage(Sequence[DecodedEvent]):
     def evolve(
         self, definition: ProjectionDefinition, rows: dict[Key, Any], catches: type[BaseException] = Exception
     ) -> None:
-        """Fold into rows, in order; a row that is not to be kept becomes None. Raises Failed."""
+        """Fold events into `rows`, in order. A row whose `keep` returns False becomes None. Raises HandlerFailed."""
         cls, keep, events = definition.cls, definition.keeps, iter(self.events)
         envelopes = map(Recorded[Any], self.stored, self.events) if definition.recorded else repeat(None)
         try:
@@ -95,24 +94,24 @@ class ColumnarPage(Sequence[DecodedEvent]):
 
 
 def stored_events(items: Sequence[DecodedEvent], through: int | None = None) -> list[StoredEvent]:
-    """The events of items, or of those before a place in the page."""
+    """Return the events of items; with `through`, only of those at an index of the page below it."""
     if isinstance(items, ColumnarPage) and (through is None or not items or items.places[-1] < through):
         return items.stored
     return [item.stored for item in items if through is None or item.at < through]
 
 
 def key_changed_error(definition: ProjectionDefinition, key: Key, row: Any) -> InvalidProjection:
-    """The error for a row that does not have the key any more by which its events find it."""
+    """Return the error for a row whose `evolve` changed its key."""
     assert definition.rows is not None
-    found = definition.rows.key_of(row)
+    changed = definition.rows.key_of(row)
     return InvalidProjection(
-        f"A row of {definition.cls.__name__} is found by the key {_describe_key(key)}, "
-        f"and has the key {_describe_key(found)} after evolve: it would be two rows.",
-        "Leave the key's fields as they are in evolve. A row that is to move is two keys: have key() return both, old "
-        "and new, and let keep() drop the old one.",
+        f"A row of {definition.cls.__name__} was found by the key {_describe_key(key)}, "
+        f"but has the key {_describe_key(changed)} after evolve: it would be two rows.",
+        "Do not change the fields of the key in evolve. To move a row to another key, return the old and the new key "
+        "from key(), and let keep() drop the old row.",
         projection=definition.name,
         key=_describe_key(key),
-        changed_to=_describe_key(found),
+        changed_to=_describe_key(changed),
     )
 
 
@@ -121,15 +120,15 @@ def _describe_key(key: Key) -> str:
 
 
 def result_refused(cls: type) -> InvalidProjection:
-    """An evolve that returns something: it would be lost."""
+    """Return the error for an `evolve` that returned a value, which would be ignored."""
     return InvalidProjection(
-        f"{cls.__name__}.evolve returned a value, and evolve changes self.",
-        "Assign to self and return nothing; a row that is to go says so in keep().",
+        f"{cls.__name__}.evolve returned a value, but evolve has to change self.",
+        "Assign to self and return nothing; to delete a row, return False from keep().",
     )
 
 
 class PageDecoder:
-    """Stored events as items, for one partition. `catches`: what the user's code raises that is its failure."""
+    """Decodes stored events for one partition. `catches`: the exceptions that count as failures of user code."""
 
     def __init__(
         self,
@@ -146,20 +145,20 @@ class PageDecoder:
         self._partition_of: dict[Key, int] = {}
 
     def items(self, events: Sequence[StoredEvent], parked: Mapping[int, ParkedEvent]) -> Sequence[DecodedEvent]:
-        """Those of this partition; what is `known` to be skipped is not decoded.
+        """Return the events of this partition, decoded; those that are parked or skipped already are not decoded.
 
-        Raises Failed, its index into the events, where one cannot be decoded or has no key.
+        Raises HandlerFailed, with an index into `events`, where one cannot be decoded or its key is wrong.
         """
         if events and not parked and self._key_size:
-            straight = self._columns_of(events)
-            if straight is not None:
-                return straight
-        found: list[DecodedEvent] = []
+            columns = self._columns_of(events)
+            if columns is not None:
+                return columns
+        items: list[DecodedEvent] = []
         codecs, decode, key_of, size = self._codecs, self._registry.decode_as, self._definition.key, self._key_size
         split = self._partitions > 1
         for at, stored in enumerate(events):
             if parked and stored.position in parked:
-                found.append(DecodedEvent(at, stored))
+                items.append(DecodedEvent(at, stored))
                 continue
             try:
                 codec = codecs.get((stored.type, stored.version))
@@ -176,7 +175,7 @@ class PageDecoder:
                         keys = self._checked(key)
                     parts: Parts = ((event, keys),)
                 else:
-                    # What an upcaster split off for others is left out.
+                    # An upcaster may also return events that this projection does not handle.
                     parts = tuple([(e, self._keys(e)) for e in decoded if isinstance(e, self._definition.events)])
                     keys = tuple(dict.fromkeys(key for _, own in parts for key in own))
             except self._catches as error:
@@ -186,17 +185,17 @@ class PageDecoder:
                 if own is None:
                     continue
                 parts, keys = own
-            found.append(DecodedEvent(at, stored, parts, keys))
-        return found
+            items.append(DecodedEvent(at, stored, parts, keys))
+        return items
 
     def _columns_of(self, events: Sequence[StoredEvent]) -> ColumnarPage | None:
-        """A page in columns; None where an event is of the kinds, or has one of the faults, that need looking at."""
+        """Return a page in columns; None where an event has to be decoded by itself, or cannot be decoded."""
         decoded = self._decoded(events)
         if decoded is None:
             return None
         try:
             keys = list(map(cast("Callable[[Any], Any]", self._definition.key), decoded))
-        except self._catches:  # the user's; which event it was is found out one by one
+        except self._catches:  # of user code: decoding one by one finds the event
             return None
         if set(map(type, keys)) != {tuple} or set(map(len, keys)) != {self._key_size}:
             if self._key_size > 1 or any(isinstance(key, (tuple, list)) or key is None for key in keys):
@@ -205,9 +204,9 @@ class PageDecoder:
         if self._partitions == 1:
             return ColumnarPage(range(len(decoded)), list(events), decoded, keys)
         mine = [self._is_mine(key) for key in keys]
-        places = list(compress(range(len(decoded)), mine))
+        indexes = list(compress(range(len(decoded)), mine))
         stored, own = list(compress(events, mine)), list(compress(decoded, mine))
-        return ColumnarPage(places, stored, own, list(compress(keys, mine)))
+        return ColumnarPage(indexes, stored, own, list(compress(keys, mine)))
 
     def _decoded(self, events: Sequence[StoredEvent]) -> list[Any] | None:
         kinds = [(stored.type, stored.version) for stored in events]
@@ -218,10 +217,10 @@ class PageDecoder:
                 codec = self._codecs.get(kind) or self._codec(own[0])
             except EventfoldError:
                 return None
-            found = self._registry.decode_all(codec, own)
-            if found is None or len(found) == len(kinds):
-                return found
-            of[kind] = iter(found)
+            events_of_kind = self._registry.decode_all(codec, own)
+            if events_of_kind is None or len(events_of_kind) == len(kinds):
+                return events_of_kind
+            of[kind] = iter(events_of_kind)
         return [next(of[kind]) for kind in kinds]
 
     def _is_mine(self, key: Key) -> bool:
@@ -240,8 +239,8 @@ class PageDecoder:
     def _keys(self, event: Any) -> tuple[Key, ...]:
         return () if self._definition.key is None else self._checked(self._definition.key(event))
 
-    def _checked(self, given: Any) -> tuple[Key, ...]:
-        keys = keys_of(given)
+    def _checked(self, result: Any) -> tuple[Key, ...]:
+        keys = keys_of(result)
         if self._key_size:
             for key in keys:
                 if len(key) != self._key_size:
@@ -249,16 +248,16 @@ class PageDecoder:
         return keys
 
     def _own(self, parts: Parts, keys: tuple[Key, ...]) -> tuple[Parts, tuple[Key, ...]] | None:
-        """What of an event is this partition's; None where nothing is. One without a key is the first one's."""
+        """Return the parts and keys of an event in this partition, or None. One without a key is in partition 0."""
         if not keys:
             return None if self._partition else (parts, keys)
-        mine = tuple(k for k in keys if partition_of(k, self._partitions) == self._partition)
-        if not mine:
+        own_keys = tuple(k for k in keys if partition_of(k, self._partitions) == self._partition)
+        if not own_keys:
             return None
-        return tuple((event, tuple(k for k in own if k in mine)) for event, own in parts), mine
+        return tuple((event, tuple(k for k in own if k in own_keys)) for event, own in parts), own_keys
 
     def _wrong_key(self, key: Any) -> InvalidProjection:
         return InvalidProjection(
-            f"{self._definition.cls.__name__}.key gave {key!r}, and the key has {self._key_size} fields.",
+            f"{self._definition.cls.__name__}.key returned {key!r}, but the key has {self._key_size} fields.",
             "Return one value for each field of the key, in their order.",
         )

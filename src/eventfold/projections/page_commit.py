@@ -1,6 +1,6 @@
-"""Committing a page: its events folded or handled, then rows, parked events and checkpoint in one transaction.
+"""Commits a page: folds or handles its events, then writes rows, parked events and checkpoint in one transaction.
 
-Knows: what the ledger counts, how large the next page is. Does not know: leases of others, what follows a failure.
+Knows: what the ledger counts, how large the next page is. Does not know: other holders, what to do after a failure.
 """
 
 from __future__ import annotations
@@ -21,56 +21,61 @@ from eventfold.projections.page import DecodedEvent, HandlerFailed, PageDecoder,
 from eventfold.projections.partition_lease import PartitionLease
 from eventfold.projections.prefetch import Prefetcher
 
-MAX_ATTEMPTS = 5  # to record that effects were done, while commands change something else
-SMALL_PAGE_EVENTS = 50  # of the first page, and of the next one after an event was parked: others like it may follow
-LONG_PAGE_S = 0.5  # seconds: pages that take longer get shorter, so that the lease outlives them
+MAX_ATTEMPTS = 5  # to record that effects ran, while operators change the checkpoint
+SMALL_PAGE_EVENTS = 50  # the first page, and the one after a parked event, since similar events may follow
+LONG_PAGE_S = 0.5  # after a page that took longer, pages get smaller, so that the lease outlives them
 
 
 class _Work(msgspec.Struct):
-    """A page in work: the events to handle (`todo`), those parked behind others of their key, how far it is done."""
+    """A page in progress.
+
+    `todo`: the events to handle; `waiting`: those to park because an earlier event of their key is parked.
+    """
 
     items: Sequence[DecodedEvent]
     events: list[StoredEvent]
     todo: Sequence[DecodedEvent]
     waiting: list[ParkedEvent]
-    end: tuple[int, bytes] | None  # position and event id at the end of the whole page; None: only `events` are taken
-    through: int  # how many of `events` are done with
+    end: tuple[int, bytes] | None  # position and event id at the end of the page; None: `events` are a part of it
+    through: int  # how many of `events` this commit covers
     timing: Timing
     began: float
 
 
 class PageCommit:
-    """Commits the pages of one partition. Effects are done before the transaction, which records that they were."""
+    """Commits the pages of one partition. Effects run before the transaction, which records that they ran."""
 
     def __init__(self, definition: ProjectionDefinition, lease: PartitionLease, parked: ParkedEvents) -> None:
         self._definition, self._lease, self._parked, self._context = definition, lease, parked, lease.context
         self._has_effects = definition.kind == "effects"
-        self._effects_per_commit = definition.events_per_checkpoint  # so many may be repeated
+        self._effects_per_commit = definition.events_per_checkpoint  # as many may be repeated after a crash
         self._limit = min(SMALL_PAGE_EVENTS, self._context.page)
         self._throughput = Throughput()
         self._handlers = HandlerDispatch(definition, self._context.catches)
         self._rows: RowCache | None = None
         self._prefetcher: Prefetcher | None = None
-        self.changed_meanwhile = False  # by an operator, while effects were done: the checkpoint is to be read again
+        self.changed_meanwhile = False  # an operator changed the checkpoint while effects ran: it has to be reloaded
 
     def begin(self) -> None:
-        """Begin with what is stored, after a claim."""
+        """Begin with the stored checkpoint, after a claim."""
         definition, context, checkpoint = self._definition, self._context, self._lease.claimed
-        place, partitions = checkpoint.place, checkpoint.partitions
-        self._decoder = PageDecoder(definition, context.log.registry, place.partition, partitions, context.catches)
+        partition_key, partitions = checkpoint.place, checkpoint.partitions
+        self._decoder = PageDecoder(
+            definition, context.log.registry, partition_key.partition, partitions, context.catches
+        )
         if definition.kind == "rows":
             is_empty = checkpoint.seen.count == 0 and not self._parked.by_position and partitions == 1
             self._prefetcher = Prefetcher(context.log, definition.query, self._decoder, context.start_in_thread)
-            self._rows = RowCache(definition, context.target, place, is_empty, context.catches)
+            self._rows = RowCache(definition, context.target, partition_key, is_empty, context.catches)
 
     def forget(self) -> None:
-        """Forget the rows in memory and the prefetched page: they may differ from what is stored."""
+        """Drop the rows in memory and the prefetched page: they may differ from what is stored."""
         if self._rows is not None and self._prefetcher is not None:
             self._prefetcher.drop()
             self._rows.forget()
 
     async def read(self) -> tuple[Page, Sequence[DecodedEvent] | None]:
-        """The next page; with its decoded events, where it was prefetched."""
+        """Return the next page, with its decoded events if it was prefetched, else None."""
         checkpoint = self._lease.claimed
         span = Span(after=checkpoint.position, until=checkpoint.until, limit=self._limit)
         prepared = self._prefetcher.take(span) if self._prefetcher is not None else None
@@ -79,11 +84,11 @@ class PageCommit:
         return await self._context.log.engine.read(self._definition.query, span), None
 
     def decode(self, events: Sequence[StoredEvent]) -> Sequence[DecodedEvent]:
-        """The events of this partition, decoded. Raises HandlerFailed."""
+        """Return the events of this partition, decoded. Raises HandlerFailed."""
         return self._decoder.items(events, self._parked.by_position)
 
     def decode_one(self, event: StoredEvent) -> DecodedEvent | None:
-        """One event, parked or not; None where it is not of this partition. Raises HandlerFailed."""
+        """Return one event decoded, also a parked one; None if it is not of this partition. Raises HandlerFailed."""
         return next(iter(self._decoder.items([event], {})), None)
 
     async def commit(
@@ -95,9 +100,9 @@ class PageCommit:
         *,
         check_each_key: bool,
     ) -> bool:
-        """Fold and commit `events` of a page. False, and nothing is done, where the store has begun another epoch.
+        """Fold and commit `events` of a page. Returns False and does nothing if the store has begun another epoch.
 
-        Raises HandlerFailed with an index into `events`; nothing is committed then.
+        Raises HandlerFailed with an index into `events`; then nothing is committed.
         """
         todo, waiting = self._parked.split(items)
         whole = len(events) == len(page.events)
@@ -116,7 +121,7 @@ class PageCommit:
             if self._has_effects:
                 update = self._record_effects(work)
             else:
-                with target.transaction(self._lease.place) as tx:
+                with target.transaction(self._lease.partition_key) as tx:
                     if self._rows is not None:
                         self._rows.write(tx)
                     else:
@@ -134,7 +139,8 @@ class PageCommit:
             raise
         if update.parked:
             self._parked.add(update.parked)
-        largest = SMALL_PAGE_EVENTS if self._has_effects else self._context.page  # the rest of a page is read again
+        # Effects are committed a few at a time, and the rest of their page is read again.
+        largest = SMALL_PAGE_EVENTS if self._has_effects else self._context.page
         is_long = clock() - began > LONG_PAGE_S
         self._limit = max(1, self._limit // 4) if is_long else min(self._limit * 2, largest)
         return True
@@ -146,7 +152,7 @@ class PageCommit:
         self._cut(work, len(work.todo))
 
     def _record_effects(self, work: _Work) -> CheckpointUpdate:
-        """Record that effects were done, also where a command (pause, skip) has changed something else meanwhile."""
+        """Record that effects ran, also if an operator's command (pause, skip) changed the checkpoint meanwhile."""
         tries = 0
         while True:
             update = self._update_after(work)
@@ -160,7 +166,7 @@ class PageCommit:
                 self.changed_meanwhile = True
 
     def _cut(self, work: _Work, done: int) -> None:
-        """The page ends before the first event that is left to handle, where only `done` events of it were handled."""
+        """End the page before the first unhandled event, if only `done` of the `todo` events were handled."""
         if done == len(work.todo) and not self._has_effects:
             return
         work.todo = work.todo[:done]
@@ -201,12 +207,12 @@ class PageCommit:
         )
 
     def _update_in_place(self) -> CheckpointUpdate:
-        """An update that leaves the checkpoint where it is."""
+        """Return an update that does not move the checkpoint's position."""
         checkpoint = self._lease.claimed
         return self._update((checkpoint.position, bytes.fromhex(checkpoint.event_id)), [], [], [])
 
     def _advance(self, update: CheckpointUpdate) -> None:
-        with self._context.target.transaction(self._lease.place) as tx:
+        with self._context.target.transaction(self._lease.partition_key) as tx:
             self._lease.advance(tx, update)
 
     async def _last_event_id(self, page: Page) -> bytes:
@@ -222,7 +228,7 @@ class PageCommit:
     # Events that fail
 
     def park(self, event: StoredEvent, entry: ParkedEvent) -> None:
-        """Park the next event: the checkpoint passes it, and its entry is stored."""
+        """Park the next event: store `entry` for it, and advance the checkpoint past it."""
         self._advance(self._update((event.position, event.id), [event], [], [entry]))
         self._parked.add([entry])
         self._limit = SMALL_PAGE_EVENTS
@@ -246,10 +252,10 @@ class PageCommit:
             items = self._decoder.items(page.events, {})
             if self._rows is not None:
                 self._rows.fold(items, Timing(), clock)
-            elif self._has_effects:  # an effect may append to this log, so not while we lock its database
+            elif self._has_effects:  # before the transaction, which locks the database: an effect may append to the log
                 lease.ensure()
                 self._handlers.handle(items, None, Timing(), clock)
-            with context.target.transaction(lease.place) as tx:
+            with context.target.transaction(lease.partition_key) as tx:
                 if self._rows is not None:
                     self._rows.write(tx)
                 elif not self._has_effects:

@@ -1,7 +1,7 @@
 """The lease of one worker on one partition, and the checkpoint that it protects.
 
 Knows: when a lease is claimed, renewed and checked, in which epoch the checkpoint was verified. Does not know: clocks
-(it is given one), threads, what is done under the lease.
+(one is a parameter), threads, the work that the lease protects.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from eventfold.ports.target import (
 )
 from eventfold.projections.prefetch import StartInThread
 
-PAGE_EVENTS = 2_000
+PAGE_EVENTS = 2_000  # the largest page
 
 
 class WorkerContext(msgspec.Struct, frozen=True):
-    """What a worker works with. `clock` gives seconds; `is_dead_holder` recognizes holders that were killed.
+    """What a worker uses. `clock` returns seconds; `is_dead_holder` recognizes holders whose process was killed.
 
     `lease` in seconds, `page` in events; `start_in_thread` prefetches a page while one is written. `catches`: the
-    exceptions of user code that are its failures; in a thread that no signal reaches also SystemExit and the like.
+    exceptions that count as failures of user code; outside the main thread also SystemExit and KeyboardInterrupt, which
+    no signal handler raises there.
     """
 
     log: Log
@@ -46,11 +47,11 @@ class WorkerContext(msgspec.Struct, frozen=True):
 class PartitionLease:
     """The lease of one holder on one partition of one generation. `checkpoint` is None while it is not held."""
 
-    def __init__(self, context: WorkerContext, place: PartitionKey, holder: str) -> None:
-        self.context, self.place, self.holder = context, place, holder
+    def __init__(self, context: WorkerContext, partition_key: PartitionKey, holder: str) -> None:
+        self.context, self.partition_key, self.holder = context, partition_key, holder
         self.checkpoint: Checkpoint | None = None
-        self.verified_epoch = -1  # of the store, in which the checkpoint was found to be of its history
-        self._expires = 0.0  # when the lease may expire, by our own clock
+        self.verified_epoch = -1  # the store's epoch in which the checkpoint was verified to be of its history
+        self._expires = 0.0  # when the lease may expire, by this process's clock
 
     @property
     def claimed(self) -> Checkpoint:
@@ -64,23 +65,25 @@ class PartitionLease:
         return self.context.log.engine.epoch != self.verified_epoch
 
     def may_expire_within(self, share: float) -> bool:
-        """Whether less than this share of the lease may be left, by our own clock; never for a lease without length."""
+        """Whether less than this share of the lease may be left, by this process's clock. False for a lease of 0 s."""
         lease = self.context.lease
         return lease > 0 and self._expires - self.context.clock() < lease * share
 
     async def claim(self) -> bool:
-        """Claim the lease, also from a dead holder; False where another holder has it. Raises CursorMismatch."""
-        context, asked = self.context, self.context.clock()
-        checkpoint = context.target.claim(self.place, self.holder, context.lease)
+        """Claim the lease, also from a dead holder. Returns False if another holder has it. Raises CursorMismatch."""
+        context, asked_at = self.context, self.context.clock()
+        checkpoint = context.target.claim(self.partition_key, self.holder, context.lease)
         if checkpoint is None:
-            current = context.target.checkpoint(self.place)
+            current = context.target.checkpoint(self.partition_key)
             if current is None or not current.holder or not context.is_dead_holder(current.holder):
                 return False
-            asked = context.clock()
-            checkpoint = context.target.claim(self.place, self.holder, context.lease, take_over_from=current.holder)
+            asked_at = context.clock()
+            checkpoint = context.target.claim(
+                self.partition_key, self.holder, context.lease, take_over_from=current.holder
+            )
             if checkpoint is None:
                 return False
-        self._expires = asked + context.lease
+        self._expires = asked_at + context.lease
         self.verified_epoch = context.log.engine.epoch
         cursor = Cursor(checkpoint.store, checkpoint.epoch, checkpoint.position, checkpoint.event_id)
         try:
@@ -92,15 +95,15 @@ class PartitionLease:
         return True
 
     def renew(self) -> bool:
-        """Renew the lease. False where an operator has changed the checkpoint since it was read. Raises LeaseLost."""
-        checkpoint, asked = self.claimed, self.context.clock()
+        """Renew the lease. Returns False if an operator changed the checkpoint since it was read. Raises LeaseLost."""
+        checkpoint, asked_at = self.claimed, self.context.clock()
         revision = self.context.target.renew_lease(checkpoint, self.context.lease)
-        self.note_renewed(asked)
+        self.note_renewed(asked_at)
         return revision == checkpoint.revision
 
-    def note_renewed(self, asked: float) -> None:
-        """Note that the lease was renewed, by a call that was made at this reading of the clock."""
-        self._expires = max(self._expires, asked + self.context.lease)
+    def note_renewed(self, asked_at: float) -> None:
+        """Record that the lease was renewed by a call that began at this time of the clock."""
+        self._expires = max(self._expires, asked_at + self.context.lease)
 
     def ensure(self) -> None:
         """Renew the lease if an effect could outlast it. Raises LeaseLost, CheckpointChanged."""
@@ -112,8 +115,8 @@ class PartitionLease:
         self.checkpoint = tx.advance(self.claimed, update)
 
     def reload(self) -> bool:
-        """Read the checkpoint again, after an operator changed it. False where the lease is lost."""
-        current = self.context.target.checkpoint(self.place)
+        """Read the checkpoint again, after an operator changed it. Returns False if the lease is lost."""
+        current = self.context.target.checkpoint(self.partition_key)
         if current is None or current.token != self.claimed.token:
             self.checkpoint = None
             return False
@@ -121,8 +124,8 @@ class PartitionLease:
         return True
 
     def reload_unless_moved(self) -> bool:
-        """Read the checkpoint again. False, without doing so, where the lease is lost or its position has moved."""
-        current, last = self.context.target.checkpoint(self.place), self.claimed
+        """Read the checkpoint again. Returns False and changes nothing if the lease is lost or the position changed."""
+        current, last = self.context.target.checkpoint(self.partition_key), self.claimed
         if current is None or (current.token, current.position, current.handled) != (
             last.token,
             last.position,
@@ -133,7 +136,7 @@ class PartitionLease:
         return True
 
     def note_lost(self) -> None:
-        """Note that another holder has the lease."""
+        """Forget the checkpoint, since another holder has the lease."""
         self.checkpoint = None
 
     def release(self) -> None:

@@ -1,7 +1,8 @@
-"""The next page of a read model, read, decoded and tallied while the one in hand is written.
+"""The next page of a read model, read, decoded and tallied while the current page is written.
 
-Knows: that a log only grows, so that what was read early is as good as what is read in time. Does not know: threads
-(it is given one), what is done with a page. Nothing is changed here: a page that is not wanted is dropped.
+A log only grows, so a page that was read early is still right when it is used. Prefetching changes nothing: a page
+that is not needed is dropped.
+Knows: pages, their tallies. Does not know: threads (a function that starts one is a parameter), how pages are used.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from eventfold.projections.page import DecodedEvent, PageDecoder, stored_events
 
 
 class Prepared(msgspec.Struct):
-    """A page, its events as items, and the tally of them."""
+    """A page, its decoded events of one partition, and the tally of those."""
 
     page: Page
     items: Sequence[DecodedEvent]
@@ -31,17 +32,20 @@ StartInThread = Callable[[Coroutine[Any, Any, Prepared]], Callable[[], Prepared]
 
 
 class Prefetcher:
-    """One page at most. Whoever uses `decoder` meanwhile calls `take` or `drop` first: it is for one at a time."""
+    """Prefetches one page at a time.
+
+    `decoder` is not thread-safe: its owner calls `take` or `drop` before using it.
+    """
 
     def __init__(self, log: Log, query: Query, decoder: PageDecoder, start_in_thread: StartInThread | None) -> None:
         self._log, self._query, self._decoder, self._start_in_thread = log, query, decoder, start_in_thread
-        self._coming: tuple[Span, Callable[[], Prepared]] | None = None
-        self._known: tuple[list[StoredEvent], Tally] | None = None
+        self._pending: tuple[Span, Callable[[], Prepared]] | None = None
+        self._last_tally: tuple[list[StoredEvent], Tally] | None = None
 
     def begin(self, span: Span) -> None:
-        """Begin to read this span, whose events are all to be taken."""
+        """Start to read this span in a thread. No event of it may be parked."""
         if self._start_in_thread is not None:
-            self._coming = (span, self._start_in_thread(self._prepare(span)))
+            self._pending = (span, self._start_in_thread(self._prepare(span)))
 
     async def _prepare(self, span: Span) -> Prepared:
         page = await self._log.engine.read(self._query, span)
@@ -49,27 +53,27 @@ class Prefetcher:
         return Prepared(page, items, tally(stored_events(items)))
 
     def take(self, span: Span) -> Prepared | None:
-        """The page of this span, if it was begun and nothing went wrong."""
-        coming, self._coming, self._known = self._coming, None, None
-        if coming is None:
+        """Return the page of this span; None if it was not begun, or if reading or decoding it failed."""
+        pending, self._pending, self._last_tally = self._pending, None, None
+        if pending is None:
             return None
         try:
-            found = coming[1]()
-        except Exception:  # noqa: BLE001 (it is done again, where what goes wrong is dealt with)
+            prepared = pending[1]()
+        except Exception:  # noqa: BLE001 (the caller reads the page again and handles its errors)
             return None
-        if coming[0] != span:
+        if pending[0] != span:
             return None
-        self._known = (stored_events(found.items), found.seen)
-        return found
+        self._last_tally = (stored_events(prepared.items), prepared.seen)
+        return prepared
 
     def drop(self) -> None:
-        """Wait for what was begun, and forget it."""
-        if self._coming is not None:
-            self.take(self._coming[0])
-        self._known = None
+        """Wait for a read that was begun, and drop its page."""
+        if self._pending is not None:
+            self.take(self._pending[0])
+        self._last_tally = None
 
     def tally(self, events: list[StoredEvent]) -> Tally:
-        """The tally of events, which may be known already."""
-        if self._known is not None and self._known[0] is events:
-            return self._known[1]
+        """Return the tally of events; it is not computed again where `events` is the list of the last page taken."""
+        if self._last_tally is not None and self._last_tally[0] is events:
+            return self._last_tally[1]
         return tally(events)

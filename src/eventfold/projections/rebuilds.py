@@ -1,6 +1,6 @@
-"""Rebuilds: another generation built beside the one that readers see, compared, switched to, rolled back, discarded.
+"""Rebuilds: a new generation is built beside the live one, compared, switched to, rolled back or discarded.
 
-Knows: the order of these steps, which generation is which. Does not know: how an event is folded, how rows are kept.
+Knows: the order of these steps, live, previous and new generations. Does not know: how events are folded.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from eventfold.projections.worker import PartitionWorker, StepResult
 
 
 class ProjectionRebuilds:
-    """Generations of the projections of a catalog, as one caller changes them. See ProjectionAdmin for each."""
+    """One caller's operations on the generations of a catalog's projections. See ProjectionAdmin for each."""
 
     def __init__(self, catalog: ProjectionCatalog, commands: OperatorCommands) -> None:
         self._catalog, self._commands, self._log = catalog, commands, catalog.log
@@ -48,7 +48,7 @@ class ProjectionRebuilds:
         progress: Callable[[int, int], None] | None = None,
         stop: Callable[[], bool] = lambda: False,
     ) -> int:
-        """Build it anew beside what readers see; returns the number of the generation."""
+        """Build a new generation beside the live one; return its number."""
         definition = self._catalog.definition_of(projection)
         target = self._catalog.target_of(definition)
         until = None if at is None else run(resolve_position(self._log, at))
@@ -77,9 +77,9 @@ class ProjectionRebuilds:
     ) -> None:
         head = until if until is not None else run(self._log.engine.head()).position
         for partition in range(definition.partitions):
-            place = PartitionKey(definition.name, generation, partition)
+            partition_key = PartitionKey(definition.name, generation, partition)
             worker = PartitionWorker(
-                definition, worker_context(self._log, target, self._catalog.lease), place, new_holder_id()
+                definition, worker_context(self._log, target, self._catalog.lease), partition_key, new_holder_id()
             )
 
             def tell(position: int, done: int = partition) -> None:
@@ -87,32 +87,32 @@ class ProjectionRebuilds:
                     progress(done * head + position, definition.partitions * head)
 
             state = catch_up(worker, CATCH_UP_TIMEOUT_S, tell, stop)
-            refuse_stopped(target, place)
+            refuse_stopped(target, partition_key)
             if state is StepResult.LEASE_HELD_ELSEWHERE:
-                self._refuse_unfinished(target, place, head)
+                self._refuse_unfinished(target, partition_key, head)
 
-    def _refuse_unfinished(self, target: Target, place: PartitionKey, head: int) -> None:
-        """What somebody else is still building is not built."""
-        checkpoint = require_checkpoint(target, place)
+    def _refuse_unfinished(self, target: Target, partition_key: PartitionKey, head: int) -> None:
+        """Raise LeaseHeld if another runner has not finished the rebuild."""
+        checkpoint = require_checkpoint(target, partition_key)
         if checkpoint.position < head:
             raise LeaseHeld(
-                f"Generation {place.generation} of {place.name} is being built by {checkpoint.holder}, and has come to "
-                f"position {checkpoint.position} of {head}.",
-                "Let that one finish, or end it; then ask again.",
-                projection=place.name,
+                f"{checkpoint.holder} is building generation {partition_key.generation} of {partition_key.name}, and "
+                f"has reached position {checkpoint.position} of {head}.",
+                "Wait until that process has finished, or stop it; then try again.",
+                projection=partition_key.name,
                 holder=checkpoint.holder,
                 position=checkpoint.position,
             )
 
     def compare(self, projection: Named, generation: int | None = None) -> Comparison:
-        """What readers see beside another generation (by default the one being built, else the previous one)."""
+        """Compare the live generation with another (by default the one being built, else the previous one)."""
         definition = self._catalog.definition_of(projection)
         target = self._catalog.target_of(definition)
         record = require_record(target, definition.name)
         other = generation or record.building or record.previous
         if other is None:
             raise UnknownProjection(
-                f"{definition.name} has one generation only.",
+                f"{definition.name} has only one generation, so there is nothing to compare it with.",
                 f"Build another: eventfold projections rebuild {definition.name}.",
             )
         generations.refuse_unknown(target.checkpoints(definition.name), definition.name, other)
@@ -121,7 +121,8 @@ class ProjectionRebuilds:
             *target.checkpoints(definition.name, record.live),
             *target.checkpoints(definition.name, other),
         ):
-            # Rows as of different positions would differ for that alone; what is of other code is its runner's to move.
+            # Rows at different positions would differ for that reason alone. A generation of other code can only be
+            # advanced by its own runner.
             stands = (
                 checkpoint.until is not None
                 or record.previous == checkpoint.place.generation
@@ -129,7 +130,7 @@ class ProjectionRebuilds:
             )
             stands = stands or generations.is_outdated(definition, target, checkpoint.place.generation)
             if definition.is_code_of(checkpoint.fingerprint) and not stands:
-                with suppress(CursorMismatch):  # of a log that was restored: it stays where it is, and is shown so
+                with suppress(CursorMismatch):  # of a restored log: compare it at its position
                     catch_up_partition(
                         self._log,
                         definition,
@@ -142,7 +143,7 @@ class ProjectionRebuilds:
         return compare(definition, target, (record.live, other))
 
     def switch(self, projection: Named) -> ProjectionRecord:
-        """Let readers see what was built: it is brought up to date, then it takes one small transaction."""
+        """Make the generation being built live: catch it up, then switch in one small transaction."""
         definition = self._catalog.definition_of(projection)
         target = self._catalog.target_of(definition)
 
@@ -151,7 +152,7 @@ class ProjectionRebuilds:
             if record.building is not None:
                 self.rebuild(projection)
             new = generations.after_switch(require_record(target, definition.name))
-            if new.live != record.building:  # what was built meanwhile is another
+            if new.live != record.building:  # another process began another generation meanwhile
                 raise CheckpointChanged
             checkpoints = target.checkpoints(definition.name, record.live)
             command = self._commands.prepare(definition.name, "switch", new.live)
@@ -178,7 +179,7 @@ class ProjectionRebuilds:
 
     @staticmethod
     def _drop_unused(target: Target, name: str, generation: int | None) -> None:
-        """Drop a generation that readers neither see, nor saw before, nor will see."""
+        """Drop a generation that is neither live, nor the previous one, nor being built."""
         if generation is not None:
             with target.control(name) as tx:
                 record = tx.record()
@@ -186,7 +187,7 @@ class ProjectionRebuilds:
                     tx.drop(generation, record.tables)
 
     def rollback(self, projection: Named) -> ProjectionRecord:
-        """Let readers see the previous generation again. Its runner goes on where it was, with its own code."""
+        """Make the previous generation live again. A runner with its code continues at its checkpoint."""
         name, target = self._catalog.find(projection)
 
         def attempt() -> ProjectionRecord:
@@ -203,14 +204,15 @@ class ProjectionRebuilds:
         return self._commands.carry_out(target, name, attempt)
 
     def discard(self, projection: Named, generation: int | None = None) -> None:
-        """Give up what is being built, or drop a generation that was built as of a moment in the past."""
+        """Drop the generation being built, or one that was built as of a moment in the past."""
         name, target = self._catalog.find(projection)
 
         def chosen(record: ProjectionRecord, checkpoints: Sequence[Checkpoint]) -> int:
             dropped = generations.after_switch(record).live if generation is None else generation
             if dropped in (record.live, record.previous):
                 raise InvalidProjection(
-                    f"Generation {dropped} of {name} is what readers see, or saw before.", "It goes by itself, later."
+                    f"Generation {dropped} of {name} is the live or the previous one.",
+                    "Leave it: a later switch drops it.",
                 )
             generations.refuse_unknown(checkpoints, name, dropped)
             return dropped

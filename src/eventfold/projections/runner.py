@@ -1,4 +1,4 @@
-"""The runner: a thread for each partition of each projection, woken by commits; what it logs.
+"""The runner: a thread for each partition of each projection, woken by commits, and the warnings that it logs.
 
 Knows: threads, back-off, when to renew a lease, what was logged already. Does not know: what a step does.
 """
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import msgspec
 
 from eventfold.concurrency import CommitSignal, run
+from eventfold.core.backoff import Backoff
 from eventfold.errors import EventfoldError, ProjectionStopped, StoreClosed, StoreUnavailable, TargetUnavailable
 from eventfold.log.context import Log
 from eventfold.ports.target import PartitionKey, Target
@@ -22,14 +23,14 @@ from eventfold.projections.generations import register
 from eventfold.projections.leases import LeaseHeartbeat, PartitionAssignment, new_holder_id
 from eventfold.projections.worker import PartitionWorker, StepResult
 
-GATHER_S = 0.002  # seconds to wait after a ring, so that events that come one by one are taken together
-LOOK_EVERY_S = 1.0  # seconds: how often an idle worker looks whether somebody did something by hand
-BACK_OFF_S = (0.05, 5.0)  # seconds: the first pause after a target was away, and the longest
-MAX_REPEATS = 10  # parked events that are told one by one
+GATHER_S = 0.002  # seconds to wait after a commit signal, so that events appended one by one share a page
+POLL_EVERY_S = 1.0  # seconds: how often an idle worker reads whether an operator changed something
+BACKOFF = Backoff(0.05, 5.0)  # while a database is unreachable
+MAX_REPEATS = 10  # parked events that are logged one by one
 
 
 class _Shared(msgspec.Struct, frozen=True):
-    """What the threads of one runner share. `holder` is the name of them all in leases, which last `lease` seconds."""
+    """What the threads of one runner share. `holder` names all of them in leases, which last `lease` seconds."""
 
     log: Log
     lease: float
@@ -40,65 +41,67 @@ class _Shared(msgspec.Struct, frozen=True):
 
 
 class Runner:
-    """Projections being run: `with store.run(CarrierMonth): …`, or `stop()` it yourself.
+    """Running projections: use `with store.run(CarrierMonth): …`, or call `stop()`.
 
-    `failed` holds what ended a projection's threads (its code changed, a cursor of another store); `trouble` what is
-    being tried again just now (a database away). What its handlers failed at is in the projection's status. All of it
-    is told to the logger "eventfold", too.
+    `failed`: by projection, the error that ended its threads (its code changed, its cursor is of another store).
+    `trouble`: by projection, an error after which it is retrying (its database is unreachable). Errors of handlers are
+    in the projection's status. All of these are also logged as warnings by the logger "eventfold".
     """
 
     def __init__(self, log: Log, definitions: Sequence[tuple[ProjectionDefinition, Target]], lease: float) -> None:
         self.failed: dict[str, EventfoldError] = {}
         self.trouble: dict[str, EventfoldError] = {}
         self._stop = threading.Event()
-        self._bells: list[CommitSignal] = []
+        self._signals: list[CommitSignal] = []
         self._threads: list[threading.Thread] = []
-        self._hearts: dict[Target, LeaseHeartbeat] = {}
+        self._heartbeats: dict[Target, LeaseHeartbeat] = {}
         shared = _Shared(log, lease, new_holder_id(), self._stop, self.failed, self.trouble)
         for definition, target in definitions:
-            share = (
-                PartitionAssignment(definition.partitions, shared.holder, min(LOOK_EVERY_S, lease / 3))
+            assignment = (
+                PartitionAssignment(definition.partitions, shared.holder, min(POLL_EVERY_S, lease / 3))
                 if definition.partitions > 1
                 else None
             )
-            heart = self._hearts.get(target) or self._hearts.setdefault(target, LeaseHeartbeat(target, lease))
+            heartbeat = self._heartbeats.get(target) or self._heartbeats.setdefault(
+                target, LeaseHeartbeat(target, lease)
+            )
             for partition in range(definition.partitions):
-                bell = CommitSignal(log.engine.watch)
-                self._bells.append(bell)
+                signal = CommitSignal(log.engine.watch)
+                self._signals.append(signal)
                 name = f"eventfold-{definition.name}-{partition}"
-                job = _PartitionThread(shared, definition, target, partition, bell, heart, share)
-                self._threads.append(threading.Thread(target=job.run, name=name, daemon=True))
+                work = _PartitionThread(shared, definition, target, partition, signal, heartbeat, assignment)
+                self._threads.append(threading.Thread(target=work.run, name=name, daemon=True))
         for thread in self._threads:
             thread.start()
 
     @property
     def running(self) -> bool:
-        """Whether any of its threads lives."""
+        """Whether any of its threads is alive."""
         return any(thread.is_alive() for thread in self._threads)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Until it was stopped, or every projection failed; False if `timeout` (seconds) came first."""
+        """Wait until it is stopped or every projection has failed. Returns False after `timeout` seconds."""
         ends = None if timeout is None else time.monotonic() + timeout
         for thread in self._threads:
             while thread.is_alive():
-                left = 0.2 if ends is None else min(0.2, ends - time.monotonic())  # so that Ctrl-C is heard
+                left = 0.2 if ends is None else min(0.2, ends - time.monotonic())  # short, so that Ctrl-C takes effect
                 if left <= 0:
                     return False
                 thread.join(left)
         return True
 
     def stop(self) -> None:
-        """Finish the pages in hand, commit them, give the leases back. Stopping twice is harmless."""
+        """Commit the pages in progress, end the threads, release the leases. Stopping twice is harmless."""
         self._stop.set()
-        for bell in self._bells:
-            bell.notify()
+        for signal in self._signals:
+            signal.notify()
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join()
-        for heart in self._hearts.values():
-            heart.stop()
-        for bell in self._bells:
-            bell.close()
+        for heartbeat in self._heartbeats.values():
+            heartbeat.stop()
+        for signal in self._signals:
+            signal.close()
 
     def __enter__(self) -> Runner:
         return self
@@ -108,7 +111,7 @@ class Runner:
 
 
 class _PartitionThread:
-    """One thread's work."""
+    """The work of one thread: one partition of one projection."""
 
     def __init__(
         self,
@@ -116,129 +119,124 @@ class _PartitionThread:
         definition: ProjectionDefinition,
         target: Target,
         partition: int,
-        bell: CommitSignal,
-        heart: LeaseHeartbeat,
-        share: PartitionAssignment | None,
+        signal: CommitSignal,
+        heartbeat: LeaseHeartbeat,
+        assignment: PartitionAssignment | None,
     ) -> None:
-        self._shared, self._definition, self._target, self._partition, self._bell = (
-            shared,
-            definition,
-            target,
-            partition,
-            bell,
-        )
-        self._heart, self._telling = heart, WorkerLog(definition.name)
-        self._share = share
-        self._pause = BACK_OFF_S[0]
+        self._shared, self._definition, self._target, self._partition = shared, definition, target, partition
+        self._signal, self._heartbeat, self._worker_log = signal, heartbeat, WorkerLog(definition.name)
+        self._assignment = assignment
+        self._failures = 0  # since the last success
 
     def run(self) -> None:
-        """Until stopped; a generation that is no longer wanted is exchanged for the one that is."""
+        """Work until stopped. Where another generation became the live one, continue with that one."""
         shared, name = self._shared, self._definition.name
         while not shared.stop.is_set():
             try:
-                self._generation()
+                self._run_generation()
             except StoreClosed:
                 return
             except (TargetUnavailable, StoreUnavailable) as error:
                 shared.trouble[name] = error
-                self._telling.trouble(error)
-                self._wait(self._pause)
-                self._pause = min(self._pause * 2, BACK_OFF_S[1])
+                self._worker_log.trouble(error)
+                self._failures += 1
+                self._wait(BACKOFF.pause(self._failures))
             except EventfoldError as error:
                 shared.failed[name] = error
-                self._telling.failed(error)
+                self._worker_log.failed(error)
                 return
-            except BaseException as error:  # noqa: BLE001 (it is told): SystemExit, say, which would end the thread without a word
+            except BaseException as error:  # noqa: BLE001 (it is logged): SystemExit, say, would end the thread silently
                 stopped = ProjectionStopped(
-                    f"The thread of {name} was ended by {error!r}, which its code raised.",
-                    "Raise an error derived from Exception in handlers, and start the runner again.",
+                    f"The code of {name} raised {error!r}, which ended its thread.",
+                    "Raise errors derived from Exception in handlers, and start the runner again.",
                     projection=name,
                 )
                 stopped.__cause__ = error
                 shared.failed[name] = stopped
-                self._telling.failed(stopped)
+                self._worker_log.failed(stopped)
                 return
 
-    def _generation(self) -> None:
+    def _run_generation(self) -> None:
         shared = self._shared
         record = run(register(self._definition, shared.log, self._target))
-        place = PartitionKey(record.name, record.live, self._partition)
+        partition_key = PartitionKey(record.name, record.live, self._partition)
         context = worker_context(shared.log, self._target, shared.lease)
-        worker = PartitionWorker(self._definition, context, place, shared.holder)
+        worker = PartitionWorker(self._definition, context, partition_key, shared.holder)
         try:
-            self._steps(worker, context.lease)
+            self._run_steps(worker, context.lease)
         finally:
-            if self._share is not None:
-                self._share.note_held(self._partition, held=False)
+            if self._assignment is not None:
+                self._assignment.note_held(self._partition, held=False)
             try:
                 worker.release()
-            except (TargetUnavailable, StoreUnavailable) as error:  # it will expire by itself
+            except (TargetUnavailable, StoreUnavailable) as error:  # the lease expires by itself
                 shared.trouble[self._definition.name] = error
 
-    def _steps(self, worker: PartitionWorker, lease: float) -> None:
-        stop, look = self._shared.stop, min(LOOK_EVERY_S, lease / 3)
-        beaten = time.monotonic()
+    def _run_steps(self, worker: PartitionWorker, lease: float) -> None:
+        stop, poll_every = self._shared.stop, min(POLL_EVERY_S, lease / 3)
+        renewed_at = time.monotonic()
         while not stop.is_set():
             if self._left_to_others(worker):
-                self._wait(look / 4)
+                self._wait(poll_every / 4)
                 continue
-            self._bell.clear()
-            with self._heart.during(worker.lease):
+            self._signal.clear()
+            with self._heartbeat.during(worker.lease):
                 state = run(worker.step())
-            self._settled()
-            self._telling.state(state, worker)
+            self._note_success()
+            self._worker_log.state(state, worker)
             if state is StepResult.STOPPED and worker.ended_by is not None and worker.checkpoint is not None:
                 raise stopped_error(self._definition.name, worker.checkpoint) from worker.ended_by
             if state is StepResult.PROGRESSED:
-                beaten = time.monotonic()
+                renewed_at = time.monotonic()
                 continue
             if state is StepResult.SUPERSEDED:
                 return
-            if state is StepResult.IDLE and self._bell.wait(look):
+            if state is StepResult.IDLE and self._signal.wait(poll_every):
                 self._wait(GATHER_S)
             elif state is not StepResult.IDLE:
-                self._wait(look)
-            if time.monotonic() - beaten >= look:
+                self._wait(poll_every)
+            if time.monotonic() - renewed_at >= poll_every:
                 worker.renew_lease()
-                beaten = time.monotonic()
+                renewed_at = time.monotonic()
 
     def _left_to_others(self, worker: PartitionWorker) -> bool:
-        """Whether this partition is not for us just now; lets go of it where others are to have it."""
-        share, partition = self._share, self._partition
-        if share is None:
+        """Whether this partition is left to other runners now. Releases it where this runner has too many."""
+        assignment, partition = self._assignment, self._partition
+        if assignment is None:
             return False
-        share.note_held(partition, worker.checkpoint is not None)
+        assignment.note_held(partition, worker.checkpoint is not None)
         if worker.checkpoint is None:
-            return not share.may_claim(partition)
-        place = worker.place
-        kept = self._target.checkpoints
-        if not share.should_release(
-            partition, lambda: [checkpoint.holder for checkpoint in kept(place.name, place.generation)]
+            return not assignment.may_claim(partition)
+        partition_key = worker.partition_key
+        checkpoints = self._target.checkpoints
+        if not assignment.should_release(
+            partition,
+            lambda: [checkpoint.holder for checkpoint in checkpoints(partition_key.name, partition_key.generation)],
         ):
             return False
         worker.release()
         return True
 
-    def _settled(self) -> None:
-        if self._pause != BACK_OFF_S[0]:
-            self._pause = BACK_OFF_S[0]
+    def _note_success(self) -> None:
+        if self._failures:
+            self._failures = 0
             self._shared.trouble.pop(self._definition.name, None)
-            self._telling.recovered()
+            self._worker_log.recovered()
 
     def _wait(self, seconds: float) -> None:
         self._shared.stop.wait(seconds)
 
 
 class WorkerLog:
-    """Of one projection."""
+    """Logs warnings about one partition of a projection, each of them once while it lasts."""
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._told = ""
+        self._logged = ""
         self._parked = 0
 
     def state(self, state: StepResult, worker: PartitionWorker) -> None:
-        """What came of a step."""
+        """Log the result of a step, if it is new, and the events that it parked."""
         while worker.newly_parked:
             entry = worker.newly_parked.pop(0)
             self._parked += 1
@@ -249,36 +247,37 @@ class WorkerLog:
                 )
             if self._parked == MAX_REPEATS:
                 self._warn(
-                    f"{self._name} parks more, which is told no longer: eventfold projections parked {self._name}"
+                    f"{self._name} may park more events, which are not logged. List them: eventfold projections parked "
+                    f"{self._name}"
                 )
         if state is StepResult.STOPPED and worker.checkpoint is not None:
-            self._once(str(stopped_error(self._name, worker.checkpoint)))
+            self._warn_once(str(stopped_error(self._name, worker.checkpoint)))
         elif state is StepResult.PAUSED:
-            self._once(str(paused_error(self._name, worker.paused_because)))
+            self._warn_once(str(paused_error(self._name, worker.paused_because)))
         elif state in (StepResult.PROGRESSED, StepResult.IDLE):
-            self._told = ""
+            self._logged = ""
 
     def trouble(self, error: EventfoldError) -> None:
-        """Something that is tried again."""
-        self._once(f"{self._name}: {error}")
+        """Log an error after which the projection is retrying."""
+        self._warn_once(f"{self._name}: {error}")
 
     def recovered(self) -> None:
-        """It went well again."""
-        if self._told:
-            self._warn(f"{self._name} goes on.")
-        self._told = ""
+        """Log that it works again, if an error was logged before."""
+        if self._logged:
+            self._warn(f"{self._name} works again.")
+        self._logged = ""
 
     def failed(self, error: EventfoldError) -> None:
-        """Something that ended it."""
-        self._once(f"{self._name} is run no longer: {error}")
+        """Log the error that ended its thread."""
+        self._warn_once(f"{self._name} is no longer running: {error}")
 
-    def _once(self, text: str) -> None:
-        if self._told != text:
-            self._told = text
+    def _warn_once(self, text: str) -> None:
+        if self._logged != text:
+            self._logged = text
             self._warn(text)
 
     @staticmethod
     def _warn(text: str) -> None:
-        import logging  # here: most processes that open a store have nothing to tell
+        import logging  # here, to save the import: most processes that open a store log nothing
 
         logging.getLogger("eventfold").warning("%s", text)

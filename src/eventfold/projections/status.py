@@ -1,6 +1,6 @@
-"""Where a projection stands, and, if it is behind, why: in one sentence.
+"""The status of a projection: its position, and one sentence that says why it is behind, if it is.
 
-Knows: what a checkpoint tells of its runner. Does not know: clocks (it is told the time), who asks.
+Knows: what a checkpoint shows of its runner. Does not know: clocks (the time is a parameter), who calls it.
 """
 
 from __future__ import annotations
@@ -19,22 +19,21 @@ from eventfold.ports.messages import Span
 from eventfold.ports.target import INLINE, Checkpoint, ParkedEvent, ProjectionRecord, Target
 from eventfold.projections.failures import StopReason, ahead_of_log_error, entries_of
 
-WRITE_STATS_EVERY_US = (
-    10_000_000  # µs a partition may be without a holder while others are held: it is on its way to another one
-)
-SILENT_AFTER_US = 2_000_000  # µs without a sign of life, after which something is in the way
+HANDOVER_US = 10_000_000  # µs a partition may be without a holder while others have one: it changes runners
+SILENT_AFTER_US = 2_000_000  # µs without a heartbeat, after which a lock or a slow handler is reported
 BLOCKED_AFTER_US = 300_000_000  # µs after the end of a lease, during which its holder may still be waiting for a lock
-RECENT_US = 10_000_000  # µs: how far back the log's own rate is looked at
+RECENT_US = 10_000_000  # µs: the time over which the log's own rate is measured
 
 ProjectionState = Literal["current", "behind", "parked", "paused", "stopped", "idle", "away"]
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """One projection. `behind` in events, `seconds` since the first event that waits was recorded; `rate` in events/s.
+    """The status of one projection, process, effect or follower.
 
-    `state`: current; behind (and being worked on); parked (current but for some keys); paused; stopped by a
-    failure; idle (nobody runs it); away (the database it is kept in cannot be asked). `trend` compares its rate with
-    the log's: "gaining", "losing" or "level".
+    `behind`: events that wait; `seconds`: since the first of them was recorded; `rate`: events per second; `micros`:
+    µs per event of the `slowest` handler. `state`: current; behind (a runner is working); parked (current except for
+    the keys of parked events); paused; stopped by a failure; idle (no runner); away (its database is unreachable).
+    `trend` compares its rate with the log's: "gaining", "losing" or "level". `sentence` explains the state.
     """
 
     name: str
@@ -65,13 +64,13 @@ class _Stats(msgspec.Struct):
 
 
 async def status_of(log: Log, target: Target, record: ProjectionRecord, now: int) -> Status:
-    """The status of what readers see: the live generation. `now` in µs since 1970 UTC, by the target's clock."""
-    head = await log.engine.head()  # before the checkpoint: an append moves both of an inline one
+    """Return the status of the generation that readers see. `now` in µs since 1970 UTC, by the target's clock."""
+    head = await log.engine.head()  # before the checkpoint: an append moves both for an inline projection
     checkpoints = target.checkpoints(record.name, record.live)
     least = min(checkpoints, key=lambda each: each.position)
     query = decode(least.query, Query)
     behind = 0
-    for each in checkpoints:  # partitions read the same events and take each their part of them
+    for each in checkpoints:  # each partition reads the same events and handles those of its own keys
         if each.position < head.position:
             behind = max(behind, await log.engine.count(query, each.position, head.position))
     entries = [entry for each in checkpoints for entry in entries_of(target, each)]
@@ -115,11 +114,11 @@ async def status_of(log: Log, target: Target, record: ProjectionRecord, now: int
     )
 
 
-def unreachable_status(noted: ProjectionRecord, head: int, error: EventfoldError) -> Status:
-    """The status of a projection that is kept in another database, which cannot be asked."""
+def unreachable_status(record: ProjectionRecord, head: int, error: EventfoldError) -> Status:
+    """Return the status of a projection whose rows are in another database, which is unreachable."""
     return Status(
-        name=noted.name,
-        kind=noted.kind,
+        name=record.name,
+        kind=record.kind,
         state="away",
         sentence=str(error),
         position=0,
@@ -152,14 +151,15 @@ def _why(
 ) -> tuple[ProjectionState, str]:
     if checkpoints[0].holder == INLINE:
         if behind:
-            return "stopped", f"Inline, and {_events(behind)} in the log are not in it: build it anew."
+            rebuild = f"eventfold projections rebuild {record.name} --switch"
+            return "stopped", f"Inline, but its rows lack {_events(behind)} of the log. Rebuild it: {rebuild}."
         return "current", "Inline: current with every append."
     stopped = next((each for each in checkpoints if each.stopped), None)
     if stopped is not None:
         why = decode(stopped.stopped, StopReason)
         return "stopped", (
             f"Stopped at event {why.position} ({why.type}) in {why.handler} after {why.attempts} attempts: "
-            f"{why.error.rstrip('.')}."
+            f"{why.error.rstrip('.')}. Fix the handler and resume it: eventfold projections resume {record.name}."
         )
     if record.paused:
         return "paused", f"Paused: {record.paused}."
@@ -168,7 +168,7 @@ def _why(
     if record.kind == "follower":
         return _followed(checkpoints[0], behind, stats, now, trend)
     if behind and idle and all(each.holder and now - each.expires < BLOCKED_AFTER_US for each in idle):
-        blocker = target.lock_holder()  # it may have been kept waiting for longer than its lease
+        blocker = target.lock_holder()  # its runner may have waited for a lock longer than its lease
         if blocker:
             return "behind", _silent(behind, now - seen, blocker)
     if behind and idle:
@@ -181,24 +181,24 @@ def _why(
         sentence = _behind(behind, stats, trend)
         return "behind", f"{sentence[:-1]}; {len(parked):,} more parked." if parked else sentence
     if parked:
-        return "parked", _parked(parked)
+        return "parked", _parked(record.name, parked)
     if not sum(each.seen.count for each in checkpoints) and any(each.position for each in checkpoints):
-        return ("idle" if idle else "current"), "Current; nothing has written yet what it takes."
-    return ("idle" if idle else "current"), "Current." if not idle else "Current; nobody runs it."
+        return ("idle" if idle else "current"), "Current; the log has no event that it handles yet."
+    return ("idle" if idle else "current"), "Current." if not idle else "Current; no runner is working on it."
 
 
 def _not_run(checkpoints: list[Checkpoint], now: int) -> list[Checkpoint]:
-    """The partitions that no runner has. One that its runner let another have is run, as long as others are held."""
+    """Return the partitions without a runner; not one that was released a moment ago while others have a runner."""
     free = [each for each in checkpoints if not each.holder or each.expires < now]
     if len(free) == len(checkpoints):
         return free
-    return [each for each in free if now - max(each.beat, each.expires) > WRITE_STATS_EVERY_US]
+    return [each for each in free if now - max(each.beat, each.expires) > HANDOVER_US]
 
 
 def _followed(checkpoint: Checkpoint, behind: int, stats: _Stats, now: int, trend: str) -> tuple[ProjectionState, str]:
     if not checkpoint.holder or checkpoint.expires < now:
         since = f"since {from_micros(checkpoint.beat):%Y-%m-%d %H:%M:%S}Z" if checkpoint.beat else "yet"
-        waits = f"{_waiting(behind)}: start whoever follows it." if behind else "nothing waits."
+        waits = f"{_waiting(behind)}: start the process that follows it." if behind else "no event waits."
         return "idle", f"Not followed {since}; {waits}"
     if not behind:
         return "current", "Current."
@@ -211,21 +211,21 @@ def _followed(checkpoint: Checkpoint, behind: int, stats: _Stats, now: int, tren
     return "behind", _behind(behind, stats, trend)
 
 
-def _parked(entries: list[ParkedEvent]) -> str:
+def _parked(name: str, entries: list[ParkedEvent]) -> str:
     keys = list(dict.fromkeys(entry.key for entry in entries))
     first = min(entries, key=lambda entry: (not entry.attempts, entry.position))
     shown = ", ".join(keys[:3]) + ("…" if len(keys) > 3 else "")
     why = first.error.split("\n")[0].rstrip(".")
     return (
-        f"Parked on {_events(len(entries))} of {shown} since event {first.position} ({first.type}): {why}; "
-        f"other keys are current."
+        f"Parked: {_events(len(entries))} of {shown} since event {first.position} ({first.type}): {why}; "
+        f"other keys are current. Fix the handler, then retry: eventfold projections retry {name}."
     )
 
 
 def _silent(behind: int, silent: int, blocker: str) -> str:
-    """Its runner lives, as far as its lease says, and has given no sign for a while."""
-    waiting = f"Waiting for {silent / 1e6:.0f} s, {_events(behind)} behind"
-    return f"{waiting}: for a lock held by {blocker}." if blocker else f"{waiting}: a handler has not returned."
+    """Return the sentence for a runner whose lease is valid and that has not sent a heartbeat for `silent` µs."""
+    since = f"No progress for {silent / 1e6:.0f} s, {_events(behind)} behind"
+    return f"{since}: it waits for a lock held by {blocker}." if blocker else f"{since}: a handler has not returned."
 
 
 def _behind(behind: int, stats: _Stats, trend: str) -> str:
@@ -234,7 +234,7 @@ def _behind(behind: int, stats: _Stats, trend: str) -> str:
     if not stats.rate:
         return f"Catching up: {_events(behind)} behind."
     if trend == "losing":
-        return f"Falling behind: {_events(behind)}, taken at {stats.rate:,} events/s and written faster."
+        return f"Falling behind: {_events(behind)} behind at {stats.rate:,} events/s, and the log grows faster."
     return f"Catching up: {_events(behind)} behind at {stats.rate:,} events/s, about {behind / stats.rate:.1f} s to go."
 
 

@@ -1,6 +1,6 @@
-"""The proof: the log is counted again, and the ledger of every projection is held against it.
+"""Verification: recounts the log and compares the ledger of a checkpoint with it.
 
-Knows: tallies, marks, how to name the one event that is missing. Does not know: who asks, how it is shown.
+Knows: tallies, marks, how to find a single missing event. Does not know: its callers, how results are shown.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ PAGE = 5_000
 
 
 class Flaw(msgspec.Struct, frozen=True):
-    """Something in the log that is not as it was written: `what`, in one sentence; `position` where there is one."""
+    """Damage of the log: `what`, in one sentence; `position` of the event, if it concerns one."""
 
     what: str
     position: int | None = None
 
 
 class LogProof(msgspec.Struct, frozen=True):
-    """What the engine's own check of its log found. `checked` is False where the engine has none of its own."""
+    """The result of the engine's own check of its log. `checked` is False where the engine has no such check."""
 
     engine: str
     events: int
@@ -43,30 +43,30 @@ class LogProof(msgspec.Struct, frozen=True):
 
     @property
     def proved(self) -> bool:
-        """Whether nothing is wrong, as far as could be looked."""
+        """Whether no flaw was found; also True where the engine has no check."""
         return not self.flaws
 
 
 async def prove_log(log: Log, progress: Progress) -> LogProof:
-    """Have the engine compare what it has written twice. `progress(done, all)` in events."""
+    """Have the engine compare the data that it stores twice. `progress(done, all)` in events."""
     maintenance = log.engine.services.maintenance
     events = (await log.engine.head()).position
     if maintenance is None:
         return LogProof(log.engine.name, events, False)
     problems = maintenance.check(progress)
     if isinstance(problems, AsyncIterable):
-        found = [each async for each in problems]
+        problems_found = [each async for each in problems]
     else:
-        found = list(problems)
-    return LogProof(log.engine.name, events, True, tuple(Flaw(each.what, each.position) for each in found))
+        problems_found = list(problems)
+    return LogProof(log.engine.name, events, True, tuple(Flaw(each.what, each.position) for each in problems_found))
 
 
 class Proof(msgspec.Struct, frozen=True):
-    """What was found: `counted` events in the log up to `position`, `handled`, parked, skipped; and the verdict.
+    """The result for one checkpoint: numbers of events in the log up to `position` (`counted`), handled and so on.
 
-    `place` is where it first went wrong, (after, until], or the one event, if it can be told. `provable` is False where
-    rows of history that this log does not have are kept for a rollback: they are not proved, and nothing is wrong
-    with what readers see.
+    `verdict` is one sentence. `place`: the positions (after, until] of the first difference, or of the one event if it
+    can be found. `provable` is False for a previous generation, kept for a rollback, of history that this log does not
+    have: it cannot be proved, and the rows that readers see are not affected.
     """
 
     name: str
@@ -89,7 +89,7 @@ class Proof(msgspec.Struct, frozen=True):
 
 
 def unproved_error(name: str, error: Exception, checkpoint: Checkpoint | None = None) -> Proof:
-    """What is said of a checkpoint that could not be counted at all."""
+    """Return the result for a checkpoint that could not be counted."""
     at = (checkpoint.place.generation, checkpoint.place.partition, checkpoint.position) if checkpoint else (0, 0, 0)
     return Proof(
         name, *at, 0, checkpoint.handled.count if checkpoint else 0, 0, 0, False, f"It cannot be counted here: {error}"
@@ -105,17 +105,24 @@ async def prove(
     *,
     for_rollback: bool = False,
 ) -> Proof:
-    """Recount the log for one checkpoint. A partition needs its class (`definition`), to tell which events are its own.
+    """Recount the log for one checkpoint. For one of several partitions its `definition` is needed, to find its events.
 
-    `progress` is told the position counted through. `for_rollback`: it is of a generation that readers do not see.
+    `progress(position)` is called with the last position counted. `for_rollback`: the generation is not live.
     """
-    place, entries = checkpoint.place, target.parked(checkpoint.place)
+    key, entries = checkpoint.place, target.parked(checkpoint.place)
     due = [entry for entry in entries if entry.position <= checkpoint.position]
     parked = [entry for entry in due if entry.state != "skipped"]
 
-    def found(counted: int, verdict: str, where: tuple[int, int] | None = None, good: bool = False) -> Proof:
+    def result(counted: int, verdict: str, where: tuple[int, int] | None = None, good: bool = False) -> Proof:
         return Proof(
-            *(place.name, place.generation, place.partition, checkpoint.position, counted, checkpoint.handled.count),
+            *(
+                key.name,
+                key.generation,
+                key.partition,
+                checkpoint.position,
+                counted,
+                checkpoint.handled.count,
+            ),
             *(len(parked), len(due) - len(parked), good, verdict, where),
         )
 
@@ -123,43 +130,44 @@ async def prove(
         await verify(log, Cursor(checkpoint.store, checkpoint.epoch, checkpoint.position, checkpoint.event_id))
     except CursorMismatch as error:
         if for_rollback and checkpoint.store == log.engine.store_id:
-            return msgspec.structs.replace(found(0, _of_lost_history(checkpoint)), provable=False)
-        return found(0, str(error), (checkpoint.position - 1, checkpoint.position))
+            return msgspec.structs.replace(result(0, _of_lost_history(checkpoint)), provable=False)
+        return result(0, str(error), (checkpoint.position - 1, checkpoint.position))
     belongs = _belonging(log, checkpoint, definition, {entry.position: entry for entry in entries})
     if belongs is None:
-        return found(
-            0, "It is split by key, so its class is needed to tell which events are its own: name it as MODULE:CLASS."
+        return result(
+            0, "It has partitions, so its class is needed to find the events of each: name it as MODULE:CLASS."
         )
     query = decode(checkpoint.query, Query)
-    (start, total), *marks = marks_of(target, place)
+    (start, total), *marks = marks_of(target, key)
     after = start
     for position, seen in [*marks, (checkpoint.position, checkpoint.seen)]:
         counted = await _tally(log, query, after, position, belongs)
         progress(position)
         total += counted
         if total != seen:
-            return found(total.count, *await _name(log, query, (after, position), total - seen, belongs))
+            return result(total.count, *await _name(log, query, (after, position), total - seen, belongs))
         after = position
     rest = sum(event_hash(entry.position, bytes.fromhex(entry.event_id)) for entry in due)
     if checkpoint.handled + Tally(len(due), rest % MODULUS) != checkpoint.seen:
-        return found(
-            total.count, "Handled, parked and skipped events do not add up to those that were seen.", (start, after)
-        )
+        return result(total.count, "Handled, parked and skipped events do not add up to those seen.", (start, after))
     if checkpoint.holder == INLINE and (left := await _left(log, target, checkpoint, query)):
         stretch = (checkpoint.position, (await log.engine.head()).position)
-        return found(total.count, f"{left:,} later events are in the log, and no append has taken them in.", stretch)
-    return found(total.count, f"Every one of {total.count:,} events was taken exactly once.", good=True)
+        return result(total.count, f"{left:,} later events are in the log, but no append has folded them.", stretch)
+    return result(total.count, f"Each of {total.count:,} events was processed exactly once.", good=True)
 
 
 def _of_lost_history(checkpoint: Checkpoint) -> str:
     return (
-        f"Kept for a rollback only, and not provable: it had come to position {checkpoint.position:,} in epoch "
+        f"Kept for a rollback only, and not provable: it reached position {checkpoint.position:,} in epoch "
         f"{checkpoint.epoch}, in history that this log does not have. A later rebuild and switch drops it."
     )
 
 
 async def _left(log: Log, target: Target, checkpoint: Checkpoint, query: Query) -> int:
-    """How many events stand behind what every append has kept up; there may be none, unless one was made just now."""
+    """Return how many events an inline read model lacks: 0, unless it is damaged.
+
+    0 also where its checkpoint has moved meanwhile, since an append was made during the count.
+    """
     count = await log.engine.count(query, checkpoint.position)
     now = target.checkpoint(checkpoint.place) or checkpoint
     return count if now.position == checkpoint.position else 0
@@ -203,20 +211,20 @@ async def _name(
     off: Tally,
     belongs: Callable[[list[StoredEvent]], list[StoredEvent]],
 ) -> tuple[str, tuple[int, int]]:
-    """What is wrong in a stretch, and where: the event itself, where the digests differ by just one event's."""
+    """Describe the difference in a range and return its positions: of one event, where the digests differ by one."""
     after, until = stretch
-    wanted = off.digest if off.count > 0 else -off.digest % MODULUS
+    digest = off.digest if off.count > 0 else -off.digest % MODULUS
     while after < until and abs(off.count) == 1:
         page = await log.engine.read(query, Span(after=after, until=until, limit=PAGE))
         for event in belongs(page.events):
-            if event_hash(event.position, event.id) == wanted:
-                what = "was skipped" if off.count > 0 else "was handled twice"
+            if event_hash(event.position, event.id) == digest:
+                what = "was missed" if off.count > 0 else "was handled twice"
                 return f"Event {event.position} ({event.type}) {what}.", (event.position - 1, event.position)
         after = page.scanned
         if not page.more:
             break
     if off.count:
-        what = f"{off.count:,} skipped" if off.count > 0 else f"{-off.count:,} handled that are not there"
+        what = f"{off.count:,} events missed" if off.count > 0 else f"{-off.count:,} events more than the log has"
     else:
-        what = "as many as there are, but not the same ones"
+        what = "as many events, but not the same ones"
     return f"Between {stretch[0] + 1:,} and {stretch[1]:,} the ledger differs from the log: {what}.", stretch

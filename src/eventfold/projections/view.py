@@ -1,4 +1,4 @@
-"""A live view: a projection's rows folded in memory, no table, now or at a moment of the past.
+"""Views: a projection's rows folded in memory, without a table, as of now or of a moment in the past.
 
 Knows: the fold. Does not know: targets, checkpoints.
 """
@@ -59,18 +59,19 @@ async def view(
     *,
     each: bool = False,
 ) -> View[P]:
-    """Fold the rows of a projection; from an earlier view on, which is used up by that. Raises what its code raises.
+    """Fold the rows of a projection. Raises what its code raises.
 
-    An earlier view of another store, or of an epoch that has ended, is folded again from the beginning. Raises
-    InvalidProjection where an event changes the key of its row; `each`: look for it after every event.
+    `since`: an earlier view to continue, whose rows are changed in place; one of another store or of an ended epoch is
+    ignored. `at`: a position (inclusive), moment or day; None: now. Raises InvalidProjection where an event changes the
+    key of its row, InvalidInput for `since` with `occurred_until`. `each`: check the key after every event.
     """
     definition = projection_definition(projection)
     if definition.rows is None:
         raise InvalidProjection(f"{definition.name} is written in SQL, so it needs a table.", "Use store.project(…).")
     if occurred_until is not None and since is not None:
         raise InvalidInput(
-            "A view was given occurred_until= beside since=, whose rows were folded without it.",
-            "Leave since= away: a view as far as the business had come is folded from the beginning.",
+            "occurred_until= cannot be combined with since=, whose rows were folded without it.",
+            "Remove since=: a view by the time of occurrence is folded from the beginning.",
         )
     until = None if at is None else await resolve_position(log, at)
     occurred = None if occurred_until is None else last_micros(occurred_until)
@@ -93,7 +94,7 @@ async def view(
             changed = _fold(items, definition, rows, each)
         except HandlerFailed as failed:
             raise failed.error from None
-        if changed:  # which event it was is found out from the beginning
+        if changed:  # fold again from the beginning, to find the event that changed a key
             return await view(log, projection, page.scanned, None, occurred_until, each=True)
         position = max(position, page.scanned)
         if not page.more:
@@ -103,7 +104,7 @@ async def view(
 def _fold(
     items: Sequence[DecodedEvent], definition: ProjectionDefinition, rows: dict[tuple[Any, ...], Any], each: bool
 ) -> bool:
-    """Whether any row has another key now than the one that its events find it by."""
+    """Fold events into rows. Return whether any row has another key now than the one that its events are found by."""
     assert definition.rows is not None
     key_of = definition.rows.key_of
     if isinstance(items, ColumnarPage) and not each:

@@ -1,6 +1,6 @@
-"""One step of a projection: claim a partition, commit its next page, or report why nothing was done.
+"""One step of a projection: claim a partition, commit its next page, or return why nothing was done.
 
-Knows: the order of these steps. Does not know: clocks (it is given one), threads, who runs it, how targets work.
+Knows: the order of these steps. Does not know: clocks (one is a parameter), threads, who runs it, how targets work.
 """
 
 from __future__ import annotations
@@ -26,39 +26,39 @@ from eventfold.projections.page import DecodedEvent, HandlerFailed
 from eventfold.projections.page_commit import PageCommit
 from eventfold.projections.partition_lease import PartitionLease, WorkerContext
 
-MAX_UNREPORTED = 100  # parked events that are remembered until they are reported
+MAX_UNREPORTED = 100  # newest parked events that are kept in memory until the runner logs them
 
 
 class StepResult(Enum):
-    """What came of a step."""
+    """The result of a step."""
 
     PROGRESSED = auto()
     IDLE = auto()
     LEASE_HELD_ELSEWHERE = auto()
     PAUSED = auto()
     STOPPED = auto()
-    SUPERSEDED = auto()  # readers neither see this generation nor will
+    SUPERSEDED = auto()  # this generation is neither live nor being built
 
 
 class PartitionWorker:
-    """Works on one partition of one generation, for one holder: `await step()` again and again.
+    """Works on one partition of one generation, for one lease holder: call `await step()` again and again.
 
-    `newly_parked` are the events it parked since they were last reported; `paused_because` why it is paused;
-    `ended_by` an exception of user code that is no Exception, and stopped it.
+    `newly_parked`: events that it parked and that are not logged yet; `paused_because`: the reason of a pause;
+    `ended_by`: an exception of user code that stopped it and is not an Exception, such as SystemExit.
     """
 
     def __init__(
-        self, definition: ProjectionDefinition, context: WorkerContext, place: PartitionKey, holder: str
+        self, definition: ProjectionDefinition, context: WorkerContext, partition_key: PartitionKey, holder: str
     ) -> None:
-        self.definition, self.context, self.place = definition, context, place
-        self.lease = PartitionLease(context, place, holder)
+        self.definition, self.context, self.partition_key = definition, context, partition_key
+        self.lease = PartitionLease(context, partition_key, holder)
         self.newly_parked: list[ParkedEvent] = []
         self.paused_because = ""
         self.ended_by: BaseException | None = None
         self._parked = ParkedEvents()
         self._failures = FailurePolicy(definition)
         self._commit = PageCommit(definition, self.lease, self._parked)
-        self._state = StepResult.PROGRESSED  # any other: nothing may be done now
+        self._state = StepResult.PROGRESSED  # PAUSED, STOPPED and SUPERSEDED: no page may be committed
 
     @property
     def checkpoint(self) -> Checkpoint | None:
@@ -66,7 +66,10 @@ class PartitionWorker:
         return self.lease.checkpoint
 
     async def step(self) -> StepResult:
-        """Do what is to be done next. Raises TargetUnavailable, CursorMismatch, StoreUnavailable errors."""
+        """Claim the lease, retry a due event or commit a page, whichever is next.
+
+        Raises TargetUnavailable, StoreUnavailable, CursorMismatch, ProjectionDamaged.
+        """
         lease = self.lease
         try:
             if self._commit.changed_meanwhile:
@@ -74,16 +77,16 @@ class PartitionWorker:
                 if lease.checkpoint is not None:
                     self._reload()
             if lease.checkpoint is not None and lease.may_expire_within(2 / 3):
-                self.renew_lease()  # also while there is always work to do
+                self.renew_lease()  # here, since a runner that always has work never gets to its idle renewal
             if lease.checkpoint is not None and lease.is_of_old_epoch:
-                self.release()  # rows in memory may be folded from events that are lost: begin with what is stored
+                self.release()  # rows in memory may include events that the failover lost: reload the stored rows
             if lease.checkpoint is None:
                 if self._is_paused():
                     return StepResult.PAUSED
                 if not await self.claim():
                     return StepResult.LEASE_HELD_ELSEWHERE
             if self._state is StepResult.PAUSED:
-                self.release()  # so that a command that pauses it sees when the page in work is committed
+                self.release()  # so that an operator who paused it sees that the page in progress is committed
             if self._state is not StepResult.PROGRESSED:
                 return self._state
             if due := self._parked.first_due():
@@ -97,12 +100,12 @@ class PartitionWorker:
             lease.note_lost()
             return StepResult.LEASE_HELD_ELSEWHERE
         except CursorMismatch as error:
-            raise ahead_of_log_error(self.place.name, self.definition.kind, error) from error
+            raise ahead_of_log_error(self.partition_key.name, self.definition.kind, error) from error
 
     # The lease
 
     async def claim(self) -> bool:
-        """Claim the lease and load what is stored. Returns False while another holder has it."""
+        """Claim the lease and load the stored state. Returns False while another holder has the lease."""
         if not await self.lease.claim():
             return False
         self._load_state()
@@ -110,7 +113,7 @@ class PartitionWorker:
         return True
 
     def renew_lease(self) -> None:
-        """Renew the lease, and notice changes by an operator. To be called every few seconds while idle."""
+        """Renew the lease, and reload the state if an operator changed it. Call it every few seconds while idle."""
         if self.lease.checkpoint is None:
             return
         try:
@@ -125,27 +128,29 @@ class PartitionWorker:
         self.lease.release()
 
     def _is_paused(self) -> bool:
-        record = self.context.target.record(self.place.name)
+        record = self.context.target.record(self.partition_key.name)
         self.paused_because = "" if record is None else record.paused
         return bool(self.paused_because)
 
     def _reload(self) -> None:
-        """An operator changed something: read it again."""
+        """Read the checkpoint and the parked events again, after an operator changed something."""
         self._commit.forget()
         self._failures.reset()
         if self.lease.reload():
             self._load_state()
 
     def _load_state(self) -> None:
-        """Read what is parked, and whether work may go on."""
+        """Read the parked events, and whether the projection is paused, stopped or superseded."""
         target, checkpoint = self.context.target, self.lease.claimed
         try:
             self._parked.load(entries_of(target, checkpoint))
         except ProjectionDamaged:
             target.release(checkpoint)
             raise
-        record = target.record(self.place.name)
-        if record is None or (checkpoint.until is None and self.place.generation not in (record.live, record.building)):
+        record = target.record(self.partition_key.name)
+        if record is None or (
+            checkpoint.until is None and self.partition_key.generation not in (record.live, record.building)
+        ):
             self._state = StepResult.SUPERSEDED
         elif record.paused:
             self._state, self.paused_because = StepResult.PAUSED, record.paused
@@ -161,8 +166,8 @@ class PartitionWorker:
             return StepResult.PROGRESSED
         if page.scanned < checkpoint.position and (checkpoint.until is None or checkpoint.until >= checkpoint.position):
             raise CursorMismatch(
-                f"{self.place.name} has come to position {checkpoint.position}, and the log ends at {page.scanned}.",
-                "It was restored.",
+                f"{self.partition_key.name} is at position {checkpoint.position}, but the log ends at {page.scanned}.",
+                "The log was restored.",
                 position=checkpoint.position,
             )
         if page.scanned <= checkpoint.position:
@@ -173,7 +178,7 @@ class PartitionWorker:
     async def _commit_events(
         self, page: Page, events: list[StoredEvent], items: Sequence[DecodedEvent] | None, began: float
     ) -> StepResult:
-        """Commit events of a page; `items` are they, decoded, if they are."""
+        """Commit events of a page. `items`: the same events decoded, or None."""
         try:
             if items is None:
                 items = self._commit.decode(events)
@@ -189,7 +194,7 @@ class PartitionWorker:
     ) -> StepResult:
         """Find the event that failed; commit those before it; then do what the policy decides."""
         if self.lease.is_of_old_epoch:
-            return StepResult.PROGRESSED  # the event that failed may be lost: the next step verifies that
+            return StepResult.PROGRESSED  # a failover may have lost the event: the next step verifies the checkpoint
         index = failed.index
         if index is None:
             if self._failures.isolate(events, items):
@@ -197,7 +202,7 @@ class PartitionWorker:
             index = items[0].at if items else 0
         event = events[index]
         before = self._failures.independent_before(event, events[:index])
-        if before:  # they do not wait for the failure
+        if before:  # they do not depend on the failed event
             page = Page(before, before[-1].position, False)
             return await self._commit_events(page, before, None, self.context.clock())
         match self._failures.decide(failed, event, self._commit.decode_one):

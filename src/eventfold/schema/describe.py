@@ -65,10 +65,10 @@ def describe(cls: type) -> EventDescription:
         ) from error
     hints = typing.get_type_hints(cls, include_extras=True)
     schema = _inline_definitions(raw, raw.get("$defs", {}))
-    keeper = unknown_field_of(hints)
+    unknown_field = unknown_field_of(hints)
     unknown = "refused" if schema.get("additionalProperties") is False else "ignored"
-    if keeper is not None:
-        del schema["properties"][keeper]  # the unknown fields are stored beside the others
+    if unknown_field is not None:
+        del schema["properties"][unknown_field]  # unknown fields are stored beside the others, not within this one
         unknown = "kept"
     return EventDescription(
         type=name.type,

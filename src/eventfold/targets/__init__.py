@@ -1,7 +1,7 @@
-"""Where rows may live: which address means which target. Targets know nothing of each other.
+"""Open the target that an address names. Targets know nothing of each other.
 
-Knows: URL schemes, and where other distributions register theirs.
-Does not know: how a target works, where an engine keeps its log (it says so itself).
+Knows: URL schemes, and where other distributions register theirs. Does not know: how a target works, where an engine
+stores its log (`Engine.default_target` does).
 """
 
 from __future__ import annotations
@@ -35,26 +35,26 @@ SCHEMES = (
 
 
 def own_target(engine: Engine, given: str | Target | None = None) -> Target:
-    """Where a store's read models and progress are kept: where it was given (`Store(target=…)`), else by its engine.
+    """Return the target of a store's read models and progress: `given` (`Store(target=…)`), else its engine's default.
 
-    A target made by hand is used as it is. Raises NotSupported where neither says where, InvalidUrl where only rows can
-    be sent to, and what `open_target` raises.
+    A Target object is used as it is. Raises NotSupported if there is neither, InvalidUrl if the address is that of a
+    sink, which stores no progress, and what `open_target` raises.
     """
     if given is not None and not isinstance(given, str):
         return given
     address = engine.default_target if given is None or given == "" else given
     if address is None:
         raise NotSupported(
-            f"The {engine.name} engine has no database in which read models, followers and processes could keep rows "
+            f"The {engine.name} engine has no database in which read models, followers and processes could store rows "
             "and progress.",
-            "Say where: Store(…, target=…), the same in every process; or target=… of a read model's class.",
+            "Name a database: Store(…, target=…), the same in every process; or target=… of a read model's class.",
             engine=engine.name,
             capability="default target",
         )
 
     def refuse() -> NoReturn:
         raise InvalidUrl(
-            f"{address} takes rows, and keeps no progress.",
+            f"{address} is a sink: it receives rows and stores no progress.",
             "Give Store(target=…) the address of a database; a read model's class may name the sink.",
             url=address,
         )
@@ -63,10 +63,10 @@ def own_target(engine: Engine, given: str | Target | None = None) -> Target:
 
 
 def open_target(engine: Engine, address: str | Sink, own: Callable[[], Target]) -> Target:
-    """The target at an address. `own` gives the store's own, for rows that are sent on from there.
+    """Open the target at an address. `own` returns the store's own target, from which rows are sent to a sink.
 
     A scheme that is not built in is looked up among the entry points of the group `eventfold.targets`.
-    Raises TargetUnavailable, InvalidUrl on an unknown scheme or an unusable entry point, MissingExtra where a driver is
+    Raises TargetUnavailable, InvalidUrl on an unknown scheme or an unusable entry point, MissingExtra if a driver is
     not installed or an entry point cannot be imported.
     """
     if not isinstance(address, str) and isinstance(address, Sink):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -99,8 +99,8 @@ def open_target(engine: Engine, address: str | Sink, own: Callable[[], Target]) 
     raise InvalidUrl(
         f"No target is known by the scheme {scheme!r}{near}.",
         "Use a path or sqlite:PATH, memory:, postgresql://…, duckdb:PATH, parquet:FOLDER, redis://…, https://…, or "
-        "DATABASE+DRIVER://… as SQLAlchemy knows it; or install the package that registers the scheme in the entry "
-        f"point group {entry_points.TARGETS}. Without target= rows live in the store's own database.",
+        "DATABASE+DRIVER://… as in SQLAlchemy; or install the package that registers the scheme in the entry point "
+        f"group {entry_points.TARGETS}. Without target= rows are stored in the store's own database.",
         url=address,
     )
 
@@ -133,8 +133,8 @@ def _open_outbox(sink: Sink, own: Target) -> Target:
 
     if not isinstance(own, SqlTarget):
         raise InvalidUrl(
-            f"Rows cannot be sent on from {own.address}.",
-            "Give Store(target=…) a SQLite file or a PostgreSQL database, or leave it away.",
+            f"Rows cannot be sent to a sink from {own.address}.",
+            "Give Store(target=…) a SQLite file or a PostgreSQL database, or omit it.",
             url=own.address,
         )
     return OutboxTarget(own, sink)
@@ -146,13 +146,13 @@ def _require_path_in(rest: str, address: str) -> str:
 
 def _require_path(path: str, address: str) -> str:
     if not path:
-        raise InvalidUrl(f"The address {address!r} names no path.", "Write one behind the colon.", url=address)
+        raise InvalidUrl(f"The address {address!r} names no path.", "Write a path after the colon.", url=address)
     return path
 
 
 def _open_duckdb(path: str, log: str) -> Target:
     if log and os.path.exists(path) and os.path.exists(log) and os.path.samefile(path, log):
-        raise InvalidUrl(f"{path} is the log itself.", "Give the rows a file of their own.", url=path)
+        raise InvalidUrl(f"{path} is the log itself.", "Name a separate file for the rows.", url=path)
     with _require_extra("DuckDB", "duckdb"):
         from eventfold.targets.duckdb.target import DuckDbTarget
     return DuckDbTarget(path)
@@ -162,15 +162,15 @@ def _open_parquet(path: str, address: str) -> Target:
     with _require_extra("Parquet", "duckdb"):
         from eventfold.targets.duckdb.parquet import DEFAULT_INTERVAL_S, ParquetTarget
     folder, _, options = path.partition("?")
-    name, _, given = options.partition("=")
+    name, _, seconds = options.partition("=")
     try:
-        every = float(given) if options else DEFAULT_INTERVAL_S
+        every = float(seconds) if options else DEFAULT_INTERVAL_S
     except ValueError:
         every = -1.0
     if options and (name != "every" or not 0 <= every < 1e9):
         raise InvalidUrl(
-            f"The folder's options {options!r} are not understood.",
-            "Write parquet:FOLDER?every=SECONDS: how often a file is written anew while there is work.",
+            f"The folder's options {options!r} are invalid.",
+            "Write parquet:FOLDER?every=SECONDS, the interval at which a file is replaced while events are handled.",
             url=address,
         )
     return ParquetTarget(folder, every)
@@ -178,7 +178,7 @@ def _open_parquet(path: str, address: str) -> Target:
 
 @contextmanager
 def _require_extra(what: str, extra: str) -> Generator[None]:
-    """What is imported here comes with an extra."""
+    """Raise MissingExtra if an import in the block fails; `extra` installs what it needs."""
     try:
         yield
     except ImportError as error:
@@ -220,7 +220,7 @@ def _open_sqlalchemy(url: str) -> Target:
         except (exc.ArgumentError, exc.NoSuchModuleError, ValueError) as error:  # ValueError: a scheme of three parts
             raise InvalidUrl(
                 f"SQLAlchemy cannot use the address of the target: {error}.",
-                "Write DIALECT+DRIVER://…, as in its pages.",
+                "Write DIALECT+DRIVER://…, as SQLAlchemy's documentation describes it.",
             ) from None
     except ImportError as error:
         raise MissingExtra(

@@ -1,6 +1,6 @@
-"""Rows in PostgreSQL: beside the log, in the store's schema, or in any other database.
+"""Rows in PostgreSQL: in the log's database, in the store's schema, or in any other database.
 
-Knows: psycopg, in its blocking mode. Does not know: projections, how the log is kept.
+Knows: psycopg, in its blocking mode. Does not know: projections, how the log is stored.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from eventfold.targets.sql.statements import (
 )
 
 Lend = Callable[[ServerAddress], TargetPools | None]
-POOL_SIZE = 8  # connections to a server that the log is not on
-APPLICATION_NAME = "eventfold read models"  # how a transaction shows itself to those who look who blocks whom
+POOL_SIZE = 8  # connections to a server other than the log's
+APPLICATION_NAME = "eventfold read models"  # by which pg_stat_activity shows the transactions, also to `lock_holder`
 CONTROL_TABLE = re.compile(r"\beventfold_(?:projection|checkpoint|entry|mark|command|layout|sending)\b")
 BEGIN_FULL_SCAN = b"BEGIN READ ONLY; SET LOCAL enable_seqscan = on; SET LOCAL plan_cache_mode = auto"
-LOWER_CASE = {letter: letter + 32 for letter in range(ord("A"), ord("Z") + 1)}  # as PostgreSQL does: A to Z only
+LOWER_CASE = {letter: letter + 32 for letter in range(ord("A"), ord("Z") + 1)}  # as PostgreSQL folds names: A to Z only
 
 SELECT_BLOCKERS = """SELECT DISTINCT b.pid, b.application_name, b.usename, b.state || ' for '
         || round(extract(epoch FROM clock_timestamp() - b.state_change)) || ' s'
@@ -54,14 +54,14 @@ SELECT_BLOCKERS = """SELECT DISTINCT b.pid, b.application_name, b.usename, b.sta
 
 
 class LentConnection(NamedTuple):
-    """A connection that was taken, and the pool that lent it."""
+    """An acquired connection, and the pool that it belongs to."""
 
     pool: Pool
     link: Any
 
 
 def _assume_utc(value: Any) -> Any:
-    """Single statements do not know in which zone their session is: a moment without one is UTC."""
+    """Set the zone of a moment without one to UTC: single statements run in the session's zone, which is not known."""
     return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
 
 
@@ -70,16 +70,16 @@ def _to_utc(value: Any) -> Any:
 
 
 class PostgresStatements(Statements):
-    """Statements for PostgreSQL, with texts as it can hold them."""
+    """See Statements. Text with U+0000, which PostgreSQL cannot store, is escaped."""
 
     def encode_rows(self, table: Table, rows: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
-        """Without zones for moments: rows are written in a transaction that is in UTC."""
+        """See Statements. Moments get no zone: rows are written in a transaction whose time zone is UTC."""
         return _convert_texts(table.columns, rows, escape, escape_json)
 
     def encode_keys(self, table: Table, keys: Sequence[Sequence[Any]]) -> Iterable[Sequence[Any]]:
         """See Statements."""
-        packed = cast("Sequence[Sequence[Any]]", super().encode_keys(table, keys))
-        return _convert_texts(table.columns[: len(table.key)], packed, escape, escape_json)
+        encoded = cast("Sequence[Sequence[Any]]", super().encode_keys(table, keys))
+        return _convert_texts(table.columns[: len(table.key)], encoded, escape, escape_json)
 
     def select_sql(
         self, table: Table, where: Mapping[str, Any], order: Sequence[str], limit: int | None
@@ -96,21 +96,21 @@ class PostgresStatements(Statements):
 def _convert_texts(
     columns: Sequence[Column], rows: Sequence[Sequence[Any]], text: Callable[[str], str], json: Callable[[str], str]
 ) -> Sequence[Any]:
-    """Rows with the texts of each column through a function, where that may change any."""
-    named = [(at, column.kind) for at, column in enumerate(columns) if column.kind in ("text", "json")]
-    if not rows or not named:
+    """Convert the text columns by `text` and the JSON columns by `json`, but only columns that need escaping."""
+    with_text = [(at, column.kind) for at, column in enumerate(columns) if column.kind in ("text", "json")]
+    if not rows or not with_text:
         return rows
     values = list(zip(*rows, strict=True))
-    odd = [(at, json if kind == "json" else text) for at, kind in named if may_need_escaping(kind, values[at])]
-    for at, convert in odd:
+    affected = [(at, json if kind == "json" else text) for at, kind in with_text if may_need_escaping(kind, values[at])]
+    for at, convert in affected:
         values[at] = tuple([convert(value) if isinstance(value, str) else value for value in values[at]])
-    return list(zip(*values, strict=True)) if odd else rows
+    return list(zip(*values, strict=True)) if affected else rows
 
 
 class PostgresDriver:
-    """See driver.Driver. Rows are kept in the schema that the address names (?schema=), else in the user's default.
+    """See driver.Driver. Rows are stored in the schema that the address names (?schema=), else in the user's default.
 
-    `lend` gives connections of the store's, or None where an address leads elsewhere.
+    `lend` returns the pools of the store's engine, or None if the address is of another server.
     """
 
     column_types: Mapping[ColumnKind, str] = {
@@ -138,7 +138,7 @@ class PostgresDriver:
         plain, options = parse_url(url, {})
         self._server: ServerAddress = parse_address(plain)
         self._requested_schema = options.schema if "schema=" in url else None
-        self._schema = self._requested_schema or ""  # where none was given: found out over the first connection
+        self._schema = self._requested_schema or ""  # if none is requested, the first connection finds the default
         self._lend = lend
         self._lending: TargetPools | None = None
         self._own_pools: TargetPools | None = None
@@ -152,20 +152,20 @@ class PostgresDriver:
         self._begin_sql = self._build_begin_sql()
 
     def _build_begin_sql(self) -> bytes:
-        """Begin a transaction; its settings are its own, and leave nothing in a session that others may have next."""
+        """The SQL that begins a transaction. Its settings are local, since the session may be of the log's pool."""
         local = ["TimeZone = 'UTC'", "lock_timeout = 0", "enable_seqscan = on", "plan_cache_mode = auto"]
         local += [f"search_path = {quote_identifier(self._requested_schema)}"] if self._requested_schema else []
         local += [f"application_name = '{self._application_name}'"] if self._application_name else []
         return "; ".join(["BEGIN ISOLATION LEVEL READ COMMITTED", *(f"SET LOCAL {each}" for each in local)]).encode()
 
     def acquire(self, write: bool, runs_user_code: bool) -> LentConnection:
-        """A connection of the store's, where the store is on the same server; else one of this target's own."""
+        """See Driver. The connection is of the store's pool if the store is on the same server, else of an own pool."""
         lending = self._lending
         if lending is None:
             lending = self._lending = self._mutex.run(self._find_pools)
         pool = lending.long if runs_user_code else lending.short
         link = run(pool.acquire())
-        taken = LentConnection(pool, link)
+        lent = LentConnection(pool, link)
         try:
             if runs_user_code:
                 lending.thread_checkouts.add(link.checkout)
@@ -175,18 +175,18 @@ class PostgresDriver:
             if not self._schema:
                 self._schema = self._default_schema(link.psycopg_connection)
         except BaseException:
-            self.release(taken, write, broken=True)
+            self.release(lent, write, broken=True)
             raise
-        return taken
+        return lent
 
     def connection(self, lent: LentConnection) -> psycopg.Connection[Any]:
-        """psycopg's."""
+        """See Driver. Returns psycopg's connection."""
         return lent.link.psycopg_connection
 
     def release(self, lent: LentConnection, write: bool, broken: bool) -> None:
-        """Give it back."""
+        """See Driver."""
         if broken and lent.link.closed:
-            run(lent.pool.close_idle())  # the server went away: the others are as dead
+            run(lent.pool.close_idle())  # the server closed this connection: the idle ones are probably closed too
         run(lent.pool.release(lent.link))
 
     def _find_pools(self) -> TargetPools:
@@ -227,68 +227,68 @@ class PostgresDriver:
         row = connection.execute("SELECT current_schema()").fetchone()
         if row is None or not row[0]:
             raise TargetUnavailable(
-                f"The user's search_path at {self.address} leads to no schema.",
-                "Name one: target=postgresql://…?schema=NAME; it is made if it is not there.",
+                f"No schema of the user's search_path exists at {self.address}.",
+                "Name a schema: target=postgresql://…?schema=NAME; it is created if it does not exist.",
                 address=self.address,
             )
         return str(row[0])
 
     def close(self) -> None:
-        """Hang up; the store's own connections are the store's."""
+        """Close this target's own connections; those of the store's pools stay open."""
         own, self._own_pools, self._lending = self._own_pools, None, None
         if own is not None:
             run(own.short.close())
             run(own.long.close())
 
     def quote_relation(self, name: str) -> str:
-        """Quoted, behind its schema, and in small letters: what a name means to PostgreSQL that is not quoted."""
+        """See Driver. The name is qualified by the schema, and in lower case as PostgreSQL folds unquoted names."""
         own = quote_identifier(shorten_name(name, self.max_name_bytes).translate(LOWER_CASE))
         return f"{quote_identifier(self._schema)}.{own}" if self._schema else own
 
     def quote_column(self, name: str) -> str:
-        """Quoted. No table can have a column that is called as one of the system's."""
+        """See Driver. Names of PostgreSQL's system columns are changed: no table can have a column with such a name."""
         return quote_identifier(shorten_name(postgres_column_name(name), self.max_name_bytes))
 
     def adapt_sql(self, text: str) -> str:
-        """`?` becomes `%s`, and tables of ours are named with their schema."""
+        """Replace `?` by `%s`, and qualify the names of control tables with their schema."""
         if "eventfold_" not in text or not self._schema:
             return text.replace("?", "%s")
-        found = self._qualified_sql.get(text)
-        if found is None:
-            ours = CONTROL_TABLE.sub(lambda table: f"{quote_identifier(self._schema)}.{table[0]}", text)
-            found = self._qualified_sql[text] = ours.replace("?", "%s")
-        return found
+        sql = self._qualified_sql.get(text)
+        if sql is None:
+            qualified = CONTROL_TABLE.sub(lambda table: f"{quote_identifier(self._schema)}.{table[0]}", text)
+            sql = self._qualified_sql[text] = qualified.replace("?", "%s")
+        return sql
 
     def execute(
         self, connection: psycopg.Connection[Any], sql: str, parameters: Parameters = ()
     ) -> list[tuple[Any, ...]]:
-        """One statement."""
+        """See Driver."""
         cursor = connection.execute(sql.encode(), parameters or None)
         return cursor.fetchall() if cursor.description else []
 
     def executemany(self, connection: psycopg.Connection[Any], sql: str, parameters: Iterable[Parameters]) -> None:
-        """One statement, many times, in one trip."""
+        """See Driver. Uses one round trip."""
         connection.cursor().executemany(sql.encode(), parameters)
 
     def upsert(
         self, connection: psycopg.Connection[Any], statement: str, table: Table, rows: Sequence[Sequence[Any]]
     ) -> None:
-        """All rows as one array for each column: two to three times as fast as one statement a row."""
+        """See Driver: one statement with an array for each column, two to three times as fast as a statement a row."""
         arrays = ", ".join(f"%s::{self.column_types[column.kind]}[]" for column in table.columns)
         head, _, tail = statement.partition(" VALUES ")
         sql = f"{head} SELECT * FROM unnest({arrays}) {tail[tail.index('ON CONFLICT') :]}"  # noqa: S608
         connection.execute(sql.encode(), [list(values) for values in zip(*rows, strict=True)])
 
     def begin(self, connection: psycopg.Connection[Any]) -> None:
-        """Begin, each statement seeing what is committed."""
+        """See Driver. The isolation level is READ COMMITTED."""
         connection.execute(self._begin_sql)
 
     def prepare_foreign_connection(self, connection: psycopg.Connection[Any]) -> None:
-        """JSON as text: whoever wrote it reads it."""
+        """Read JSONB as text: the row codec parses it."""
         connection.adapters.register_loader("jsonb", TextLoader)
 
     def lock_schema_changes(self, connection: psycopg.Connection[Any]) -> None:
-        """Tables are made by one process at a time, in a schema that is there."""
+        """See Driver. Also creates the schema if it does not exist."""
         lock = "SELECT pg_advisory_xact_lock(hashtextextended('eventfold targets ' || %s, 0))"
         connection.execute(lock, (self._schema,))
         if not self._has_schema:
@@ -297,14 +297,14 @@ class PostgresDriver:
             self._has_schema = True
 
     def commit(self, connection: psycopg.Connection[Any]) -> None:
-        """Commit."""
+        """See Driver."""
         connection.execute("COMMIT")
 
     def rollback(self, connection: psycopg.Connection[Any]) -> None:
-        """Roll back; a connection that is gone has done so, and one that cannot is closed.
+        """Roll back; do nothing on a closed connection, and close a connection on which it fails.
 
-        An exception of a signal handler may have left a statement under way. It is the one to be raised, not that
-        the connection takes no other statement.
+        It fails if an exception of a signal handler interrupted a running statement. That exception must be raised, not
+        the error that the connection accepts no other statement.
         """
         if connection.closed:
             return
@@ -315,7 +315,7 @@ class PostgresDriver:
 
     @contextmanager
     def allow_full_scan(self, connection: psycopg.Connection[Any]) -> Generator[None]:
-        """With the planner's usual settings: those of the log's sessions avoid reading a table from end to end."""
+        """See Driver. Sets the planner's defaults: the settings of the log's sessions avoid sequential scans."""
         if connection.info.transaction_status != TransactionStatus.IDLE:
             yield
             return
@@ -326,27 +326,27 @@ class PostgresDriver:
             self.rollback(connection)
 
     def now(self, connection: psycopg.Connection[Any]) -> int:
-        """The server's clock."""
+        """Return the time of the server's clock."""
         row = connection.execute("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint").fetchone()
         assert row is not None
         return int(row[0])
 
     def is_disconnect(self, connection: psycopg.Connection[Any], error: BaseException) -> bool:
-        """The server, or what is in between, has hung up."""
+        """Whether the server, or a proxy in between, closed the connection."""
         state = getattr(error, "sqlstate", None) or ""
         return connection.closed or state[:2] == "08" or state in ("57P01", "57P02", "57P03", "57P05")
 
     def should_yield(self) -> bool:
-        """Nobody waits for our rows."""
+        """Return False: appends do not wait for transactions of read models."""
         return False
 
     def key_condition(self, columns: Sequence[tuple[str, ColumnKind]], count: int) -> str:
-        """A list of row values, of the columns' own types."""
+        """See Driver: a list of row values, cast to the columns' types."""
         one = f"({','.join(f'?::{self.column_types[kind]}' for _, kind in columns)})"
         return f"({','.join(name for name, _ in columns)}) IN (VALUES {','.join([one] * count)})"
 
     def has_relation(self, connection: psycopg.Connection[Any], name: str) -> bool:
-        """Whether anything of this name is in the schema."""
+        """Whether the schema has anything of this name."""
         sql = """SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
             WHERE n.nspname = %s AND c.relname = %s"""
         return (
@@ -361,13 +361,13 @@ class PostgresDriver:
         )
 
     def view_columns(self, connection: psycopg.Connection[Any], name: str) -> str:
-        """All of them, by the names of their fields."""
+        """See Driver: all columns, under the names of their fields."""
         sql = "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped"
-        found = [row[0] for row in connection.execute(f"{sql} ORDER BY attnum".encode(), (self.quote_relation(name),))]
-        return aliased_columns(found) or "*"
+        names = [row[0] for row in connection.execute(f"{sql} ORDER BY attnum".encode(), (self.quote_relation(name),))]
+        return aliased_columns(names) or "*"
 
     def count_columns(self, connection: psycopg.Connection[Any], name: str) -> int:
-        """By the catalogue."""
+        """See Driver."""
         sql = "SELECT count(*) FROM information_schema.columns WHERE table_schema = %s AND table_name = %s"
         row = connection.execute(
             sql,
@@ -379,32 +379,32 @@ class PostgresDriver:
         return 0 if row is None else int(row[0])
 
     def translate_error(self, error: BaseException) -> EventfoldError:
-        """TargetUnavailable, with the server's words."""
+        """See Driver: TargetUnavailable, with the server's message and a remedy for the kind of error."""
         if isinstance(error, EventfoldError):
             return TargetUnavailable(error.what, error.remedy, address=self.address, detail=str(error))
         if isinstance(error, UnicodeDecodeError):
             return damaged_text_error(self.address, error)
-        said = str(error).strip().split("\n")[0] or type(error).__name__
+        detail = str(error).strip().split("\n")[0] or type(error).__name__
         state = getattr(error, "sqlstate", None) or ""
-        what = f"PostgreSQL at {self.address} could not do it: {said.rstrip('.')}."
+        what = f"PostgreSQL at {self.address} failed: {detail.rstrip('.')}."
         if state in ("25006", "42501"):
             remedy = "Grant the user the right to write there, or name another database (target=…)."
         elif state[:2] in ("", "08", "57", "53"):
-            remedy = "A runner tries again until the server answers, other calls do not; see whether it is up."
+            remedy = "Check that the server is running. A runner retries until it answers; other calls do not."
         else:
-            remedy = "Look at the SQL, and at the tables it names."
-        return TargetUnavailable(what, remedy, address=self.address, sqlstate=state, detail=said)
+            remedy = "Check the SQL, and the tables it names."
+        return TargetUnavailable(what, remedy, address=self.address, sqlstate=state, detail=detail)
 
     def lock_holder(self) -> str:
-        """The sessions that keep any of those waiting that write read models into this database."""
+        """See the port: the sessions that block any session which writes read models into this database."""
         try:
-            taken = self.acquire(write=False, runs_user_code=False)
+            lent = self.acquire(write=False, runs_user_code=False)
             try:
-                connection, program = self.connection(taken), self._application_name
+                connection, program = self.connection(lent), self._application_name
                 mine = (program or self._server.parameters["application_name"],)
                 rows: list[tuple[Any, ...]] = connection.execute(SELECT_BLOCKERS, mine).fetchall()
             finally:
-                self.release(taken, write=False, broken=False)
+                self.release(lent, write=False, broken=False)
         except self.errors:
             return ""
         return "; ".join(

@@ -122,9 +122,9 @@ class ProcessScenario:
             if isinstance(recorded.event, plan.events):
                 last = []
                 for key in plan.keys_of(recorded.event):
-                    asked: Any = store.state(process(*key), at=recorded.position).react(recorded.event)
-                    if isinstance(asked, list | tuple) or hasattr(asked, "__next__"):
-                        last.extend(cast("Iterable[Any]", asked))
-                    elif asked is not None:
-                        last.append(asked)
+                    actions: Any = store.state(process(*key), at=recorded.position).react(recorded.event)
+                    if isinstance(actions, list | tuple) or hasattr(actions, "__next__"):
+                        last.extend(cast("Iterable[Any]", actions))
+                    elif actions is not None:
+                        last.append(actions)
         return last

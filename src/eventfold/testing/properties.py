@@ -31,22 +31,22 @@ from eventfold.testing.clock import Clock
 def replay_equals_incremental(question: State, events: Sequence[Any]) -> None:
     """Folding all events at once, one by one, or on top of a cached state gives the same state."""
     at_once = state_definition_of(type(question)).initial(question)
-    asked = _matching_events(question, events)
-    evolve_recorded(at_once, asked)
+    matching = _matching_events(question, events)
+    evolve_recorded(at_once, matching)
     step_by_step = state_definition_of(type(question)).initial(question)
-    for recorded in asked:
+    for recorded in matching:
         step_by_step = copy_state(step_by_step)
         evolve_recorded(step_by_step, [recorded])
     _assert_equal(at_once, step_by_step, "folded at once", "folded step by step")
     clock = Clock()  # so that the envelopes are equal, too
-    kept, fresh = Store("memory:", clock=clock), Store("memory:", cache=0, clock=clock)
+    cached, fresh = Store("memory:", clock=clock), Store("memory:", cache=0, clock=clock)
     for event in events:
         draft = cast(Draft[Any], event) if isinstance(event, Draft) else Draft(event)
         draft = msgspec.structs.replace(draft, id=draft.id or UUID(bytes=new_id()))
-        kept.append(draft)
+        cached.append(draft)
         fresh.append(draft)
         _assert_equal(
-            kept.state(question), fresh.state(question), "caught up from a cached state", "folded from the beginning"
+            cached.state(question), fresh.state(question), "caught up from a cached state", "folded from the beginning"
         )
 
 
@@ -63,33 +63,33 @@ def events_come_back(events: Sequence[Any]) -> None:
 def snapshot_equals_replay(question: State, events: Sequence[Any]) -> None:
     """Folding on from a snapshot, taken after any of the events, gives the same state as folding all events."""
     plan = state_definition_of(type(question))
-    asked = _matching_events(question, events)
+    matching = _matching_events(question, events)
     replayed = plan.initial(question)
-    evolve_recorded(replayed, asked)
-    kept = plan.initial(question)
-    for at, event in enumerate([*asked, None]):
-        packed = pack(kept)
+    evolve_recorded(replayed, matching)
+    folded = plan.initial(question)
+    for at, event in enumerate([*matching, None]):
+        packed = pack(folded)
         if packed is None:
             raise AssertionError(
-                f"after {at} events this state is not equal when it is read back from a snapshot: {kept!r}"
+                f"after {at} events this state is not equal when it is read back from a snapshot: {folded!r}"
             )
         resumed = unpack(type(question), packed)
         assert resumed is not None
-        evolve_recorded(resumed, asked[at:])
+        evolve_recorded(resumed, matching[at:])
         _assert_equal(replayed, resumed, "replayed", f"from the snapshot after {at} events")
         if event is not None:
-            evolve_recorded(kept, [event])
+            evolve_recorded(folded, [event])
 
 
 def _matching_events(question: State, events: Sequence[Any]) -> list[Recorded[Any]]:
     """The events that a state folds, recorded one by one, a second apart."""
     registry, wanted, clock = Registry(), state_definition_of(type(question)).events, Clock()
-    found: list[Recorded[Any]] = []
+    matching: list[Recorded[Any]] = []
     for position, event in enumerate(events, 1):
         if isinstance(event, wanted):
             clock.advance(1)
-            found.append(Recorded(registry.encode(event).at(position, clock.micros, 0, 1), event))
-    return found
+            matching.append(Recorded(registry.encode(event).at(position, clock.micros, 0, 1), event))
+    return matching
 
 
 def state_survives_storage(state: State) -> None:
@@ -156,11 +156,11 @@ def effect_takes_repeats(effect: Effect, events: Sequence[Any], outside: Callabl
     """
     store = Store("memory:")
     store.extend(events)
-    taken = [recorded for recorded in store.read() if isinstance(recorded.event, effect.events)]
-    for recorded in taken:
+    delivered = [recorded for recorded in store.read() if isinstance(recorded.event, effect.events)]
+    for recorded in delivered:
         effect.call_with(recorded)
     once = outside()
-    for recorded in taken:
+    for recorded in delivered:
         effect.call_with(recorded)
     _assert_equal(once, outside(), "called once", "called twice")
 

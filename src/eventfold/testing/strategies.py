@@ -59,16 +59,16 @@ def events_of(*classes: type, max_size: int = 30, **fixed: Any) -> st.SearchStra
 def _fields(cls: type, fixed: Mapping[str, Any]) -> dict[str, st.SearchStrategy[Any]]:
     hints = typing.get_type_hints(cls, include_extras=True)
     tags = tag_fields(hints)
-    found: dict[str, st.SearchStrategy[Any]] = {}
+    strategies: dict[str, st.SearchStrategy[Any]] = {}
     for name, hint in hints.items():
         if typing.get_origin(hint) is typing.ClassVar:
             continue
         if name in fixed:
             value = fixed[name]
-            found[name] = value if isinstance(value, st.SearchStrategy) else st.just(value)
+            strategies[name] = value if isinstance(value, st.SearchStrategy) else st.just(value)
         else:
-            found[name] = value_of(hint, tag=name in tags)
-    return found
+            strategies[name] = value_of(hint, tag=name in tags)
+    return strategies
 
 
 def value_of(hint: Any, *, tag: bool = False) -> st.SearchStrategy[Any]:

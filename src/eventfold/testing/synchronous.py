@@ -94,8 +94,8 @@ class Synchronous:
         self._inner, self._runner = inner, runner
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._inner, name)
-        return self._wrap_method(found) if callable(found) and not inspect.isclass(found) else found
+        attribute = getattr(self._inner, name)
+        return self._wrap_method(attribute) if callable(attribute) and not inspect.isclass(attribute) else attribute
 
     def _wrap_method(self, method: Any) -> Any:
         def call(*args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""An application of somebody's: what `eventfold state bank.db bank:Account a-1` imports."""
+"""A user's application, which `eventfold state bank.db bank:Account a-1` imports."""
 
 from __future__ import annotations
 

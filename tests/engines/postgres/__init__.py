@@ -1,1 +1,1 @@
-"""What only PostgreSQL has: servers that die, proxies that drop replies, roles, replicas, joined transactions."""
+"""Tests of what only PostgreSQL has: dying servers, proxies that drop replies, roles, replicas, joined transactions."""

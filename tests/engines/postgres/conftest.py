@@ -26,7 +26,7 @@ def server() -> PostgresServer:
 
 @pytest.fixture
 def url(server: PostgresServer) -> str:
-    """The owner's address of it."""
+    """The server's address for its owner."""
     return server.url()
 
 
@@ -38,7 +38,7 @@ def schema() -> str:
 
 @pytest.fixture
 def database(server: PostgresServer) -> str:
-    """A database of the test's own: every connection to it is the test's, whatever earlier ones have left open."""
+    """A database of the test's own: every connection to it is the test's, whatever earlier tests left open."""
     name = f"d{uuid4().hex[:12]}"
     with psycopg.connect(server.url(), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}".encode())
@@ -47,7 +47,7 @@ def database(server: PostgresServer) -> str:
 
 @pytest.fixture
 def opening(url: str, schema: str) -> Iterator[Open]:
-    """Opens engines on the test's schema, with options; closes them afterwards."""
+    """A function that opens engines on the test's schema, with options; they are closed afterwards."""
     opened: list[Opened] = []
 
     def open_(address: str = "", mode: str = "sync", **options: Any) -> Opened:
@@ -63,7 +63,7 @@ def opening(url: str, schema: str) -> Iterator[Open]:
 
 @pytest.fixture(params=["sync", "async"])
 def mode(request: pytest.FixtureRequest) -> str:
-    """Blocking and asyncio."""
+    """The two modes, blocking and asyncio."""
     return request.param
 
 

@@ -20,17 +20,17 @@ EVERYTHING = Query()
 
 
 def event(type: str = "Deposited", *tags: str, data: bytes = b'{"amount":"1"}', **more: Any) -> NewEvent:
-    """A new event with these tags."""
+    """Return a new event with these tags."""
     return NewEvent(new_id(), type, 1, data, tuple(sorted(tags)), **more)
 
 
 def request(*events: NewEvent, unless: Query | None = None, after: int = 0, key: str | None = None) -> AppendRequest:
-    """A request with one clause at the most."""
+    """Return a request with at most one clause."""
     return AppendRequest(events, () if unless is None else (ConditionClause(unless, after),), key)
 
 
 def tagged(*tags: str) -> Query:
-    """The events with all of these tags."""
+    """Return the query for events with all of these tags."""
     return Query.of(tags=tags)
 
 
@@ -55,7 +55,7 @@ class Opened:
         return outcome
 
     def everything(self) -> list[Any]:
-        """The whole log."""
+        """Return the whole log."""
         after, events = 0, list[Any]()
         while True:
             page: Page = self.read(EVERYTHING, Span(after=after))
@@ -72,7 +72,7 @@ class Opened:
 
 
 def sql(url: str, *statements: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-    """Run statements as the server's owner; the rows of the last."""
+    """Run statements as the server's owner. Returns the rows of the last."""
     with psycopg.connect(url, autocommit=True) as connection:
         for statement in statements:
             cursor = connection.execute(statement.encode(), values or None)
@@ -80,7 +80,7 @@ def sql(url: str, *statements: str, values: Sequence[Any] = ()) -> list[tuple[An
 
 
 def soon(condition: Callable[[], object], seconds: float = 60.0) -> bool:
-    """Whether something becomes true within a while."""
+    """Return whether something becomes true within a time, in seconds."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if condition():
@@ -90,7 +90,7 @@ def soon(condition: Callable[[], object], seconds: float = 60.0) -> bool:
 
 
 def together(*jobs: Callable[[], object]) -> list[BaseException]:
-    """Run jobs on threads of their own and wait for all; what they raised."""
+    """Run jobs on threads of their own and wait for all. Returns what they raised."""
     raised: list[BaseException] = []
 
     def run(job: Callable[[], object]) -> None:

@@ -1,4 +1,4 @@
-"""Whatever is wrong with a server, an address or a right: one clear error, nothing lost, nothing half-written."""
+"""Wrong servers, addresses and permissions: each raises one clear error, and nothing is lost or half-written."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def refused(url: str, kind: type[EventfoldError], *words: str, **options: Any) -> EventfoldError:
-    """Opening is refused with this error, in two sentences that have these words and not the password."""
+    """Check that opening raises this error, in two sentences that contain these words and not the password."""
     for mode in ("sync", "async"):
         engine = Opened(url, mode, **options)
         try:
@@ -51,19 +51,19 @@ def refused(url: str, kind: type[EventfoldError], *words: str, **options: Any) -
     return error  # pyright: ignore[reportPossiblyUnbound]
 
 
-def test_a_wrong_password_is_said_to_be_wrong(server: PostgresServer) -> None:
-    """A wrong password or user: which server, and where to correct it."""
+def test_a_wrong_password_is_refused(server: PostgresServer) -> None:
+    """A wrong password or user: the error names the server, and where to correct it."""
     refused(server.url(password="wrong"), StoreUnavailable, "user name or password", "127.0.0.1")
-    refused(server.url(user="nobody-here"), StoreUnavailable, "user name or password")
+    refused(server.url(user="no-such-user"), StoreUnavailable, "user name or password")
 
 
 def test_a_missing_database_is_not_found(server: PostgresServer) -> None:
-    """No such database."""
+    """The database does not exist."""
     refused(server.url(database="not_there"), StoreNotFound, "no such database", "not_there")
 
 
 def test_a_server_that_does_not_answer_is_unavailable() -> None:
-    """Nobody listens there, or the name leads nowhere."""
+    """No process listens at the address, or the host name does not resolve."""
     refused(f"postgresql://a@127.0.0.1:{free_port()}/x", StoreUnavailable, "could not be reached")
     refused("postgresql://a@host.invalid/x?connect_timeout=2", StoreUnavailable, "could not be reached")
 
@@ -80,27 +80,27 @@ def test_a_server_that_does_not_answer_is_unavailable() -> None:
         ("postgresql://a@127.0.0.1/x", {"schema": "x" * 64}),
     ],
 )
-def test_an_address_that_means_nothing_is_invalid(url: str, options: dict[str, Any]) -> None:
-    """Typing errors in the URL and the options are refused before anything is asked."""
+def test_an_invalid_address_is_refused(url: str, options: dict[str, Any]) -> None:
+    """Typing errors in the URL and the options are refused before a connection is opened."""
     with pytest.raises(InvalidUrl):
         Opened(url, **options).open()
 
 
-def test_the_schema_may_stand_in_the_url(url: str, schema: str, opening: Open) -> None:
+def test_the_schema_may_be_given_in_the_url(url: str, schema: str, opening: Open) -> None:
     """`?schema=` in the URL is eventfold's; every other parameter is libpq's."""
     engine = opening(f"{url}?schema={schema}&application_name=mine")
     engine.append(event())
     assert sql(url, f"SELECT count(*) FROM {schema}.event") == [(1,)]
 
 
-def test_nothing_is_made_unasked(url: str, schema: str) -> None:
-    """create=False on nothing: not found, with the remedy; and nothing was made."""
+def test_no_store_is_created_without_create(url: str, schema: str) -> None:
+    """With create=False a missing store raises StoreNotFound with a remedy, and nothing is created."""
     refused(url, StoreNotFound, "create=True", schema=schema, create=False)
     assert sql(url, "SELECT count(*) FROM pg_namespace WHERE nspname = %s", values=[schema]) == [(0,)]
 
 
 def test_a_foreign_table_is_left_alone(url: str, schema: str) -> None:
-    """A table that has only its name in common with a store's: refused, unchanged."""
+    """A table that shares only its name with a store's table is refused and stays unchanged."""
     sql(url, f"CREATE SCHEMA {schema}", f"CREATE TABLE {schema}.event (x int)")
     refused(url, NotAStore, "not a store's", "event", schema=schema)
     sql(url, f"CREATE TABLE {schema}.store (y int)")
@@ -109,13 +109,13 @@ def test_a_foreign_table_is_left_alone(url: str, schema: str) -> None:
 
 
 def test_an_empty_schema_made_by_an_administrator_is_used(url: str, schema: str, opening: Open) -> None:
-    """A schema without a store's tables can hold a store, also beside other tables."""
+    """A schema without a store's tables can hold a store, also next to other tables."""
     sql(url, f"CREATE SCHEMA {schema}", f"CREATE TABLE {schema}.theirs (x int)")
     assert opening().append(event()).first == 1
 
 
 def test_a_newer_layout_is_refused(url: str, schema: str, opening: Open) -> None:
-    """Written by a newer eventfold: only that may use it."""
+    """A store written by a newer eventfold can only be used by that version."""
     opening()
     sql(url, f"UPDATE {schema}.store SET layout = 99")
     refused(url, StoreVersionMismatch, "layout 99", "newer", schema=schema)
@@ -124,20 +124,20 @@ def test_a_newer_layout_is_refused(url: str, schema: str, opening: Open) -> None
 
 
 def test_an_old_server_is_refused(url: str, schema: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server older than 13."""
+    """Servers before PostgreSQL 13 are refused."""
     monkeypatch.setattr(store_schema, "MIN_SERVER_VERSION", 990000)
     refused(url, StoreUnavailable, "too old", "PostgreSQL 99", schema=schema)
 
 
 def test_a_database_that_cannot_hold_every_tag_is_refused(server: PostgresServer, url: str) -> None:
-    """Another encoding than UTF-8."""
+    """The database has an encoding other than UTF-8."""
     name = f"latin_{uuid4().hex[:8]}"
     sql(url, f"CREATE DATABASE {name} ENCODING 'LATIN1' TEMPLATE template0 LOCALE 'C'")
     refused(server.url(database=name), StoreUnsafe, "LATIN1", "UTF8")
 
 
 def test_a_server_that_loses_commits_is_refused(schema: str) -> None:
-    """fsync=off or full_page_writes=off: refused, unless for tests."""
+    """fsync=off and full_page_writes=off are refused, except with unsafe=True, for tests."""
     with own(fsync="off", full_page_writes="off") as unsafe:
         refused(unsafe.url(), StoreUnsafe, "fsync=off and full_page_writes=off", "unsafe=True", schema=schema)
         tests_only = Opened(unsafe.url(), schema=schema, unsafe=True)
@@ -154,7 +154,7 @@ def test_a_weaker_synchronous_commit_is_corrected(server: PostgresServer, schema
     url = server.url(database=name)
     engine = Opened(url, schema=schema)
     engine.open()
-    # A trigger tells what the commit is going to be done with.
+    # A trigger records the setting that the commit uses.
     sql(
         url,
         f"CREATE TABLE {schema}.witness (value text)",
@@ -169,8 +169,8 @@ def test_a_weaker_synchronous_commit_is_corrected(server: PostgresServer, schema
 
 
 @pytest.mark.parametrize("level", ["repeatable read", "serializable"])
-def test_a_stricter_default_isolation_is_set_right(server: PostgresServer, schema: str, level: str) -> None:
-    """A database whose default is another isolation level: the store's transactions are READ COMMITTED."""
+def test_a_stricter_default_isolation_is_overridden(server: PostgresServer, schema: str, level: str) -> None:
+    """The database's default is another isolation level: the store's transactions are still READ COMMITTED."""
     name = f"strict_{uuid4().hex[:8]}"
     sql(server.url(), f"CREATE DATABASE {name}", f"ALTER DATABASE {name} SET default_transaction_isolation = '{level}'")
     engine = Opened(server.url(database=name), schema=schema)
@@ -181,7 +181,7 @@ def test_a_stricter_default_isolation_is_set_right(server: PostgresServer, schem
 
 
 def test_a_read_only_database_can_be_read(server: PostgresServer, schema: str) -> None:
-    """Everything but writing works; writing says why not."""
+    """Reads work; writes raise StoreReadOnly."""
     name = f"fenced_{uuid4().hex[:8]}"
     sql(server.url(), f"CREATE DATABASE {name}")
     url = server.url(database=name)
@@ -199,8 +199,8 @@ def test_a_read_only_database_can_be_read(server: PostgresServer, schema: str) -
     refused(url, StoreReadOnly, "takes no writes", schema=f"{schema}x")
 
 
-def test_a_user_without_rights_is_told_which(server: PostgresServer, url: str, schema: str, opening: Open) -> None:
-    """No right to the schema, or none to make one."""
+def test_a_user_without_permission_is_refused(server: PostgresServer, url: str, schema: str, opening: Open) -> None:
+    """The user has no permission for the schema, or none to create one."""
     opening()
     user = f"u{uuid4().hex[:8]}"
     sql(url, f"CREATE USER {user} PASSWORD 'x'")
@@ -209,21 +209,21 @@ def test_a_user_without_rights_is_told_which(server: PostgresServer, url: str, s
     refused(theirs, StoreUnavailable, "may not create the schema", schema=f"{schema}x")
 
 
-def test_no_connection_left_is_said(server: PostgresServer, url: str, schema: str, opening: Open) -> None:
-    """A role or server that is full of connections."""
+def test_too_many_connections_are_reported(server: PostgresServer, url: str, schema: str, opening: Open) -> None:
+    """The role, or the server, has reached its limit of connections."""
     opening()
     user = f"u{uuid4().hex[:8]}"
     sql(url, f"CREATE USER {user} PASSWORD 'x' CONNECTION LIMIT 0")
     refused(server.url(user=user, password="x"), StoreUnavailable, "too many connections", schema=schema)
 
 
-def test_a_held_lock_is_waited_for_and_then_busy(url: str, schema: str, opening: Open) -> None:
-    """Another writer that does not release the lock: StoreBusy after lock_timeout, and nothing was written."""
+def test_a_lock_of_another_writer_is_waited_for_and_then_store_busy(url: str, schema: str, opening: Open) -> None:
+    """Another writer does not release the lock: StoreBusy after lock_timeout, and nothing was written."""
     engine = opening(lock_timeout=0.2)
     engine.append(event())
     with psycopg.connect(url) as other:
         engine.transactions.stage(other, [request(event())])
-        other.execute("SET CONSTRAINTS ALL IMMEDIATE")  # takes the writers' lock now, and holds it
+        other.execute("SET CONSTRAINTS ALL IMMEDIATE")  # takes the writers' lock now, and keeps it
         with pytest.raises(StoreBusy):
             engine.append(event())
         other.rollback()
@@ -231,7 +231,7 @@ def test_a_held_lock_is_waited_for_and_then_busy(url: str, schema: str, opening:
 
 
 def test_a_statement_timeout_is_busy(server: PostgresServer, schema: str) -> None:
-    """A server that breaks off long statements."""
+    """The server cancels long statements."""
     name = f"hasty_{uuid4().hex[:8]}"
     sql(server.url(), f"CREATE DATABASE {name}")
     url = server.url(database=name)
@@ -267,10 +267,10 @@ def test_a_statement_timeout_is_busy(server: PostgresServer, schema: str) -> Non
         ("XX000", StoreUnavailable),
     ],
 )
-def test_whatever_the_server_refuses_has_a_name(
+def test_every_error_of_the_server_is_translated(
     url: str, schema: str, engine: Opened, mode: str, opening: Open, state: str, kind: type[EventfoldError]
 ) -> None:
-    """A full disk, a deadlock, damaged data, planted in the middle of an append: its error, and nothing written."""
+    """A full disk, a deadlock or damaged data, planted inside an append, raises its error, and nothing is written."""
     engine.append(event("Deposited", "account:a-1"))
     sql(
         url,
@@ -289,7 +289,7 @@ def test_whatever_the_server_refuses_has_a_name(
 
 
 def test_a_store_that_vanishes_is_not_found(url: str, schema: str, opening: Open) -> None:
-    """The schema dropped under a running process, and another store put in its place."""
+    """The schema is dropped under a running process, and then another store is created in its place."""
     engine = opening()
     engine.append(event())
     sql(url, f"DROP SCHEMA {schema} CASCADE")
@@ -306,19 +306,19 @@ def test_a_store_that_vanishes_is_not_found(url: str, schema: str, opening: Open
             engine.append(event())
 
 
-def test_many_processes_may_make_the_store_at_once(url: str, schema: str) -> None:
-    """Whoever comes first makes it; all find the same."""
+def test_many_engines_may_create_the_store_at_once(url: str, schema: str) -> None:
+    """The first process creates the store; all of them find the same one."""
     engines = [Opened(url, schema=schema) for _ in range(8)]
     try:
         assert together(*[engine.open for engine in engines]) == []
         assert len({engine.inner.store_id for engine in engines}) == 1
-    finally:  # or what they hold is found by whichever test is next when memory is tidied up
+    finally:  # otherwise a later test finds their connections when garbage is collected
         for engine in engines:
             engine.end()
 
 
 def test_a_store_that_is_created_meanwhile_is_found(url: str, schema: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between `there is none` and `whose tables are these` another process may have made it: it is found."""
+    """Another process may create it between the check for a store and the check for foreign tables: it is used."""
     look = store_schema._foreign_tables
     rival, late = Opened(url, schema=schema), Opened(url, schema=schema)
 
@@ -337,7 +337,7 @@ def test_a_store_that_is_created_meanwhile_is_found(url: str, schema: str, monke
 
 
 def test_several_stores_live_in_one_database(url: str, schema: str, opening: Open) -> None:
-    """Each schema is a store of its own, names with odd characters included."""
+    """Each schema is a store of its own, also with unusual characters in its name."""
     odd = opening(schema=f'{schema} "quoted" ä')
     plain = opening()
     assert odd.append(event()).first == plain.append(event()).first == 1
@@ -349,8 +349,8 @@ def test_several_stores_live_in_one_database(url: str, schema: str, opening: Ope
     assert odd.stats()["schema"].endswith("ä")
 
 
-def test_a_closed_engine_says_so(opening: Open) -> None:
-    """After close()."""
+def test_a_closed_engine_raises_store_closed(opening: Open) -> None:
+    """Calls after close() raise StoreClosed; closing again does nothing."""
     engine = opening()
     engine.close()
     engine.close()
@@ -382,15 +382,15 @@ engine.end()
 def test_a_fork_is_refused(url: str, schema: str) -> None:
     """A connection cannot be shared by two processes; the child gets an error, and the parent continues.
 
-    In a process that has no threads: forking one that has some may go wrong by itself.
+    It runs in a process that has no threads: forking a process with threads can fail by itself.
     """
     command = [sys.executable, "-c", FORK, url, schema]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert ran.returncode == 0, ran.stderr
 
 
-def test_too_many_callers_are_told_to_wait(opening: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All connections in use for longer than the time limit."""
+def test_too_many_callers_get_store_busy(opening: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All connections are in use for longer than the time limit."""
     engine = opening(pool=1, patience=0)
     pool = engine.inner._servers._reader_pool  # pyright: ignore[reportPrivateUsage]
     link = engine.runner.run(pool.acquire())

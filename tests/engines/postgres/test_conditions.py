@@ -1,4 +1,4 @@
-"""Conditions under concurrency, and the plans that answer them: index only or b-tree, at any size, generic or not."""
+"""Conditions under concurrency, and their query plans: only b-trees are walked, at any size, generic plan or not."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ QUERIES = {
 
 @pytest.mark.parametrize("joined", [False, True], ids=["appends", "joined transactions"])
 def test_of_racing_appends_exactly_one_wins(url: str, opening: Open, joined: bool) -> None:
-    """Sixteen connections race for each of forty tags with the same condition: forty winners."""
+    """Sixteen connections race for each of forty tags under the same condition: forty winners."""
     racers, rounds = 16, 40
     engines = [opening() for _ in range(racers)]
     start = threading.Barrier(racers)
@@ -62,17 +62,17 @@ def test_of_racing_appends_exactly_one_wins(url: str, opening: Open, joined: boo
         with psycopg.connect(url) as connection:
             for turn in range(rounds):
                 tag = f"seat:{turn}"
-                asked = request(event("Taken", tag), unless=tagged(tag), after=0)
+                contested = request(event("Taken", tag), unless=tagged(tag), after=0)
                 start.wait(60)
                 if joined:
-                    engine.transactions.stage(connection, [asked])
+                    engine.transactions.stage(connection, [contested])
                     try:
                         connection.commit()
                         wins.append(tag)
                     except psycopg.Error as error:
                         assert error.sqlstate == "EF001"
                         connection.rollback()
-                elif isinstance(outcome := engine.append_many([asked])[0], Receipt):
+                elif isinstance(outcome := engine.append_many([contested])[0], Receipt):
                     wins.append(tag)
                 else:
                     assert isinstance(outcome, AppendConflict)
@@ -83,7 +83,7 @@ def test_of_racing_appends_exactly_one_wins(url: str, opening: Open, joined: boo
 
 
 def test_a_long_condition_is_judged_before_the_lock(url: str, opening: Open, schema: str) -> None:
-    """What stands far behind the head is looked through before the lock; what comes after it is not missed."""
+    """Events far before the head are searched before the lock; a later match is not missed."""
     engine = opening()
     for _ in range(3):
         engine.append(*[event("Deposited", f"n:{n}") for n in range(1000)])
@@ -91,7 +91,7 @@ def test_a_long_condition_is_judged_before_the_lock(url: str, opening: Open, sch
     refused = engine.append_many([request(event("Taken", "seat:1"), unless=tagged("seat:1"))])[0]
     assert isinstance(refused, AppendConflict)
     assert refused.fields["found"] == 3001
-    # A rival holds the lock with an event that the condition means, while the long part is looked through.
+    # A rival has the lock, and appends a matching event, while the long part is searched.
     rival = opening()
     with psycopg.connect(url) as connection:
         rival.transactions.stage(connection, [request(event("Taken", "seat:2"))])
@@ -131,14 +131,14 @@ def large(server: PostgresServer) -> Iterator[tuple[str, str, Opened]]:
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every node of a plan."""
+    """Yield every node of a plan."""
     yield plan
     for inner in plan.get("Plans", []):
         yield from nodes(inner)
 
 
 def walks_only(plan: dict[str, Any], most: int | None = None) -> None:
-    """The tables are met by b-tree only, and no more of them is looked at than `most` rows."""
+    """Check that tables are read by b-tree only, and that at most `most` rows are read."""
     for node in nodes(plan):
         if "Relation Name" in node:
             assert node["Node Type"] in ("Index Scan", "Index Only Scan"), node
@@ -153,7 +153,7 @@ def walks_only(plan: dict[str, Any], most: int | None = None) -> None:
 @pytest.mark.parametrize("name", QUERIES)
 @pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
 def test_conditions_are_answered_from_b_trees(large: tuple[str, str, Opened], name: str, mode: str) -> None:
-    """The statements inside `append`, as the server really ran them: no scan of a table, no bitmap, few rows."""
+    """The statements inside `append`, as the server ran them, have no table scan, no bitmap, and read few rows."""
     url, schema, engine = large
     with psycopg.connect(url, autocommit=True) as connection:
         plans = explained(connection)
@@ -167,7 +167,7 @@ def test_conditions_are_answered_from_b_trees(large: tuple[str, str, Opened], na
 
 
 def explained(connection: psycopg.Connection[Any]) -> list[dict[str, Any]]:
-    """Has the server tell the plan of every statement it runs for this connection, nested ones too."""
+    """Collect the server's plan of every statement of this connection, nested ones too."""
     plans: list[dict[str, Any]] = []
     connection.add_notice_handler(lambda notice: plans.append(_plan(notice.message_primary or "")))
     connection.execute("LOAD 'auto_explain'")
@@ -183,7 +183,7 @@ def explained(connection: psycopg.Connection[Any]) -> list[dict[str, Any]]:
 
 
 def test_a_scan_would_be_noticed(large: tuple[str, str, Opened]) -> None:
-    """The check of plans itself: a question that no index answers is caught."""
+    """The check of plans itself finds a query that no index answers."""
     url, schema, _ = large
     with psycopg.connect(url, autocommit=True) as connection:
         plans = explained(connection)
@@ -196,7 +196,7 @@ def test_a_scan_would_be_noticed(large: tuple[str, str, Opened]) -> None:
 async def _judge(
     connection: psycopg.Connection[Any], schema: str, query: Query, after: int, mode: str, copies: int
 ) -> None:
-    """Call the function that judges, of which `append` is made, with the planner set as asked."""
+    """Call the function that judges conditions for `append`, with the planner set as given."""
     items = (query.items or (Item(),)) * copies
     name = f'"{schema}".judge'
     connection.execute(f"ALTER FUNCTION {name} SET plan_cache_mode = {mode}".encode())
@@ -219,7 +219,7 @@ def _plan(message: str) -> dict[str, Any]:
 @pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
 @pytest.mark.parametrize("backwards", [False, True])
 def test_pages_are_read_along_b_trees(large: tuple[str, str, Opened], name: str, mode: str, backwards: bool) -> None:
-    """Reads as well, in both directions, with a generic plan as with a custom one."""
+    """Reads use b-trees as well, in both directions, with a generic plan as with a custom one."""
     url, schema, _ = large
     reading = ReadStatements(f'"{schema}"')
     query, span = QUERIES[name], Span(after=EVENTS // 2, limit=100, backwards=backwards)
@@ -235,13 +235,13 @@ def test_pages_are_read_along_b_trees(large: tuple[str, str, Opened], name: str,
             connection.execute(statement.encode(), values, prepare=True)
     for plan in plans:
         for node in nodes(plan):
-            if node.get("Relation Name", "store") != "store":  # which is one row
+            if node.get("Relation Name", "store") != "store":  # that table has one row
                 assert node["Node Type"] in ("Index Scan", "Index Only Scan"), node
                 assert node["Actual Rows"] * node["Actual Loops"] <= EVENTS // 2, "it grows with what is asked for"
     assert any("Relation Name" in node for plan in plans for node in nodes(plan))
 
 
-def test_every_query_selects_what_matches_selects(large: tuple[str, str, Opened]) -> None:
+def test_the_sql_of_every_query_selects_what_query_matches_selects(large: tuple[str, str, Opened]) -> None:
     """`Query.matches` is the definition: the SQL selects the same events."""
     _, _, engine = large
     span = Span(after=EVENTS - 6_000, limit=10_000)
@@ -253,7 +253,7 @@ def test_every_query_selects_what_matches_selects(large: tuple[str, str, Opened]
 
 
 def test_a_condition_is_quick_among_many_events(large: tuple[str, str, Opened]) -> None:
-    """Whatever stands in the log, only what the condition asks for is looked at; unknown names cost nothing."""
+    """Only rows that the condition asks for are read, whatever else the log has; unknown names cost nothing."""
     _, _, engine = large
     unless = (
         ConditionClause(Query.of(types="Nothing", tags="region:r-1"), EVENTS - 5_000),
@@ -263,7 +263,7 @@ def test_a_condition_is_quick_among_many_events(large: tuple[str, str, Opened]) 
 
 
 def test_the_sql_that_makes_a_store_names_its_schema_everywhere(schema: str) -> None:
-    """Nothing depends on anybody's search_path."""
+    """The SQL does not depend on any search_path."""
     made = store_schema.creation_sql(schema)
     assert f'"{schema}"' in made
     assert "{" not in made.replace("'{", "")

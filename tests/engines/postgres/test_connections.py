@@ -1,4 +1,4 @@
-"""How many connections a store has to its server, whatever it does at once, and that it never waits for its own."""
+"""The number of connections of a store to its server, under any load; no thread waits for its own connection."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ class Paid(ef.Event, type="connections-paid"):
 
 
 class Row(ef.Projection, name="connections_row"):
-    """How often."""
+    """The number of payments of a bill."""
 
     bill: str
     n: int = 0
 
     def evolve(self, event: Paid) -> None:
-        """Once more."""
+        """Add one."""
         self.n += 1
 
 
 def others(count: int) -> list[Any]:
-    """Read models of the same rows under other names."""
+    """Return read models with the same rows under other names."""
     kind: Any = type(ef.Projection)
     return [
         kind(f"Row{number}", (Row,), {"__module__": __name__, "__annotations__": {}, "evolve": evolve(number)})
@@ -52,7 +52,7 @@ def others(count: int) -> list[Any]:
 
 
 def evolve(number: int) -> Callable[[Any, Paid], None]:
-    """A handler of its own."""
+    """Return a handler function of its own."""
 
     def evolve(self: Any, event: Paid) -> None:
         self.n += 1
@@ -63,7 +63,7 @@ def evolve(number: int) -> Callable[[Any, Paid], None]:
 
 @contextmanager
 def watched(server: PostgresServer, database: str) -> Iterator[Callable[[], int]]:
-    """The most connections there were at once so far; counted every few milliseconds."""
+    """A function that returns the most simultaneous connections so far; counted every few milliseconds."""
     found, stop = [0], threading.Event()
     sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND backend_type = 'client backend'"
 
@@ -103,7 +103,7 @@ def at_once(count: int, work: Callable[[], object]) -> None:
 
 
 def test_threads_and_runners_share_the_connections_that_pool_allows(server: PostgresServer, database: str) -> None:
-    """Fifty threads ask for rows while five read models are run twice: pool=4 is four, and what writes and listens."""
+    """Fifty threads read rows and five read models run twice: pool=4 means four, and the writer and the listener."""
     with (
         watched(server, database) as most,
         ef.Store(server.url(database=database), pool=4) as store,
@@ -121,7 +121,7 @@ def test_threads_and_runners_share_the_connections_that_pool_allows(server: Post
 
 
 def test_threads_that_end_leave_no_connection(server: PostgresServer, database: str) -> None:
-    """A thread for each request, one after the other, as development servers have it."""
+    """Development servers have a thread for each request, one after the other."""
     with watched(server, database) as most, ef.Store(server.url(database=database)) as store:
         store.append(Paid("a"))
         store.project(Row)
@@ -131,14 +131,14 @@ def test_threads_that_end_leave_no_connection(server: PostgresServer, database: 
 
 
 def test_both_engines_of_an_async_store_share_what_pool_allows(server: PostgresServer, database: str) -> None:
-    """One on the loop, one for the threads that keep read models up."""
+    """One engine is on the loop, one serves the threads that update read models."""
 
     async def use() -> None:
         async with ef.AsyncStore(server.url(database=database), pool=4) as store, store.run(Row):
             for number in range(3):
                 await store.append(Paid(f"o{number}"))
-            asked = [store.rows(Row) for _ in range(20)] + [store.count() for _ in range(20)]
-            await asyncio.gather(*asked)
+            reads = [store.rows(Row) for _ in range(20)] + [store.count() for _ in range(20)]
+            await asyncio.gather(*reads)
             await store.wait(Row)
 
     with watched(server, database) as most:
@@ -147,7 +147,7 @@ def test_both_engines_of_an_async_store_share_what_pool_allows(server: PostgresS
 
 
 def test_another_target_has_a_bounded_number_of_connections(server: PostgresServer, tmp_path: Path) -> None:
-    """By psycopg and by SQLAlchemy: fifty threads are no fifty connections."""
+    """With psycopg and with SQLAlchemy fifty threads do not use fifty connections."""
     for scheme in ("postgresql", "postgresql+psycopg"):
         name = f"d{uuid4().hex[:12]}"
         with psycopg.connect(server.url(), autocommit=True) as connection:
@@ -162,20 +162,20 @@ def test_another_target_has_a_bounded_number_of_connections(server: PostgresServ
 
 
 class Asking(ef.SqlProjection, name="connections_asking", version=1):
-    """A handler that asks the store while it holds its transaction."""
+    """A handler that reads the store inside its transaction."""
 
     tables = {"asked": "position BIGINT PRIMARY KEY, n BIGINT"}  # noqa: RUF012
     store: ef.Store
 
     def paid(self, event: ef.Recorded[Paid], tx: ef.Transaction) -> None:
-        """Another read model is brought up to date meanwhile; the log, rows and progress are asked."""
+        """Update another read model, and read the log, rows and progress."""
         self.store.project(Row)
         n = self.store.count() + len(self.store.rows(Row)) + len(self.store.projections.checkpoints(Row))
         tx.execute("INSERT INTO {asked} VALUES (%s, %s)", (event.position, n))
 
 
 def test_a_handler_may_ask_the_store_over_its_only_connection(server: PostgresServer, database: str) -> None:
-    """A thread never waits for a connection while it holds one itself."""
+    """A thread never waits for a connection while it has one itself."""
     with ef.Store(server.url(database=database), pool=1, patience=1) as store:
         Asking.store = store
         store.append(Paid("a"), Paid("b"))
@@ -186,23 +186,23 @@ def test_a_handler_may_ask_the_store_over_its_only_connection(server: PostgresSe
 
 
 class Total(ef.State):
-    """How many were paid."""
+    """The number of payments of a bill."""
 
     bill: ef.Tag
     n: int = 0
 
     def evolve(self, event: Paid) -> None:
-        """One more."""
+        """Add one."""
         self.n += 1
 
 
 def pay(total: Total) -> list[Paid]:
-    """Once more."""
+    """Pay once more."""
     return [Paid(total.bill)]
 
 
 def test_decisions_in_transactions_of_the_users_need_one_connection(server: PostgresServer, database: str) -> None:
-    """pool=1 is enough for any number of threads that each hold a transaction of their own."""
+    """pool=1 is enough for any number of threads that each have a transaction of their own."""
     url = server.url(database=database)
     with ef.Store(url, pool=1) as store:
         store.append(Paid("seed"))
@@ -210,7 +210,7 @@ def test_decisions_in_transactions_of_the_users_need_one_connection(server: Post
 
         def one() -> None:
             with psycopg.connect(url) as connection:
-                connection.execute("SELECT 1")  # its transaction has begun
+                connection.execute("SELECT 1")  # begins its transaction
                 ready.wait(DEADLINE_S)
                 store.in_transaction(connection).decide(pay, Total(f"t{threading.get_ident()}"))
 
@@ -219,8 +219,8 @@ def test_decisions_in_transactions_of_the_users_need_one_connection(server: Post
 
 
 @pytest.mark.skipif(pgbouncer.PROGRAM is None, reason="PgBouncer is not installed")
-def test_nothing_is_set_in_a_session_that_others_have_next(server: PostgresServer, database: str) -> None:
-    """Another program behind the same pooler finds its own tables, and settings as they were."""
+def test_no_setting_is_left_in_a_session_that_others_use_next(server: PostgresServer, database: str) -> None:
+    """Another program behind the same pooler finds its own tables, and unchanged settings."""
     with pgbouncer.before(server, servers=2) as port:
         url = server.url(database=database).replace(f":{server.port}/", f":{port}/")
         with psycopg.connect(url, autocommit=True, prepare_threshold=None) as theirs:
@@ -250,12 +250,12 @@ class Hour(ef.Projection, name="connections_hour", version=1):
     n: int = 0
 
     def evolve(self, event: At) -> None:
-        """Once more."""
+        """Add one."""
         self.last, self.n = event.at, self.n + 1
 
 
 def test_moments_do_not_depend_on_the_time_zone_of_a_session(server: PostgresServer, database: str) -> None:
-    """Nothing sets it outside transactions: as keys, in filters and in rows moments are the same in any zone."""
+    """No time zone is set outside transactions: moments as keys, in filters and in rows are the same in any zone."""
     with psycopg.connect(server.url(), autocommit=True) as connection:
         connection.execute(f"ALTER DATABASE {database} SET timezone = 'Asia/Kathmandu'".encode())
     noon = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -283,10 +283,10 @@ def test_followers_one_after_the_other_use_one_connection(server: PostgresServer
         assert store.stats()["listener"] == "idle"
 
 
-def test_a_connection_for_which_no_descriptor_is_left_is_not_the_servers_fault(
+def test_a_connection_without_a_free_descriptor_is_not_blamed_on_the_server(
     server: PostgresServer, database: str
 ) -> None:
-    """The driver says that the connection is bad, and no more."""
+    """The driver only reports that the connection is bad."""
     pytest.importorskip("resource")
     command = [sys.executable, "-m", "tests.without_descriptors", server.url(database=database)]
     ran = subprocess.run(command, cwd=Path(__file__).parents[3], capture_output=True, text=True, timeout=DEADLINE_S)

@@ -1,4 +1,4 @@
-"""Connections that were dropped while they were kept: the first call afterwards answers all the same."""
+"""Pooled connections are dropped by the server: the first call afterwards still answers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CALLS: dict[str, Callable[[ef.Store], Any]] = {
 def test_the_first_call_after_connections_were_dropped_answers(
     url: str, schema: str, monkeypatch: pytest.MonkeyPatch, call: str, kept: str
 ) -> None:
-    """Whichever it is, of the log or of rows; also where nothing shows that a kept connection is dead."""
+    """This holds for each call, of the log or of rows; also where nothing shows that a pooled connection is dead."""
     alchemy = url.replace("postgresql://", "postgresql+psycopg://")
     target = {} if kept == "beside the log" else {"target": f"{alchemy}?options=-csearch_path%3D{schema}"}
     with ef.Store(url, schema=schema, **target) as store:

@@ -1,4 +1,4 @@
-"""A PostgreSQL store that goes back under a living process: by a failover, or a restore into its own tables."""
+"""A PostgreSQL store loses history under a living process: by a failover, or a restore into its own tables."""
 
 # pyright: basic
 
@@ -24,18 +24,18 @@ from tests.support.servers.postgres import PostgresServer, own, replica_of
 
 
 class Balance(ef.Projection, name="epoch_balance"):
-    """What is in each account."""
+    """The balance of each account."""
 
     account: str
     balance: int = 0
 
     def evolve(self, event: Deposited | Withdrawn) -> None:
-        """One movement."""
+        """Add one movement."""
         self.balance += int(event.amount) if isinstance(event, Deposited) else -int(event.amount)
 
 
 def go_back(url: str, schema: str, position: int, *, epoch: bool) -> None:
-    """What a restore into the living store's tables does: the log ends at this position, in another epoch or not."""
+    """Do what a restore into the living store's tables does: cut the log at a position, with a new epoch or not."""
     tables = ("event", "tag")
     sql(
         url,
@@ -48,16 +48,16 @@ def go_back(url: str, schema: str, position: int, *, epoch: bool) -> None:
 
 @pytest.fixture(params=["sync", "async"])
 def engine_under_test(request: pytest.FixtureRequest, url: str, schema: str) -> Iterator[EngineUnderTest]:
-    """In both modes."""
-    given = EngineUnderTest(url, request.param, schema=schema)
-    yield given
-    given.close()
+    """The store under test, in both modes."""
+    under_test = EngineUnderTest(url, request.param, schema=schema)
+    yield under_test
+    under_test.close()
 
 
-def test_a_restore_into_its_own_tables_is_noticed_by_what_lives(
+def test_a_restore_into_its_own_tables_is_noticed_by_living_processes(
     engine_under_test: EngineUnderTest, url: str, schema: str
 ) -> None:
-    """No connection is lost: each read and each append names the epoch it is in."""
+    """No connection is lost: each read and each append checks the epoch."""
     store = engine_under_test.open()
     store.append(deposit("a-1", 10))
     follower = store.follow()
@@ -85,7 +85,7 @@ def test_a_restore_into_its_own_tables_is_noticed_by_what_lives(
 def test_a_condition_is_refused_by_the_engine_that_has_not_noticed(
     engine_under_test: EngineUnderTest, url: str, schema: str
 ) -> None:
-    """The append itself meets the epoch; what has no condition is written, and its receipt is of the new one."""
+    """The append itself checks the epoch; one without a condition is written, and its receipt is of the new epoch."""
     store = engine_under_test.open()
     port = engine_under_test.port(store)
     store.append(deposit("a-1", 10))
@@ -99,8 +99,8 @@ def test_a_condition_is_refused_by_the_engine_that_has_not_noticed(
     assert (written.first, written.epoch, store.engine.epoch) == (1, 2, 2)
 
 
-def test_a_joined_decision_is_made_over_what_is_there(url: str, schema: str) -> None:
-    """Nothing is staged that was decided in another epoch than the transaction finds the store in."""
+def test_a_joined_decision_is_made_over_the_new_history(url: str, schema: str) -> None:
+    """Nothing is staged that was decided in an older epoch than the transaction finds."""
     with Store(url, schema=schema) as store, psycopg.connect(url) as connection:
         store.append(deposit("a-1", 10), deposit("a-1", 1))
         assert store.state(Account("a-1")).balance == 11
@@ -113,14 +113,14 @@ def test_a_joined_decision_is_made_over_what_is_there(url: str, schema: str) -> 
         assert (confirmed.first, confirmed.epoch) == (2, 2)
 
 
-def test_a_store_that_went_back_in_its_own_epoch_is_refused(
+def test_a_store_that_lost_events_within_its_epoch_is_refused(
     engine_under_test: EngineUnderTest, url: str, schema: str
 ) -> None:
-    """Noticed when a connection is made again; with another epoch it is used again, as the message says."""
+    """It is noticed when a connection is made again; with a new epoch the store works again, as the message says."""
     store = engine_under_test.open()
     store.append(deposit("a-1", 10), deposit("a-1", 1))
     go_back(url, schema, 1, epoch=False)
-    # Waits, up to the ms given, until each has ended: a dead connection is recognised by what its server said last.
+    # Waits, up to the ms given, until each has ended: a connection counts as dead by the server's last message.
     ends = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
     sql(url, f"{ends} AND query LIKE '%{schema}%'")
     with pytest.raises(StoreDamaged, match="restored URL") as refused:
@@ -139,14 +139,14 @@ def pair() -> Iterator[tuple[PostgresServer, PostgresServer]]:
 
 
 def either(pair: tuple[PostgresServer, PostgresServer]) -> str:
-    """The address of whichever takes writes."""
+    """Return an address that leads to the server that takes writes."""
     primary, replica = pair
     where = f"127.0.0.1:{primary.port},127.0.0.1:{replica.port}"
     return f"postgresql://eventfold:not-a-secret@{where}/postgres?target_session_attrs=read-write"
 
 
 def lose_the_tail(pair: tuple[PostgresServer, PostgresServer], schema: str, acknowledge: Callable[[], None]) -> None:
-    """A failover to a replica that lacks what is acknowledged here."""
+    """Fail over to a replica that lacks what is acknowledged here."""
     primary, replica = pair
     head = sql(primary.url(), f"SELECT max(position) FROM {schema}.event")
     assert soon(lambda: sql(replica.url(), f"SELECT max(position) FROM {schema}.event") == head)
@@ -158,10 +158,10 @@ def lose_the_tail(pair: tuple[PostgresServer, PostgresServer], schema: str, ackn
     replica.promote()
 
 
-def test_after_a_failover_nothing_lost_is_answered_or_decided_upon(
+def test_after_a_failover_no_lost_event_is_returned_or_decided_upon(
     pair: tuple[PostgresServer, PostgresServer], schema: str
 ) -> None:
-    """A process lives through it: states, decisions, rows, a runner, followers with a name and without one."""
+    """A process survives it with states, decisions, rows, a runner, and followers with and without a name."""
     url = either(pair)
     places = [EngineUnderTest(url, mode, schema=schema, patience=30) for mode in ("sync", "async")]  # pyright: ignore[reportArgumentType]
     stores = [engine_under_test.open() for engine_under_test in places]
@@ -210,7 +210,7 @@ def test_after_a_failover_nothing_lost_is_answered_or_decided_upon(
 
 
 def together(calls: list[Callable[[], object]]) -> None:
-    """All at once."""
+    """Run all calls at once."""
     threads = [threading.Thread(target=call) for call in calls]
     for thread in threads:
         thread.start()

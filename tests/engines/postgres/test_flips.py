@@ -1,6 +1,6 @@
-"""One value of the store changed on the server's disk, column by column: every answer is right, or an error that acts.
+"""One value of the store is changed on the server, column by column: every answer is right, or a clear error.
 
-Changed by SQL with the guards taken away, which leaves table and index agreeing: harder to notice than a flipped bit.
+It is changed by SQL without the triggers, so that table and index agree: harder to notice than a flipped bit.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ CHANGES = [
     for column, changes in columns.items()
     for number, change in enumerate(changes)
 ]
-# What is found by a value, and not found when that value has changed in table and index alike, is silently not there.
+# A row that is found by a value is silently missing when that value has changed in table and index alike.
 HIDDEN = {
     ("request", "key"): {"request k-2", "repeat k-2", "keys"},
     ("snapshot", "key"): {"snapshot"},
@@ -63,11 +63,15 @@ HIDDEN = {
     ("event", "position"): {"by type"},
     ("event", "occurred"): {"occurred"},
 }
-UNNOTICED = {("snapshot", "key"), ("tag", "position"), ("tag", "type")}  # by any read: it leads nowhere
+UNNOTICED = {
+    ("snapshot", "key"),
+    ("tag", "position"),
+    ("tag", "type"),
+}  # no read notices these: the entry leads nowhere
 
 
 def fill(engine: Opened) -> None:
-    """Appends of one event and of several, with everything an event can have, a key, a snapshot and a registration."""
+    """Append one event and several, with every field, a key, a snapshot and a registration."""
     engine.append(event("Opened", "account:a-1"), key="k-1")
     engine.append(
         event("Deposited", "account:a-1", occurred=7, metadata=b'{"a":1}', key="k", codec="raw"),
@@ -86,7 +90,7 @@ def fill(engine: Opened) -> None:
 
 
 def questions(engine: Opened) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Everything that can be asked."""
+    """Yield every kind of read, with its name."""
     yield "all", lambda: engine.read(Query(), Span())
     yield "backwards", lambda: engine.read(Query(), Span(limit=2, backwards=True))
     yield "page", lambda: engine.read(Query(), Span(after=1, limit=1))
@@ -108,7 +112,7 @@ def questions(engine: Opened) -> Iterator[tuple[str, Callable[[], Any]]]:
 
 
 def checked(engine: Opened, reported: list[tuple[int, int]] | None = None) -> list[Problem]:
-    """What the engine's check finds, and how far it says that it has come."""
+    """Return what the engine's check finds; its progress goes to `reported`."""
 
     async def collect() -> list[Problem]:
         say: list[tuple[int, int]] = [] if reported is None else reported
@@ -118,7 +122,7 @@ def checked(engine: Opened, reported: list[tuple[int, int]] | None = None) -> li
 
 
 def answers(open_: Callable[[], Opened]) -> dict[str, Any]:
-    """The answer to each question, or the error it met; anything else that is raised fails the test."""
+    """Return each answer, or its EventfoldError; any other error fails the test."""
     found: dict[str, Any] = {}
     try:
         engine = open_()
@@ -134,7 +138,7 @@ def answers(open_: Callable[[], Opened]) -> dict[str, Any]:
 
 
 def changed(url: str, schema: str, table: str, column: str, change: str) -> None:
-    """Change one value, with every guard taken away; the cast lets bytes that are no text pass for text."""
+    """Change one value, with every trigger off; the cast lets bytes that are not text pass as text."""
     row = {"event": "position = 2", "request": "key = 'k-2'", "tag": "tag = 'account:a-1' AND position = 2"}
     where = f"WHERE {row[table]}" if table in row else ""
     with psycopg.connect(url) as connection:
@@ -151,12 +155,12 @@ def changed(url: str, schema: str, table: str, column: str, change: str) -> None
 def test_a_changed_value_gives_the_right_answer_or_an_error(
     url: str, schema: str, opening: Open, table: str, column: str, change: str
 ) -> None:
-    """In every column of every table; errors have two sentences, and none is the driver's."""
+    """This holds for every column of every table; errors have two sentences, and none is the driver's."""
     engine = opening()
     fill(engine)
     before = answers(opening)
     if (table, column) == ("event", "position"):
-        change = "{c} + 100"  # where no other event stands
+        change = "{c} + 100"  # a position without an event
     changed(url, schema, table, column, change)
     after = answers(opening)
     if "open" in after:
@@ -170,7 +174,7 @@ def test_a_changed_value_gives_the_right_answer_or_an_error(
 
 
 def unguarded(url: str, schema: str, *statements: str) -> None:
-    """Run statements as a superuser who took the guards away."""
+    """Run statements as a superuser who switched the triggers off."""
     guards = [f"ALTER TABLE {schema}.{table} {{}} TRIGGER ALL" for table in ("event", "tag", "request")]
     on, off = ([guard.format(word) for guard in guards] for word in ("ENABLE", "DISABLE"))
     sql(url, *off, *(statement.format(s=schema) for statement in statements), *on)
@@ -178,7 +182,7 @@ def unguarded(url: str, schema: str, *statements: str) -> None:
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
 def test_a_check_names_what_is_wrong_and_where(url: str, schema: str, opening: Open, mode: str) -> None:
-    """Over several pages: every event, every index entry; and it tells how far it has come."""
+    """It covers every event and index entry, over several pages, and reports its progress."""
     engine = opening(mode=mode)
     reported: list[tuple[int, int]] = []
     assert checked(engine, reported) == [] and reported == []
@@ -209,7 +213,7 @@ def test_a_check_names_what_is_wrong_and_where(url: str, schema: str, opening: O
 
 
 def test_the_command_checks_a_log_on_postgresql(url: str, schema: str, opening: Open) -> None:
-    """`eventfold verify` exits 1, and names a snapshot and a request key that no read would find again."""
+    """`eventfold verify` exits 1, and names a snapshot and a request key that no read would find."""
     fill(opening())
     address = f"{url}?schema={schema}"
     assert eventfold("verify", address).code == 0
@@ -225,7 +229,7 @@ def test_the_command_checks_a_log_on_postgresql(url: str, schema: str, opening: 
 
 
 def test_a_changed_registration_stops_appends(url: str, schema: str, opening: Open) -> None:
-    """A process that lacks a read model's code could otherwise write events that it never folds."""
+    """Otherwise a process without a read model's code could write events that it never folds."""
     engine = opening()
     fill(engine)
     changed(url, schema, "inlined", "types", "ARRAY['Brchived']")
@@ -235,7 +239,7 @@ def test_a_changed_registration_stops_appends(url: str, schema: str, opening: Op
 
 
 def test_an_index_entry_whose_event_is_gone_is_an_error(url: str, schema: str, opening: Open) -> None:
-    """On reads by tag as well, and for followers and states, which read by tag; the position is named."""
+    """Reads by tag raise, and so do followers and states, which read by tag; the position is named."""
     engine = opening()
     fill(engine)
     with psycopg.connect(url, autocommit=True) as connection:
@@ -252,15 +256,15 @@ def test_an_index_entry_whose_event_is_gone_is_an_error(url: str, schema: str, o
     assert (engine.event_id(5) is not None, engine.event_id(7), engine.boundary(7)) == (True, None, 7)
 
 
-def test_a_search_by_time_does_not_believe_a_changed_time(url: str, schema: str, opening: Open) -> None:
-    """Nor passes over a missing event: it verifies the events that it looks at."""
+def test_a_search_by_time_does_not_use_a_changed_time(url: str, schema: str, opening: Open) -> None:
+    """It raises for a missing event as well: it verifies the events that it reads."""
     engine = opening()
     for _ in range(9):
         engine.append(event())
     moment = engine.everything()[6].time
     assert engine.position_at(moment) >= 7
     assert (engine.position_at(0), engine.position_at(2**60)) == (0, 9)
-    changed(url, schema, "event", "time", "time # 64")  # at position 2, where this search does not look
+    changed(url, schema, "event", "time", "time # 64")  # at position 2, which this search does not read
     assert engine.position_at(moment) >= 7
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"ALTER TABLE {schema}.event DISABLE TRIGGER ALL".encode())
@@ -276,8 +280,10 @@ def test_a_search_by_time_does_not_believe_a_changed_time(url: str, schema: str,
 
 @pytest.mark.parametrize("column", ["position", "time", '"offset"', "size"])
 @pytest.mark.parametrize("bit", [0, 7, 20, 30])
-def test_a_checksum_covers_where_an_event_stands(url: str, schema: str, opening: Open, column: str, bit: int) -> None:
-    """Each bit of position, time and append boundary, which the writer's own CRC-32 cannot cover."""
+def test_a_checksum_covers_the_position_of_an_event(
+    url: str, schema: str, opening: Open, column: str, bit: int
+) -> None:
+    """It covers each bit of position, time and append boundary, which the writer's own CRC-32 cannot cover."""
     engine = opening()
     engine.append(event(), event())
     columns = 'position, time, "offset", size'

@@ -24,25 +24,25 @@ class Paid(ef.Event, type="idle-paid"):
 
 
 class Row(ef.Projection, name="idle_row"):
-    """How often."""
+    """The number of payments of a bill."""
 
     bill: str
     n: int = 0
 
     def evolve(self, event: Paid) -> None:
-        """Once more."""
+        """Add one."""
         self.n += 1
 
 
 def connections(server: PostgresServer, database: str) -> int:
-    """How many there are now."""
+    """Return the number of connections to the database."""
     with psycopg.connect(server.url(), autocommit=True) as connection:
         row = connection.execute(COUNT, (database,)).fetchone()
         return row[0] if row else 0
 
 
 def wait_until_none(server: PostgresServer, database: str) -> None:
-    """Until none is left."""
+    """Wait until no connection is left."""
     ends = monotonic() + DEADLINE_S
     while found := connections(server, database):
         assert monotonic() < ends, found
@@ -50,7 +50,7 @@ def wait_until_none(server: PostgresServer, database: str) -> None:
 
 
 def test_an_idle_store_has_no_connection_and_connects_again(server: PostgresServer, database: str) -> None:
-    """Events, rows and locks."""
+    """This holds for events, rows and locks."""
     with ef.Store(server.url(database=database), max_idle=IDLE_S) as store:
         for n in range(1, 4):
             store.append(Paid("1"))
@@ -62,8 +62,8 @@ def test_an_idle_store_has_no_connection_and_connects_again(server: PostgresServ
             wait_until_none(server, database)
 
 
-def test_the_same_in_a_loop(server: PostgresServer, database: str) -> None:
-    """The loop closes them while it does other things."""
+def test_an_idle_async_store_has_no_connection_and_connects_again(server: PostgresServer, database: str) -> None:
+    """The loop closes the connections while it does other things."""
 
     async def scenario() -> None:
         async with ef.AsyncStore(server.url(database=database), max_idle=IDLE_S) as store:
@@ -78,7 +78,7 @@ def test_the_same_in_a_loop(server: PostgresServer, database: str) -> None:
 
 
 def test_without_max_idle_connections_are_kept(server: PostgresServer, database: str) -> None:
-    """As ever."""
+    """Without the option nothing closes them."""
     with ef.Store(server.url(database=database)) as store:
         store.append(Paid("1"))
         before = connections(server, database)
@@ -87,7 +87,7 @@ def test_without_max_idle_connections_are_kept(server: PostgresServer, database:
 
 
 @pytest.mark.parametrize("wrong", [0, -1, "nan"])
-def test_what_is_not_a_length_of_time_is_refused(server: PostgresServer, wrong: object) -> None:
-    """Before anything is connected to."""
+def test_an_invalid_max_idle_is_refused(server: PostgresServer, wrong: object) -> None:
+    """The refusal comes before a connection is made."""
     with pytest.raises(InvalidInput, match="max_idle"):
         ef.Store(server.url(), max_idle=wrong)

@@ -1,4 +1,4 @@
-"""The database itself keeps the log as it was written: no UPDATE, no TRUNCATE, no DELETE."""
+"""The database itself keeps the log unchanged: no UPDATE, no TRUNCATE, no DELETE."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CHANGES = (
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("role", ["origin", "replica"])
 def test_every_change_is_refused(url: str, schema: str, engine: Opened, change: str, role: str) -> None:
-    """Even to the owner, and in a session that switches ordinary triggers off."""
+    """This holds even for the owner, and in a session that switches ordinary triggers off."""
     engine.append(event("Deposited", "account:a-1"), key="k-1")
     engine.append(event("Deposited", "account:a-1"))
     before = engine.everything()
@@ -45,7 +45,7 @@ def test_every_change_is_refused(url: str, schema: str, engine: Opened, change: 
 
 @pytest.mark.parametrize("role", ["origin", "replica"])
 def test_no_range_can_be_sealed_so_nothing_can_be_deleted(url: str, schema: str, engine: Opened, role: str) -> None:
-    """Until events can be kept elsewhere, not even the owner opens a way to delete some."""
+    """Not even the owner can delete events, as long as events cannot be archived elsewhere."""
     engine.append(event("Deposited", "account:a-1"))
     engine.append(event("Deposited", "account:a-1"))
     with psycopg.connect(url, autocommit=True) as connection:
@@ -65,7 +65,7 @@ def test_no_range_can_be_sealed_so_nothing_can_be_deleted(url: str, schema: str,
 
 
 def tampering(url: str, schema: str, change: str) -> None:
-    """What only a role can do that may drop the triggers."""
+    """Do what only a role can do that may drop the triggers."""
     guards = [f"ALTER TABLE {schema}.event {verb} TRIGGER ALL" for verb in ("DISABLE", "ENABLE")]
     sql(url, guards[0], change.format(s=schema), guards[1])
 
@@ -79,10 +79,10 @@ def tampering(url: str, schema: str, change: str) -> None:
         "DELETE FROM {s}.event WHERE position = 2",
     ],
 )
-def test_what_was_changed_behind_our_back_is_noticed(
+def test_rows_changed_by_a_superuser_are_noticed(
     url: str, schema: str, engine: Opened, mode: str, opening: Open, change: str
 ) -> None:
-    """A row changed or deleted by a superuser: every read that covers it fails."""
+    """A superuser changes or deletes a row: every read that covers it fails."""
     engine.append(*[event("Deposited", "account:a-1") for _ in range(3)])
     tampering(url, schema, change)
     met = opening(mode=mode)
@@ -94,7 +94,7 @@ def test_what_was_changed_behind_our_back_is_noticed(
 
 
 def test_an_append_that_fails_leaves_nothing(url: str, schema: str, engine: Opened) -> None:
-    """A failure in the middle of an append: no event, no tag, no key, no gap."""
+    """A failure inside an append leaves no event, no tag, no key and no gap."""
     sql(
         url,
         f"CREATE FUNCTION {schema}.fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
@@ -108,7 +108,7 @@ def test_an_append_that_fails_leaves_nothing(url: str, schema: str, engine: Open
 
 
 def test_payloads_are_kept_to_the_byte(engine: Opened) -> None:
-    """Key order, spaces, NUL, and what is no JSON at all: jsonb would have lost every one of them."""
+    """Key order, spaces, NUL and data that is not JSON are kept: jsonb would lose all of them."""
     for data in (b'{"b": 1,\n "a": 2}', b'{"x":"\\u0000"}', bytes(range(256)), b"", b"\x00" * 100_000):
         engine.append(event(data=data, codec="raw", metadata=b'{"z":1,"a":2}', key="k-7"))
         assert engine.everything()[-1].data == data

@@ -20,31 +20,31 @@ class Ordered(ef.Event, type="joining-ordered"):
 
 
 class Order(ef.State):
-    """Whether there is such an order, and for how much."""
+    """Whether an order exists, and its amount."""
 
     order: ef.Tag
     cents: int = 0
 
     def evolve(self, event: Ordered) -> None:
-        """Take it in."""
+        """Apply the event."""
         self.cents += event.cents
 
 
 def order(known: Order, cents: int) -> list[ef.Event]:
-    """One order of a number, once."""
+    """Decide to place an order, once for each number."""
     return [] if known.cents else [Ordered(known.order, cents)]
 
 
 @pytest.fixture
 def store(url: str, schema: str) -> Iterator[ef.Store]:
-    """A store in a schema of its own, with a table of the user's beside it."""
+    """A store in a schema of its own, with a table of the user's next to it."""
     with ef.Store(url, schema=schema) as store, psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"CREATE TABLE {schema}.mine (n int PRIMARY KEY)".encode())
         yield store
 
 
 def mine(url: str, schema: str) -> int:
-    """How many rows the user has."""
+    """Return the number of the user's rows."""
     with psycopg.connect(url) as connection:
         row = connection.execute(f"SELECT count(*) FROM {schema}.mine".encode()).fetchone()
     assert row is not None
@@ -52,7 +52,7 @@ def mine(url: str, schema: str) -> int:
 
 
 def test_a_decision_joins_and_is_confirmed_after_the_commit(store: ef.Store, url: str, schema: str) -> None:
-    """No position before the COMMIT; afterwards the receipt, the event and the row are there."""
+    """There is no position before the COMMIT; afterwards the receipt, the event and the row exist."""
     with psycopg.connect(url) as connection:
         connection.execute(f"INSERT INTO {schema}.mine VALUES (1)".encode())
         done = store.in_transaction(connection).decide(order, Order("o-1"), 500)
@@ -66,8 +66,8 @@ def test_a_decision_joins_and_is_confirmed_after_the_commit(store: ef.Store, url
     assert mine(url, schema) == 1
 
 
-def test_a_rollback_takes_the_events_along(store: ef.Store, url: str, schema: str) -> None:
-    """Neither rows nor events, and no position is used up."""
+def test_a_rollback_removes_the_staged_events(store: ef.Store, url: str, schema: str) -> None:
+    """There are no rows and no events, and no position is used up."""
     with psycopg.connect(url) as connection:
         connection.execute(f"INSERT INTO {schema}.mine VALUES (1)".encode())
         staged = store.in_transaction(connection).append(Ordered("o-1", 5))
@@ -77,8 +77,8 @@ def test_a_rollback_takes_the_events_along(store: ef.Store, url: str, schema: st
     assert store.append(Ordered("o-2", 5)).first == 1
 
 
-def test_a_conflict_fails_the_commit_and_says_so(store: ef.Store, url: str, schema: str) -> None:
-    """What was decided over changed meanwhile: the user's rows are refused with the events."""
+def test_a_conflict_fails_the_commit_with_an_append_conflict(store: ef.Store, url: str, schema: str) -> None:
+    """The decided state changed meanwhile: the user's rows are refused with the events."""
     connection = psycopg.connect(url)
     connection.execute(f"INSERT INTO {schema}.mine VALUES (1)".encode())
     store.in_transaction(connection).decide(order, Order("o-1"), 500)
@@ -91,7 +91,7 @@ def test_a_conflict_fails_the_commit_and_says_so(store: ef.Store, url: str, sche
 
 
 def test_tasks_join_their_own_transactions(url: str, schema: str, store: ef.Store) -> None:
-    """The same, awaited."""
+    """The same holds for AsyncStore."""
 
     async def main() -> int:
         async with ef.AsyncStore(url, schema=schema) as twin:
@@ -106,8 +106,8 @@ def test_tasks_join_their_own_transactions(url: str, schema: str, store: ef.Stor
     assert mine(url, schema) == 1
 
 
-def test_engines_that_cannot_be_joined_say_what_can() -> None:
-    """NotSupported, with a remedy."""
+def test_engines_without_joined_transactions_raise_not_supported() -> None:
+    """They raise NotSupported, with a remedy."""
     store = ef.Store("memory:")
     with pytest.raises(ef.NotSupported, match="PostgreSQL"):
         store.in_transaction(object()).append(Ordered("o-1"))

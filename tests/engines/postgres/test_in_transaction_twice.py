@@ -1,4 +1,4 @@
-"""Several decisions in one transaction of the user's: each sees what those before it have staged."""
+"""Several decisions in one transaction of the user's: each sees what the decisions before it have staged."""
 
 from __future__ import annotations
 
@@ -35,36 +35,36 @@ class Deposited(ef.Event, type="joining-twice-deposited"):
 
 
 class Account(ef.State):
-    """How much is there, and how it came about."""
+    """The balance of an account, and its movements."""
 
     account: ef.Tag
     balance: int = 0
     steps: int = 0
 
     def evolve(self, event: Deposited | Withdrawn) -> None:
-        """Take it in."""
+        """Apply one movement."""
         self.balance += event.amount if isinstance(event, Deposited) else -event.amount
         self.steps += 1
 
 
 class TooLittle(Exception):
-    """The rule."""
+    """The error of the rule."""
 
 
 def deposit(account: Account, amount: int) -> Deposited:
-    """Always allowed."""
+    """Decide to deposit; always allowed."""
     return Deposited(account.account, amount)
 
 
 def withdraw(account: Account, amount: int) -> Withdrawn:
-    """Not more than there is."""
+    """Decide to withdraw at most the balance."""
     if account.balance < amount:
         raise TooLittle
     return Withdrawn(account.account, amount)
 
 
 def move(source: Account, to: Account, amount: int) -> list[ef.Event]:
-    """From one to another."""
+    """Decide to move an amount between two accounts."""
     return [withdraw(source, amount), deposit(to, amount)]
 
 
@@ -76,7 +76,7 @@ def store(url: str, schema: str) -> Iterator[ef.Store]:
 
 
 def test_the_second_decision_sees_what_the_first_has_staged(store: ef.Store, url: str) -> None:
-    """Ten over one state in one transaction commit, and the rule held for each."""
+    """Ten decisions over one state in one transaction commit, and the rule held for each."""
     store.append(Deposited("a", 100))
     with psycopg.connect(url) as connection:
         joined = store.in_transaction(connection)
@@ -92,7 +92,7 @@ def test_the_second_decision_sees_what_the_first_has_staged(store: ef.Store, url
 
 
 def test_decisions_over_several_states_see_each_other(store: ef.Store, url: str) -> None:
-    """From a to b, and from there to c: nothing was there before."""
+    """An amount moves from a to b, and then to c, where nothing was before."""
     with psycopg.connect(url) as connection:
         joined = store.in_transaction(connection)
         joined.append(Deposited("a", 5), Deposited("b", 0))
@@ -103,8 +103,8 @@ def test_decisions_over_several_states_see_each_other(store: ef.Store, url: str)
     assert [store.state(Account(name)).balance for name in "abc"] == [0, 0, 5]
 
 
-def test_what_a_savepoint_took_back_is_forgotten(store: ef.Store, url: str) -> None:
-    """The next decision does not see it, and builds on what is left."""
+def test_events_rolled_back_to_a_savepoint_are_forgotten(store: ef.Store, url: str) -> None:
+    """The next decision does not see what was rolled back, and builds on the rest."""
     with psycopg.connect(url) as connection, connection.transaction():
         joined = store.in_transaction(connection)
         joined.decide(deposit, Account("a"), 10)
@@ -118,8 +118,8 @@ def test_what_a_savepoint_took_back_is_forgotten(store: ef.Store, url: str) -> N
 
 
 @pytest.mark.parametrize("account", ["a", "b"])
-def test_what_others_write_meanwhile_is_a_conflict_still(store: ef.Store, url: str, account: str) -> None:
-    """With the state decided over first, and with one decided over later: read, written by others, then here."""
+def test_events_of_others_in_between_still_conflict(store: ef.Store, url: str, account: str) -> None:
+    """Others write after the first read of a state, which is decided over first, or later."""
     connection = psycopg.connect(url)
     joined = store.in_transaction(connection)
     joined.decide(deposit, Account("a"), 10)
@@ -135,7 +135,7 @@ def test_what_others_write_meanwhile_is_a_conflict_still(store: ef.Store, url: s
 
 
 def test_a_later_decision_over_another_state_conflicts_with_others(store: ef.Store, url: str) -> None:
-    """What was staged before, of another state, hides nothing that others have written between reading and COMMIT."""
+    """Staged events of another state hide nothing that others have written between the read and COMMIT."""
     connection = psycopg.connect(url)
     joined = store.in_transaction(connection)
     joined.append(Deposited("a", 1))
@@ -150,7 +150,7 @@ def test_a_later_decision_over_another_state_conflicts_with_others(store: ef.Sto
 
 
 def test_an_append_under_a_condition_conflicts_with_its_own_transaction(store: ef.Store, url: str) -> None:
-    """A plain condition knows nothing of what is staged: twice the same name is refused."""
+    """A plain condition does not exclude what is staged: the same name twice is refused."""
     connection = psycopg.connect(url)
     joined = store.in_transaction(connection)
     joined.append(Deposited("a", 1), unless=Account("a"))
@@ -161,8 +161,8 @@ def test_an_append_under_a_condition_conflicts_with_its_own_transaction(store: e
     assert isinstance(refusal(failed.value), ef.AppendConflict)
 
 
-def test_a_command_asked_for_twice_is_staged_once(store: ef.Store, url: str) -> None:
-    """The second finds the first in its transaction, though its rule would refuse by now."""
+def test_a_repeated_command_is_staged_once(store: ef.Store, url: str) -> None:
+    """The second call finds the first one's events in its transaction, although its rule would refuse by now."""
     store.append(Deposited("a", 10))
     with psycopg.connect(url) as connection:
         joined = store.using(command_id="c-1").in_transaction(connection)
@@ -175,7 +175,7 @@ def test_a_command_asked_for_twice_is_staged_once(store: ef.Store, url: str) -> 
     assert (receipt.first, store.head()) == (2, 2)
 
 
-def test_what_was_written_early_is_seen_as_well(store: ef.Store, url: str) -> None:
+def test_events_written_before_the_commit_are_seen_as_well(store: ef.Store, url: str) -> None:
     """SET CONSTRAINTS ALL IMMEDIATE writes before the COMMIT, as the end of a Django TestCase does."""
     with psycopg.connect(url) as connection:
         joined = store.in_transaction(connection)
@@ -188,7 +188,7 @@ def test_what_was_written_early_is_seen_as_well(store: ef.Store, url: str) -> No
 
 
 def test_the_next_transaction_of_a_connection_starts_empty(store: ef.Store, url: str) -> None:
-    """Nothing of the one before, committed or not, counts in it as staged."""
+    """Nothing of the transaction before, committed or not, counts as staged in it."""
     with psycopg.connect(url) as connection:
         joined = store.in_transaction(connection)
         for _ in range(3):
@@ -201,7 +201,7 @@ def test_the_next_transaction_of_a_connection_starts_empty(store: ef.Store, url:
 
 
 def test_sessions_and_tasks_see_what_is_staged(store: ef.Store, url: str, schema: str) -> None:
-    """SQLAlchemy's Session and AsyncSession, psycopg's AsyncConnection."""
+    """This holds for SQLAlchemy's Session and AsyncSession, and psycopg's AsyncConnection."""
     address = url.replace("postgresql://", "postgresql+psycopg://")
     plain = sa.create_engine(address)
     with Session(plain) as session, session.begin():
@@ -226,7 +226,7 @@ def test_sessions_and_tasks_see_what_is_staged(store: ef.Store, url: str, schema
 
 
 def test_requests_of_django_see_what_is_staged(connections: Any, store: ef.Store) -> None:
-    """Two decisions within `atomic` commit together; an inner one that is rolled back loses only its own events."""
+    """Two decisions within `atomic` commit together; an inner block that is rolled back loses only its own events."""
     from django.db import connection as default
 
     assert connections
@@ -242,7 +242,7 @@ def test_requests_of_django_see_what_is_staged(connections: Any, store: ef.Store
 
 
 def test_a_test_case_of_django_sees_what_it_has_staged(connections: Any, store: ef.Store) -> None:
-    """TestCase rolls the transaction of a test back: decisions see each other in it, readers see nothing of them."""
+    """TestCase rolls a test's transaction back: decisions see each other in it, readers see nothing of them."""
     from django.db import connection as default
     from django.test import TestCase
 
@@ -250,7 +250,7 @@ def test_a_test_case_of_django_sees_what_it_has_staged(connections: Any, store: 
         """One test, as a project writes it."""
 
         def test_moving(self) -> None:
-            """Within the transaction of the test."""
+            """Run within the transaction of the test."""
             with transaction.atomic():
                 store.in_transaction(default).decide(deposit, Account("a"), 10)
             done = store.in_transaction(default).decide(withdraw, Account("a"), 4)
@@ -265,7 +265,7 @@ def test_a_test_case_of_django_sees_what_it_has_staged(connections: Any, store: 
 
 
 def test_the_documented_request_pays_all_or_nothing(connections: Any, store: ef.Store) -> None:
-    """The code of docs/how-to/web-applications.md, within Django's `atomic`."""
+    """The code of docs/how-to/web-applications.md runs within Django's `atomic`."""
     from django.db import connection as default
 
     assert connections

@@ -1,4 +1,4 @@
-"""Appends within the user's own transaction: their rows and our events commit together, or neither does."""
+"""Appends inside the user's own transaction: the user's rows and the events commit together, or neither does."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ from tests.support.servers.postgres import PostgresServer
 
 @pytest.fixture
 def rows(url: str, schema: str, engine: Opened) -> str:
-    """A table of the user's own, beside the store."""
+    """A table of the user's own, in the same database as the store."""
     sql(url, f"CREATE TABLE {schema}.rows (x int PRIMARY KEY)")
     return f"{schema}.rows"
 
 
 def count(url: str, rows: str) -> int:
-    """How many rows the user has."""
+    """Return the number of the user's rows."""
     return sql(url, f"SELECT count(*) FROM {rows}")[0][0]
 
 
 def test_rows_and_events_commit_together(url: str, engine: Opened, rows: str) -> None:
-    """Nobody sees the one without the other; positions are there after the commit, and the receipt with them."""
+    """No reader sees one without the other; positions and the receipt exist after the commit."""
     engine.append(event())
     mine = request(event("Paid", "order:1"), event("Sent", "order:1"), unless=tagged("order:1"), key="k-1")
     with psycopg.connect(url) as connection:
@@ -58,7 +58,7 @@ def test_rows_and_events_commit_together(url: str, engine: Opened, rows: str) ->
 
 
 def test_a_rollback_leaves_nothing(url: str, schema: str, engine: Opened, rows: str) -> None:
-    """Neither rows nor events nor a gap; a savepoint rolled back takes its own appends with it, and no others."""
+    """There are no rows, no events and no gap; rolling back a savepoint removes its own appends only."""
     with psycopg.connect(url) as connection:
         engine.transactions.stage(connection, [request(event())])
         connection.rollback()
@@ -72,8 +72,8 @@ def test_a_rollback_leaves_nothing(url: str, schema: str, engine: Opened, rows: 
     assert sql(url, f"SELECT count(*) FROM {schema}.staged") == [(0,)]
 
 
-def test_a_condition_behind_an_event_is_refused_at_once(url: str, engine: Opened) -> None:
-    """Positions come at the COMMIT: a condition that begins behind an event is refused, and nothing is staged."""
+def test_a_condition_after_a_staged_event_is_refused_at_once(url: str, engine: Opened) -> None:
+    """Positions are assigned at COMMIT: a condition after a staged event is refused, and nothing is staged."""
     first = request(event("Taken", "seat:1"))
     built = AppendRequest((event("Taken", "seat:2"),), (ConditionClause(tagged("seat:2"), 0, first.events[0].id),))
     with psycopg.connect(url) as connection:
@@ -84,7 +84,7 @@ def test_a_condition_behind_an_event_is_refused_at_once(url: str, engine: Opened
 
 
 def test_a_condition_that_does_not_hold_fails_the_commit(url: str, engine: Opened, rows: str) -> None:
-    """Judged at COMMIT, against everything committed by then; the user's rows are not written either."""
+    """It is judged at COMMIT, against everything committed by then; the user's rows are not written either."""
     with psycopg.connect(url) as connection:
         connection.execute(f"INSERT INTO {rows} VALUES (1)".encode())
         engine.transactions.stage(connection, [request(event("Taken", "seat:1"), unless=tagged("seat:1"))])
@@ -99,8 +99,8 @@ def test_a_condition_that_does_not_hold_fails_the_commit(url: str, engine: Opene
     assert (count(url, rows), engine.head().position) == (0, 1)
 
 
-def test_every_other_refusal_has_its_name(url: str, engine: Opened) -> None:
-    """A reused id, a condition in the future: the COMMIT says which."""
+def test_every_other_refusal_is_translated(url: str, engine: Opened) -> None:
+    """A reused id and a condition in the future: the error of the COMMIT is translated into the library's."""
     known = event("Taken")
     engine.append(known)
     for asked, kind in (
@@ -117,7 +117,7 @@ def test_every_other_refusal_has_its_name(url: str, engine: Opened) -> None:
 
 
 def test_a_repetition_is_written_once(url: str, engine: Opened, rows: str) -> None:
-    """The same append joined again, by ids or by key: nothing more is written, and the transaction goes through."""
+    """The same append is staged again, by ids or by key: nothing more is written, and the transaction commits."""
     paid = event("Paid", "order:1")
     confirmed: list[Any] = []
     for turn, key in enumerate(["k-1", "k-1", "k-2"]):
@@ -132,7 +132,7 @@ def test_a_repetition_is_written_once(url: str, engine: Opened, rows: str) -> No
 
 
 def test_several_appends_of_one_transaction_follow_one_another(url: str, engine: Opened) -> None:
-    """In their order; the later ones' conditions see the earlier ones."""
+    """They are written in their order; the later ones' conditions see the earlier ones."""
     with psycopg.connect(url) as connection:
         engine.transactions.stage(connection, [request(event("A", "x")), request(event("B"))])
         engine.transactions.stage(connection, [request(event("C"))])
@@ -146,7 +146,7 @@ def test_several_appends_of_one_transaction_follow_one_another(url: str, engine:
 
 
 def test_an_idle_joined_transaction_blocks_no_other(url: str, opening: Open, engine: Opened, rows: str) -> None:
-    """It holds no lock until its COMMIT: others append, and their events stand before its own."""
+    """It holds no lock until its COMMIT: others append, and their events come before its own."""
     other = opening(lock_timeout=60)
     with psycopg.connect(url) as connection, psycopg.connect(url) as another:
         connection.execute(f"INSERT INTO {rows} VALUES (1)".encode())
@@ -205,7 +205,7 @@ def test_a_connection_that_cannot_be_joined_is_refused(url: str, server: Postgre
 
 
 def test_another_store_of_the_same_name_is_noticed(server: PostgresServer, schema: str, engine: Opened) -> None:
-    """A connection to another database that has a store in the same schema."""
+    """The connection is to another database, which has a store in the same schema."""
     name = f"twin_{uuid4().hex[:8]}"
     sql(server.url(), f"CREATE DATABASE {name}")
     twin = Opened(server.url(database=name), schema=schema)
@@ -215,8 +215,8 @@ def test_another_store_of_the_same_name_is_noticed(server: PostgresServer, schem
     twin.end()
 
 
-def test_the_users_habits_do_not_matter(url: str, engine: Opened) -> None:
-    """Row factories, client-side binding, binary cursors and prepared statements of theirs."""
+def test_the_users_connection_settings_do_not_matter(url: str, engine: Opened) -> None:
+    """The user's row factories, client-side binding, binary cursors and prepared statements make no difference."""
     with psycopg.connect(url, row_factory=dict_row, cursor_factory=psycopg.ClientCursor) as connection:
         connection.prepare_threshold = 0
         engine.transactions.stage(connection, [request(event(data=b"\x00\xff %s {}"))])
@@ -224,7 +224,7 @@ def test_the_users_habits_do_not_matter(url: str, engine: Opened) -> None:
 
 
 def test_an_async_connection_can_be_joined(url: str, opening: Open) -> None:
-    """psycopg's AsyncConnection, from the async engine."""
+    """psycopg's AsyncConnection joins through the async engine."""
     engine = opening(mode="async")
     stage = engine.inner.services.transactions.stage
 
@@ -250,7 +250,7 @@ def alchemy(server: PostgresServer) -> Iterator[sa.Engine]:
 
 
 def test_sqlalchemy_can_be_joined(alchemy: sa.Engine, url: str, engine: Opened, rows: str) -> None:
-    """Its Connection and its Session; a refusal comes wrapped in its own error, and is found in there."""
+    """Its Connection and its Session can be joined; a refusal is found inside SQLAlchemy's own error."""
     with alchemy.begin() as connection:
         connection.execute(sa.text(f"INSERT INTO {rows} VALUES (1)"))
         engine.transactions.stage(connection, [request(event("Taken", "seat:1"))])
@@ -258,7 +258,7 @@ def test_sqlalchemy_can_be_joined(alchemy: sa.Engine, url: str, engine: Opened, 
         session.execute(sa.text(f"INSERT INTO {rows} VALUES (2)"))
         engine.transactions.stage(session, [request(event())])
         session.rollback()
-        engine.transactions.stage(session, [request(event())])  # before anything else was asked in the session
+        engine.transactions.stage(session, [request(event())])  # before the session ran any other statement
         session.execute(sa.text(f"INSERT INTO {rows} VALUES (3)"))
         session.commit()
         engine.transactions.stage(session, [request(event("Taken", "seat:1"), unless=tagged("seat:1"))])
@@ -269,7 +269,7 @@ def test_sqlalchemy_can_be_joined(alchemy: sa.Engine, url: str, engine: Opened, 
 
 
 def test_async_sqlalchemy_can_be_joined(server: PostgresServer, url: str, opening: Open, rows: str) -> None:
-    """AsyncConnection and AsyncSession."""
+    """AsyncConnection and AsyncSession can be joined."""
     engine = opening(mode="async")
     stage = engine.inner.services.transactions.stage
 
@@ -291,7 +291,7 @@ def test_async_sqlalchemy_can_be_joined(server: PostgresServer, url: str, openin
 
 
 def test_django_can_be_joined(connections: Any, url: str, engine: Opened, rows: str) -> None:
-    """Inside atomic(); outside it there is nothing to join. A refusal is found in Django's own error."""
+    """It works inside atomic(); outside it there is no transaction. A refusal is found inside Django's own error."""
     theirs = connections["default"]
     with pytest.raises(InvalidInput, match="atomic"):
         engine.transactions.stage(theirs, [request(event())])
@@ -317,7 +317,7 @@ def test_django_can_be_joined(connections: Any, url: str, engine: Opened, rows: 
 
 
 def test_djangos_atomic_can_be_joined(connections: Any, url: str, engine: Opened, rows: str) -> None:
-    """`transaction.atomic()` around both, over Django's own default connection."""
+    """`transaction.atomic()` surrounds both, over Django's own default connection."""
     from django.db import connection as default
 
     with transaction.atomic():

@@ -1,4 +1,4 @@
-"""Followers wake by notification, once for each combined commit; without it they wake by looking."""
+"""Followers wake by notification, once for each combined commit; without notifications they poll."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ class CommitCounter:
         self.stop: Callable[[], None] = engine.inner.watch(self.notify)
 
     def notify(self) -> None:
-        """From any thread."""
+        """Count one notification, from any thread."""
         self.count += 1
 
 
 def listening(engine: Opened) -> bool:
-    """Whether the engine's listener is in place."""
+    """Return whether the engine's listener has started."""
     return soon(lambda: engine.stats()["listener"] == "listening")
 
 
 def test_a_commit_notifies(opening: Open, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Soon after anyone commits, in a few milliseconds on a quiet machine, rather than at the next look."""
+    """A follower is notified soon after a commit, in a few ms on a quiet machine, and before the next poll."""
     monkeypatch.setattr(listen, "HEAD_CHECK_INTERVAL_S", 60.0)
     engine, writer = opening(mode=mode), opening()
     counter = CommitCounter(engine)
@@ -62,7 +62,7 @@ def test_a_commit_notifies(opening: Open, mode: str, monkeypatch: pytest.MonkeyP
 
 
 def test_one_notification_for_each_commit(url: str, schema: str, engine: Opened) -> None:
-    """However many appends share a commit; and none if nothing was written or no listener holds the lock."""
+    """Any number of appends may share a commit; there is none if nothing was written or no listener has the lock."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f'LISTEN "{notify_channel(schema)}"'.encode())
         engine.append_many([request(event()) for _ in range(50)])
@@ -80,7 +80,7 @@ def test_one_notification_for_each_commit(url: str, schema: str, engine: Opened)
 
 
 def test_no_commit_stays_unannounced_when_the_listener_dies(url: str, opening: Open) -> None:
-    """Its connection ends again and again: it listens again, and notifies of what it may have missed."""
+    """The listener's connection ends repeatedly: it listens again, and notifies in case it missed a commit."""
     engine, writer = opening(), opening()
     counter = CommitCounter(engine)
     for _ in range(3):
@@ -92,10 +92,10 @@ def test_no_commit_stays_unannounced_when_the_listener_dies(url: str, opening: O
     counter.stop()
 
 
-def test_a_lost_notification_is_made_up_for(
+def test_an_event_is_found_without_its_notification(
     url: str, schema: str, opening: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Should a notification ever be lost on its way, the listener's own look finds the event."""
+    """If a notification is lost, the listener's own poll finds the event."""
     monkeypatch.setattr(listen, "HEAD_CHECK_INTERVAL_S", 0.2)
     engine = opening()
     counter = CommitCounter(engine)
@@ -109,8 +109,8 @@ def test_a_lost_notification_is_made_up_for(
     counter.stop()
 
 
-def test_anybody_may_notify(url: str, schema: str, engine: Opened) -> None:
-    """A notification from another program has no effect but a needless look at the head."""
+def test_a_notification_from_another_program_is_harmless(url: str, schema: str, engine: Opened) -> None:
+    """A notification from another program only causes a needless read of the head."""
     counter = CommitCounter(engine)
     assert listening(engine)
     sql(url, f"SELECT pg_notify('{notify_channel(schema)}', 'hello')")
@@ -122,7 +122,7 @@ def test_anybody_may_notify(url: str, schema: str, engine: Opened) -> None:
 
 
 def test_watching_costs_one_connection_and_ends(url: str, schema: str, engine: Opened) -> None:
-    """Any number of followers of one engine share it; when the last stops, it is given back."""
+    """All followers of one engine share the connection; when the last stops, it is released."""
     mine = f"SELECT count(*) {LISTENERS}"
     counters = [CommitCounter(engine) for _ in range(5)]
     assert listening(engine)
@@ -137,8 +137,8 @@ def test_watching_costs_one_connection_and_ends(url: str, schema: str, engine: O
     again.stop()
 
 
-def test_without_notifications_it_looks(opening: Open) -> None:
-    """Behind a pooler: a look every `poll` seconds."""
+def test_without_notifications_the_engine_polls(opening: Open) -> None:
+    """Behind a pooler the engine polls every `poll` seconds."""
     engine, writer = opening(pooler=True, poll=0.02), opening()
     counter = CommitCounter(engine)
     assert soon(lambda: engine.stats()["listener"] == "polling")

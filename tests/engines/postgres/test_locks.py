@@ -1,4 +1,4 @@
-"""Locks of callers that are cancelled: given back at once, not when the store is closed."""
+"""Locks of cancelled callers are released at once, not when the store is closed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GATE = ef.Query.of(tags="gate:7")
 def test_a_task_cancelled_at_a_lock_leaves_none_taken(
     statement: str, answered: bool, url: str, schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While it is taken or released: another store has it within a moment."""
+    """The task is cancelled while the lock is taken or released: another store gets it within a moment."""
     fetch = AsyncConnection.fetch
 
     async def scenario() -> None:

@@ -1,6 +1,6 @@
-"""Connections that break at each step, servers that die: an answer is lost or nothing was written, and which is said.
+"""Connections that break at each step, and servers that die: the error says whether the outcome is unknown.
 
-Every acknowledged event is there afterwards; whatever was open can be repeated and is written once.
+Every acknowledged event exists afterwards; every unconfirmed append can be repeated and is written once.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from tests.support.servers.proxy import Proxy
 
 @pytest.fixture
 def proxy(server: PostgresServer) -> Iterator[Proxy]:
-    """Before the server."""
+    """A proxy between the clients and the server."""
     between = Proxy(server.port)
     yield between
     between.close()
 
 
 def through(server: PostgresServer, proxy: Proxy) -> str:
-    """The server's address by way of the proxy."""
+    """Return the server's address by way of the proxy."""
     return server.url().replace(f":{server.port}/", f":{proxy.port}/")
 
 
@@ -43,7 +43,7 @@ def through(server: PostgresServer, proxy: Proxy) -> str:
 def test_a_connection_lost_while_opening_leaves_a_store_or_none(
     server: PostgresServer, proxy: Proxy, schema: str, mode: str, word: bytes, lose: str
 ) -> None:
-    """At whatever step of opening and making it: an error, never half a store; the next opening succeeds."""
+    """At each step of opening and creating, an error is raised and no half-created store is left; a retry works."""
     getattr(proxy, lose)(word)
     engine = Opened(through(server, proxy), mode, schema=schema)
     with pytest.raises(StoreUnavailable):
@@ -59,7 +59,7 @@ def test_a_connection_lost_while_opening_leaves_a_store_or_none(
 def test_a_lost_answer_is_unconfirmed_and_its_repetition_written_once(
     server: PostgresServer, proxy: Proxy, opening: Open, mode: str
 ) -> None:
-    """COMMIT went through, its answer did not: AppendUnconfirmed; the repetition finds what was written."""
+    """COMMIT succeeded, its answer was lost: AppendUnconfirmed; the repetition finds what was written."""
     engine = opening(through(server, proxy), mode)
     engine.append(event())
     mine = request(event("Taken", "seat:1"), event("Paid", "seat:1"), unless=tagged("seat:1"))
@@ -77,7 +77,7 @@ def test_a_lost_answer_is_unconfirmed_and_its_repetition_written_once(
 def test_a_lost_request_is_unconfirmed_and_its_repetition_written(
     server: PostgresServer, proxy: Proxy, opening: Open, mode: str
 ) -> None:
-    """It never reached the server; the client cannot know that, so it is unconfirmed too."""
+    """The request never reached the server; the client cannot know that, so the append is unconfirmed too."""
     engine = opening(through(server, proxy), mode)
     mine = request(event("Taken", "seat:1"), unless=tagged("seat:1"))
     proxy.lose_request(b"Taken")
@@ -88,7 +88,7 @@ def test_a_lost_request_is_unconfirmed_and_its_repetition_written(
 
 
 def test_a_store_repeats_by_itself(server: PostgresServer, proxy: Proxy, schema: str) -> None:
-    """`append` and `decide` ask again until they know: the user notices nothing."""
+    """`append` and `decide` repeat until the outcome is known: the caller sees no error."""
     with ef.Store(through(server, proxy), schema=schema) as store:
         store.append(deposit("a-1", 5))
         for lose in (proxy.lose_answer, proxy.lose_request):
@@ -112,7 +112,7 @@ def test_a_connection_lost_before_anything_was_sent_is_not_noticed(
 
 
 def end_all(url: str) -> None:
-    """pg_terminate_backend for everybody else's connection to this database."""
+    """Terminate every other client's connection to this database (pg_terminate_backend)."""
     others = (
         "SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
         " AND datname = current_database()"
@@ -122,7 +122,7 @@ def end_all(url: str) -> None:
 
 
 def test_a_writer_ended_while_it_waits_has_not_written(url: str, schema: str, opening: Open, mode: str) -> None:
-    """Ended in the middle of the statement: unconfirmed, to be safe; the repetition is written once."""
+    """The connection is ended inside the statement: the append is unconfirmed; the repetition is written once."""
     engine, rival = opening(mode=mode), opening()
     mine = request(event("Taken", "seat:1"), unless=tagged("seat:1"))
     with psycopg.connect(url) as holding:
@@ -150,7 +150,7 @@ def test_a_writer_ended_while_it_waits_has_not_written(url: str, schema: str, op
 
 
 def test_a_cancelled_statement_has_not_written(url: str, schema: str, opening: Open) -> None:
-    """An operator's pg_cancel_backend is an answer: nothing was written."""
+    """After an operator's pg_cancel_backend the outcome is known: nothing was written."""
     engine, rival = opening(), opening()
     with psycopg.connect(url) as holding:
         rival.transactions.stage(holding, [request(event())])
@@ -174,10 +174,10 @@ def test_a_cancelled_statement_has_not_written(url: str, schema: str, opening: O
     assert engine.append(event()).first == 1
 
 
-def test_a_read_that_loses_its_connection_is_asked_again(
+def test_a_read_that_loses_its_connection_is_repeated(
     server: PostgresServer, proxy: Proxy, opening: Open, mode: str
 ) -> None:
-    """A read may be repeated."""
+    """A read can always be repeated."""
     engine = opening(through(server, proxy), mode)
     engine.append(event("Taken", "seat:1"))
     proxy.lose_answer(b"seat:1")
@@ -185,14 +185,14 @@ def test_a_read_that_loses_its_connection_is_asked_again(
     assert proxy.lost.is_set()
 
 
-def test_a_commit_that_no_standby_has_is_unconfirmed(schema: str, mode: str) -> None:
-    """Where commits are to wait for a standby and that wait is cancelled, the server reports success. We do not."""
+def test_a_commit_without_its_standby_is_unconfirmed(schema: str, mode: str) -> None:
+    """The server reports success when the wait for a standby is cancelled. The store raises AppendUnconfirmed."""
     with own() as server:
         engine = Opened(server.url(), mode, schema=schema)
         engine.open()
         engine.append(event())
-        sql(server.url(), "ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()")
-        assert soon(lambda: sql(server.url(), "SHOW synchronous_standby_names") == [("nobody",)])
+        sql(server.url(), "ALTER SYSTEM SET synchronous_standby_names = 'no_standby'", "SELECT pg_reload_conf()")
+        assert soon(lambda: sql(server.url(), "SHOW synchronous_standby_names") == [("no_standby",)])
         mine, met = request(event("Taken", "seat:1")), list[EventfoldError]()
 
         def append() -> None:
@@ -215,7 +215,7 @@ def test_a_commit_that_no_standby_has_is_unconfirmed(schema: str, mode: str) -> 
 
 
 def test_a_cancelled_reader_does_no_harm(url: str, schema: str, opening: Open) -> None:
-    """A task cancelled in the middle of a question: the connection is none the worse, or replaced."""
+    """A task is cancelled inside a query: its connection stays usable, or is replaced."""
     engine = opening(mode="async", pool=2)
     engine.append(event())
     with psycopg.connect(url) as holding:
@@ -233,7 +233,7 @@ def test_a_cancelled_reader_does_no_harm(url: str, schema: str, opening: Open) -
 
 
 def test_a_server_killed_under_load_keeps_what_it_acknowledged(schema: str) -> None:
-    """kill -9 under eight writers, and up again: every acknowledged event is there, once, and everybody goes on."""
+    """kill -9 under eight writers, then a restart: every acknowledged event exists once, and all clients go on."""
     with own() as server:
         acknowledged: dict[bytes, int] = {}
         problems: list[EventfoldError] = []
@@ -282,8 +282,8 @@ def test_a_server_killed_under_load_keeps_what_it_acknowledged(schema: str) -> N
             assert problems == [], "lost answers were asked for again"
 
 
-def test_a_server_that_stays_away_is_unavailable(schema: str, mode: str) -> None:
-    """After the patience has run out, the reason is said; when it is back, the next call goes through."""
+def test_a_server_that_stays_down_is_unavailable(schema: str, mode: str) -> None:
+    """Once `patience` has run out, the reason is raised; after the server's return, the next call succeeds."""
     with own() as server:
         engine = Opened(server.url(), mode, schema=schema, patience=0.2)
         engine.open()

@@ -1,4 +1,4 @@
-"""Whatever is asked of it, this engine answers as the memory engine does: the same outcomes, the same log."""
+"""The PostgreSQL engine answers every call as the memory engine does: the same outcomes, the same log."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ from tests.model.calls import queries, requests, seen, timeless
 @pytest.mark.parametrize("few", [None, 0], ids=["item by item", "as many items are"])
 @given(st.lists(st.lists(requests, min_size=1, max_size=6), min_size=1, max_size=5), st.lists(queries, max_size=3))
 def test_it_behaves_as_the_memory_engine_does(
-    server: Any, few: int | None, calls: list[list[AppendRequest]], asked: list[Query]
+    server: Any, few: int | None, calls: list[list[AppendRequest]], read_queries: list[Query]
 ) -> None:
-    """Any calls: reused ids, known keys, conditions on each other, behind events of any call; then any reads."""
+    """Any calls: reused ids, known keys, conditions on each other, also after events of any call; then any reads."""
     with pytest.MonkeyPatch.context() as patch:
         if few is not None:
             patch.setattr(large_queries, "MAX_WALKS", few)
             patch.setattr(reader, "MAX_POSITIONS_PER_RANGE", 3)
             patch.setattr(reader, "MIN_RANGE_POSITIONS", 1)
-        compare(Opened(server.url(), schema=f"m{uuid4().hex}"), calls, asked)
+        compare(Opened(server.url(), schema=f"m{uuid4().hex}"), calls, read_queries)
 
 
-def compare(engine: Opened, calls: list[list[AppendRequest]], asked: list[Query]) -> None:
-    """Make the calls here and in memory."""
+def compare(engine: Opened, calls: list[list[AppendRequest]], read_queries: list[Query]) -> None:
+    """Make the calls on the engine and in memory, and compare."""
     model = MemoryEngine()
     engine.open()
     try:
         for call in calls:
             expected = run(model.append_many(call))
             assert [seen(outcome) for outcome in engine.append_many(call)] == [seen(outcome) for outcome in expected]
-        for query in [Query(), *asked]:
+        for query in [Query(), *read_queries]:
             for span in (Span(), Span(limit=2), Span(limit=1, backwards=True), Span(after=1, until=3)):
                 found, expected = engine.read(query, span), run(model.read(query, span))
                 assert timeless(found.events) == timeless(expected.events)
@@ -56,7 +56,7 @@ def compare(engine: Opened, calls: list[list[AppendRequest]], asked: list[Query]
 
 
 def test_calls_are_cut_where_one_request_repeats_another() -> None:
-    """A call holds no id and no key twice, and not too many requests that bear on each other."""
+    """A batch contains no id and no key twice, and not too many requests whose conditions match each other."""
 
     def asking(number: int, key: str | None = None, unless: tuple[ConditionClause, ...] = ()) -> AppendRequest:
         return AppendRequest((NewEvent(bytes([number]) * 16, "T", 1, b"{}", ("a:1",)),), unless, key)

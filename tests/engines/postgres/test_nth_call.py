@@ -1,4 +1,4 @@
-"""Every round trip of every way to append is cut in turn: what is said of each request fits what is in the log."""
+"""Every round trip of every kind of append is cut in turn: each request's outcome agrees with the log."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from tests.engines.postgres.conftest import Open
 from tests.engines.postgres.given import event, request, sql, tagged
 from tests.projections.inline.bank import InlineBalance, InlineMoved
 
-MOST = 40  # round trips of one call, at the very most
+MAX_ROUND_TRIPS = 40  # upper bound of the round trips of one call
 
 
 class Cut:
-    """Cuts the connection at the n-th round trip from now on: before it is sent, or before its answer is read.
+    """Cuts the connection at the nth round trip from now on: before it is sent, or before its answer is read.
 
-    `away`: the server is away from then on, until the next plan.
+    `away`: the server is unreachable from then on, until the next plan.
     """
 
     def __init__(self) -> None:
@@ -38,19 +38,19 @@ class Cut:
         self.left, self.sent, self.away = number, sent, away
 
     def restore(self) -> bool:
-        """Everything works again; whether the cut has happened."""
+        """Make everything work again. Returns whether the cut has happened."""
         happened, self.left = self.left == 0, None
         return happened
 
     def now(self) -> bool:
-        """Called before each round trip."""
+        """Count a round trip. Called before each one."""
         if self.left:
             self.left -= 1
             return self.left == 0
         return self.left == 0 and self.away
 
     def wrap(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        """A method of a link that may be cut."""
+        """Return a method of a connection that may be cut."""
 
         async def cut(link: SyncConnection | AsyncConnection, *args: Any, **kwargs: Any) -> Any:
             if not self.now():
@@ -66,7 +66,7 @@ class Cut:
 
 @pytest.fixture
 def cut(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cut]:
-    """For every connection of this process."""
+    """A plan for every connection of this process."""
     planned = Cut()
     for kind in (SyncConnection, AsyncConnection):
         for name in ("fetch", "execute_script"):
@@ -76,23 +76,23 @@ def cut(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cut]:
 
 
 def plain() -> AppendRequest:
-    """A new request under a condition that holds."""
+    """Return a new request under a condition that holds."""
     new = event("Noted", "n:1")
     return AppendRequest((new,), (ConditionClause(tagged(f"never:{new.id.hex()}"), 0),))
 
 
 def behind(other: AppendRequest) -> AppendRequest:
-    """A new request that begins behind another's event."""
+    """Return a new request whose condition starts after another one's event."""
     new = event("Noted", "n:2")
     return AppendRequest((new,), (ConditionClause(tagged(f"never:{new.id.hex()}"), 0, other.events[-1].id),))
 
 
 def twice(new: NewEvent) -> AppendRequest:
-    """A request that no log can hold."""
+    """Return a request that no log can accept."""
     return AppendRequest((new, new))
 
 
-# Each makes the requests of one call from one that is in the log already, under a key.
+# Each builds the requests of one call from one that is already in the log, under a key.
 Calls = Callable[[AppendRequest], Sequence[AppendRequest]]
 CALLS: dict[str, Calls] = {
     "one": lambda _: [plain()],
@@ -109,15 +109,15 @@ CALLS: dict[str, Calls] = {
 }
 
 
-def standing(url: str, schema: str, asked: AppendRequest) -> list[int]:
-    """Where the events of a request are in the log."""
-    ids = [each.id.hex() for each in asked.events]
+def positions_of(url: str, schema: str, append_request: AppendRequest) -> list[int]:
+    """Return the positions of a request's events in the log."""
+    ids = [each.id.hex() for each in append_request.events]
     found = f"SELECT position FROM {schema}.event WHERE id = ANY (%s::uuid[]) ORDER BY position"
     return [row[0] for row in sql(url, found, values=[ids])]
 
 
 def fits(outcome: Receipt | EventfoldError, there: list[int]) -> bool:
-    """Whether an outcome may be said of a request whose events stand there."""
+    """Return whether an outcome is correct for a request whose events have these positions."""
     if isinstance(outcome, Receipt):
         return there == list(outcome.positions)
     return isinstance(outcome, (AppendUnconfirmed, EventIdReused)) or not there
@@ -126,14 +126,14 @@ def fits(outcome: Receipt | EventfoldError, there: list[int]) -> bool:
 def check(
     url: str, schema: str, requests: Sequence[AppendRequest], call: Callable[[], Any], old: AppendRequest
 ) -> None:
-    """Make a call that is cut; compare what it says with the log."""
+    """Make a call that is cut, and compare its outcomes with the log."""
     try:
         outcomes = call()
     except EventfoldError as error:
         outcomes = [error] * len(requests)
-        requests = [each for each in requests if each.events != old.events]  # that one was there before
+        requests = [each for each in requests if each.events != old.events]  # that one was written before
     for each, outcome in zip(requests, outcomes, strict=False):
-        assert fits(outcome, standing(url, schema, each)) or (outcome.repeated and each.key), (each, outcome)
+        assert fits(outcome, positions_of(url, schema, each)) or (outcome.repeated and each.key), (each, outcome)
 
 
 HOW = {"request lost": (False, False), "answer lost": (True, False), "server away": (True, True)}
@@ -141,48 +141,46 @@ HOW = {"request lost": (False, False), "answer lost": (True, False), "server awa
 
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("kind", CALLS)
-def test_what_is_said_fits_the_log(url: str, schema: str, opening: Open, cut: Cut, kind: str, how: str) -> None:
-    """Whichever round trip is lost: AppendUnconfirmed, or the truth; and the same call again completes it."""
+def test_outcomes_agree_with_the_log(url: str, schema: str, opening: Open, cut: Cut, kind: str, how: str) -> None:
+    """Whichever round trip is lost, the outcome is AppendUnconfirmed or correct; repeating the call completes it."""
     sent, away = HOW[how]
     engine = opening(mode="async" if how == "answer lost" else "sync", patience=0)
     old = request(event("Noted", "n:0"), key="old")
     engine.append_many([old])
-    for number in range(1, MOST):
+    for number in range(1, MAX_ROUND_TRIPS):
         requests = CALLS[kind](old)
         cut.at(number, sent=sent, away=away)
-        check(url, schema, requests, lambda given=requests: engine.append_many(given), old)
+        check(url, schema, requests, lambda batch=requests: engine.append_many(batch), old)
         if not cut.restore():
             break
         for each, outcome in zip(requests, engine.append_many(requests), strict=True):
-            assert fits(outcome, standing(url, schema, each)) or each.key, outcome
-    assert 1 < number < MOST - 1, "at least one round trip was cut, and every one"
+            assert fits(outcome, positions_of(url, schema, each)) or each.key, outcome
+    assert 1 < number < MAX_ROUND_TRIPS - 1, "at least one round trip was cut, and every one"
 
 
 @pytest.mark.parametrize("how", HOW)
-def test_what_is_said_fits_the_log_where_rows_are_kept_within_appends(
-    url: str, schema: str, cut: Cut, how: str
-) -> None:
-    """The same with a read model in the transaction; rows and events are both there, or neither."""
+def test_outcomes_agree_with_the_log_with_inline_read_models(url: str, schema: str, cut: Cut, how: str) -> None:
+    """A read model is in the transaction as well; rows and events both exist, or neither."""
     sent, away = HOW[how]
     with ef.Store(url, schema=schema, inline=[InlineBalance], patience=0) as store:
         old = AppendRequest((store.registry.encode(InlineMoved("a", 1)),))
         run(store.engine.append_many([old]))
-        for number in range(1, MOST):
+        for number in range(1, MAX_ROUND_TRIPS):
             requests = [old, AppendRequest((store.registry.encode(InlineMoved("a", 1)),))]
             cut.at(number, sent=sent, away=away)
-            check(url, schema, requests, lambda given=requests: run(store.engine.append_many(given)), old)
+            check(url, schema, requests, lambda batch=requests: run(store.engine.append_many(batch)), old)
             if not cut.restore():
                 break
             run(store.engine.append_many(requests))
             (rows,) = store.rows(InlineBalance)
             assert rows.moves == store.head() == number + 1
-        assert 1 < number < MOST - 1
+        assert 1 < number < MAX_ROUND_TRIPS - 1
 
 
 def test_whether_a_joined_append_was_committed_is_unknown_while_the_server_is_away(
     url: str, opening: Open, cut: Cut
 ) -> None:
-    """`confirm` gives the receipt, None, or AppendUnconfirmed: never an error that says that nothing was written."""
+    """`confirm` returns the receipt, None, or AppendUnconfirmed: never an error that says that nothing was written."""
     engine = opening(patience=0)
     engine.append(event())
     with psycopg.connect(url) as connection:

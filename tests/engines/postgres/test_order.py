@@ -1,6 +1,6 @@
-"""Followers of a bare sequence skip events, because the order of a sequence is not the order of commits. Ours cannot.
+"""Followers of a plain sequence skip events, because sequence order is not commit order. The store's do not.
 
-The field's most repeated defect, shown beside the store in which it cannot happen: 16 writers, one in a hundred
+This well-known defect is shown next to the store, in which it cannot happen: 16 writers, one in a hundred
 transactions rolled back, every fourth one slow to commit.
 """
 
@@ -23,11 +23,11 @@ from tests.engines.postgres.given import EVERYTHING, Opened, event, request, soo
 
 WRITERS = 16
 SECONDS = 2.5
-SLOW = 0.002  # seconds that every fourth transaction stays open after its insert
+SLOW_COMMIT_S = 0.002  # seconds that every fourth transaction stays open after its insert
 
 
 def under_load(write: Callable[[int, float], None], look: Callable[[], None]) -> None:
-    """Sixteen writers for a while, and a follower that looks all the time, and once more at the end."""
+    """Run sixteen writers for some time, and a follower that reads all the time, and once more at the end."""
     deadline = time.monotonic() + SECONDS
     done = threading.Event()
 
@@ -45,7 +45,7 @@ def under_load(write: Callable[[int, float], None], look: Callable[[], None]) ->
 
 
 def test_a_naive_follower_of_a_sequence_skips_events(url: str, schema: str) -> None:
-    """The reason for all this: `WHERE id > last seen` over a bigserial misses what commits late."""
+    """`WHERE id > last seen` over a bigserial misses what commits late: the reason for positions in commit order."""
     sql(url, f"CREATE SCHEMA {schema}", f"CREATE TABLE {schema}.naive (id bigserial PRIMARY KEY, body text)")
     insert = f"INSERT INTO {schema}.naive (body) VALUES ('x')".encode()
     seen: list[int] = []
@@ -64,12 +64,12 @@ def test_a_naive_follower_of_a_sequence_skips_events(url: str, schema: str) -> N
         look()
     stored = {row[0] for row in sql(url, f"SELECT id FROM {schema}.naive")}
     assert (seen, stored) == ([3], {1, 3}), "the first is never seen"
-    assert len(stored) < max(stored), "rollbacks leave gaps, so that waiting for the missing number waits for ever"
+    assert len(stored) < max(stored), "rollbacks leave gaps, so that waiting for the missing number never ends"
 
 
 @pytest.mark.parametrize("joined", [False, True], ids=["appends", "joined transactions"])
-def test_our_follower_skips_nothing(url: str, opening: Open, joined: bool) -> None:
-    """The same load here, plain and in users' own transactions: every position once, in order, without a gap."""
+def test_a_follower_of_the_store_skips_nothing(url: str, opening: Open, joined: bool) -> None:
+    """The same load, with plain appends and in users' transactions: every position once, in order, without a gap."""
     reader = opening()
     seen: list[int] = []
     writers = [opening() for _ in range(WRITERS)]
@@ -85,7 +85,7 @@ def test_our_follower_skips_nothing(url: str, opening: Open, joined: bool) -> No
                 if joined:
                     engine.transactions.stage(connection, [request(event("Deposited", f"writer:{number}"))])
                     if turn % 4 == 0:
-                        time.sleep(SLOW)
+                        time.sleep(SLOW_COMMIT_S)
                     if chance.random() < 0.01:
                         connection.rollback()
                         continue
@@ -106,7 +106,7 @@ def test_our_follower_skips_nothing(url: str, opening: Open, joined: bool) -> No
 
 
 def test_recorded_time_never_decreases(opening: Open) -> None:
-    """From any number of writers at once."""
+    """This holds for any number of writers at once."""
     engines = [opening() for _ in range(4)]
     assert together(*[lambda e=e: [e.append(event()) for _ in range(20)] for e in engines]) == []
     times = [stored.time for stored in engines[0].everything()]
@@ -114,8 +114,8 @@ def test_recorded_time_never_decreases(opening: Open) -> None:
     assert len(times) == 80
 
 
-def test_positions_are_visible_in_order_to_everyone(opening: Open) -> None:
-    """Whoever has seen a position sees nothing appear at or below it, whatever connection it asks."""
+def test_positions_become_visible_in_order_on_every_connection(opening: Open) -> None:
+    """After a reader has seen a position, no event appears at or below it, on any connection."""
     writers, readers = [opening() for _ in range(4)], [opening() for _ in range(2)]
     done = threading.Event()
 

@@ -1,4 +1,4 @@
-"""The page on PostgreSQL runs on PostgreSQL, and not only, as every page does, without any server."""
+"""The documentation page on PostgreSQL runs on PostgreSQL, beside the run of every page without a server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.engines.postgres.given import sql
 
 
 def test_the_page_runs_on_a_server(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its blocks, in order; what it prints makes the roles."""
+    """Its blocks run in order, and the SQL that it prints creates the roles."""
     monkeypatch.setenv("DATABASE_URL", url)
     try:
         ran = run(ROOT / "docs" / "how-to" / "postgresql.md", tmp_path)

@@ -1,4 +1,4 @@
-"""PgBouncer in transaction mode: found out by itself; nothing is kept in a session, and everything works."""
+"""PgBouncer in transaction mode is detected; no session state is used, and everything works."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests.support.servers.postgres import PostgresServer
 
 @pytest.fixture(scope="module")
 def bouncer(server: PostgresServer) -> Iterator[str]:
-    """The address of a PgBouncer before the server."""
+    """The address of a PgBouncer in front of the server."""
     with pgbouncer.before(server) as port:
         yield server.url().replace(f":{server.port}/", f":{port}/")
 
 
-def test_a_pooler_is_found_out(bouncer: str, url: str, opening: Open, mode: str) -> None:
-    """Detected by itself: nothing is prepared, no session parameter is set, followers poll instead of listening."""
+def test_a_pooler_is_detected(bouncer: str, url: str, opening: Open, mode: str) -> None:
+    """Without an option nothing is prepared, no session parameter is set, and followers poll instead of listening."""
     engine = opening(bouncer, mode)
     assert engine.stats()["pooler"] is True
     assert opening(url, mode).stats()["pooler"] is False
@@ -41,7 +41,7 @@ def test_a_pooler_is_found_out(bouncer: str, url: str, opening: Open, mode: str)
 
 
 def test_promises_hold_through_a_pooler(bouncer: str, opening: Open) -> None:
-    """Conditions under a race, idempotency, order: with more clients than server connections."""
+    """Conditions under a race, idempotency and order hold with more clients than server connections."""
     engines = [opening(bouncer) for _ in range(6)]
     wins: list[str] = []
 
@@ -60,7 +60,7 @@ def test_promises_hold_through_a_pooler(bouncer: str, opening: Open) -> None:
 
 
 def test_a_store_works_through_a_pooler(bouncer: str, schema: str) -> None:
-    """The user's whole day."""
+    """A user's common calls work."""
     with ef.Store(bouncer, schema=schema) as store:
         store.append(deposit("a-1", 10), key="k-1")
         store.decide(withdraw, Account("a-1"), 4)
@@ -74,7 +74,7 @@ def test_a_store_works_through_a_pooler(bouncer: str, schema: str) -> None:
 def test_commits_are_durable_behind_a_pooler(
     bouncer: str, server: PostgresServer, url: str, schema: str, opening: Open
 ) -> None:
-    """Weaker synchronous_commit is corrected inside each append, not in a session, which does not last."""
+    """A weaker synchronous_commit is corrected inside each append, since a session does not last."""
     opening(bouncer)
     sql(
         url,

@@ -1,4 +1,4 @@
-"""Read replicas: reads and followers go there, never see a gap, and wait or ask the primary when it is behind."""
+"""Read replicas: reads and followers use them, never see a gap, and wait or use the primary when it is behind."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ def pair() -> Iterator[tuple[PostgresServer, PostgresServer]]:
 
 @pytest.fixture
 def urls(pair: tuple[PostgresServer, PostgresServer]) -> tuple[str, str]:
-    """Their addresses; the replica replays again whatever the last test did."""
+    """Their addresses; the replica replays again, whatever the last test did."""
     primary, replica = pair
     sql(replica.url(), "SELECT pg_wal_replay_resume()")
     return primary.url(), replica.url()
 
 
 def pause(replica: str) -> None:
-    """Let the replica fall behind."""
+    """Stop the replica's replay."""
     sql(replica, "SELECT pg_wal_replay_pause()")
     assert soon(lambda: sql(replica, "SELECT pg_get_wal_replay_pause_state()") == [("paused",)])
 
 
 def resume(replica: str) -> None:
-    """Let it catch up."""
+    """Let the replica catch up."""
     sql(replica, "SELECT pg_wal_replay_resume()")
 
 
 def caught_up(replica: str, schema: str, head: int) -> bool:
-    """Whether the replica has everything."""
+    """Return whether the replica has everything."""
 
     def there() -> bool:
         with contextlib.suppress(psycopg.errors.UndefinedTable):
@@ -58,7 +58,7 @@ def caught_up(replica: str, schema: str, head: int) -> bool:
 
 
 def test_reads_go_to_the_replica(urls: tuple[str, str], schema: str, opening: Open, mode: str) -> None:
-    """What only reads is asked there; appends, conditions and idempotency stay on the primary."""
+    """Plain reads use the replica; appends, conditions and idempotency use the primary."""
     primary, replica = urls
     opening(primary).append(event("Taken", "seat:1"))
     assert caught_up(replica, schema, 1)
@@ -75,8 +75,8 @@ def test_reads_go_to_the_replica(urls: tuple[str, str], schema: str, opening: Op
     resume(replica)
 
 
-def test_ones_own_writes_can_be_read_when_asked(urls: tuple[str, str], schema: str, opening: Open) -> None:
-    """read_your_writes: reading waits for the replica, and asks the primary if that takes too long."""
+def test_own_writes_can_be_read_with_read_your_writes(urls: tuple[str, str], schema: str, opening: Open) -> None:
+    """With read_your_writes a read waits for the replica, and uses the primary if that takes too long."""
     primary, replica = urls
     opening(primary).append(event())
     assert caught_up(replica, schema, 1)
@@ -94,10 +94,10 @@ def test_ones_own_writes_can_be_read_when_asked(urls: tuple[str, str], schema: s
     later.join()
 
 
-def test_a_page_that_goes_on_is_never_older_than_its_beginning(
+def test_a_page_after_a_position_is_never_older_than_that_position(
     urls: tuple[str, str], schema: str, opening: Open
 ) -> None:
-    """Reading after a position that the replica has not got yet: the primary has it."""
+    """A read after a position that the replica does not have yet uses the primary."""
     primary, replica = urls
     writer = opening(primary)
     writer.append(event())
@@ -115,7 +115,7 @@ def test_a_page_that_goes_on_is_never_older_than_its_beginning(
 
 
 def test_followers_of_a_replica_skip_nothing(urls: tuple[str, str], schema: str, opening: Open) -> None:
-    """Under load, with the replica stopping and going on: every position once, in order."""
+    """Under load, while the replica stops and goes on, every position is seen once, in order."""
     primary, replica = urls
     opening(primary).append(event())
     assert caught_up(replica, schema, 1)
@@ -146,7 +146,7 @@ def test_followers_of_a_replica_skip_nothing(urls: tuple[str, str], schema: str,
 def test_a_follower_is_woken_when_the_replica_has_it(
     urls: tuple[str, str], schema: str, opening: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Announced by the primary, rung when the replica can show it: not at the next look."""
+    """The primary announces the commit; the follower is notified once the replica has it, before the next poll."""
     monkeypatch.setattr(listen, "HEAD_CHECK_INTERVAL_S", 120.0)
     primary, replica = urls
     writer = opening(primary)
@@ -181,7 +181,7 @@ def test_decisions_over_a_replica_are_right(urls: tuple[str, str], schema: str, 
 
 
 def test_a_replica_alone_takes_no_writes(urls: tuple[str, str], schema: str, opening: Open) -> None:
-    """Opened by itself it is read-only, and says so."""
+    """Opened by itself it is read-only, and its errors say so."""
     primary, replica = urls
     opening(primary).append(event())
     assert caught_up(replica, schema, 1)
@@ -202,7 +202,7 @@ def test_a_server_of_another_store_is_no_replica(urls: tuple[str, str], url: str
 
 
 def test_a_failover_begins_a_new_epoch(schema: str, opening: Open) -> None:
-    """A promoted replica may lack what the old primary acknowledged: the epoch says so, once."""
+    """A promoted replica may lack what the old primary acknowledged: its first opening begins a new epoch, once."""
     with own() as primary, replica_of(primary) as replica:
         engine = opening(primary.url())
         engine.append(event())

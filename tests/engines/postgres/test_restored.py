@@ -1,4 +1,4 @@
-"""Dumps restored by PostgreSQL's own tools, and restores that the database cannot tell of: a new epoch begins."""
+"""Dumps restored by PostgreSQL's own tools, and restores that the database cannot notice: a new epoch begins."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ needs_tools = needs_program(
 
 
 def tool(name: str, *arguments: str) -> None:
-    """Run one of PostgreSQL's own."""
+    """Run one of PostgreSQL's own tools."""
     done = subprocess.run([programs() / name, *arguments], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
 
@@ -28,7 +28,7 @@ def tool(name: str, *arguments: str) -> None:
 def test_a_dump_restored_in_the_same_cluster_begins_a_new_epoch(
     url: str, schema: str, opening: Open, tmp_path: Path
 ) -> None:
-    """Its last events are lost and their positions reused: receipts and cursors must not be mistaken."""
+    """Its last events are lost and their positions reused: old receipts and cursors must not be accepted."""
     engine = opening()
     engine.append(event("Opened", "account:a-1"), key="k-1")
     dump = str(tmp_path / "dump")
@@ -49,7 +49,7 @@ def test_a_dump_restored_in_the_same_cluster_begins_a_new_epoch(
 
 
 def test_maintenance_keeps_the_epoch(url: str, schema: str, opening: Open) -> None:
-    """Rewriting the table, and another user's opening, are no restore."""
+    """Rewriting the table, and opening as another user, are not restores."""
     opening().append(event())
     sql(
         url,
@@ -62,7 +62,7 @@ def test_maintenance_keeps_the_epoch(url: str, schema: str, opening: Open) -> No
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
 def test_restored_begins_a_new_epoch(url: str, schema: str, opening: Open, mode: str) -> None:
-    """For what the database cannot know: a recovery to a point in time on the same timeline, a volume rolled back."""
+    """Two restores that the database cannot know: point-in-time recovery on the same timeline, a volume rolled back."""
     opening().append(event())
     done = Opened(url, mode, schema=schema).restored()
     assert (done.store, done.ended, done.epoch) == (opening().store_id, 1, 2)

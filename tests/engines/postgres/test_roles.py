@@ -1,4 +1,4 @@
-"""Least privilege: a writer who can only append, a reader who can only read, and neither can harm the log."""
+"""Least privilege: a writer can only append, a reader can only read, and neither can harm the log."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.servers.postgres import PostgresServer
 
 @pytest.fixture
 def as_user(server: PostgresServer, url: str, schema: str, opening: Open) -> Callable[[str], str]:
-    """The address of a user who has been granted the store's writer or reader role."""
+    """A function that returns the address of a user with the store's writer or reader role."""
     opening()
     suffix = uuid4().hex[:8]
     roles = {"writer": f"writer_{suffix}", "reader": f"reader_{suffix}"}
@@ -35,7 +35,7 @@ def as_user(server: PostgresServer, url: str, schema: str, opening: Open) -> Cal
 
 
 def test_a_writer_can_do_all_that_a_store_does(as_user: Callable[[str], str], schema: str) -> None:
-    """Append, decide, read, follow, keys, snapshots, joined transactions."""
+    """It appends, decides, reads, follows, and uses keys, snapshots and joined transactions."""
     url = as_user("writer")
     with ef.Store(url, schema=schema, create=False) as store:
         store.append(deposit("a-1", 10), key="k")
@@ -51,7 +51,7 @@ def test_a_writer_can_do_all_that_a_store_does(as_user: Callable[[str], str], sc
 
 
 def test_a_writer_may_join_its_own_transactions(as_user: Callable[[str], str], schema: str, opening: Open) -> None:
-    """Its connection needs no more than its store does."""
+    """Its connection needs no more rights than its store does."""
     url = as_user("writer")
     engine = opening(url)
     with psycopg.connect(url) as connection:
@@ -95,17 +95,17 @@ def test_a_reader_can_read_and_follow(as_user: Callable[[str], str], opening: Op
     ],
 )
 def test_neither_can_harm_the_log(as_user: Callable[[str], str], schema: str, role: str, harm: str) -> None:
-    """No right to any table but to read it; no function but those that keep the promises."""
+    """They may only read tables, and call only the functions that keep the promises."""
     with psycopg.connect(as_user(role), autocommit=True) as connection:
         refused = pytest.raises(psycopg.errors.InsufficientPrivilege)
         with refused:
             connection.execute(harm.format(s=schema).encode())
 
 
-def test_what_only_the_owner_may_do_is_said(
+def test_operations_of_the_owner_are_refused_to_others(
     as_user: Callable[[str], str], url: str, schema: str, opening: Open
 ) -> None:
-    """Upgrading and taking over another log."""
+    """That is upgrading, and taking over another log."""
     writer = opening(as_user("writer"))
     sql(url, f"UPDATE {schema}.store SET layout = 1")
     for call in (writer.upgrade, lambda: writer.replication.take_identity("0" * 32, 2)):
@@ -114,7 +114,7 @@ def test_what_only_the_owner_may_do_is_said(
 
 
 def test_other_roles_have_no_rights(server: PostgresServer, url: str, schema: str, opening: Open) -> None:
-    """PUBLIC has no right to the schema, even if its use is granted."""
+    """PUBLIC has no right to the schema's contents, even if its use is granted."""
     opening()
     user = f"u{uuid4().hex[:8]}"
     sql(url, f"CREATE USER {user} PASSWORD 'x'", f"GRANT USAGE ON SCHEMA {schema} TO {user}")

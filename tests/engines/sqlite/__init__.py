@@ -1,1 +1,1 @@
-"""Tests of the engine over one file: faults planted in processes, files and disks, and what must survive them."""
+"""Tests of the SQLite engine: faults planted in processes, files and disks, and what must survive them."""

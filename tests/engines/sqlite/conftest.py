@@ -1,4 +1,4 @@
-"""A store to work on, and other processes that end with the test."""
+"""A store for each test, and other processes that end with the test."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.engines.sqlite.other import Other
 
 @pytest.fixture
 def path(tmp_path: Path) -> str:
-    """Where a store may be made."""
+    """The path of a store that does not exist yet."""
     return str(tmp_path / "log.db")
 
 
@@ -28,7 +28,7 @@ def store(path: str) -> Iterator[ef.Store]:
 
 @pytest.fixture
 def process() -> Iterator[Callable[..., Other]]:
-    """Starts other processes."""
+    """A function that starts other processes."""
     started: list[Other] = []
 
     def start(*prefix: str, **environment: str) -> Other:
@@ -42,7 +42,7 @@ def process() -> Iterator[Callable[..., Other]]:
 
 @pytest.fixture
 def memory_folder(tmp_path: Path) -> Iterator[Path]:
-    """A folder in memory where the system has such a place, for tests that make hundreds of files."""
+    """A folder in memory where the system has such a file system, for tests that make hundreds of files."""
     shared = Path("/dev/shm")
     if not os.access(shared, os.W_OK):
         yield tmp_path

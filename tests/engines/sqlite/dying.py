@@ -1,8 +1,8 @@
-"""A program that dies (kill -9) at each step of making a file in turn, and looks each time at what is there.
+"""A program that dies (kill -9) at each step of creating a file in turn, and checks each time what is left.
 
 Run as `python -m tests.engines.sqlite.dying backup|create|merge|reindex FOLDER [STRIDE]`; prints the number of steps
-and of kills, and what was wrong. Of merges every STRIDE steps are tried.
-Steps are SQLite's calls of its file system and, of a backup, those of the operating system that make the copy visible.
+and of kills, and the problems. For merges, every STRIDE-th step is tried.
+Steps are SQLite's calls of its file system and, for a backup, the system calls that make the copy visible.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from eventfold.errors import StoreNotFound
 from tests.engines.sqlite.faulty import Disk
 from tests.engines.sqlite.noted import Noted, assert_whole, engine_of, noted
 
-MOST = 400
+MAX_STEPS = 400
 FINISHED = 7
 
 
 def die() -> None:
-    """As a process that is killed: nothing is tidied up."""
+    """Die as a killed process does: without any cleanup."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def counted(disk: Disk, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of the system that is a step, too."""
+    """Return a function of the system that counts as a step, too."""
 
     def step(*args: Any) -> Any:
         disk.meet(name)
@@ -42,7 +42,7 @@ def counted(disk: Disk, name: str, function: Callable[..., Any]) -> Callable[...
 
 
 def dying(n: int, work: Callable[[], None]) -> bool:
-    """Run `work` in a child that dies at its nth step. Returns whether it got so far as to end by itself."""
+    """Run `work` in a child that dies at its nth step. Returns whether it ended by itself before."""
     pid = os.fork()
     if pid == 0:
         _child(n, work)
@@ -64,13 +64,13 @@ def _child(n: int, work: Callable[[], None]) -> NoReturn:
 
 
 def backups(folder: Path) -> tuple[int, list[str]]:
-    """Backups that die: nothing is at the path, or the whole copy in its epoch; the next backup works and tidies up."""
+    """Kill backups: nothing is at the path, or the whole copy in its epoch; the next backup works and cleans up."""
     source, copy = str(folder / "log.db"), folder / "copy.db"
     with ef.Store(source) as store:
         for n in range(40):
             store.append(noted(n))
     wrong: list[str] = []
-    for n in range(1, MOST):
+    for n in range(1, MAX_STEPS):
 
         def work() -> None:
             with ef.Store(source) as store:
@@ -99,10 +99,10 @@ def backups(folder: Path) -> tuple[int, list[str]]:
 
 
 def creations(folder: Path) -> tuple[int, list[str]]:
-    """Stores whose making dies: nothing usable is there, or a store; making it again makes it whole."""
+    """Kill the creation of stores: nothing usable is left, or a store; creating it again makes it whole."""
     path = folder / "new.db"
     wrong: list[str] = []
-    for n in range(1, MOST):
+    for n in range(1, MAX_STEPS):
         finished = dying(n, lambda: ef.Store(str(path)).close())
         try:
             with ef.Store(str(path), create=False) as store:
@@ -134,7 +134,7 @@ def merges(folder: Path, stride: int = 1) -> tuple[int, list[str]]:
     writer.SLICE_FACTOR = 1
     wrong: list[str] = []
     ef.Store(str(path)).close()
-    for n in range(1, 10 * MOST, stride):
+    for n in range(1, 10 * MAX_STEPS, stride):
         acknowledged.write_text("0")
 
         def work(n: int = n) -> None:
@@ -167,7 +167,7 @@ def reindexing(folder: Path, stride: int = 1) -> tuple[int, list[str]]:
     with ef.Store(str(path)) as store:
         for n in range(40):
             store.append(noted(n))
-    for n in range(1, 10 * MOST, stride):
+    for n in range(1, 10 * MAX_STEPS, stride):
         finished = dying(n, lambda: run(SqliteEngine(str(path)).reindex()))
         with ef.Store(str(path), create=False) as store:
             wrong += [f"step {n}: {problem}" for problem in engine_of(store).check()]
@@ -179,7 +179,7 @@ def reindexing(folder: Path, stride: int = 1) -> tuple[int, list[str]]:
 
 
 def remove(path: Path) -> None:
-    """A store, and what is beside it."""
+    """Remove a store and the files that belong to it."""
     for end in ("", "-wal", "-shm", "-journal", ".lock"):
         Path(f"{path}{end}").unlink(missing_ok=True)
 

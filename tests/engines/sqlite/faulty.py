@@ -1,4 +1,4 @@
-"""A disk that fails when told to: SQLite's own file system with writes and syncs that can be refused."""
+"""A faulty disk for tests: SQLite's own file system (VFS), with reads, writes, syncs and locks that can be refused."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Fault = Callable[[], None]
 
 
 def full() -> None:
-    """There is no room."""
+    """Raise the error of a full disk."""
     raise apsw.FullError("disk full, as planted")
 
 
 def broken() -> None:
-    """The device reports an error."""
+    """Raise the error of a failing device."""
     raise apsw.IOError("input/output error, as planted")
 
 
@@ -36,14 +36,14 @@ EXTENDED = {
 
 
 class Disk(apsw.VFS):
-    """The default file system of SQLite while it stands. `refuse` names an operation and what happens instead.
+    """The default file system of SQLite while it is registered. `refuse` names an operation and the error it raises.
 
-    Operations: "open", "read", "write", "sync", "truncate", "size", "lock" and "unlock", each with " db" or " wal"
-    after it, and "access" and "delete". What is shared in memory (-shm) is not met: it has no calls here.
+    Operations: "open", "read", "write", "sync", "truncate", "size", "lock" and "unlock", each followed by " db" or
+    " wal", and "access" and "delete". The shared-memory index (-shm) is not covered: apsw has no calls for it here.
     """
 
     def __init__(self) -> None:
-        self.base = apsw.vfs_names()[0]  # the default one
+        self.base = apsw.vfs_names()[0]  # the name of the default file system
         super().__init__("faulty", self.base, makedefault=True)
         self._faults: dict[str, tuple[int, Fault]] = {}
         self._nth: tuple[int, Fault] | None = None
@@ -51,12 +51,12 @@ class Disk(apsw.VFS):
         self.done: list[str] = []
 
     def refuse_nth(self, n: int, fault: Fault | None = None) -> None:
-        """Refuse the nth operation from now, whichever it is, as the device would with the error `number`."""
+        """Refuse the nth operation from now, of any kind, as the device would with the error `number`."""
         self.done.clear()
         self._nth = n, fault or self.fail
 
     def fail(self) -> None:
-        """The operation that was met last fails with `number`, as the system's own calls do."""
+        """Raise the error of the latest operation with `number`, as the operating system's own calls do."""
         word = self.done[-1].split()[0]
         error = apsw.CantOpenError("planted") if word == "open" else apsw.IOError("planted")
         if word != "open":
@@ -64,20 +64,20 @@ class Disk(apsw.VFS):
         raise error
 
     def xGetLastError(self) -> tuple[int, str]:
-        """What `system_errno` says."""
+        """Return what `system_errno` reports."""
         return self.number, "planted"
 
     def refuse(self, operation: str, fault: Fault = broken, after: int = 0) -> None:
-        """From now on, after so many more that succeed."""
+        """Refuse the operation from now on, after `after` more that succeed."""
         self._faults[operation] = (after, fault)
 
-    def mend(self) -> None:
-        """Everything works again."""
+    def repair(self) -> None:
+        """Remove every planted fault."""
         self._faults.clear()
         self._nth = None
 
     def meet(self, operation: str) -> None:
-        """Called before each operation."""
+        """Count the operation and raise its planted fault, if any. Called before each operation."""
         self.done.append(operation)
         if self._nth is not None and len(self.done) == self._nth[0]:
             self._nth[1]()
@@ -88,12 +88,12 @@ class Disk(apsw.VFS):
             self._faults[operation] = (left - 1, fault)
 
     def xOpen(self, name: Any, flags: list[int]) -> apsw.VFSFile:
-        """A file that asks the disk before each operation."""
+        """Open a file that reports to the disk before each operation."""
         self.meet(f"open {_kind(flags)}")
         return _File(self, name, flags)
 
     def xAccess(self, path: str, flags: int) -> bool:
-        """Whether a file is there, or may be used."""
+        """Return whether a file exists, or may be used as the flags ask."""
         self.meet("access")
         return super().xAccess(path, flags)
 
@@ -142,16 +142,16 @@ class _File(apsw.VFSFile):
         super().xTruncate(size)
 
 
-_gone: list[Disk] = []  # kept: a connection that is closed late, by the garbage collector, still asks its own disk
+_gone: list[Disk] = []  # kept alive: a connection that the garbage collector closes late still calls its own disk
 
 
 @contextmanager
 def faulty_disk() -> Iterator[Disk]:
-    """Connections opened inside work on a disk that may be told to fail; close them inside, too."""
+    """Yield a disk that fails on request. Open the connections that use it inside, and close them inside, too."""
     disk = Disk()
     try:
         yield disk
     finally:
-        disk.mend()
+        disk.repair()
         disk.unregister()
         _gone.append(disk)

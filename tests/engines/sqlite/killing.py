@@ -1,6 +1,6 @@
-"""A program that forks writers of one store, kills them at random moments and looks for what they acknowledged.
+"""A program that forks writers of one store, kills them at random moments and checks that acknowledged events exist.
 
-Run as `python -m tests.engines.sqlite.killing STORE ROUNDS SEED`; prints what it has seen as JSON.
+Run as `python -m tests.engines.sqlite.killing STORE ROUNDS SEED`; prints its counts as JSON.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ Say = Callable[[int, int, list[UUID]], None]
 
 
 def one_by_one(store: ef.Store, say: Say, dice: random.Random) -> None:
-    """Single events."""
+    """Append single events."""
     for n in range(100_000):
         done = store.append(noted(n))
         say(done.first, done.last, list(done.event_ids))
 
 
 def batches(store: ef.Store, say: Say, dice: random.Random) -> None:
-    """Appends of several events each."""
+    """Append several events at a time."""
     while True:
         done = store.append(*[noted(n) for n in range(dice.randint(2, 60))])
         say(done.first, done.last, list(done.event_ids))
 
 
 def conditional(store: ef.Store, say: Say, dice: random.Random) -> None:
-    """Appends under a condition that holds, and some whose condition does not."""
+    """Append under a condition that holds, then under one that does not."""
     me, last = f"c-{os.getpid()}", store.head()
     while True:
         mine = ef.Query.of(Noted, tags=f"who:{me}")
@@ -55,7 +55,7 @@ def conditional(store: ef.Store, say: Say, dice: random.Random) -> None:
 
 
 def combined(store: ef.Store, say: Say, dice: random.Random) -> None:
-    """Eight threads, whose appends are combined into common commits."""
+    """Append from eight threads, whose appends are combined into common commits."""
     threads = [threading.Thread(target=one_by_one, args=(store, say, dice), daemon=True) for _ in range(8)]
     for thread in threads:
         thread.start()
@@ -64,15 +64,15 @@ def combined(store: ef.Store, say: Say, dice: random.Random) -> None:
 
 
 def extending(store: ef.Store, say: Say, dice: random.Random) -> None:
-    """A long load in appends of 200 events, acknowledged by its progress."""
+    """Import many events in appends of 200, acknowledged by the progress callback."""
     base = dice.getrandbits(60) << 64
     drafts = (ef.Draft(noted(n), id=UUID(int=base + n)) for n in range(100_000))
-    told = 0
+    acknowledged = 0
 
     def progress(count: int) -> None:
-        nonlocal told
-        say(0, 0, [UUID(int=base + n) for n in (told, count - 1)])
-        told = count
+        nonlocal acknowledged
+        say(0, 0, [UUID(int=base + n) for n in (acknowledged, count - 1)])
+        acknowledged = count
 
     store.extend(drafts, batch=200, progress=progress)
 
@@ -95,7 +95,7 @@ def child(path: str, pipe: int, seed: int) -> NoReturn:
 
 
 def fork(path: str, seed: int) -> tuple[int, int]:
-    """A child: its process id, and where it tells what was acknowledged."""
+    """Start a child. Returns its process id, and the pipe on which it reports what was acknowledged."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -105,17 +105,17 @@ def fork(path: str, seed: int) -> tuple[int, int]:
     return pid, reading
 
 
-def told(pipe: int) -> list[list[str]]:
-    """The lines a child finished before it died."""
+def read_lines(pipe: int) -> list[list[str]]:
+    """Return the complete lines that a child wrote before it died."""
     with open(pipe, "rb") as found:
         *lines, _half = found.read().decode().split("\n")
     return [line.split() for line in lines]
 
 
 def main(path: str, rounds: int, seed: int) -> None:
-    """Kill, look, and go on with the same store."""
+    """Kill writers, check the store, and go on with the same store."""
     dice = random.Random(seed)
-    with ef.Store(path):  # there is one, whenever the first child is killed
+    with ef.Store(path):  # creates the store, so that it exists even if the first child is killed early
         pass
     kills = acknowledged = 0
     while kills < rounds:
@@ -127,7 +127,7 @@ def main(path: str, rounds: int, seed: int) -> None:
         for pid, _ in children:
             _, status = os.waitpid(pid, 0)
             assert os.WIFSIGNALED(status), f"a writer ended by itself: {status}"
-        lines = [line for _, pipe in children for line in told(pipe)]
+        lines = [line for _, pipe in children for line in read_lines(pipe)]
         with ef.Store(path) as store:
             engine = engine_of(store)
             for first, last, *ids in lines:

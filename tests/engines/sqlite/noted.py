@@ -1,4 +1,4 @@
-"""What these tests write to a store file, and how they ask, outside the library, whether all of it is there."""
+"""The events these SQLite tests write, and checks of a store file by SQL from outside the library."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from eventfold.ports.messages import AppendRequest, Outcome
 
 
 class Noted(ef.Event):
-    """Something that happened to somebody."""
+    """A note about someone at some place."""
 
     who: ef.Tag
     where: ef.Tag
@@ -25,28 +25,28 @@ class Noted(ef.Event):
 
 
 def noted(n: int, who: str | None = None) -> Noted:
-    """The nth event of a test."""
+    """Return the nth event of a test."""
     return Noted(who or f"w-{n % 7}", f"p-{n % 3}", n, "x" * (n % 50))
 
 
 def raw(n: int = 0, *tags: str, type: str = "Noted", id: bytes | None = None) -> NewEvent:
-    """An encoded event, for tests that speak to the engine itself."""
+    """Return an encoded event, for tests that call the engine directly."""
     return NewEvent(id or new_id(), type, 1, b'{"n":%d}' % n, tuple(sorted(tags)))
 
 
 def request(*events: NewEvent, unless: Iterable[ConditionClause] = (), key: str | None = None) -> AppendRequest:
-    """A request to the engine."""
+    """Return an append request for the engine."""
     return AppendRequest(events, tuple(unless), key)
 
 
 def written(outcome: Outcome) -> Receipt:
-    """The receipt of an append that must have been written."""
+    """Return the receipt of an append that must have been written."""
     assert isinstance(outcome, Receipt), outcome
     return outcome
 
 
 def engine_of(store: ef.Store) -> SqliteEngine:
-    """The engine behind a store."""
+    """Return the engine of a store."""
     assert isinstance(store.engine, SqliteEngine)
     return store.engine
 
@@ -62,17 +62,17 @@ def merge(engine: SqliteEngine) -> None:
 
 
 def files(path: Path) -> list[Path]:
-    """A store file and those that belong to it."""
+    """Return a store file and the files that belong to it, as far as they exist."""
     return [found for end in ("", "-wal", "-shm", ".lock") if (found := Path(f"{path}{end}")).exists()]
 
 
 def opened(folder: str) -> list[str]:
-    """The files of a folder that this process has open."""
+    """Return the paths under a folder that this process has open."""
     found: list[str] = []
     for number in os.listdir("/proc/self/fd"):
         try:
             path = os.readlink(f"/proc/self/fd/{number}")
-        except FileNotFoundError:  # the one that lists them
+        except FileNotFoundError:  # the descriptor that os.listdir used
             continue
         if path.startswith(folder):
             found.append(path)
@@ -80,7 +80,7 @@ def opened(folder: str) -> list[str]:
 
 
 def foreign(path: Path | str, sql: str, *bindings: Any) -> list[tuple[Any, ...]]:
-    """What another program does to the file: one statement on a connection of the standard library's SQLite."""
+    """Run one statement on the file as another program would: on a connection of the standard library's SQLite."""
     connection = sqlite3.connect(path, timeout=10, isolation_level=None)
     try:
         return connection.execute(sql, bindings).fetchall()
@@ -89,7 +89,7 @@ def foreign(path: Path | str, sql: str, *bindings: Any) -> list[tuple[Any, ...]]
 
 
 def assert_whole(path: Path | str) -> int:
-    """Compare rows, index and dictionaries by SQL that is not the library's. Returns the number of events."""
+    """Check rows, tag index and dictionaries against each other by SQL of its own. Returns the number of events."""
     connection = sqlite3.connect(path, timeout=10)
     try:
         rows = connection.execute(

@@ -1,4 +1,4 @@
-"""Another process, told line by line what to do, so that a test can say who does what before whom."""
+"""Another process that runs code on request, line by line, so that a test orders the steps of two processes."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ for line in sys.stdin:
             (code,) = code
             print("begun", flush=True)
         try:
-            told = eval(compile(code, "<told>", "eval"), globals())
+            result = eval(compile(code, "<sent>", "eval"), globals())
         except SyntaxError:
-            told = exec(compile(code, "<told>", "exec"), globals())
-        answer = {"told": told if isinstance(told, (str, int, float, list, dict)) else None}
+            result = exec(compile(code, "<sent>", "exec"), globals())
+        answer = {"result": result if isinstance(result, (str, int, float, list, dict)) else None}
     except BaseException as error:
         answer = {"error": type(error).__name__, "text": str(error), "trace": traceback.format_exc()}
     print(json.dumps(answer), flush=True)
@@ -35,7 +35,7 @@ for line in sys.stdin:
 
 
 class Other:
-    """A process that runs what it is told: `other("store = ef.Store('x.db')")`. Ends with the test."""
+    """A process that runs the code it is sent: `other("store = ef.Store('x.db')")`. It ends with the test."""
 
     def __init__(self, *prefix: str, **environment: str) -> None:
         self._process = subprocess.Popen(
@@ -49,31 +49,31 @@ class Other:
         self.pid = self._process.pid
 
     def start(self, code: str) -> None:
-        """Tell it something, without waiting for the answer."""
+        """Send code to the process without waiting for the answer."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(code) + "\n")
         self._process.stdin.flush()
 
     def begin(self, code: str) -> None:
-        """The same, once it has begun with it: from then on a signal meets what it was told, and no step before."""
+        """Send code and return once it has started to run: a later signal meets this code, not a step before it."""
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(json.dumps([code]) + "\n")
         self._process.stdin.flush()
         assert self._process.stdout.readline() == "begun\n"
 
     def answer(self) -> Any:
-        """What the first thing not answered yet came to. Raises AssertionError if that failed."""
+        """Return the result of the oldest unanswered code. Raises AssertionError if that code failed."""
         found = self.outcome()
         assert "error" not in found, found["trace"]
-        return found["told"]
+        return found["result"]
 
     def outcome(self) -> dict[str, Any]:
-        """The same, with a failure as a value: its `error` and `text`."""
+        """Return the same, with a failure as a value: its `error` and `text`."""
         assert self._process.stdout is not None
         return json.loads(self._process.stdout.readline())
 
     def __call__(self, code: str) -> Any:
-        """Tell it something and wait for the answer: the value of an expression, or None."""
+        """Run code and wait for the answer: the value of an expression, or None."""
         self.start(code)
         return self.answer()
 
@@ -82,7 +82,7 @@ class Other:
         os.kill(self.pid, number)
 
     def end(self) -> int:
-        """Let it end by itself, closing nothing but its standard streams. Returns its exit status."""
+        """End the process without closing anything but its standard streams. Returns its exit status."""
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.close()
         status = self._process.wait(60)
@@ -90,11 +90,11 @@ class Other:
         return status
 
     def kill(self) -> None:
-        """Kill it, if it is still there."""
+        """Kill the process if it still runs."""
         if self._process.poll() is None:
             self.signal(signal.SIGKILL)
             self._process.wait(60)
         for stream in (self._process.stdin, self._process.stdout):
-            with suppress(BrokenPipeError):  # something it was told and will never hear
+            with suppress(BrokenPipeError):  # code that was sent and that the process never reads
                 if stream is not None:
                     stream.close()

@@ -1,7 +1,7 @@
 """A process in which a second SQLite library opens and closes the file of a store that threads append to and read.
 
 Usage: python -m tests.engines.sqlite.sharing PATH NAME SECONDS LIBRARY
-Prints the id of each acknowledged event, as it comes.
+Prints the id of each acknowledged event at once.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from eventfold.engines.sqlite import writer
 from tests.engines.sqlite.noted import noted
 
 SQL = "SELECT position, id FROM event ORDER BY position DESC LIMIT 20"
-CHECKPOINT_PAGES = 40  # so small that every process often begins the log again
+CHECKPOINT_PAGES = 40  # so few that every process often restarts the write-ahead log
 
 
 def main(path: str, name: str, seconds: float, library: str) -> None:
-    """Append, read, and let the second library open and close, each in a thread of its own, until the time is over."""
+    """Append, read, and let the second library open and close, each in a thread of its own, for `seconds`."""
     writer.CHECKPOINT_PAGES = CHECKPOINT_PAGES
     store = ef.Store(path, durability="normal")
     stop = threading.Event()
@@ -56,7 +56,7 @@ def main(path: str, name: str, seconds: float, library: str) -> None:
                 pandas.read_sql(SQL, connection)
             else:
                 connection.execute(SQL).fetchall()
-        except Exception as error:  # what it reads in this process is not promised to be of one moment
+        except Exception as error:  # its reads in this process may mix two moments
             if "malformed" not in str(error):
                 raise
         finally:

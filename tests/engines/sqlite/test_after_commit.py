@@ -1,4 +1,4 @@
-"""Whatever fails after a COMMIT that succeeded is AppendUnconfirmed; never is it said that nothing was written."""
+"""A failure after a successful COMMIT raises AppendUnconfirmed; no error says that nothing was written."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.engines.sqlite.noted import engine_of, noted
 
 STEPS: dict[str, Callable[[Any], tuple[Any, str]]] = {
     "publishing names": lambda engine: (engine._writer.names.types, "commit"),
-    "looking whether the file is in its place": lambda engine: (engine._file, "is_in_place"),
+    "looking whether the file is in its place": lambda engine: (engine._file.presence, "is_in_place"),
     "noting the head": lambda engine: (engine._writer.head, "record_commit"),
     "the checkpoint": lambda engine: (engine._writer, "_checkpoint"),
     "giving the lock back": lambda engine: (engine._file.lock, "release"),
@@ -29,15 +29,15 @@ ERRORS = [OSError(28, "No space left on device"), apsw.IOError("disk I/O error")
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("step", STEPS)
-def test_a_fault_after_the_commit_says_that_it_may_be_written(
+def test_a_fault_after_the_commit_is_unconfirmed(
     path: str, monkeypatch: pytest.MonkeyPatch, step: str, error: Exception
 ) -> None:
-    """AppendUnconfirmed, the event is there, and the identical append again is recognised."""
+    """AppendUnconfirmed is raised, the event exists, and repeating the identical append is recognised."""
     monkeypatch.setattr(writer, "CHECKPOINT_PAGES", 0)
     with ef.Store(path) as store:
         store.append(noted(0))
         engine = engine_of(store)
-        asked = AppendRequest((NewEvent(new_id(), "fault.new", 1, b"{}", ("a:1",)),))
+        append_request = AppendRequest((NewEvent(new_id(), "fault.new", 1, b"{}", ("a:1",)),))
         holder, name = STEPS[step](engine)
 
         def fail(*_: Any) -> None:
@@ -46,16 +46,16 @@ def test_a_fault_after_the_commit_says_that_it_may_be_written(
         with monkeypatch.context() as planted:
             planted.setattr(holder, name, fail)
             with pytest.raises(AppendUnconfirmed):
-                run(engine.append_many([asked]))
+                run(engine.append_many([append_request]))
         assert store.head() == 2
-        (again,) = run(engine.append_many([asked]))
+        (again,) = run(engine.append_many([append_request]))
         assert isinstance(again, Receipt)
         assert (again.first, again.repeated, store.head()) == (2, True, 2)
         assert store.append(noted(1)).first == 3
 
 
-def test_a_fault_before_the_commit_is_itself(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing was written then, and that is what is said."""
+def test_a_fault_before_the_commit_is_raised_as_it_is(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing was written then, and the error says so."""
     with ef.Store(path) as store:
         store.append(noted(0))
         engine = engine_of(store)

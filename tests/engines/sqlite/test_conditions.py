@@ -1,4 +1,4 @@
-"""Conditions that look far back: judged before the lock is taken, and again for what came between."""
+"""Conditions that start far back: judged before the lock is taken, and again for what was appended in between."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LONG = Query.of(types=["Rare", "Rarer"], tags="often")
 
 @pytest.fixture
 def engine(path: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[SqliteEngine]:
-    """A store whose writer finds a hundred events long, with three hundred of them."""
+    """A store of three hundred events, whose writer treats a condition over a hundred positions as an old one."""
     monkeypatch.setattr(writer, "OLD_CONDITION_POSITIONS", 100)
     made = SqliteEngine(path)
     run(made.open())
@@ -39,7 +39,7 @@ def engine(path: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[SqliteEngine]
 
 
 def traced(engine: SqliteEngine, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Statements of the writer, and the moments at which it takes the lock."""
+    """Return a list that receives the writer's statements, and "LOCK" whenever it takes the lock."""
     seen: list[str] = []
     engine._file.pool.pause()
     engine._file.pool.resume()
@@ -58,7 +58,7 @@ def traced(engine: SqliteEngine, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_long_condition_is_judged_before_the_lock_is_taken(
     engine: SqliteEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While it is, others write; under the lock nothing of it is left to ask."""
+    """Other processes can write meanwhile; under the lock nothing of the condition is queried again."""
     seen = traced(engine, monkeypatch)
     holds = request(raw(1), unless=[ConditionClause(Query.of(types="Rarer", tags="often"), 0)])
     run(engine.append_many([request(raw(1, type="Rarer"))]))
@@ -71,17 +71,17 @@ def test_a_long_condition_is_judged_before_the_lock_is_taken(
 
 
 def test_a_short_condition_waits_for_the_lock(engine: SqliteEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would be asked twice otherwise."""
+    """Judging it before the lock as well would query it twice."""
     seen = traced(engine, monkeypatch)
     run(engine.append_many([request(raw(1), unless=[ConditionClause(LONG, 301)])]))
     assert seen[0] == "LOCK"
 
 
 @pytest.mark.parametrize("type", ["Rare", "Other"])
-def test_what_is_written_while_a_long_condition_is_judged_still_counts(
+def test_an_event_written_while_a_long_condition_is_judged_still_counts(
     engine: SqliteEngine, path: str, monkeypatch: pytest.MonkeyPatch, type: str
 ) -> None:
-    """Between the judgement and the lock another process writes: a match is found, another event is none."""
+    """Another process writes between the judgement and the lock: a matching event conflicts, another one does not."""
     other = SqliteEngine(path)
     run(other.open())
     acquire = engine._file.lock.acquire
@@ -106,7 +106,7 @@ def test_what_is_written_while_a_long_condition_is_judged_still_counts(
 
 
 def test_a_long_condition_that_does_not_hold_is_refused_with_its_first_event(engine: SqliteEngine) -> None:
-    """Found before the lock, and found again under it."""
+    """The match is found before the lock, and found again under it."""
     outcome = run(engine.append_many([request(raw(2), unless=[ConditionClause(LONG, 0)])]))[0]
     assert isinstance(outcome, AppendConflict) and outcome.fields["found"] == 301
 
@@ -120,7 +120,7 @@ def test_a_long_condition_does_not_keep_other_tasks_from_the_log(path: str, monk
             await store.extend(noted(n) for n in range(400))
             mine = [ef.Query.of(types="Noted", tags=[f"who:t{n}"]) for n in range(40)]
             conditional = [store.append(noted(n, f"t{n}"), unless=query, after=0) for n, query in enumerate(mine)]
-            plain = [store.append(noted(n, "nobody")) for n in range(40)]
+            plain = [store.append(noted(n, "no-task")) for n in range(40)]
             done = await asyncio.gather(*conditional, *plain)
             refused = [store.append(noted(n, f"t{n}"), unless=query, after=0) for n, query in enumerate(mine)]
             outcomes = await asyncio.gather(*refused, return_exceptions=True)
@@ -134,7 +134,7 @@ def test_a_long_condition_does_not_keep_other_tasks_from_the_log(path: str, monk
 
 
 def test_many_readers_at_once_leave_few_connections(store: ef.Store) -> None:
-    """Each takes one of its own, and a handful is kept for the next."""
+    """Each reader opens a connection of its own, and only a few are kept for later readers."""
     store.extend(noted(n) for n in range(300))
     barrier = threading.Barrier(40)
 
@@ -148,12 +148,12 @@ def test_many_readers_at_once_leave_few_connections(store: ef.Store) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    kept = engine_of(store)._file.pool
-    assert not kept.is_in_use and len(kept._readers) <= pool.MAX_IDLE_READERS
+    store_pool = engine_of(store)._file.pool
+    assert not store_pool.is_in_use and len(store_pool._readers) <= pool.MAX_IDLE_READERS
 
 
-def test_stores_that_nobody_closes_leave_no_descriptors(path: str) -> None:
-    """A store that is dropped without being closed takes its files with it."""
+def test_stores_that_are_never_closed_leave_no_descriptors(path: str) -> None:
+    """A store that is dropped without being closed closes its files."""
     if not os.path.isdir("/proc/self/fd"):
         return
     ef.Store(path).append(noted(0))
@@ -187,7 +187,7 @@ print(peak() - before)
 
 
 def test_memory_does_not_grow_with_the_log(path: str) -> None:
-    """Pages are given out and forgotten; what stays is the page cache and the tail, both bounded."""
+    """Pages are not kept after they were returned; what stays is the page cache and the tail, both bounded."""
     ran = subprocess.run(
         [sys.executable, "-c", MEMORY, path], cwd=ROOT, capture_output=True, text=True, timeout=100, check=True
     )
@@ -195,7 +195,7 @@ def test_memory_does_not_grow_with_the_log(path: str) -> None:
 
 
 def test_pages_follow_each_other_without_gap_or_repeat(store: ef.Store) -> None:
-    """Whatever the limit, in both directions, with appends that are larger than a page."""
+    """This holds for any limit, in both directions, with appends that are larger than a page."""
     engine = engine_of(store)
     sizes = [1, 7, 1, 30, 2, 1, 1, 12]
     for size in sizes:

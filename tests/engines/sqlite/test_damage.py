@@ -1,8 +1,7 @@
-"""Files with flipped bits and cut ends: reads give exactly what was written, or an error; what an index hides
-is found by a check.
+"""Files with flipped bits or cut ends: reads return exactly what was written, or raise; a check finds hidden damage.
 
-Not noticed by a read: an entry of an index that has changed so that it no longer leads to its event. Queries by tag
-or type, counts, listings of tags and conditions are then without that event, until a check finds it.
+Reads do not notice an index entry that changed so that it no longer leads to its event. Queries by tag or type, counts,
+listings of tags and conditions then miss that event, until a check finds the damage.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ from tests.engines.sqlite.noted import merge, request
 
 EVENTS = 120
 ENDS = ("", "-wal", ".lock")
-# What is answered from an index alone, or led to by one: only here may something be missing.
+# What is answered from an index alone, or found through one: only these answers may miss something.
 BY_INDEX = {"by type", "by tag", "by both", "count", "types", "tags", "receipt"}
 
 Content = dict[str, bytes]
 
 
 def fill(engine: SqliteEngine) -> None:
-    """Events with everything an event can have, in appends of one and more, some with keys."""
+    """Write events with every field an event can have, in appends of one and more, some with keys."""
     dice, n = random.Random(3), 0
     while n < EVENTS:
         events = tuple(
@@ -53,7 +52,7 @@ def fill(engine: SqliteEngine) -> None:
 
 
 def questions(engine: SqliteEngine) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Everything that can be asked, by kind."""
+    """Yield every kind of read, with its name."""
     everything = Query()
     yield "all", lambda: run(engine.read(everything, Span(limit=10_000)))
     yield "backwards", lambda: run(engine.read(everything, Span(limit=7, backwards=True)))
@@ -82,7 +81,7 @@ MOMENTS: list[int] = []
 
 
 def answers(path: str) -> list[tuple[str, Any]]:
-    """What a store answers. An error of the library's is an answer; any other is a failure of the test."""
+    """Return a store's answers. An EventfoldError counts as an answer; any other error fails the test."""
     engine = SqliteEngine(path, create=False, timeout=0.5)
     try:
         run(engine.open())
@@ -100,7 +99,7 @@ def answers(path: str) -> list[tuple[str, Any]]:
 
 @pytest.fixture(scope="module")
 def contents(tmp_path_factory: pytest.TempPathFactory) -> tuple[Content, Content, list[tuple[str, Any]]]:
-    """A store as its files are while it is open, as they are when it is closed, and what it answers."""
+    """The files of a store while it is open, its files after closing, and its answers."""
     path = str(tmp_path_factory.mktemp("damage") / "log.db")
     engine = SqliteEngine(path)
     run(engine.open())
@@ -117,7 +116,7 @@ def contents(tmp_path_factory: pytest.TempPathFactory) -> tuple[Content, Content
 
 
 def lay_down(folder: Path, content: Content) -> str:
-    """Files as they are after some damage."""
+    """Write the files of a store, damaged as given, into a folder. Returns the path of the store."""
     path = folder / "log.db"
     for end in (*ENDS, "-shm"):
         Path(f"{path}{end}").unlink(missing_ok=True)
@@ -127,7 +126,7 @@ def lay_down(folder: Path, content: Content) -> str:
 
 
 def wrong(path: str, truth: list[tuple[str, Any]]) -> set[str]:
-    """The kinds of questions that are answered neither rightly nor by an error that says what to do."""
+    """Return the kinds of reads that are answered neither correctly nor by an error with a remedy."""
     found = answers(path)
     for _, answer in found:
         if isinstance(answer, EventfoldError):
@@ -139,7 +138,7 @@ def wrong(path: str, truth: list[tuple[str, Any]]) -> set[str]:
 
 
 def flipped(data: bytes, offset: int, bit: int) -> bytes:
-    """Data with one bit changed."""
+    """Return the data with one bit changed."""
     return data[:offset] + bytes([data[offset] ^ 1 << bit]) + data[offset + 1 :]
 
 
@@ -147,8 +146,8 @@ def flipped(data: bytes, offset: int, bit: int) -> bytes:
 def test_a_flipped_bit_in_the_file_is_noticed_by_reads_or_by_a_check(
     memory_folder: Path, contents: tuple[Content, Content, list[tuple[str, Any]]], part: int
 ) -> None:
-    """In every page: header, events, indexes, dictionaries. Only what an index leads to may be missing, and a check
-    finds out.
+    """The bits are in every page: header, events, indexes, dictionaries. Only events found by an index may be missing,
+    and a check reports that.
     """
     _, closed, truth = contents
     dice = random.Random(part)
@@ -165,7 +164,7 @@ def test_a_flipped_bit_in_the_file_is_noticed_by_reads_or_by_a_check(
 
 
 def checked(path: str) -> list[Any]:
-    """What a check finds."""
+    """Return what a check finds."""
     engine = SqliteEngine(path, create=False)
     try:
         run(engine.open())
@@ -179,7 +178,7 @@ def checked(path: str) -> list[Any]:
 def test_a_flipped_bit_in_the_header_is_noticed(
     memory_folder: Path, contents: tuple[Content, Content, list[tuple[str, Any]]]
 ) -> None:
-    """Each of the first hundred bytes, where SQLite keeps what kind of file it is."""
+    """Each of the first hundred bytes is tried, where SQLite keeps the file's format."""
     _, closed, truth = contents
     for offset in range(100):
         path = lay_down(memory_folder, {**closed, "": flipped(closed[""], offset, offset % 8)})
@@ -189,7 +188,7 @@ def test_a_flipped_bit_in_the_header_is_noticed(
 def test_a_flipped_bit_in_the_write_ahead_log_is_noticed(
     memory_folder: Path, contents: tuple[Content, Content, list[tuple[str, Any]]]
 ) -> None:
-    """SQLite drops what comes after it when the log is read in again; the note tells how far it went."""
+    """SQLite drops the frames after the flipped bit in recovery; the note beside the file says how far the log went."""
     opened, _, truth = contents
     log = opened["-wal"]
     for offset in [*range(32), *range(32, len(log), len(log) // 60)]:
@@ -201,7 +200,7 @@ def test_a_flipped_bit_in_the_write_ahead_log_is_noticed(
 def test_a_truncated_file_is_noticed(
     memory_folder: Path, contents: tuple[Content, Content, list[tuple[str, Any]]], end: str
 ) -> None:
-    """Cut anywhere, at pages and between them, with what stands beside it and without."""
+    """It is cut at pages and between them, with and without the files beside it."""
     opened, closed, truth = contents
     content = opened if end else closed
     data = content[end]
@@ -213,10 +212,10 @@ def test_a_truncated_file_is_noticed(
             assert not wrong(path, truth), cut
 
 
-def test_a_store_cut_to_nothing_is_not_made_anew(
+def test_an_emptied_store_is_not_created_again(
     memory_folder: Path, contents: tuple[Content, Content, list[tuple[str, Any]]]
 ) -> None:
-    """An empty file where a store was is no invitation to create one, unless the note beside it is removed."""
+    """An empty file where a store was is not turned into a new store, unless the note beside it is removed."""
     _, closed, _ = contents
     path = lay_down(memory_folder, {**closed, "": b""})
     engine = SqliteEngine(path)
@@ -230,8 +229,8 @@ def test_a_store_cut_to_nothing_is_not_made_anew(
     run(engine.close())
 
 
-def test_the_checksum_of_a_row_is_the_same_for_ever() -> None:
-    """A change of library or version that packed rows differently would make every stored event look corrupt."""
+def test_the_checksum_of_a_row_never_changes() -> None:
+    """A library or version that packed rows differently would make every stored event look corrupt."""
     from eventfold.engines.sqlite.schema import with_checksum
 
     row = (7, b"\0" * 16, 3, 1, b'{"n":1}', "a:1\nb:2", 1_795_000_000_000_000, None, b"{}", 0, 2, "cbor", "k", None)
@@ -242,25 +241,25 @@ def test_the_checksum_of_a_row_is_the_same_for_ever() -> None:
 CHECKSUM, CHECKSUM_OF_EXTREMES = 3_237_965_134, 463_263_380
 
 
-def test_a_check_tells_how_far_it_has_come_and_disturbs_nobody(path: str) -> None:
-    """Appends go on meanwhile, between its steps and in the middle of its reports."""
+def test_a_check_reports_its_progress_and_does_not_block_appends(path: str) -> None:
+    """Appends go on between the steps of the check, and inside its progress callback."""
     engine = SqliteEngine(path)
     run(engine.open())
     run(engine.append_many([request(*[NewEvent(new_id(), "T", 1, b"{}", ("a:1",))] * 1) for _ in range(2_300)]))
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
 
     def progress(done: int, of: int) -> None:
-        told.append((done, of))
+        reported.append((done, of))
         run(engine.append_many([request(NewEvent(new_id(), "T", 1, b"{}", ("a:2",)))]))
 
     assert list(engine.check(progress)) == []
-    assert told == [(1_000, 2_300), (2_000, 2_300), (2_300, 2_300)]
+    assert reported == [(1_000, 2_300), (2_000, 2_300), (2_300, 2_300)]
     assert run(engine.head()).position == 2_303
     run(engine.close())
 
 
 def test_a_check_names_what_is_wrong_and_where(path: str) -> None:
-    """Each kind of damage, planted through SQL after the guards are gone, is one sentence about one place."""
+    """Each kind of damage, planted by SQL after dropping the triggers, is reported in one sentence with its place."""
     import sqlite3
 
     plants = {
@@ -272,7 +271,7 @@ def test_a_check_names_what_is_wrong_and_where(path: str) -> None:
         "UPDATE tag SET name = 'other' WHERE id = 1": "dictionary",
         "UPDATE request SET first = 4": "checksum",
     }
-    for plant, told in plants.items():
+    for plant, words in plants.items():
         for end in (*ENDS, "-shm"):
             Path(path + end).unlink(missing_ok=True)
         engine = SqliteEngine(path)
@@ -287,6 +286,6 @@ def test_a_check_names_what_is_wrong_and_where(path: str) -> None:
         connection.execute(plant)
         connection.close()
         problems = list(engine.check())
-        assert any(told in problem.what for problem in problems), (plant, problems)
+        assert any(words in problem.what for problem in problems), (plant, problems)
         assert all(problem.what.endswith(".") for problem in problems)
         run(engine.close())

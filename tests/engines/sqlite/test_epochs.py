@@ -1,4 +1,4 @@
-"""A SQLite store that begins another epoch while a process has it open: nothing is read or decided there any more."""
+"""Another process begins a new epoch of a SQLite store that is open: nothing is read or decided with it any more."""
 
 # pyright: basic
 
@@ -18,7 +18,7 @@ from eventfold.testing.conformance.events import Account, deposit, withdraw
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
 def test_a_living_process_notices_that_the_store_was_restored(tmp_path: Path, mode: str) -> None:
-    """`eventfold restored` by another process: each call is refused until the store is opened again."""
+    """After `eventfold restored` by another process each call is refused until the store is opened again."""
     path = str(tmp_path / "store.db")
     engine_under_test = EngineUnderTest(path, mode)  # pyright: ignore[reportArgumentType]
     store = engine_under_test.open()

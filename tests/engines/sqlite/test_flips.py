@@ -1,7 +1,7 @@
-"""One value of the store changed, column by column: every answer is right, or an error that acts; a check finds it.
+"""One value of the store is changed, column by column: every answer is right, or a clear error; a check finds it.
 
-Changed by SQL with the guards taken away, which leaves table and index agreeing: harder to notice than a flipped bit
-(test_damage.py has those).
+It is changed by SQL without the triggers, so that table and index agree: harder to notice than a flipped bit
+(see test_damage.py).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.engines.sqlite.noted import request
 NUMBERS = ("{c} + 64 - 2 * ({c} & 64)",)
 TEXTS = (
     "CAST(CAST(char(unicode({c}) + 1 - 2 * (unicode({c}) & 1)) || substr({c}, 2) AS BLOB) AS TEXT)",
-    "CAST(x'ff' || substr(CAST({c} AS BLOB), 2) AS TEXT)",  # what is no text
+    "CAST(x'ff' || substr(CAST({c} AS BLOB), 2) AS TEXT)",  # invalid UTF-8
 )
 BYTES = ("CAST(substr({c}, 1, length({c}) - 1) || x'07' AS BLOB)",)
 COLUMNS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -38,7 +38,7 @@ COLUMNS: dict[str, dict[str, tuple[str, ...]]] = {
         **dict.fromkeys(("tags", "codec", "key"), TEXTS),
         **dict.fromkeys(("id", "data", "metadata"), BYTES),
     },
-    "type": {"name": TEXTS[1:]},  # another name, in the table or in its index: test_damage.py
+    "type": {"name": TEXTS[1:]},  # a different valid name: see test_damage.py
     "tag": {"name": TEXTS},
     "tagged": {"position": ("{c} + 100",), "type": NUMBERS},
     "request": {"key": TEXTS, "first": NUMBERS, "crc": NUMBERS},
@@ -57,7 +57,7 @@ CHANGES = [
     for column, changes in columns.items()
     for number, change in enumerate(changes)
 ]
-# What is found by a value, and not found when that value has changed in table and index alike, is silently not there.
+# A row that is found by a value is silently missing when that value has changed in table and index alike.
 HIDDEN = {
     ("event", "position"): {"by type", "types"},
     ("event", "type"): {"by type", "types"},
@@ -72,12 +72,12 @@ ROW = {"event": "position = 2", "tagged": "position = 2", "request": "key = 'k-2
 
 
 def event(type: str, *tags: str, **more: Any) -> NewEvent:
-    """A new event."""
+    """Return a new event."""
     return NewEvent(new_id(), type, 1, b'{"amount":1}', tuple(sorted(tags)), **more)
 
 
 def fill(engine: SqliteEngine) -> None:
-    """Appends of one event and of several, with everything an event can have, a key, a snapshot and a registration."""
+    """Append one event and several, with every field, a key, a snapshot and a registration."""
     run(engine.append_many([request(event("Opened", "account:a-1"), key="k-1")]))
     full = event("Deposited", "account:a-1", occurred=7, metadata=b'{"a":1}', key="k", codec="raw")
     run(engine.append_many([request(full, event("Deposited", "account:a-2"), key="k-2")]))
@@ -92,7 +92,7 @@ def fill(engine: SqliteEngine) -> None:
 
 
 def questions(engine: SqliteEngine) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Everything that can be asked."""
+    """Yield every kind of read, with its name."""
     yield "all", lambda: run(engine.read(Query(), Span()))
     yield "backwards", lambda: run(engine.read(Query(), Span(limit=2, backwards=True)))
     yield "page", lambda: run(engine.read(Query(), Span(after=1, limit=1)))
@@ -115,7 +115,7 @@ def questions(engine: SqliteEngine) -> Iterator[tuple[str, Callable[[], Any]]]:
 
 
 def answers(path: str) -> dict[str, Any]:
-    """The answer to each question, or the error it met; anything else that is raised fails the test."""
+    """Return each answer, or its EventfoldError; any other error fails the test."""
     found: dict[str, Any] = {}
     engine = SqliteEngine(path)
     try:
@@ -138,7 +138,7 @@ def answers(path: str) -> dict[str, Any]:
 
 
 def unguarded(path: str, *statements: str) -> None:
-    """Run statements with every trigger taken away, and put back afterwards."""
+    """Run statements with every trigger dropped, and create the triggers again."""
     connection = sqlite3.connect(path, isolation_level=None)
     guards = connection.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'").fetchall()
     for statement in (*(f"DROP TRIGGER {name}" for name, _ in guards), *statements, *(text for _, text in guards)):
@@ -148,7 +148,7 @@ def unguarded(path: str, *statements: str) -> None:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, dict[str, Any]]:
-    """A store file with everything in it, and the right answers."""
+    """A store file with rows in every table, and the right answers."""
     path = str(tmp_path_factory.mktemp("whole") / "log.db")
     engine = SqliteEngine(path)
     run(engine.open())
@@ -162,7 +162,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, dict[str, An
 def test_a_changed_value_gives_the_right_answer_or_an_error(
     path: str, whole: tuple[bytes, dict[str, Any]], table: str, column: str, change: str
 ) -> None:
-    """In every column of every table; errors have two sentences, and none is the driver's; a check finds each."""
+    """This holds for every column of every table; errors have two sentences, none is apsw's; a check finds each."""
     content, before = whole
     Path(path).write_bytes(content)
     where = f"WHERE {ROW[table]}" if table in ROW else f"WHERE rowid = (SELECT max(rowid) FROM {table})"
@@ -171,7 +171,7 @@ def test_a_changed_value_gives_the_right_answer_or_an_error(
     unguarded(path, f"UPDATE {table} SET {column} = {change.format(c=column)} {where}")
     after = answers(path)
     if "open" in after:
-        assert table in ("store", "type")  # the last event is verified at open
+        assert table in ("store", "type")  # opening verifies the last event
         return
     assert after["check"], "the check finds nothing"
     wrong = {name for name in before if not isinstance(after[name], Exception) and after[name] != before[name]}
@@ -180,7 +180,7 @@ def test_a_changed_value_gives_the_right_answer_or_an_error(
 
 
 def test_a_changed_snapshot_is_an_error_that_names_the_command(path: str) -> None:
-    """It is never used, neither for a state nor for a decision; the command drops it, and the log answers."""
+    """It is never used, for a state or a decision; the command drops it, and the log answers."""
 
     class Moved(ef.Event, type="flips.moved"):
         """Something to count."""
@@ -188,13 +188,13 @@ def test_a_changed_snapshot_is_an_error_that_names_the_command(path: str) -> Non
         account: ef.Tag
 
     class Moves(ef.State):
-        """How many moves."""
+        """The number of moves of an account."""
 
         account: ef.Tag
         n: int = 0
 
         def evolve(self, event: Moved) -> None:
-            """One more."""
+            """Add one."""
             self.n += 1
 
     def move(moves: Moves) -> Moved:
@@ -218,8 +218,8 @@ def test_a_changed_snapshot_is_an_error_that_names_the_command(path: str) -> Non
         assert store.state(Moves("a-1")).n == 12
 
 
-def test_a_snapshot_of_another_store_is_none_of_ours(path: str, tmp_path: Path) -> None:
-    """Its checksum has the store's id in it."""
+def test_a_snapshot_of_another_store_is_refused(path: str, tmp_path: Path) -> None:
+    """A snapshot's checksum includes the store's id."""
     other = str(tmp_path / "other.db")
     for each in (path, other):
         engine = SqliteEngine(each)
@@ -241,7 +241,7 @@ def test_a_snapshot_of_another_store_is_none_of_ours(path: str, tmp_path: Path) 
 
 
 def test_nothing_can_be_sealed_so_nothing_can_be_deleted(path: str) -> None:
-    """Until events can be kept elsewhere, two plain statements open no way to delete some."""
+    """Two plain statements cannot delete events, as long as events cannot be archived elsewhere."""
     engine = SqliteEngine(path)
     run(engine.open())
     fill(engine)
@@ -264,7 +264,7 @@ def test_nothing_can_be_sealed_so_nothing_can_be_deleted(path: str) -> None:
 
 
 def test_a_missing_position_is_an_error_on_every_read(path: str) -> None:
-    """Of everything, by tag and by type, forwards and backwards; for states and followers; it is named."""
+    """This holds for all events, by tag and by type, in both directions, for states and followers; it is named."""
     engine = SqliteEngine(path)
     run(engine.open())
     fill(engine)

@@ -1,4 +1,4 @@
-"""Other programs at the file: careless closes, last closers, statements that would change the log."""
+"""Other programs that use the file: careless closes, last closers, statements that would change the log."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ REST = (
 
 
 def last_closer(path: str) -> None:
-    """Another program that opens the file, reads, and closes as if it were the last to have it."""
+    """Run another program that opens the file, reads, and closes as if it were the last to have it open."""
     subprocess.run([sys.executable, "-c", OPEN_AND_CLOSE, path], check=True, timeout=100)
 
 
 def careless_close(path: str) -> None:
-    """Somebody in this process reads the header: closing drops every POSIX lock the process has on the file."""
+    """Read the header in this process: closing the file drops every POSIX lock that the process has on it."""
     with open(path, "rb") as file:
         file.read(16)
 
 
 @pytest.fixture
 def unguarded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A system without locks of open file descriptions."""
+    """A system without locks of open file descriptions (F_OFD_SETLK)."""
     monkeypatch.setattr(FileGuard, "lock_shared", lambda self: None)
 
 
 @pytest.mark.skipif(not hasattr(__import__("fcntl"), "F_OFD_SETLK"), reason="locks of descriptions are Linux's")
 def test_a_careless_close_takes_nothing_from_a_guarded_store(path: str, store: ef.Store) -> None:
-    """After the process's POSIX locks are gone the guard still tells other programs that they are not the last."""
+    """Without the process's POSIX locks, the guard still shows other programs that they are not the last."""
     for round in range(4):
         store.append(noted(round))
         careless_close(path)
@@ -64,7 +64,7 @@ def test_a_careless_close_takes_nothing_from_a_guarded_store(path: str, store: e
 
 @pytest.mark.skipif(not hasattr(__import__("fcntl"), "F_OFD_SETLK"), reason="locks of descriptions are Linux's")
 def test_no_other_program_can_end_the_write_ahead_log_under_a_store(path: str, store: ef.Store) -> None:
-    """Switching the journal mode needs the file for itself, and does not get it, careless closes or not."""
+    """Switching the journal mode needs exclusive access, and does not get it, with or without careless closes."""
     store.append(noted(1))
     careless_close(path)
     with pytest.raises(sqlite3.OperationalError, match="locked"):
@@ -74,7 +74,7 @@ def test_no_other_program_can_end_the_write_ahead_log_under_a_store(path: str, s
 
 
 def foreign_now(path: str, sql: str) -> None:
-    """Another program's statement, without patience."""
+    """Run another program's statement, without waiting for locks."""
     code = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0).execute(sys.argv[2])"
     ran = subprocess.run([sys.executable, "-c", code, path, sql], capture_output=True, text=True, timeout=100)
     if ran.returncode:
@@ -83,8 +83,8 @@ def foreign_now(path: str, sql: str) -> None:
 
 @pytest.mark.usefixtures("unguarded")
 @pytest.mark.parametrize("written_before", [0, 3])
-def test_without_a_guard_a_lost_log_is_noticed_at_the_next_commit(path: str, written_before: int) -> None:
-    """Nothing is acknowledged that goes to a removed write-ahead log; repeated after reopening, it is written once."""
+def test_without_a_guard_a_lost_write_ahead_log_is_noticed_at_the_next_commit(path: str, written_before: int) -> None:
+    """Nothing written to a removed write-ahead log is acknowledged; repeated after reopening, it is written once."""
     with ef.Store(path) as store:
         for n in range(written_before):
             store.append(noted(n))
@@ -105,8 +105,8 @@ def test_without_a_guard_a_lost_log_is_noticed_at_the_next_commit(path: str, wri
 
 
 @pytest.mark.usefixtures("unguarded")
-def test_a_follower_hears_that_the_log_was_lost(path: str) -> None:
-    """Whoever waits for events at a file whose log was taken away is told, instead of waiting for ever."""
+def test_a_follower_raises_when_the_log_was_lost(path: str) -> None:
+    """A follower of a file whose write-ahead log was removed raises, instead of waiting without end."""
     with ef.Store(path) as store:
         store.append(noted(1))
         with store.follow() as follower:
@@ -119,7 +119,7 @@ def test_a_follower_hears_that_the_log_was_lost(path: str) -> None:
 
 
 def test_another_connection_of_the_process_does_not_take_the_log_away(path: str, store: ef.Store) -> None:
-    """The standard library's SQLite, opened and closed in this very process, is such a careless close too."""
+    """Opening and closing the standard library's SQLite in the same process is also a careless close."""
     for n in range(3):
         store.append(noted(n))
         assert foreign(path, "SELECT count(*) FROM event") == [(n + 1,)]
@@ -128,7 +128,7 @@ def test_another_connection_of_the_process_does_not_take_the_log_away(path: str,
 
 
 def test_two_stores_of_one_process_may_come_and_go(path: str, process: Callable[..., Other]) -> None:
-    """Closing one of them drops the other's POSIX locks, and still no one else is the last to close."""
+    """Closing one of them drops the other's POSIX locks, and still no other program closes as the last one."""
     with ef.Store(path) as first:
         first.append(noted(0))
         for n in range(1, 4):
@@ -174,7 +174,7 @@ CHANGES = f"""
 
 @pytest.mark.parametrize("change", [line.strip() for line in CHANGES])
 def test_the_database_itself_refuses_to_change_the_log(path: str, change: str) -> None:
-    """Any program that speaks SQL to the file is refused, also where REPLACE deletes without a delete trigger."""
+    """Any program that sends SQL to the file is refused, also where REPLACE deletes without a delete trigger."""
     with ef.Store(path) as store:
         store.append(noted(1), key="once")
         store.append(noted(2), noted(3))
@@ -187,13 +187,13 @@ def test_the_database_itself_refuses_to_change_the_log(path: str, change: str) -
 
 
 def snapshot(path: str) -> list[object]:
-    """Everything in the tables of the log."""
+    """Return every row of the log's tables."""
     tables = ("event", "type", "tag", "tagged", "request", "store")
     return [foreign(path, f"SELECT * FROM {table} ORDER BY 1, 2") for table in tables]
 
 
 def test_replacing_in_the_tag_index_removes_nothing_from_it(path: str) -> None:
-    """REPLACE may put a false entry beside a true one; reads by the tag then raise, and a check tells of it."""
+    """REPLACE can add a false entry next to a true one; reads by the tag then raise, and a check reports it."""
     with ef.Store(path) as store:
         store.append(noted(1, "a"))
         store.append(noted(2, "b"))
@@ -205,11 +205,11 @@ def test_replacing_in_the_tag_index_removes_nothing_from_it(path: str) -> None:
             with pytest.raises(StoreDamaged):
                 list(store.read(false))
         assert [recorded.event.n for recorded in store.read(ef.Query.of(tags="who:b"))] == [2]
-        assert len(list(engine_of(store).check())) == 4  # a type and two tags lead to it twice; and the remedy
+        assert len(list(engine_of(store).check())) == 4  # a type and two tags have two entries each; and the remedy
 
 
 def test_a_store_whose_guards_were_dropped_is_refused(path: str) -> None:
-    """Dropping a trigger cannot be prevented, so it is noticed at opening; tables of others may stand beside."""
+    """Dropping a trigger cannot be prevented, so opening notices it; tables of other programs may exist in the file."""
     with ef.Store(path) as store:
         store.append(noted(1))
     foreign(path, "CREATE TABLE mine (a)")
@@ -221,7 +221,7 @@ def test_a_store_whose_guards_were_dropped_is_refused(path: str) -> None:
 
 
 def test_the_definitions_are_compared_with_those_of_a_new_store(tmp_path: Path) -> None:
-    """What a new store contains is what is asked for at opening: nothing in it is left out of the comparison."""
+    """Opening compares everything that a new store contains: nothing is left out of the comparison."""
     path = str(tmp_path / "new.db")
     ef.Store(path).close()
     found = foreign(path, "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL")
@@ -233,7 +233,7 @@ def test_the_definitions_are_compared_with_those_of_a_new_store(tmp_path: Path) 
 
 @pytest.mark.parametrize("mode", ["delete", "truncate", "persist"])
 def test_a_journal_mode_that_another_program_set_is_set_back(path: str, mode: str) -> None:
-    """Nobody has the file open: the store opens, appends at once, and is in WAL again."""
+    """No other program has the file open: the store opens, appends at once, and is in WAL mode again."""
     with ef.Store(path) as store:
         store.append(noted(1))
     assert foreign(path, f"PRAGMA journal_mode = {mode}") == [(mode,)]
@@ -245,8 +245,8 @@ def test_a_journal_mode_that_another_program_set_is_set_back(path: str, mode: st
     assert assert_whole(path) == 2
 
 
-def test_a_journal_mode_that_cannot_be_set_back_is_said_at_once(path: str, process: Callable[..., Other]) -> None:
-    """Another program is at the file: refused within seconds; when it has gone, the store opens."""
+def test_a_journal_mode_that_cannot_be_set_back_is_refused_at_once(path: str, process: Callable[..., Other]) -> None:
+    """While another program uses the file, opening is refused within seconds; after it has closed, the store opens."""
     with ef.Store(path) as store:
         store.append(noted(1))
     foreign(path, "PRAGMA journal_mode = delete")
@@ -257,7 +257,7 @@ def test_a_journal_mode_that_cannot_be_set_back_is_said_at_once(path: str, proce
     with pytest.raises(StoreUnsafe, match="journal_mode=delete"):
         ef.Store(path, timeout=160)
     assert time.monotonic() - began < 40
-    with ef.Store(path, readonly=True) as store:  # for who only reads nothing is missing
+    with ef.Store(path, readonly=True) as store:  # a read-only store needs no WAL mode
         assert store.count() == 1
     other("reading.close()")
     with ef.Store(path) as store:
@@ -266,7 +266,7 @@ def test_a_journal_mode_that_cannot_be_set_back_is_said_at_once(path: str, proce
 
 @pytest.mark.usefixtures("unguarded")
 def test_a_journal_mode_changed_under_an_open_store_is_noticed(path: str) -> None:
-    """Where nothing keeps other programs from it: no append is acknowledged, and new connections are refused."""
+    """Where no lock prevents the change, no append is acknowledged, and new connections are refused."""
     with ef.Store(path) as store:
         store.append(noted(1))
         careless_close(path)
@@ -281,7 +281,7 @@ def test_a_journal_mode_changed_under_an_open_store_is_noticed(path: str) -> Non
 
 
 def store_count(path: str) -> int:
-    """How many events there are, by SQL."""
+    """Return the number of events, by SQL."""
     return foreign(path, "SELECT count(*) FROM event")[0][0]
 
 
@@ -289,8 +289,8 @@ def store_count(path: str) -> int:
 
 
 @pytest.mark.skipif(memory_file_system("/dev/shm") != "tmpfs", reason="this system has no file system in memory there")
-def test_a_store_in_memory_is_warned_of(memory_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Once a path and process, in the log named eventfold; the facts about the store say it, too."""
+def test_a_store_in_memory_is_logged_as_a_warning(memory_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The warning is logged once for each path and process, by the logger "eventfold"; `stats` reports it, too."""
     path = str(memory_folder / "log.db")
     with caplog.at_level("WARNING", "eventfold"):
         for _ in range(2):
@@ -300,8 +300,8 @@ def test_a_store_in_memory_is_warned_of(memory_folder: Path, caplog: pytest.LogC
     assert record.name == "eventfold" and "restart" in record.getMessage()
 
 
-def test_a_store_on_a_disk_is_not_warned_of(path: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Unless the tests themselves run in memory."""
+def test_a_store_on_a_disk_is_not_logged_as_a_warning(path: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Skipped where temporary files are in memory."""
     if memory_file_system(os.path.dirname(path)):
         pytest.skip("temporary files are in memory here")
     with ef.Store(path) as store:

@@ -1,4 +1,4 @@
-"""Forks: the child may not use what it inherits, may open its own, and cannot harm the parent by ending."""
+"""Forks: the child cannot use an inherited store, can open its own, and does not harm the parent when it ends."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.engines.sqlite.noted import *
 path = sys.argv[1]
 
 def forked(work, leave=os._exit):
-    "Run work in a child and tell how it ended; `leave` is how the child ends when work is done."
+    "Run work in a child and return its process id; `leave` ends the child when work is done."
     pid = os.fork()
     if pid == 0:
         try:
@@ -42,7 +42,7 @@ def ended(pid):
 
 
 def run(script: str, path: str, timeout: float = 150) -> str:
-    """A program of its own, since forking one with threads is no good practice."""
+    """Run the script in a program of its own, because forking a process that has threads is unsafe."""
     ran = subprocess.run(
         [sys.executable, "-c", OPENING + script, path], cwd=ROOT, capture_output=True, text=True, timeout=timeout
     )
@@ -86,7 +86,7 @@ print(store.count())
 
 
 def test_an_inherited_store_is_refused_in_the_child(path: str) -> None:
-    """Every use says that the process was forked, and closing it there does nothing."""
+    """Every call raises an error that names the fork, and closing the store in the child does nothing."""
     assert run(REFUSED, path) == "2\n"
     assert assert_whole(path) == 2
 
@@ -118,8 +118,8 @@ loop.run_until_complete(store.close())
 """
 
 
-def test_an_inherited_async_store_is_refused_and_does_not_wait_for_threads_that_are_gone(path: str) -> None:
-    """The threads that worked for the parent's loop are not in the child: it is told, instead of waiting for ever."""
+def test_an_inherited_async_store_is_refused_and_does_not_wait_for_the_parents_threads(path: str) -> None:
+    """The threads that worked for the parent's loop do not exist in the child: calls raise instead of waiting."""
     assert run(REFUSED_ASYNC, path) == "2\n"
 
 
@@ -147,7 +147,7 @@ print(store.count())
 
 
 def test_a_new_store_in_the_child_works_and_the_parent_keeps_its_locks(path: str) -> None:
-    """Children come and go, by every way of ending, and no program takes itself for the last one at the file."""
+    """Children start and end, in each way of ending, and no program believes it is the last one to use the file."""
     assert run(OWN, path) == "19\n"
     assert assert_whole(path) == 19
 
@@ -182,7 +182,7 @@ print(store.count() - count - rounds)
 """
 
 
-def test_forks_in_the_middle_of_commits_harm_nobody(path: str) -> None:
+def test_forks_in_the_middle_of_commits_do_no_harm(path: str) -> None:
     """Three threads are writing whenever the process forks; the children write too, and end in both ways."""
     assert run("import warnings; warnings.simplefilter('ignore')\n" + BUSY, path) == "0\n"
     assert_whole(path)
@@ -200,7 +200,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_child_does_not_hold_the_lock_of_a_parent_that_was_killed(path: str) -> None:
-    """The lock belongs to the writer: it ends with it, whoever it had forked."""
+    """The lock belongs to the writing process and ends with it, even if a forked child still runs."""
     ran = subprocess.Popen([sys.executable, "-c", OPENING + ORPHAN, path], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert ran.stdout is not None
     orphan = int(ran.stdout.readline())
@@ -239,13 +239,13 @@ print(store.count())
 
 
 def test_a_child_forked_in_the_middle_of_a_read_cannot_open_that_file(path: str) -> None:
-    """SQLite believes there in locks that only the parent has, so it is refused; other files are free."""
+    """SQLite in the child assumes locks that only the parent has, so opening is refused; other files can be opened."""
     assert run(HELD, path) == "3\n"
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_processes_of_a_pool_open_stores_of_their_own(path: str, method: str) -> None:
-    """A pool that was made by either method writes to one file, beside its parent."""
+    """A pool created by either method writes to one file, as its parent does."""
     script = f"""
 import multiprocessing
 def work(n):

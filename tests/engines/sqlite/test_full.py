@@ -1,4 +1,4 @@
-"""Disks without room and disks that fail: nothing acknowledged is lost, and no one is told what is not so."""
+"""Full and failing disks: nothing acknowledged is lost, and no error claims what is not true."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ from tests.support.programs import needs_mounts
 
 @pytest.fixture
 def disk() -> Iterator[Disk]:
-    """A disk that fails when told to. Stores opened in the test work on it."""
+    """A disk that fails on request. Stores opened in the test use it."""
     with faulty_disk() as made:
         yield made
 
 
 def draft(n: int = 0) -> ef.Draft:
-    """An event that can be repeated: its id is its own."""
+    """Return an event that can be appended again: it has a fixed id."""
     return ef.Draft(noted(n), id=uuid4())
 
 
 @pytest.mark.parametrize("after", [0, 1, 2, 5])
 @pytest.mark.parametrize("count", [1, 30])
-def test_without_room_nothing_is_written_and_it_says_so(path: str, disk: Disk, count: int, after: int) -> None:
-    """StoreFull, from whichever write it comes; with room the same store object goes on, repeat or not."""
+def test_on_a_full_disk_nothing_is_written_and_it_raises(path: str, disk: Disk, count: int, after: int) -> None:
+    """StoreFull is raised, whichever write fails; with free space the same store works, for repeats and new events."""
     with ef.Store(path) as store:
         store.append(noted(0))
         drafts = [draft(n) for n in range(count)]
         disk.refuse("write wal", full, after)
         with pytest.raises(StoreFull) as raised:
-            for _ in range(3):  # the later writes of a commit, or the first ones of the next
+            for _ in range(3):  # the failing write is a later one of a commit, or the first one of the next commit
                 store.append(*drafts)
                 drafts = [draft(n) for n in range(count)]
-        assert "Nothing" in raised.value.remedy and "room" in raised.value.remedy
+        assert "Nothing" in raised.value.remedy and "space" in raised.value.remedy
         before = store.count()
         assert before % count == 1 % count
-        disk.mend()
+        disk.repair()
         assert store.append(*drafts).repeated is False
         assert store.count() == before + count
         assert not list(engine_of(store).check())
@@ -54,22 +54,22 @@ def test_without_room_nothing_is_written_and_it_says_so(path: str, disk: Disk, c
 
 
 def test_a_batch_larger_than_the_cache_is_refused_as_a_whole(path: str, disk: Disk) -> None:
-    """Its pages go to the disk before the commit, so that is where it finds no room."""
+    """Its pages go to the disk before the commit, so the disk is full there."""
     with ef.Store(path) as store:
         store.append(noted(0))
         large = [ef.Draft(Noted("w", "p", n, "x" * 600_000), id=uuid4()) for n in range(40)]
         disk.refuse("write wal", full, after=300)
         with pytest.raises(StoreFull):
             store.append(*large)
-        disk.mend()
+        disk.repair()
         assert store.count() == 1
         assert store.append(*large).last == 41
     assert assert_whole(path) == 41
 
 
 @pytest.mark.parametrize("operation", ["write wal", "sync wal"])
-def test_a_failed_commit_is_never_called_a_failure_or_a_success(path: str, disk: Disk, operation: str) -> None:
-    """AppendUnconfirmed; nobody sees the event as committed; repeated, it is written once."""
+def test_a_failed_commit_is_unconfirmed(path: str, disk: Disk, operation: str) -> None:
+    """AppendUnconfirmed is raised; no reader sees the event as committed; repeated, it is written once."""
     with ef.Store(path) as store:
         store.append(noted(0))
         mine = draft(1)
@@ -77,7 +77,7 @@ def test_a_failed_commit_is_never_called_a_failure_or_a_success(path: str, disk:
         with pytest.raises(AppendUnconfirmed) as raised:
             store.using(attempts=1).append(mine)
         assert raised.value.fields["cause"] == "store-unavailable" and "Repeat" in raised.value.remedy
-        disk.mend()
+        disk.repair()
         assert store.count() == 1
         store.append(mine)
         assert store.append(mine).repeated
@@ -86,7 +86,7 @@ def test_a_failed_commit_is_never_called_a_failure_or_a_success(path: str, disk:
 
 
 def test_a_commit_whose_sync_failed_may_survive_a_crash_and_is_still_written_once(path: str, disk: Disk) -> None:
-    """The frames are in the file: whoever opens it after a crash finds the commit, and the repeat finds it too."""
+    """The frames are in the file: opening it after a crash finds the commit, and a repeated append finds it too."""
     with ef.Store(path) as store:
         store.append(noted(0))
         mine = draft(1)
@@ -94,9 +94,9 @@ def test_a_commit_whose_sync_failed_may_survive_a_crash_and_is_still_written_onc
         with pytest.raises(AppendUnconfirmed):
             store.using(attempts=1).append(mine)
         crashed = path + ".crashed"
-        for end in ("", "-wal"):  # what the disk holds at this moment
+        for end in ("", "-wal"):  # the disk's content at this moment
             shutil.copy(path + end, crashed + end)
-        disk.mend()
+        disk.repair()
     with ef.Store(crashed) as store:
         assert store.count() == 2
         assert store.append(mine).repeated
@@ -105,8 +105,8 @@ def test_a_commit_whose_sync_failed_may_survive_a_crash_and_is_still_written_onc
     assert assert_whole(crashed) == 3
 
 
-def test_the_flow_repeats_an_unconfirmed_append_by_itself(path: str, disk: Disk) -> None:
-    """A fault that passes is not even seen by the caller: the identical events are offered again."""
+def test_the_log_repeats_an_unconfirmed_append_by_itself(path: str, disk: Disk) -> None:
+    """The caller does not see a fault that passes: the log appends the identical events again."""
     with ef.Store(path) as store:
         disk.refuse("sync wal", Passing(broken, times=2))
         assert store.append(noted(1)).first == 1
@@ -114,7 +114,7 @@ def test_the_flow_repeats_an_unconfirmed_append_by_itself(path: str, disk: Disk)
 
 
 class Passing:
-    """A fault that goes away after so many times."""
+    """A fault that occurs only the first `times` times."""
 
     def __init__(self, fault: Fault, times: int) -> None:
         self.fault, self.left = fault, times
@@ -127,10 +127,10 @@ class Passing:
 
 @pytest.mark.parametrize("fault", [full, broken])
 @pytest.mark.parametrize("operation", ["write db", "sync db", "sync wal"])
-def test_a_failing_checkpoint_does_not_speak_for_the_commit(
+def test_a_failing_checkpoint_does_not_fail_the_commit(
     path: str, disk: Disk, monkeypatch: pytest.MonkeyPatch, operation: str, fault: Fault
 ) -> None:
-    """The commit before it stands and is acknowledged; the checkpoint is tried again later, or at the end."""
+    """The commit before it holds and is acknowledged; the checkpoint is repeated later, or when the store closes."""
     monkeypatch.setattr(writer, "CHECKPOINT_PAGES", 8)
     with ef.Store(path) as store:
         engine = engine_of(store)
@@ -139,23 +139,23 @@ def test_a_failing_checkpoint_does_not_speak_for_the_commit(
         for n in range(9):
             store.append(noted(n))
         engine._writer._checkpoint_at = 8
-        # Of two syncs of the WAL the first is the commit's own.
+        # The first of the two WAL syncs is the commit's own.
         disk.refuse(operation, fault, after=1 if operation == "sync wal" else 0)
         assert store.append(noted(9)).first == 10
         assert engine._writer._checkpoint_at > 8
-        disk.mend()
+        disk.repair()
         for n in range(10, 20):
             store.append(noted(n))
         assert [recorded.event.n for recorded in store.read()] == list(range(20))
         disk.refuse(operation, fault)  # the last checkpoint, at closing, fails as well
-    disk.mend()
+    disk.repair()
     with ef.Store(path) as store:
         assert store.count() == 20
         assert not list(engine_of(store).check())
 
 
-def test_combined_appends_without_room_are_all_refused_and_all_go_through_later(path: str, disk: Disk) -> None:
-    """Everyone whose append was in the commit is told the same truth."""
+def test_combined_appends_on_a_full_disk_are_all_refused_and_all_succeed_later(path: str, disk: Disk) -> None:
+    """Every append that was in the commit raises StoreFull."""
 
     async def main() -> None:
         async with ef.AsyncStore(path) as store:
@@ -164,7 +164,7 @@ def test_combined_appends_without_room_are_all_refused_and_all_go_through_later(
             disk.refuse("write wal", full)
             outcomes = await asyncio.gather(*[store.append(each) for each in drafts], return_exceptions=True)
             assert {type(each) for each in outcomes} == {StoreFull}
-            disk.mend()
+            disk.repair()
             await asyncio.gather(*[store.append(each) for each in drafts])
             assert await store.count() == 51
 
@@ -173,11 +173,11 @@ def test_combined_appends_without_room_are_all_refused_and_all_go_through_later(
 
 
 def test_a_new_store_on_a_full_disk_is_refused_and_made_later(path: str, disk: Disk) -> None:
-    """Half a store is none: the next one to open it makes it whole."""
+    """A half-created store is not a store: the next one to open it creates it completely."""
     disk.refuse("write wal", full)
     with pytest.raises(StoreFull):
         ef.Store(path)
-    disk.mend()
+    disk.repair()
     with ef.Store(path) as store:
         store.append(noted(1))
     assert assert_whole(path) == 1
@@ -204,7 +204,7 @@ for n in range(2_000):
 
 
 def fill(process: Other, path: str) -> None:
-    """Append until there is no room, and see that nothing but whole, acknowledged appends are there."""
+    """Append until the disk is full, and check that only whole, acknowledged appends exist."""
     process(f"store = ef.Store({path!r}); acknowledged = 0")
     process(UNTIL_FULL)
     refused = process("refused")
@@ -215,7 +215,7 @@ def fill(process: Other, path: str) -> None:
 
 
 def go_on(process: Other, path: str) -> None:
-    """With room again the same store object works, and the file is whole."""
+    """Check that with free space the same store object works, and that the file is whole."""
     process("store.append(noted(1), noted(2)); acknowledged += 2")
     assert process("store.count()") == process("acknowledged")
     process("store.close()")
@@ -224,7 +224,7 @@ def go_on(process: Other, path: str) -> None:
 
 
 def test_a_limit_on_the_size_of_files_is_a_full_disk(path: str, process: Callable[..., Other]) -> None:
-    """A quota speaks with another error number, and means the same."""
+    """A quota has another error number (EFBIG here), and the same meaning."""
     limited = process()
     limited(LIMITED.format(limit=400_000))
     fill(limited, path)
@@ -234,7 +234,7 @@ def test_a_limit_on_the_size_of_files_is_a_full_disk(path: str, process: Callabl
 
 @needs_mounts
 def test_a_small_file_system_fills_up_and_is_made_larger(tmp_path: Path, process: Callable[..., Other]) -> None:
-    """A real file system without a free block; it goes away with the process that it was made for."""
+    """A real file system without a free block; the mount disappears with the process that made it."""
     place = tmp_path / "small"
     place.mkdir()
     small = process("unshare", "-rm")
@@ -246,7 +246,7 @@ def test_a_small_file_system_fills_up_and_is_made_larger(tmp_path: Path, process
 
 @needs_mounts
 def test_a_store_on_a_mount_that_is_read_only_can_be_read(tmp_path: Path, process: Callable[..., Other]) -> None:
-    """Reads work with and without readonly=True; an append says that nothing was written."""
+    """Reads work with and without readonly=True; an append raises an error that says that nothing was written."""
     place = tmp_path / "fixed"
     place.mkdir()
     other = process("unshare", "-rm")
@@ -263,7 +263,7 @@ def test_a_store_on_a_mount_that_is_read_only_can_be_read(tmp_path: Path, proces
 
 
 def test_errors_of_the_disk_have_two_sentences(path: str, disk: Disk) -> None:
-    """Whatever fails while opening, it is said in the library's words."""
+    """Every failure while opening is raised as an error of the library."""
     ef.Store(path).close()
     for operation in ("write db", "sync db", "write wal", "sync wal", "truncate wal"):
         for fault in (full, broken):
@@ -273,4 +273,4 @@ def test_errors_of_the_disk_have_two_sentences(path: str, disk: Disk) -> None:
                     store.using(attempts=1).append(noted(1))
             except EventfoldError as error:
                 assert error.what.endswith(".") and error.remedy.endswith(".")
-            disk.mend()
+            disk.repair()

@@ -1,4 +1,4 @@
-"""Stores that are not used: what they have open, after `max_idle` seconds and when no descriptor is left."""
+"""Stores that are not used: which files they keep open, after `max_idle` seconds and when descriptors run out."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="desc
 
 
 class Count(ef.Projection):
-    """How many events there were of each."""
+    """The number of events of each `who`."""
 
     who: str
     n: int = 0
 
     def evolve(self, event: Noted) -> None:
-        """One more."""
+        """Add one."""
         self.n += 1
 
 
 def wait_until_idle(path: str) -> None:
-    """Until nothing beside a store's path is open."""
+    """Wait until no file in a store's folder is open in this process."""
     ends = time.monotonic() + DEADLINE_S
     while opened(os.path.dirname(path)):
         assert time.monotonic() < ends, opened(os.path.dirname(path))
@@ -41,7 +41,7 @@ def wait_until_idle(path: str) -> None:
 
 
 def test_an_idle_store_has_nothing_open_and_opens_itself_again(path: str) -> None:
-    """Events, rows and locks, again and again; what was remembered holds."""
+    """Events, rows and locks work again after each reopening; remembered states stay correct."""
     with ef.Store(path, max_idle=IDLE_S) as store:
         for n in range(1, 4):
             store.append(noted(n, "a"))
@@ -71,15 +71,15 @@ with ef.Store(sys.argv[1]) as store:
 
 
 def test_a_store_without_max_idle_stays_open(path: str) -> None:
-    """Nothing closes it but its end, and there is no thread that would: in a process that has no other threads."""
+    """Only `close` closes it, and no thread is started for that: the process has no other threads."""
     ran = subprocess.run(
         [sys.executable, "-c", STAYS_OPEN, path], cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_S
     )
     assert ran.returncode == 0, ran.stderr
 
 
-def test_what_is_in_use_is_not_idle(path: str) -> None:
-    """A follower that waits is told of an event that another store appends, however long that takes."""
+def test_a_store_with_a_waiting_follower_is_not_idle(path: str) -> None:
+    """A waiting follower receives an event that another store appends, however long that takes."""
     with ef.Store(path, max_idle=IDLE_S) as store, ef.Store(path) as other, store.follow() as follower:
         pages = follower.pages(timeout=DEADLINE_S)
         other.append(noted(1))
@@ -91,7 +91,7 @@ def test_what_is_in_use_is_not_idle(path: str) -> None:
 
 
 def test_threads_that_use_a_store_while_it_closes_itself_get_right_answers(path: str) -> None:
-    """It is closed between any two calls, as often as that can be."""
+    """It closes itself between any two calls, as often as possible."""
     with ef.Store(path, max_idle=1000) as store:
         file = engine_of(store)._file
         rested = 0
@@ -103,7 +103,7 @@ def test_threads_that_use_a_store_while_it_closes_itself_get_right_answers(path:
 
 
 def test_a_file_that_was_replaced_meanwhile_is_noticed(path: str, tmp_path: Path) -> None:
-    """Another file at the path of an idle store is not taken for it."""
+    """Another file at the path of an idle store is not used in its place."""
     with ef.Store(path, max_idle=1000) as store:
         store.append(noted(1))
         store.backup(str(tmp_path / "copy"))
@@ -114,8 +114,8 @@ def test_a_file_that_was_replaced_meanwhile_is_noticed(path: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("wrong", [0, -1, True, "5", float("nan")])
-def test_what_is_no_length_of_time_is_refused(path: str, wrong: object) -> None:
-    """Before anything is made."""
+def test_an_invalid_max_idle_is_refused(path: str, wrong: object) -> None:
+    """The refusal comes before a file is created."""
     with pytest.raises(InvalidInput, match="max_idle"):
         ef.Store(path, max_idle=wrong)
     assert not os.path.exists(path)
@@ -148,7 +148,7 @@ print(len(os.listdir("/proc/self/fd")) - before)
 
 @pytest.mark.parametrize("options", [{}, {"max_idle": 0.5}], ids=["default", "max_idle"])
 def test_five_hundred_stores_fit_into_a_thousand_descriptors(tmp_path: Path, options: dict[str, float]) -> None:
-    """With `max_idle` nothing is left open after it; without, those not used for longest make room."""
+    """With `max_idle` nothing stays open after it; without it, the stores unused for longest are closed."""
     ran = subprocess.run(
         [sys.executable, "-c", MANY, str(tmp_path), repr(options)],
         cwd=ROOT,
@@ -160,10 +160,10 @@ def test_five_hundred_stores_fit_into_a_thousand_descriptors(tmp_path: Path, opt
     assert set(ran.stdout.split()) == {"0"}
 
 
-def test_no_descriptor_at_all_is_said_to_be_the_reason(path: str) -> None:
-    """No store was idle: the error names the limit, and is not that no store is there.
+def test_an_error_without_free_descriptors_names_the_limit(path: str) -> None:
+    """No store was idle: the error names the limit, and is not StoreNotFound.
 
-    In a process of its own: a store that an earlier test left in this one would make room.
+    It runs in a process of its own: a store that an earlier test left open in this one would free descriptors.
     """
     command = [sys.executable, "-m", "tests.without_descriptors", path]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_S)

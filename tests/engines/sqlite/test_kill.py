@@ -1,4 +1,4 @@
-"""`kill -9` of writers, a hundred times over: what was acknowledged is there, and nothing is there by halves."""
+"""`kill -9` of writers, many times: acknowledged events exist, and no append exists in part."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KILLS = 60  # by each of two programs
 
 @pytest.mark.parametrize("half", [1, 2])
 def test_no_acknowledged_event_is_lost_when_writers_are_killed(tmp_path: Path, half: int) -> None:
-    """Killed while appending one, several, on condition, combined, in bulk or at a checkpoint, as the store grows."""
+    """They are killed while appending one, several, under conditions, combined, in bulk or at a checkpoint."""
     path, seed = tmp_path / "killed.db", random.randrange(2**32)
     ran = subprocess.run(
         [sys.executable, "-m", "tests.engines.sqlite.killing", str(path), str(KILLS), str(seed)],

@@ -1,4 +1,4 @@
-"""Large events are held a few at a time, whatever moves them."""
+"""Large events are in memory a few at a time, in imports, copies and the command line."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Scanned(ef.Event, type="large-scanned"):
     body: str = ""
 
 
-def test_an_import_of_large_events_is_cut_by_their_bytes(tmp_path: Path) -> None:
-    """`extend` makes an append of as many as may be held, though a batch could have a thousand."""
-    told: list[int] = []
+def test_an_import_of_large_events_is_split_by_their_bytes(tmp_path: Path) -> None:
+    """`extend` ends an append at the byte limit of a page, although a batch could hold a thousand events."""
+    reported: list[int] = []
     drawn: list[int] = []
 
     def scans() -> object:
@@ -33,8 +33,8 @@ def test_an_import_of_large_events_is_cut_by_their_bytes(tmp_path: Path) -> None
             yield Scanned(str(number), "x" * LARGE)
 
     with ef.Store(tmp_path / "large.db") as store:
-        assert store.extend(scans(), progress=told.append) == 25  # pyright: ignore[reportArgumentType]
-        assert told == [10, 20, 25]
+        assert store.extend(scans(), progress=reported.append) == 25  # pyright: ignore[reportArgumentType]
+        assert reported == [10, 20, 25]
         assert [each.last for each in store.read(raw=True)][::10] == [10, 20, 25]
         assert drawn == list(range(25))
         other = ef.Store(tmp_path / "copy.db")
@@ -43,7 +43,7 @@ def test_an_import_of_large_events_is_cut_by_their_bytes(tmp_path: Path) -> None
 
 
 def test_the_command_line_holds_large_events_a_few_at_a_time() -> None:
-    """Chunks that are shown and batches that are appended end where the bytes of a page do."""
+    """Chunks that are printed and batches that are appended end at the byte limit of a page."""
     stored = SimpleNamespace(stored=SimpleNamespace(data=b"x" * LARGE))
     small = SimpleNamespace(stored=SimpleNamespace(data=b"x"))
     assert [len(chunk) for chunk in split_into_chunks([stored] * 25, 500)] == [10, 10, 5]  # pyright: ignore[reportArgumentType]

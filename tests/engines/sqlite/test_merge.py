@@ -93,7 +93,7 @@ def test_a_merge_on_a_full_disk_refuses_its_append_and_goes_on_later(path: str, 
                 refused += 1
         assert refused
         assert_right(store)
-        disk.mend()
+        disk.repair()
         for n in range(12):
             store.append(noted(n))
         assert_right(store)
@@ -111,7 +111,7 @@ def test_an_unconfirmed_commit_with_a_slice_in_it_is_repeated(path: str, disk: D
                 disk.refuse(operation, broken)
                 with pytest.raises((AppendUnconfirmed, ef.EventfoldError)):
                     store.using(attempts=1).append(again)
-                disk.mend()
+                disk.repair()
             store.append(again)
         assert store.head() == 20
         assert_right(store)

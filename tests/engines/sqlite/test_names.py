@@ -1,4 +1,4 @@
-"""The dictionaries under faults: a number given back by a rollback must not be remembered for its old name."""
+"""Name dictionaries under faults: an id freed by a rollback must not stay cached for its old name."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from eventfold.ports.messages import Span
 from tests.engines.sqlite.noted import assert_whole, engine_of, foreign, merge, raw, request, written
 
 
-def test_a_number_given_back_is_not_remembered_for_a_type_that_never_was(store: ef.Store) -> None:
-    """A type made for a refused append gives its number to the next new type; events must not end up under it."""
+def test_a_freed_id_is_not_cached_for_a_type_that_was_rolled_back(store: ef.Store) -> None:
+    """The id of a type from a refused append goes to the next new type; no event may be stored under the old name."""
     engine = engine_of(store)
-    known = raw(1, "a:1")
-    run(engine.append_many([request(known)]))
+    existing = raw(1, "a:1")
+    run(engine.append_many([request(existing)]))
     refused, keyed, later = run(
         engine.append_many(
             [
-                request(raw(2, "b:1", "c:1", type="Never", id=known.id)),  # found out only when it is inserted
-                request(raw(3), key="k"),  # has to look at what stands before it in the batch
-                request(raw(4, "d:1", type="Later")),  # gets the numbers given back
+                request(raw(2, "b:1", "c:1", type="Never", id=existing.id)),  # refused only when it is inserted
+                request(raw(3), key="k"),  # has to see the requests before it in the batch
+                request(raw(4, "d:1", type="Later")),  # gets the freed ids
             ]
         )
     )
@@ -44,8 +44,8 @@ def test_a_number_given_back_is_not_remembered_for_a_type_that_never_was(store: 
     assert not list(engine.check())
 
 
-def test_names_made_by_a_batch_that_broke_are_forgotten(store: ef.Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever ends a batch, a full disk or a bug, its new names were never made."""
+def test_names_inserted_by_a_failed_batch_are_forgotten(store: ef.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever ends a batch, a full disk or a bug, its new names were not stored."""
     engine = engine_of(store)
     with monkeypatch.context() as broken:
         broken.setattr(Batch, "insert", lambda self: 1 / 0)
@@ -59,8 +59,8 @@ def test_names_made_by_a_batch_that_broke_are_forgotten(store: ef.Store, monkeyp
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_names_stay_true_while_batches_fail_and_readers_look(store: ef.Store, path: str, seed: int) -> None:
-    """Batches with new names and repeated ids, rolled back and done again, while readers ask for all the names."""
+def test_names_stay_correct_while_batches_fail_and_readers_query(store: ef.Store, path: str, seed: int) -> None:
+    """Batches with new names and repeated ids are rolled back and run again, while readers query all the names."""
     engine, dice = engine_of(store), random.Random(seed)
     names = [f"n:{n}" for n in range(120)]
     stop = threading.Event()
@@ -74,7 +74,7 @@ def test_names_stay_true_while_batches_fail_and_readers_look(store: ef.Store, pa
                 for event in run(engine.read(Query.of(types=f"T{name}", tags=name), Span())).events:
                     assert event.tag_set[0] == name or name in event.tag_set
                     assert event.type == f"T{name}"
-        except BaseException as error:  # noqa: BLE001 (a thread has nobody else to tell)
+        except BaseException as error:  # noqa: BLE001 (the test reports what a thread raised)
             failed.append(error)
 
     readers = [threading.Thread(target=look) for _ in range(3)]
@@ -107,7 +107,7 @@ def test_names_stay_true_while_batches_fail_and_readers_look(store: ef.Store, pa
 
 
 def test_a_full_cache_of_names_is_emptied_and_filled_again(store: ef.Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A store may have more tags than a process wants to remember."""
+    """A store may have more tags than a process can cache."""
     monkeypatch.setattr("eventfold.engines.sqlite.dictionary.MAX_CACHED_NAMES", 10)
     engine = engine_of(store)
     for n in range(40):
@@ -120,12 +120,12 @@ def test_a_full_cache_of_names_is_emptied_and_filled_again(store: ef.Store, monk
 
 
 def test_a_name_and_its_number_must_agree_in_both_directions(store: ef.Store) -> None:
-    """A dictionary whose index and table differ is damage, and no other name's events."""
+    """A dictionary whose index and table differ is reported as damage; no other name's events are returned."""
     engine = engine_of(store)
     run(engine.append_many([request(raw(1, "a:1")), request(raw(2, "b:1"))]))
     merge(engine)
     engine._names.tags._ids_by_name.clear()
-    engine._names.tags._by_id = "SELECT 'b:1' WHERE ? > 0"  # what a changed page would answer
+    engine._names.tags._by_id = "SELECT 'b:1' WHERE ? > 0"  # the answer of a changed page
     with pytest.raises(StoreDamaged, match="id of another"):
         run(engine.read(Query.of(tags="a:1"), Span()))
     engine._names.types.names_by_id.clear()

@@ -1,4 +1,4 @@
-"""The nth call of the file system fails, for every n: what is said fits, what was acknowledged is there, and the store
+"""The nth call of the file system fails, for every n: the error is correct, what was acknowledged exists, and the store
 works afterwards.
 """
 
@@ -31,31 +31,31 @@ from tests.engines.sqlite.noted import Noted, assert_whole, noted
 from tests.engines.sqlite.other import ROOT, Other
 from tests.support.programs import needs_mounts
 
-MOST = 300  # operations of one call; more would be a loop
+MAX_OPERATIONS = 300  # operations of one call; more would be an endless loop
 EVENTS = 8
-STRIDE = {"project": 6, "backup": 3, "open": 3}  # where there are many steps, or one is slow: every so many are tried
+STRIDE = {"project": 6, "backup": 3, "open": 3}  # calls with many or slow steps: only every so many steps are tried
 
 
 @pytest.fixture
 def disk() -> Iterator[Disk]:
-    """A disk that fails when told to. Stores opened in the test work on it."""
+    """A disk that fails on request. Stores opened in the test use it."""
     with faulty_disk() as made:
         yield made
 
 
 class PerWho(ef.Projection):
-    """Events of each."""
+    """The number of events of each `who`."""
 
     who: str
     events: int = 0
 
     def evolve(self, event: Noted) -> None:
-        """One more."""
+        """Add one."""
         self.events += 1
 
 
 def append(store: ef.Store) -> None:
-    """An append that is not repeated by itself."""
+    """Append without automatic retries."""
     store.using(attempts=1).append(ef.Draft(noted(99)))
 
 
@@ -70,7 +70,7 @@ CALLS: dict[str, Callable[[ef.Store], object]] = {
 
 
 def filled(folder: Path, n: int) -> str:
-    """The path of a store with events and rows."""
+    """Create a store with events and rows. Returns its path."""
     path = str(folder / f"{n}.db")
     with ef.Store(path) as store:
         store.project(PerWho)
@@ -80,7 +80,7 @@ def filled(folder: Path, n: int) -> str:
 
 
 def assert_fits(error: EventfoldError, operation: str) -> None:
-    """A fault of the disk is not told as damage, nor as another's file, nor as a path where nothing is."""
+    """Check that a fault of the disk is not reported as damage, as a foreign file or as a missing path."""
     assert type(error) in (StoreUnavailable, TargetUnavailable, AppendUnconfirmed), (operation, error)
     assert "backup" not in error.remedy, (operation, error)
     assert error.what.endswith(".") and error.remedy.endswith("."), error
@@ -88,8 +88,8 @@ def assert_fits(error: EventfoldError, operation: str) -> None:
 
 @pytest.mark.parametrize("call", list(CALLS))
 def test_an_error_of_the_disk_at_any_step_is_no_damage(memory_folder: Path, disk: Disk, call: str) -> None:
-    """One EIO, and the same store object goes on; an append that was to be confirmed is written once, or not at all."""
-    for n in range(1, MOST, STRIDE.get(call, 1)):
+    """After one EIO the same store object works; an append that needed confirmation is written once, or not written."""
+    for n in range(1, MAX_OPERATIONS, STRIDE.get(call, 1)):
         path = filled(memory_folder, n)
         with ef.Store(path) as store:
             acknowledged = EVENTS
@@ -100,7 +100,7 @@ def test_an_error_of_the_disk_at_any_step_is_no_damage(memory_folder: Path, disk
             except EventfoldError as error:
                 assert_fits(error, disk.done[n - 1])
             met = len(disk.done) >= n
-            disk.mend()
+            disk.repair()
             assert store.head() in {acknowledged, EVENTS + (call == "append")}
             after = store.append(noted(100)).last
             store.project(PerWho)
@@ -112,8 +112,8 @@ def test_an_error_of_the_disk_at_any_step_is_no_damage(memory_folder: Path, disk
 
 
 def test_an_error_of_the_disk_while_a_store_is_opened_is_no_damage(memory_folder: Path, disk: Disk) -> None:
-    """An existing one and a new one; opened again, both are whole."""
-    for n in range(1, MOST, STRIDE["open"]):
+    """An existing store and a new one are tried; opened again, both are whole."""
+    for n in range(1, MAX_OPERATIONS, STRIDE["open"]):
         path, new = filled(memory_folder, n), str(memory_folder / f"{n}.new.db")
         met = False
         for each in (path, new):
@@ -123,7 +123,7 @@ def test_an_error_of_the_disk_while_a_store_is_opened_is_no_damage(memory_folder
             except EventfoldError as error:
                 assert_fits(error, disk.done[n - 1])
             met |= len(disk.done) >= n
-            disk.mend()
+            disk.repair()
             with ef.Store(each) as store:
                 store.append(noted(1))
         assert (assert_whole(path), assert_whole(new)) == (EVENTS + 1, 1)
@@ -133,8 +133,8 @@ def test_an_error_of_the_disk_while_a_store_is_opened_is_no_damage(memory_folder
 
 
 def test_read_models_in_a_file_of_their_own_survive_an_error_at_any_step(memory_folder: Path, disk: Disk) -> None:
-    """TargetUnavailable; projected again, every event is counted once."""
-    for n in range(1, MOST, STRIDE["project"]):
+    """TargetUnavailable is raised; projected again, every event is counted once."""
+    for n in range(1, MAX_OPERATIONS, STRIDE["project"]):
         path, rows = filled(memory_folder, n), f"sqlite:{memory_folder / f'{n}.rows.db'}"
         with ef.Store(path) as store:
             disk.refuse_nth(n)
@@ -143,7 +143,7 @@ def test_read_models_in_a_file_of_their_own_survive_an_error_at_any_step(memory_
             except EventfoldError as error:
                 assert_fits(error, disk.done[n - 1])
             met = len(disk.done) >= n
-            disk.mend()
+            disk.repair()
             store.project(_own(rows))
             assert sum(row.events for row in store.rows(_own(rows))) == EVENTS
         if not met:
@@ -153,20 +153,20 @@ def test_read_models_in_a_file_of_their_own_survive_an_error_at_any_step(memory_
 
 def _own(rows: str) -> type[ef.Projection]:
     class Own(ef.Projection, name="own", target=rows):
-        """Events of each, in a file of its own."""
+        """The number of events of each `who`, in a separate file."""
 
         who: str
         events: int = 0
 
         def evolve(self, event: Noted) -> None:
-            """One more."""
+            """Add one."""
             self.events += 1
 
     return Own
 
 
-def test_a_full_disk_during_a_backup_is_told_of_the_copy(path: str, disk: Disk, tmp_path: Path) -> None:
-    """StoreFull names the copy, nothing is left of it, and the store goes on."""
+def test_a_full_disk_during_a_backup_is_reported_for_the_copy(path: str, disk: Disk, tmp_path: Path) -> None:
+    """StoreFull names the copy, nothing is left of the copy, and the store goes on."""
     with ef.Store(path) as store:
         store.append(noted(1))
         before = sorted(os.listdir(tmp_path))
@@ -175,7 +175,7 @@ def test_a_full_disk_during_a_backup_is_told_of_the_copy(path: str, disk: Disk, 
             with pytest.raises(StoreFull) as raised:
                 store.backup(path + ".copy")
             assert "copy at" in raised.value.what and "append" not in raised.value.remedy
-            disk.mend()
+            disk.repair()
         assert sorted(os.listdir(tmp_path)) == before
         store.backup(path + ".copy")
     assert assert_whole(path + ".copy") == 1
@@ -186,7 +186,7 @@ def test_a_full_disk_during_a_backup_is_told_of_the_copy(path: str, disk: Disk, 
 
 @pytest.mark.parametrize("what", ["backup", "create"])
 def test_a_process_killed_at_any_step_leaves_a_whole_file_or_none(memory_folder: Path, what: str) -> None:
-    """Backups: nothing at the path, or the copy in its new epoch. New stores: made again, they are whole."""
+    """A backup leaves nothing at the path, or the copy in its new epoch. A new store is whole when opened again."""
     ran = subprocess.run(
         [sys.executable, "-m", "tests.engines.sqlite.dying", what, str(memory_folder)],
         cwd=ROOT,
@@ -200,7 +200,7 @@ def test_a_process_killed_at_any_step_leaves_a_whole_file_or_none(memory_folder:
     assert seen["steps"] > 40
 
 
-def test_what_a_killed_backup_left_is_never_taken_for_a_copy_and_never_in_the_way(path: str, tmp_path: Path) -> None:
+def test_the_partial_file_of_a_killed_backup_is_removed_by_the_next_backup(path: str, tmp_path: Path) -> None:
     """It has a hidden name of its own, and the next backup to the same path removes it."""
     copy = str(tmp_path / "copy.db")
     left = Path(partial_path(copy))
@@ -213,18 +213,18 @@ def test_what_a_killed_backup_left_is_never_taken_for_a_copy_and_never_in_the_wa
     assert not [each for each in tmp_path.iterdir() if "partial" in each.name]
 
 
-def test_a_backup_is_refused_beside_what_is_left_of_another_database(path: str, tmp_path: Path) -> None:
-    """SQLite would take a write-ahead log that lies at the copy's name for a part of the copy."""
+def test_a_backup_is_refused_beside_the_write_ahead_log_of_another_database(path: str, tmp_path: Path) -> None:
+    """SQLite would treat a write-ahead log with the copy's name as a part of the copy."""
     with ef.Store(path) as store:
         store.append(noted(1))
-        (tmp_path / "copy.db-wal").write_bytes(b"somebody's last commits")
+        (tmp_path / "copy.db-wal").write_bytes(b"another program's last commits")
         with pytest.raises(NotAStore, match=r"copy\.db-wal"):
             store.backup(str(tmp_path / "copy.db"))
-        assert (tmp_path / "copy.db-wal").read_bytes() == b"somebody's last commits"
+        assert (tmp_path / "copy.db-wal").read_bytes() == b"another program's last commits"
 
 
 def test_of_two_backups_to_one_path_at_once_one_is_refused(path: str, process: Callable[..., Other]) -> None:
-    """The other goes on undisturbed."""
+    """The backup that was first goes on undisturbed."""
     with ef.Store(path) as store:
         store.append(noted(1))
         claimed = _create_partial(path + ".copy", partial_path(path + ".copy"))
@@ -240,9 +240,9 @@ def test_of_two_backups_to_one_path_at_once_one_is_refused(path: str, process: C
 # ------------------------------------------------------------------------------------------ error numbers
 
 NUMBERS: list[tuple[int, type[EventfoldError], str]] = [
-    (errno.ENOSPC, StoreFull, "room"),
-    (errno.EDQUOT, StoreFull, "room"),
-    (errno.EFBIG, StoreFull, "room"),
+    (errno.ENOSPC, StoreFull, "space"),
+    (errno.EDQUOT, StoreFull, "space"),
+    (errno.EFBIG, StoreFull, "space"),
     (errno.EMFILE, StoreUnavailable, "this process has no file descriptor left (its limit is"),
     (errno.ENFILE, StoreUnavailable, "the system has no file descriptor left"),
     (errno.EACCES, StoreReadOnly, "rights"),
@@ -259,10 +259,10 @@ NUMBERS: list[tuple[int, type[EventfoldError], str]] = [
 
 
 @pytest.mark.parametrize(("number", "kind", "word"), NUMBERS, ids=[errno.errorcode[n] for n, _, _ in NUMBERS])
-def test_a_file_that_the_system_does_not_open_is_told_by_its_reason(
+def test_a_file_that_the_system_does_not_open_raises_the_reason(
     path: str, disk: Disk, number: int, kind: type[EventfoldError], word: str
 ) -> None:
-    """At opening, in two sentences, and never as damage."""
+    """The error at opening has two sentences, and never reports damage."""
     ef.Store(path).close()
     disk.number = number
     disk.refuse("open wal", disk.fail)
@@ -270,13 +270,13 @@ def test_a_file_that_the_system_does_not_open_is_told_by_its_reason(
         ef.Store(path)
     assert type(raised.value) is kind
     assert word in str(raised.value) and "backup" not in raised.value.remedy
-    disk.mend()
+    disk.repair()
     ef.Store(path).close()
 
 
 @needs_mounts
-def test_a_new_store_without_room_is_told_of_the_room(tmp_path: Path, process: Callable[..., Other]) -> None:
-    """No block for its content, or no inode for the file, its lock, its log: StoreFull, and never "not found"."""
+def test_a_new_store_on_a_full_file_system_raises_store_full(tmp_path: Path, process: Callable[..., Other]) -> None:
+    """No block for the content, or no inode for the file, its lock or its log: StoreFull, and never "not found"."""
     place = tmp_path / "small"
     place.mkdir()
     other = process("unshare", "-rm")
@@ -284,15 +284,15 @@ def test_a_new_store_without_room_is_told_of_the_room(tmp_path: Path, process: C
         assert other(f"os.system('mount -t tmpfs -o {limit} tmpfs {place}')") == 0
         other.start(f"ef.Store('{place}/log.db')")
         outcome = other.outcome()
-        assert outcome["error"] == "StoreFull" and "room" in outcome["text"], (limit, outcome)
+        assert outcome["error"] == "StoreFull" and "space" in outcome["text"], (limit, outcome)
         assert other(f"os.system('mount -o remount,size=8m,nr_inodes=100 {place}')") == 0
         other(f"store = ef.Store('{place}/log.db'); store.append(noted(1)); store.close()")
         assert other(f"assert_whole('{place}/log.db')") == 1
         assert other(f"os.system('umount -l {place}')") == 0
 
 
-def test_a_note_that_cannot_be_read_is_not_taken_for_none(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without it a log that lost its end would pass for whole: the store opens when it can be read again."""
+def test_an_unreadable_note_is_not_taken_for_a_missing_note(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the note, a log that lost its end would look whole: the store opens only when the note is readable."""
     with ef.Store(path) as store:
         store.append(noted(1))
 
@@ -308,8 +308,8 @@ def test_a_note_that_cannot_be_read_is_not_taken_for_none(path: str, monkeypatch
         assert store.count() == 1
 
 
-def test_a_process_without_descriptors_is_told_of_its_limit(path: str, process: Callable[..., Other]) -> None:
-    """Whichever descriptor is the one too many: opening, reading and appending say so, and go on with more of them."""
+def test_a_process_without_descriptors_raises_its_limit(path: str, process: Callable[..., Other]) -> None:
+    """Whichever descriptor is missing: opening, reading and appending report it, and work once descriptors are free."""
     with ef.Store(path) as store:
         store.append(noted(1))
     other = process()
@@ -324,7 +324,7 @@ def use():
         store.backup({path + ".copy"!r})
 
 def run():
-    use()  # what is imported when it is first used would be in want of descriptors itself
+    use()  # imports at first use would need descriptors themselves
     os.remove({path + ".copy"!r})
     try:
         while True:

@@ -1,9 +1,10 @@
-"""Another file is copied over a store that is open (`cp old.db live.db`): the inode stays, and nothing else does."""
+"""Another file is copied over a store that is open (`cp old.db live.db`): the inode stays, the content changes."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import eventfold as ef
 from eventfold.engines.sqlite import byte_range_locks, writer
 from eventfold.engines.sqlite import engine as engine_module
+from eventfold.engines.sqlite.overwrite_detection import OverwriteDetector
 from eventfold.errors import AppendUnconfirmed, EventfoldError, StoreBusy, StoreDamaged
 from tests.engines.sqlite.noted import engine_of, noted
 from tests.engines.sqlite.other import Other
@@ -23,7 +25,7 @@ pytestmark = pytest.mark.skipif(not byte_range_locks.AVAILABLE, reason="the inde
 
 @pytest.fixture
 def old(path: str, tmp_path: Path) -> Path:
-    """A copy of a store with one event, made while nothing had it open."""
+    """A copy of a store with one event, made while no process had the store open."""
     with ef.Store(path) as store:
         store.append(noted(1))
     copy = tmp_path / "old"
@@ -32,7 +34,7 @@ def old(path: str, tmp_path: Path) -> Path:
 
 
 def checkpoint(store: ef.Store) -> None:
-    """Bring the log into the file, as each checkpoint does."""
+    """Copy the write-ahead log into the file, as every checkpoint does."""
     wrote = engine_of(store)._writer
     assert wrote is not None
     wrote._run_alone(wrote._final_checkpoint)
@@ -49,10 +51,10 @@ ASKING: tuple[Callable[[ef.Store], Any], ...] = (
 
 @pytest.mark.parametrize("ask", ASKING, ids=["append", "head", "read", "count", "backup"])
 @pytest.mark.parametrize("checkpointed", [False, True], ids=["in the log", "in the file"])
-def test_the_first_call_after_it_says_so(
+def test_the_first_call_after_the_overwrite_raises(
     path: str, old: Path, ask: Callable[[ef.Store], Any], checkpointed: bool
 ) -> None:
-    """Whatever it is, and wherever the events are: nothing is acknowledged, nothing is returned."""
+    """This holds for every call, with the events in the log or in the file: it acknowledges and returns nothing."""
     with ef.Store(path) as store:
         for n in range(2, 30):
             store.append(noted(n))
@@ -70,7 +72,7 @@ def test_the_first_call_after_it_says_so(
 
 
 def test_a_backup_under_way_leaves_no_copy(path: str, old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file is overwritten after its last page was copied: pages of two files may be in the copy."""
+    """The file is overwritten after its last page was copied: the copy may contain pages of two files."""
     with ef.Store(path) as store:
         store.append(noted(2))
         copy = engine_module.backup
@@ -91,8 +93,8 @@ def test_a_read_under_way_returns_nothing(path: str, old: Path, monkeypatch: pyt
         store.append(noted(2))
         read_page = engine_module.read_page
 
-        def overwritten(*asked: Any) -> Any:
-            answer = read_page(*asked)
+        def overwritten(*arguments: Any) -> Any:
+            answer = read_page(*arguments)
             shutil.copyfile(old, path)
             return answer
 
@@ -102,7 +104,7 @@ def test_a_read_under_way_returns_nothing(path: str, old: Path, monkeypatch: pyt
 
 
 def test_an_append_under_way_is_not_acknowledged(path: str, old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file is overwritten between BEGIN and COMMIT: the answer is that nobody knows."""
+    """The file is overwritten between BEGIN and COMMIT: the append's outcome is unknown, and the error says so."""
     with ef.Store(path) as store:
         store.append(noted(2))
         insert = writer.Batch.insert
@@ -116,8 +118,10 @@ def test_an_append_under_way_is_not_acknowledged(path: str, old: Path, monkeypat
             store.using(attempts=1).append(noted(3))
 
 
-def test_checkpoints_of_other_processes_are_no_such_thing(path: str, process: Callable[..., Other]) -> None:
-    """Two processes read, write and checkpoint at once: neither takes the other's pages for foreign ones."""
+def test_checkpoints_of_other_processes_are_not_taken_for_an_overwrite(
+    path: str, process: Callable[..., Other]
+) -> None:
+    """Two processes read, write and checkpoint at once: neither mistakes the other's pages for foreign ones."""
     other = process()
     other("from eventfold.engines.sqlite import writer; writer.CHECKPOINT_PAGES = 10")
     other(f"store = ef.Store({path!r}, durability='normal')")
@@ -134,10 +138,10 @@ def test_checkpoints_of_other_processes_are_no_such_thing(path: str, process: Ca
             assert store.count() == 60 * (turn + 1) == other("store.count()")
 
 
-def test_what_another_process_acknowledged_is_missed_in_a_file_that_was_put_back(
+def test_events_of_another_process_are_missed_in_a_file_that_was_put_back(
     path: str, old: Path, process: Callable[..., Other]
 ) -> None:
-    """This process has slept since the copy was made, and a checkpoint hides it: the last acknowledged event tells."""
+    """It has not read since the copy was made, and a checkpoint hides the change; the last acknowledged event shows."""
     with ef.Store(path) as store:
         assert store.count() == 1
         other = process()
@@ -157,7 +161,7 @@ CUT: dict[str, Callable[[Path, Path], Any]] = {
 
 @pytest.mark.parametrize("cut", CUT)
 def test_an_append_after_the_log_was_overwritten_or_cut_is_not_acknowledged(path: str, old: Path, cut: str) -> None:
-    """SQLite goes on where the index says, and no one could read it: the append says so, and each later call."""
+    """SQLite writes on where its index points, where no process can read it: this append and later calls raise."""
     with ef.Store(path) as store:
         for n in range(2, 30):
             store.append(noted(n))
@@ -168,8 +172,8 @@ def test_an_append_after_the_log_was_overwritten_or_cut_is_not_acknowledged(path
             store.append(noted(31))
 
 
-def test_a_log_that_is_begun_again_is_no_other_log(path: str) -> None:
-    """By a checkpoint of this process, of a second SQLite library, and of another store."""
+def test_a_restarted_write_ahead_log_is_not_taken_for_another_log(path: str) -> None:
+    """The log restarts after a checkpoint by this process, by a second SQLite library, and by another store."""
     with ef.Store(path) as store, ef.Store(path) as second:
         for n in range(1, 40):
             store.append(noted(n))
@@ -177,3 +181,34 @@ def test_a_log_that_is_begun_again_is_no_other_log(path: str) -> None:
                 checkpoint(second if n % 2 else store)
             second.append(noted(n))
         assert store.head() == 78
+
+
+def test_a_file_that_grew_is_not_taken_for_an_overwrite_by_a_thread_that_is_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread reads the size, another accepts a larger one of a later checkpoint, and only then the first compares."""
+    path = tmp_path / "grows.db"
+    path.write_bytes(b"1")
+    with path.open("rb") as file:
+        detector = OverwriteDetector(file.fileno(), None, f"{path}-wal", lambda: False)
+        path.write_bytes(b"12")
+        read_size = OverwriteDetector._stat_file  # pyright: ignore[reportPrivateUsage]
+        has_read, may_compare = threading.Event(), threading.Event()
+
+        def slow(self: OverwriteDetector) -> tuple[int, int]:
+            found = read_size(self)
+            if not has_read.is_set():
+                has_read.set()
+                may_compare.wait(0.5)  # the other thread has to wait meanwhile
+            return found
+
+        monkeypatch.setattr(OverwriteDetector, "_stat_file", slow)
+        accepted: list[bool] = []
+        first = threading.Thread(target=lambda: accepted.append(detector.accept_checkpoint()))
+        first.start()
+        assert has_read.wait(60)
+        path.write_bytes(b"123")
+        accepted.append(detector.accept_checkpoint())
+        may_compare.set()
+        first.join(60)
+        assert accepted == [True, True]

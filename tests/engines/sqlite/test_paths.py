@@ -1,4 +1,4 @@
-"""What stands at the path: other people's files, links, folders, odd names, rights that are missing."""
+"""What is at the path: other programs' files, links, folders, unusual names, missing permissions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.support.programs import Missing
 
 
 def refused(path: str | Path, error: type[EventfoldError], **options: object) -> EventfoldError:
-    """Opening must raise this error, in two sentences, and change nothing at the path."""
+    """Check that opening raises this error, in two sentences, and changes nothing at the path."""
     before = Path(path).read_bytes() if os.path.isfile(path) else None
     beside = sorted(os.listdir(Path(path).parent)) if os.path.isdir(Path(path).parent) else None
     with pytest.raises(error) as raised:
@@ -38,13 +38,13 @@ def refused(path: str | Path, error: type[EventfoldError], **options: object) ->
     assert before == (Path(path).read_bytes() if os.path.isfile(path) else None)
     if beside is not None:
         made = set(os.listdir(Path(path).parent)) - set(beside)
-        # SQLite's own files, and the lock that was waited for since somebody might have been creating the store.
+        # SQLite's own files, and the lock file, which is waited for because another process may be creating the store.
         assert not {name for name in made if not name.endswith(("-shm", "-wal", ".lock"))}, "something was left behind"
     return raised.value
 
 
 def test_a_newer_layout_is_refused_with_the_way_to_upgrade(path: str) -> None:
-    """The file was written by an eventfold of the future."""
+    """The file was written by a later version of eventfold."""
     ef.Store(path).close()
     foreign(path, "PRAGMA user_version = 99")
     error = refused(path, StoreVersionMismatch)
@@ -52,7 +52,7 @@ def test_a_newer_layout_is_refused_with_the_way_to_upgrade(path: str) -> None:
 
 
 def test_an_empty_file_becomes_a_store_only_where_that_was_asked_for(path: str) -> None:
-    """As `mktemp` leaves one."""
+    """An empty file is what `mktemp` leaves."""
     open(path, "x").close()
     assert "empty" in refused(path, NotAStore, create=False).what
     assert "empty" in refused(path, NotAStore, readonly=True).what
@@ -77,15 +77,15 @@ def test_another_programs_database_is_left_as_it_is(path: str) -> None:
 @pytest.mark.parametrize(
     "content", [b"# A text of some length, and no database at all.\n" * 40, b"short", b"\0" * 5000]
 )
-def test_what_is_no_database_is_no_store(path: str, content: bytes) -> None:
-    """A text, a few bytes, a sparse file."""
+def test_a_file_that_is_no_database_is_not_a_store(path: str, content: bytes) -> None:
+    """The file is a text, a few bytes, or only zeros."""
     Path(path).write_bytes(content)
     refused(path, NotAStore)
     refused(path, NotAStore, readonly=True)
 
 
 def test_a_store_without_its_tables_is_damaged(path: str) -> None:
-    """It says it is a store, and what belongs into one is not there."""
+    """The file is marked as a store, but the tables of a store are missing."""
     connection = sqlite3.connect(path)
     connection.executescript("PRAGMA application_id = 0x65666C64; PRAGMA user_version = 3; CREATE TABLE event (a)")
     connection.close()
@@ -93,7 +93,7 @@ def test_a_store_without_its_tables_is_damaged(path: str) -> None:
 
 
 def test_folders_and_missing_folders_are_named(tmp_path: Path) -> None:
-    """The path of a folder, and a file in a folder that is not there."""
+    """The path of a folder is refused, and a file in a folder that does not exist."""
     assert "folder" in refused(tmp_path, NotAStore).what
     assert "folder" in refused(tmp_path / "none" / "log.db", StoreNotFound).what
     refused(tmp_path / "none.db", StoreNotFound, create=False)
@@ -106,7 +106,7 @@ def test_folders_and_missing_folders_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["with space.db", "ünï-çödé 漢字 🎉.db", "%41?mode=ro#x.db", "semi;colon'quote\".db", "-dash"]
 )
-def test_odd_names_are_names(tmp_path: Path, name: str) -> None:
+def test_unusual_file_names_work(tmp_path: Path, name: str) -> None:
     """Nothing in a path is taken for a URI, an option or SQL."""
     path = str(tmp_path / name)
     with ef.Store(path) as store:
@@ -118,14 +118,14 @@ def test_odd_names_are_names(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["nul\0in.db", "lone\udcffsurrogate.db"])
 def test_names_that_sqlite_cannot_open_are_refused(tmp_path: Path, name: str) -> None:
-    """Before anything is made."""
+    """The refusal comes before a file is created."""
     with pytest.raises(InvalidInput):
         ef.Store(f"{tmp_path}/{name}")
     assert not list(tmp_path.iterdir())
 
 
 def test_very_long_paths_are_refused_or_work(tmp_path: Path) -> None:
-    """A name that is too long for the file system, a path that is too long for SQLite, and one that just fits."""
+    """A name too long for the file system and a path too long for SQLite are refused; one that just fits works."""
     refused(tmp_path / ("n" * 300), StoreNotFound)
     deep = tmp_path
     while len(str(deep)) < 420:
@@ -142,7 +142,7 @@ def test_very_long_paths_are_refused_or_work(tmp_path: Path) -> None:
 
 
 def test_a_relative_path_is_meant_from_where_it_was_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Later changes of directory move nothing, new connections included."""
+    """Later changes of the working directory have no effect, also for new connections."""
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     monkeypatch.chdir(tmp_path / "a")
@@ -159,7 +159,7 @@ def test_a_relative_path_is_meant_from_where_it_was_opened(tmp_path: Path, monke
 
 
 def test_a_link_leads_to_one_store_with_one_lock(tmp_path: Path, process: Callable[..., Other]) -> None:
-    """The lock and the write-ahead log stand beside the file, by whichever name it was opened."""
+    """The lock and the write-ahead log are next to the real file, by whichever name it was opened."""
     (tmp_path / "real").mkdir()
     (tmp_path / "folder").symlink_to("real")
     path, link = tmp_path / "real" / "log.db", tmp_path / "link.db"
@@ -180,7 +180,7 @@ def test_a_link_leads_to_one_store_with_one_lock(tmp_path: Path, process: Callab
 
 
 def test_a_link_that_is_turned_to_another_store_is_noticed(tmp_path: Path) -> None:
-    """A deployment that switches a link under a running process changes which store it means."""
+    """A deployment may switch a link under a running process: the open store raises."""
     for name in ("one.db", "two.db"):
         with ef.Store(str(tmp_path / name)) as store:
             store.append(noted(1))
@@ -196,8 +196,8 @@ def test_a_link_that_is_turned_to_another_store_is_noticed(tmp_path: Path) -> No
             store.count()
 
 
-def test_a_link_to_nothing_yet_is_filled(tmp_path: Path) -> None:
-    """The store is made where the link leads, if there is a folder for it."""
+def test_a_link_to_a_missing_file_creates_the_store_there(tmp_path: Path) -> None:
+    """The store is created where the link leads, if that folder exists."""
     link = tmp_path / "link.db"
     link.symlink_to("made.db")
     with ef.Store(str(link)) as store:
@@ -210,7 +210,7 @@ def test_a_link_to_nothing_yet_is_filled(tmp_path: Path) -> None:
 
 
 def test_a_renamed_or_removed_store_is_noticed(tmp_path: Path) -> None:
-    """Its writer is not told that anything was written to a file nobody can find."""
+    """No append is acknowledged that went to a file without a name."""
     for end in (lambda path: path.rename(path.with_name("moved")), Path.unlink):
         path = tmp_path / "log.db"
         with ef.Store(str(path)) as store:
@@ -223,12 +223,12 @@ def test_a_renamed_or_removed_store_is_noticed(tmp_path: Path) -> None:
             left.unlink()
 
 
-NOBODY = "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"
+DROP_PRIVILEGES = "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"
 
 
 @pytest.fixture
 def common_folder() -> str:
-    """A folder that anyone may enter."""
+    """A folder that every user may enter."""
     import tempfile
 
     made = tempfile.mkdtemp(prefix="eventfold-")
@@ -238,20 +238,20 @@ def common_folder() -> str:
 
 
 @pytest.fixture
-def nobody(process: Callable[..., Other]) -> Other:
-    """A process without root's rights, wherever the tests run: root may write to anything."""
+def unprivileged(process: Callable[..., Other]) -> Other:
+    """A process without root's permissions, also where the tests run as root: root may write to every file."""
     if os.geteuid() != 0:
         return process()
-    try_out = [*NOBODY, sys.executable, "-c", "import eventfold.engines.sqlite"]
+    try_out = [*DROP_PRIVILEGES, sys.executable, "-c", "import eventfold.engines.sqlite"]
     if shutil.which("setpriv") is None:
         raise Missing("setpriv", "util-linux")
     if subprocess.run(try_out, cwd=ROOT, capture_output=True, check=False).returncode:
         raise Missing("a Python that another user than root can run")
-    return process(*NOBODY)
+    return process(*DROP_PRIVILEGES)
 
 
-def test_a_file_that_may_not_be_written_can_be_read(common_folder: str, nobody: Other) -> None:
-    """Rights of the file and of the folder: reads work, appends say that nothing was written."""
+def test_a_file_that_may_not_be_written_can_be_read(common_folder: str, unprivileged: Other) -> None:
+    """File and folder are read-only: reads work, appends raise an error that says that nothing was written."""
     path = f"{common_folder}/log.db"
     with ef.Store(path) as store:
         store.append(noted(1))
@@ -259,36 +259,36 @@ def test_a_file_that_may_not_be_written_can_be_read(common_folder: str, nobody: 
         os.chmod(f"{common_folder}/{each}", 0o444)
     os.chmod(common_folder, 0o555)
     for options in ("", ", readonly=True"):
-        nobody(f"store = ef.Store({path!r}{options})")
-        assert nobody("[each.event.n for each in store.read()]") == [1]
-        nobody.start("store.append(noted(2))")
-        outcome = nobody.outcome()
+        unprivileged(f"store = ef.Store({path!r}{options})")
+        assert unprivileged("[each.event.n for each in store.read()]") == [1]
+        unprivileged.start("store.append(noted(2))")
+        outcome = unprivileged.outcome()
         assert outcome["error"] == StoreReadOnly.__name__ and "Nothing was written" in outcome["text"], outcome
-        nobody("store.close()")
+        unprivileged("store.close()")
 
 
-def test_a_folder_that_may_not_be_written_takes_no_store(common_folder: str, nobody: Other) -> None:
-    """Creating is refused in two sentences."""
+def test_a_folder_that_may_not_be_written_takes_no_store(common_folder: str, unprivileged: Other) -> None:
+    """Creating the store is refused with a remedy."""
     os.chmod(common_folder, 0o555)
-    nobody.start(f"ef.Store('{common_folder}/new.db')")
-    outcome = nobody.outcome()
+    unprivileged.start(f"ef.Store('{common_folder}/new.db')")
+    outcome = unprivileged.outcome()
     assert outcome["error"] in ("StoreReadOnly", "StoreNotFound"), outcome
     assert not os.listdir(common_folder)
 
 
-def test_a_file_that_may_not_be_read_is_refused(common_folder: str, nobody: Other) -> None:
-    """Somebody else's store."""
+def test_a_file_that_may_not_be_read_is_refused(common_folder: str, unprivileged: Other) -> None:
+    """Another user's store raises an error of the library."""
     path = f"{common_folder}/log.db"
     ef.Store(path).close()
     for each in os.listdir(common_folder):
         os.chmod(f"{common_folder}/{each}", 0o000)
-    nobody.start(f"ef.Store({path!r})")
-    outcome = nobody.outcome()
+    unprivileged.start(f"ef.Store({path!r})")
+    outcome = unprivileged.outcome()
     assert issubclass(getattr(__import__("eventfold.errors").errors, outcome["error"]), EventfoldError), outcome
 
 
-def test_a_lock_file_that_may_not_be_written_is_named(common_folder: str, nobody: Other) -> None:
-    """Left by another user, who forgot the rights."""
+def test_a_lock_file_that_may_not_be_written_is_named(common_folder: str, unprivileged: Other) -> None:
+    """The lock file was left by another user, without permissions for others."""
     path = f"{common_folder}/log.db"
     ef.Store(path).close()
     for each in os.listdir(common_folder):
@@ -296,10 +296,10 @@ def test_a_lock_file_that_may_not_be_written_is_named(common_folder: str, nobody
     os.chmod(common_folder, 0o777)
     Path(path + ".lock").touch()
     os.chmod(path + ".lock", 0o600)
-    nobody(f"store = ef.Store({path!r})")
-    nobody.start("store.append(noted(1))")
+    unprivileged(f"store = ef.Store({path!r})")
+    unprivileged.start("store.append(noted(1))")
     if os.geteuid() == 0:
-        outcome = nobody.outcome()
+        outcome = unprivileged.outcome()
         assert outcome["error"] == "StoreReadOnly" and ".lock" in outcome["text"], outcome
     else:
-        nobody.answer()
+        unprivileged.answer()

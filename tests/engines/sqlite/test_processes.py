@@ -1,4 +1,4 @@
-"""Several processes, stores and modes at one file: turns are fair, the stuck are survived, nothing is lost."""
+"""Several processes, stores and modes use one file: turns are fair, stopped processes do no harm, nothing is lost."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from eventfold.errors import StoreBusy
 from tests.engines.sqlite.noted import assert_whole, engine_of, foreign, noted, raw, request
 from tests.engines.sqlite.other import ROOT, Other
 
-DEADLINE_S = 40  # for what is expected at once, on a machine with much else to do
+DEADLINE_S = 40  # bound for what should happen at once, on a machine that is busy with other work
 
 WRITE_FOR = """
 import statistics
@@ -37,7 +37,7 @@ def write_for(seconds, *, batch=1):
 
 
 def writers(path: str, process: Callable[..., Other], count: int, more: str = "") -> list[Other]:
-    """Processes that have the store open and know how to write for a while."""
+    """Start processes that have the store open and can write for some time."""
     made = [process() for _ in range(count)]
     for each in made:
         each.start(f"store = ef.Store({path!r})")
@@ -48,9 +48,9 @@ def writers(path: str, process: Callable[..., Other], count: int, more: str = ""
 
 
 def test_two_writing_processes_take_turns(path: str, process: Callable[..., Other]) -> None:
-    """Neither starves: both get a good part of the commits, and the other one rarely has several turns meanwhile.
+    """Neither starves: both get a good part of the commits, and the other rarely gets several turns in between.
 
-    Turns are counted, not seconds: on a machine with much else to do either of them may be stopped at any moment.
+    Turns are counted, not seconds: on a busy machine either process may be stopped at any moment.
     """
     both = writers(path, process, 2)
     for each in both:
@@ -63,7 +63,7 @@ def test_two_writing_processes_take_turns(path: str, process: Callable[..., Othe
 
 
 def test_checkpoints_under_load_from_two_processes_lose_nothing(path: str, process: Callable[..., Other]) -> None:
-    """Both move the write-ahead log into the file every few commits, while both write and one reads."""
+    """Both checkpoint every few commits, while both write and a third process reads."""
     often = "from eventfold.engines.sqlite import writer; writer.CHECKPOINT_PAGES = 12\n"
     often += "engine_of(store)._writer._checkpoint_at = 12"
     both = writers(path, process, 2, often)
@@ -82,9 +82,9 @@ def test_checkpoints_under_load_from_two_processes_lose_nothing(path: str, proce
     assert assert_whole(path) == written
 
 
-def test_a_stopped_holder_of_the_lock_is_reported_and_survived(path: str, process: Callable[..., Other]) -> None:
-    """StoreBusy after the timeout, as often as one asks, from one thread and one descriptor; later all goes on."""
-    stuck, other = process(), process()  # the other's threads and descriptors are the store's, and nobody else's
+def test_a_stopped_holder_of_the_lock_makes_the_store_busy(path: str, process: Callable[..., Other]) -> None:
+    """StoreBusy is raised after each timeout, with no extra thread or descriptor per attempt; later appends succeed."""
+    stuck, other = process(), process()  # the other process has only the store's threads and descriptors
     stuck(f"store = ef.Store({path!r}); store.append(noted(0)); lock = engine_of(store)._file.lock; lock.acquire()")
     stuck.signal(signal.SIGSTOP)
     other(f"store = ef.Store({path!r}, timeout=0.2)")
@@ -103,7 +103,7 @@ def test_a_stopped_holder_of_the_lock_is_reported_and_survived(path: str, proces
     stuck("lock.release()")
     ends = time.monotonic() + DEADLINE_S
     other.start("store.append(noted(1))")
-    while other.outcome().get("error") == "StoreBusy":  # the place it left in the queue may still get the lock
+    while other.outcome().get("error") == "StoreBusy":  # its queued attempt may still get the lock
         assert time.monotonic() < ends
         other.start("store.append(noted(1))")
     stuck("store.append(noted(2))")
@@ -125,7 +125,7 @@ def test_a_killed_holder_of_the_lock_lets_the_next_one_in_at_once(path: str, pro
 
 
 def test_closing_does_not_wait_for_a_writer(path: str, process: Callable[..., Other]) -> None:
-    """The last checkpoint is made by whoever closes last; until then the log beside the file is part of the store."""
+    """The last process to close makes the last checkpoint; until then the WAL file is part of the store."""
     store = ef.Store(path, timeout=4 * DEADLINE_S)
     store.append(noted(1))
     holder = process()
@@ -140,7 +140,7 @@ def test_closing_does_not_wait_for_a_writer(path: str, process: Callable[..., Ot
 
 
 def test_a_transaction_of_another_program_is_waited_for_and_reported(path: str, process: Callable[..., Other]) -> None:
-    """Programs that know nothing of the lock hold SQLite's own."""
+    """Programs that do not use the library's lock hold SQLite's own."""
     with ef.Store(path, timeout=0.3) as store:
         store.append(noted(1))
         other = process()
@@ -182,7 +182,7 @@ print([status for pid in pids if (status := os.waitpid(pid, 0)[1])])
 
 
 def test_fifty_processes_may_open_a_store_that_is_not_there_yet(path: str) -> None:
-    """All at once: one of them creates it, all of them write to it."""
+    """One of them creates the store, and all of them write to it, all at once."""
     ran = subprocess.run(
         [sys.executable, "-c", CROWD, path, "50"], cwd=ROOT, capture_output=True, text=True, timeout=100
     )
@@ -190,8 +190,8 @@ def test_fifty_processes_may_open_a_store_that_is_not_there_yet(path: str) -> No
     assert assert_whole(path) == 50
 
 
-def test_opening_waits_for_the_one_who_is_creating(path: str, process: Callable[..., Other]) -> None:
-    """A file that is empty because somebody is about to fill it is no error."""
+def test_opening_waits_for_the_process_that_is_creating_the_store(path: str, process: Callable[..., Other]) -> None:
+    """A file that is empty because another process is creating the store is no error."""
     open(path, "x").close()
     creator = process()
     creator(
@@ -213,7 +213,7 @@ def test_opening_waits_for_the_one_who_is_creating(path: str, process: Callable[
 
 
 def test_stores_of_both_modes_share_a_file(path: str) -> None:
-    """Two Stores and two AsyncStores in one process write, conditions included, without losing an event."""
+    """Two Stores and two AsyncStores in one process write, also under conditions, without losing an event."""
 
     def through(store: ef.Store, name: str) -> None:
         mine, last = ef.Query.of(tags=f"who:{name}"), 0
@@ -242,11 +242,11 @@ def test_stores_of_both_modes_share_a_file(path: str) -> None:
     assert assert_whole(path) == 240
 
 
-def test_closing_while_others_read_ends_them_in_our_words(path: str) -> None:
-    """A store that is closed under its readers tells them so; what they had in hand is released by them."""
+def test_closing_while_others_read_raises_store_closed_in_them(path: str) -> None:
+    """Readers of a store that is closed meanwhile raise StoreClosed, and return their connections."""
     store = ef.Store(path)
     store.extend(noted(n) for n in range(3_000))
-    told: list[BaseException] = []
+    raised: list[BaseException] = []
 
     def read() -> None:
         try:
@@ -254,7 +254,7 @@ def test_closing_while_others_read_ends_them_in_our_words(path: str) -> None:
                 for _ in store.read():
                     pass
         except ef.EventfoldError as error:
-            told.append(error)
+            raised.append(error)
 
     threads = [threading.Thread(target=read) for _ in range(4)]
     for thread in threads:
@@ -264,17 +264,17 @@ def test_closing_while_others_read_ends_them_in_our_words(path: str) -> None:
     store.close()
     for thread in threads:
         thread.join(DEADLINE_S)
-    assert [type(each).__name__ for each in told] == ["StoreClosed"] * 4
+    assert [type(each).__name__ for each in raised] == ["StoreClosed"] * 4
     pool = engine_of(store)._file.pool
     assert not pool.is_in_use and not pool._readers and not pool._writers
 
 
-def test_an_error_kept_by_its_catcher_keeps_no_snapshot(path: str) -> None:
-    """A read that failed half way does not leave its connection in the past for the next reader."""
+def test_a_stored_error_keeps_no_snapshot_open(path: str) -> None:
+    """The connection of a failed read is not left in an old snapshot for the next reader."""
     with ef.Store(path) as store:
         store.append(noted(1))
         run(engine_of(store).append_many([request(raw(2, type="Unknown"))]))
-        kept: list[BaseException] = []
+        errors: list[BaseException] = []
         connection = engine_of(store)._file.reader()
 
         def fail(connection: object) -> None:
@@ -285,13 +285,13 @@ def test_an_error_kept_by_its_catcher_keeps_no_snapshot(path: str) -> None:
         try:
             engine_of(store)._run_read(fail)
         except ef.EventfoldError as error:
-            kept.append(error)
+            errors.append(error)
         run(engine_of(store).append_many([request(raw(3))]))
-        assert store.head() == 3 and kept
+        assert store.head() == 3 and errors
 
 
 def test_the_lock_file_has_the_rights_of_the_store(path: str) -> None:
-    """Whoever may write the store may queue for it."""
+    """Every user who may write to the store may wait for its lock."""
     store = ef.Store(path)
     store.append(noted(1))
     store.close()
@@ -303,7 +303,7 @@ def test_the_lock_file_has_the_rights_of_the_store(path: str) -> None:
 
 
 def test_a_removed_lock_file_is_made_again_and_shared_again(path: str, process: Callable[..., Other]) -> None:
-    """Until all have noticed, SQLite's own lock keeps writers apart."""
+    """Until every process has noticed the removal, SQLite's own lock keeps writers apart."""
     other = process()
     other(f"store = ef.Store({path!r})")
     with ef.Store(path) as store:
@@ -318,7 +318,7 @@ def test_a_removed_lock_file_is_made_again_and_shared_again(path: str, process: 
 
 
 def test_the_wal_stays_bounded_while_readers_never_pause(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Readers that come and go all the time do not keep the write-ahead log from being used again."""
+    """Overlapping readers do not prevent the write-ahead log from being reused."""
     monkeypatch.setattr(writer, "CHECKPOINT_PAGES", 50)
     with ef.Store(path) as store:
         engine = engine_of(store)
@@ -349,7 +349,7 @@ def test_the_wal_stays_bounded_while_readers_never_pause(path: str, monkeypatch:
 def test_a_long_snapshot_of_another_program_lets_the_log_grow_and_then_shrink(
     path: str, monkeypatch: pytest.MonkeyPatch, process: Callable[..., Other]
 ) -> None:
-    """Its growth is by what is written, not by attempts to checkpoint; when the reader ends, the log is used anew."""
+    """The log grows by what is written, not by attempts to checkpoint; after the reader ends, the log is reused."""
     monkeypatch.setattr(writer, "CHECKPOINT_PAGES", 40)
     with ef.Store(path) as store:
         engine = engine_of(store)
@@ -374,7 +374,7 @@ def test_a_long_snapshot_of_another_program_lets_the_log_grow_and_then_shrink(
 
 
 def test_a_reader_with_readonly_sees_what_others_write(path: str, tmp_path: Path) -> None:
-    """readonly=True is a view of a living store; it never creates one."""
+    """readonly=True reads a store that others write; it never creates one."""
     with ef.Store(path) as store, ef.Store(path, readonly=True) as reader:
         for n in range(3):
             store.append(noted(n))

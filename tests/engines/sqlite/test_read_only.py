@@ -1,4 +1,4 @@
-"""Stores in places where nothing can be written: with and without the files of the write-ahead log."""
+"""Stores where nothing can be written: with and without the files of the write-ahead log."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ BESIDE = ("-wal", "-shm", ".lock")
 
 
 class Count(ef.Projection):
-    """How many events there were of each."""
+    """The number of events of each `who`."""
 
     who: str
     n: int = 0
 
     def evolve(self, event: Noted) -> None:
-        """One more."""
+        """Add one."""
         self.n += 1
 
 
@@ -40,14 +40,14 @@ class Count(ef.Projection):
 
 
 def closed(path: str) -> None:
-    """A store as its last process left it."""
+    """Create a store and close it."""
     with ef.Store(path) as store:
         store.append(noted(1, "a"), noted(2, "a"))
         store.project(Count)
 
 
 def copied(path: str) -> None:
-    """A copy by `backup`: one file."""
+    """Create a store as `backup` copies one: a single file."""
     closed(path)
     with ef.Store(path) as store:
         store.backup(f"{path}.copy")
@@ -57,14 +57,14 @@ def copied(path: str) -> None:
 
 
 def alone(path: str) -> None:
-    """A store of which only the file itself was copied."""
+    """Create a store of which only the file itself was copied."""
     closed(path)
     for end in BESIDE:
         Path(path + end).unlink()
 
 
 def mounted(path: str, process: Callable[..., Other]) -> Other:
-    """A process that sees the folder of a path on a mount that is read-only."""
+    """Start a process that sees the folder of a path as a read-only mount."""
     folder = os.path.dirname(path)
     other = process("unshare", "-rm")
     assert other(f"os.system('mount --bind {folder} {folder} && mount -o remount,bind,ro {folder}')") == 0
@@ -77,7 +77,7 @@ def mounted(path: str, process: Callable[..., Other]) -> Other:
 def test_a_closed_store_is_read_on_a_read_only_mount(
     left: Callable[[str], None], path: str, process: Callable[..., Other]
 ) -> None:
-    """All events, states and rows, whatever it is opened with; appends are refused as such."""
+    """All events, states and rows are read, with any option; appends raise StoreReadOnly."""
     left(path)
     other = mounted(path, process)
     for options in OPTIONS:
@@ -90,8 +90,8 @@ def test_a_closed_store_is_read_on_a_read_only_mount(
 
 
 @needs_mounts
-def test_rows_in_a_closed_file_of_their_own_are_read_there(path: str, process: Callable[..., Other]) -> None:
-    """A target beside the store, of which only the file was copied."""
+def test_read_models_in_a_closed_separate_file_are_read_there(path: str, process: Callable[..., Other]) -> None:
+    """The read model's target is a second file, of which only the file itself was copied."""
     rows = os.path.join(os.path.dirname(path), "rows.db")
     with ef.Store(path, target=f"sqlite:{rows}") as store:
         store.append(noted(1, "a"))
@@ -110,7 +110,7 @@ READING = ["read", "verify", "projections status"]
 
 @needs_mounts
 def test_commands_that_read_work_on_a_read_only_mount(path: str, process: Callable[..., Other]) -> None:
-    """Each ends with 0, and none complains."""
+    """Each exits with 0."""
     copied(path)
     other = mounted(path, process)
     other("import subprocess")
@@ -118,15 +118,15 @@ def test_commands_that_read_work_on_a_read_only_mount(path: str, process: Callab
         verb, *rest = words.split()
         group = [rest.pop(0)] if verb == "projections" else []
         command = [*COMMAND, verb, *group, path, *rest]
-        code, said = other(
+        code, stderr = other(
             f"(lambda r: [r.returncode, r.stderr])(subprocess.run({command!r}, capture_output=True, text=True))"
         )
-        assert code == 0, (words, said)
+        assert code == 0, (words, stderr)
 
 
 @needs_mounts
-def test_what_another_mount_writes_is_seen(path: str, process: Callable[..., Other]) -> None:
-    """The same folder can be written to elsewhere: a reader without locks reads with them as soon as there is a log."""
+def test_events_written_through_another_mount_are_read(path: str, process: Callable[..., Other]) -> None:
+    """The folder is writable elsewhere: a reader without locks takes locks as soon as there is a write-ahead log."""
     alone(path)
     other = mounted(path, process)
     other(f"store = ef.Store({path!r})")
@@ -139,8 +139,8 @@ def test_what_another_mount_writes_is_seen(path: str, process: Callable[..., Oth
 
 
 @needs_mounts
-def test_a_log_that_cannot_be_read_there_is_said_to_be_the_reason(path: str, process: Callable[..., Other]) -> None:
-    """Events are in the log, and its index is missing: nothing is left out in silence."""
+def test_an_unreadable_write_ahead_log_is_named_as_the_reason(path: str, process: Callable[..., Other]) -> None:
+    """Events are in the log, whose index is missing: opening raises instead of leaving them out."""
     killed = process()
     killed(f"store = ef.Store({path!r}); store.append(noted(1))")
     killed.kill()

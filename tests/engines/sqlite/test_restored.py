@@ -1,4 +1,4 @@
-"""Logs that go back: older copies put in place, write-ahead logs removed, backups and what their epoch says."""
+"""Logs that lose history: older copies put in place, removed write-ahead logs, backups and their epochs."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from tests.engines.sqlite.other import Other
 
 
 def numbers(store: ef.Store) -> list[int]:
-    """Which events a store has."""
+    """Return the numbers of a store's events."""
     return [recorded.event.n for recorded in store.read()]
 
 
 def put(source: str, path: str) -> None:
-    """Put a closed store's file in another's place, as an operator does: by a rename, without the old WAL."""
+    """Replace a store's file by a closed store's, as an operator does: by a rename, without the old WAL."""
     shutil.copy(source, path + ".new")
     for end in ("-wal", "-shm"):
         Path(path + end).unlink(missing_ok=True)
@@ -34,7 +34,7 @@ def put(source: str, path: str) -> None:
 
 
 def put_in_place(source: str, path: str) -> None:
-    """Overwrite the very file, through SQLite, as `.restore` does."""
+    """Overwrite the file's content through SQLite, as `.restore` does."""
     old, new = sqlite3.connect(source), sqlite3.connect(path, timeout=10)
     old.backup(new)
     old.close()
@@ -43,7 +43,7 @@ def put_in_place(source: str, path: str) -> None:
 
 @pytest.mark.parametrize("way", [put, put_in_place])
 def test_a_restored_backup_under_a_running_follower_is_noticed(path: str, way: Callable[[str, str], None]) -> None:
-    """The follower, the writer and the reader of the running store raise; nothing is skipped, nothing written."""
+    """The follower, the writer and the reader of the running store raise; nothing is skipped or written."""
     with ef.Store(path) as store:
         for n in range(5):
             store.append(noted(n))
@@ -65,14 +65,14 @@ def test_a_restored_backup_under_a_running_follower_is_noticed(path: str, way: C
         assert numbers(store) == [0, 1, 2, 3, 4]
         with pytest.raises(CursorMismatch), store.follow(after=kept) as follower:
             next(follower.pages(timeout=40))
-        for n in range(10, 20):  # grown past the old cursor: the position is there, the event is another
+        for n in range(10, 20):  # beyond the old cursor: the position exists, with another event
             store.append(noted(n))
         with pytest.raises(CursorMismatch), store.follow(after=kept) as follower:
             next(follower.pages(timeout=40))
 
 
 def test_a_reader_that_follows_nothing_notices_within_a_second(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that only reads looks now and then whether the path still leads to its file."""
+    """A process that only reads checks periodically whether the path still leads to its file."""
     monkeypatch.setattr(file, "PRESENCE_CHECK_INTERVAL_S", 0.0)
     with ef.Store(path) as store:
         store.append(noted(1))
@@ -85,7 +85,7 @@ def test_a_reader_that_follows_nothing_notices_within_a_second(path: str, monkey
 
 
 def test_a_log_that_went_back_is_noticed_by_the_other_processes(path: str, process: Callable[..., Other]) -> None:
-    """Also where it was overwritten through SQLite and another process has written on since."""
+    """They also notice where the file was overwritten through SQLite and another process has appended since."""
     with ef.Store(path) as store:
         store.append(noted(0))
         store.backup(path + ".backup")
@@ -102,8 +102,8 @@ def test_a_log_that_went_back_is_noticed_by_the_other_processes(path: str, proce
         assert other("store.count()") == 7
 
 
-def test_a_plain_copy_of_the_file_put_back_is_refused_until_it_is_meant(path: str) -> None:
-    """Its epoch is the same, so only the note beside the file tells that acknowledged events are missing."""
+def test_a_plain_copy_of_the_file_put_back_is_refused_until_it_is_confirmed(path: str) -> None:
+    """A copy has the same epoch, so only the note beside the file shows that acknowledged events are missing."""
     with ef.Store(path) as store:
         store.append(noted(0))
     shutil.copy(path, path + ".copy")
@@ -129,7 +129,7 @@ def test_a_plain_copy_of_the_file_put_back_is_refused_until_it_is_meant(path: st
 
 
 def test_an_epoch_is_never_given_twice(path: str) -> None:
-    """A copy from before the epoch that was lost, put back again: the next epoch is greater than both."""
+    """A copy from before the lost epoch is put back again: the next epoch is greater than both."""
     with ef.Store(path) as store:
         store.append(noted(0))
     shutil.copy(path, path + ".copy")
@@ -141,7 +141,7 @@ def test_an_epoch_is_never_given_twice(path: str) -> None:
 
 
 def test_the_command_restored_says_what_it_did(path: str) -> None:
-    """And makes no store where there is none."""
+    """It creates no store where none exists."""
     ef.Store(path).close()
     (line,) = eventfold("restored", path, "--json").lines
     assert (line["ended"], line["epoch"]) == (1, 2)
@@ -152,7 +152,7 @@ def test_the_command_restored_says_what_it_did(path: str) -> None:
 
 @pytest.mark.parametrize("way", range(4))
 def test_an_older_copy_written_over_the_very_file_never_gives_wrong_events(path: str, way: int) -> None:
-    """No program may do this to an open database. What comes of it is what was written, or an error."""
+    """No program may do this to an open database. Reads still return what was written, or raise."""
     with ef.Store(path) as store:
         for n in range(20 + 37 * way):
             store.append(noted(n))
@@ -160,7 +160,7 @@ def test_an_older_copy_written_over_the_very_file_never_gives_wrong_events(path:
     store = ef.Store(path)
     for n in range(10 + 61 * way):
         store.append(noted(1_000 + n))
-    if way % 2:  # nothing is left in the write-ahead log, so the file is all there is
+    if way % 2:  # the write-ahead log is empty, so the file is everything
         engine_of(store)._run_read(lambda connection: connection.wal_checkpoint(mode=3))
     everything, some = numbers(store), ef.Query.of(tags="who:w-3")
     selected = [recorded.event.n for recorded in store.read(some)]
@@ -169,7 +169,7 @@ def test_an_older_copy_written_over_the_very_file_never_gives_wrong_events(path:
     for look in (
         lambda: seen.append(numbers(store)),
         lambda: seen.append([recorded.event.n for recorded in store.read(some)]),
-        lambda: store.using(attempts=1).append(noted(7, "somebody")),
+        lambda: store.using(attempts=1).append(noted(7, "someone")),
         lambda: seen.append(numbers(store)),
         store.close,
         lambda: seen.append(numbers(ef.Store(path))),
@@ -183,10 +183,10 @@ def test_an_older_copy_written_over_the_very_file_never_gives_wrong_events(path:
 
 
 @pytest.mark.parametrize("gap", [0, 150])
-def test_an_older_copy_beside_the_log_of_a_newer_life_gives_no_wrong_log(path: str, gap: int) -> None:
-    """Put back without removing the write-ahead log, which SQLite then takes for its own.
+def test_an_older_copy_beside_a_newer_write_ahead_log_gives_no_wrong_events(path: str, gap: int) -> None:
+    """The copy is put back without removing the write-ahead log, which SQLite then uses with the copy.
 
-    With a gap between the copy and that log a tag's index may lack events silently, until a check tells.
+    If events are missing between the copy and that log, a tag's index may lack events, until a check reports it.
     """
     with ef.Store(path) as store:
         for n in range(60):
@@ -223,7 +223,7 @@ def test_an_older_copy_beside_the_log_of_a_newer_life_gives_no_wrong_log(path: s
 
 
 def killed_writer(path: str, process: Callable[..., Other]) -> None:
-    """A store of five events, all of them in the write-ahead log, whose writer was killed."""
+    """Create a store of five events, all in the write-ahead log, whose writer was killed."""
     writer = process()
     writer(f"store = ef.Store({path!r})")
     for n in range(5):
@@ -232,7 +232,7 @@ def killed_writer(path: str, process: Callable[..., Other]) -> None:
 
 
 def test_a_removed_write_ahead_log_is_missed(path: str, process: Callable[..., Other]) -> None:
-    """Someone tidies up after a crash: the store says what is lost, and takes the log back."""
+    """Someone removed the log after a crash: opening reports the loss, and works once the log is back."""
     killed_writer(path, process)
     shutil.move(path + "-wal", path + ".kept")
     with pytest.raises(EventfoldError) as raised:
@@ -246,7 +246,7 @@ def test_a_removed_write_ahead_log_is_missed(path: str, process: Callable[..., O
 
 
 def test_a_write_ahead_log_cut_by_a_flipped_bit_is_missed(path: str, process: Callable[..., Other]) -> None:
-    """SQLite drops every commit from the first frame with a wrong checksum on, silently; the note knows better."""
+    """SQLite drops every commit from the first frame with a wrong checksum, silently; the note shows the loss."""
     with ef.Store(path) as store:
         store.append(noted(100))
     killed_writer(path, process)
@@ -262,8 +262,8 @@ def test_a_write_ahead_log_cut_by_a_flipped_bit_is_missed(path: str, process: Ca
 
 
 @pytest.mark.parametrize("note", [b"", b"\0" * 90, b"what?\n", b"\xff\xfe 1 2 3 4\n", b"a b c d e f g\n"])
-def test_a_note_that_says_nothing_is_passed_over(path: str, note: bytes) -> None:
-    """What a power cut leaves of a note, or somebody writes there, keeps no one out."""
+def test_an_unreadable_note_is_ignored(path: str, note: bytes) -> None:
+    """A note damaged by a power cut, or overwritten by another program, does not prevent opening."""
     with ef.Store(path) as store:
         store.append(noted(1))
     Path(path + ".lock").write_bytes(note)
@@ -275,8 +275,8 @@ def test_a_note_that_says_nothing_is_passed_over(path: str, note: bytes) -> None
         assert numbers(store) == [1, 2]
 
 
-def test_the_beginning_of_a_note_is_passed_over(path: str) -> None:
-    """A power cut may leave any beginning of it: half an id is not taken for the id of an event that is lost."""
+def test_a_prefix_of_a_note_is_ignored(path: str) -> None:
+    """A power cut may leave any prefix of the note: half an id is not taken for the id of a lost event."""
     with ef.Store(path) as store:
         store.append(noted(1))
     note = Path(path + ".lock").read_bytes()
@@ -287,7 +287,7 @@ def test_the_beginning_of_a_note_is_passed_over(path: str) -> None:
 
 
 def test_the_weaker_mode_leaves_no_note(path: str) -> None:
-    """With durability="normal" a power cut may take the last commits: the store opens without complaint."""
+    """With durability="normal" a power cut may lose the last commits: the store opens without an error."""
     with ef.Store(path, durability="normal") as store:
         store.append(noted(1))
     assert Path(path + ".lock").read_bytes() == b""
@@ -297,7 +297,7 @@ def test_the_weaker_mode_leaves_no_note(path: str) -> None:
 
 
 def test_a_backup_made_under_load_is_a_whole_prefix_of_the_log(path: str) -> None:
-    """It ends although commits go on, holds whole appends only, and begins an epoch of its own."""
+    """The backup ends although commits go on, contains whole appends only, and begins an epoch of its own."""
     with ef.Store(path) as store:
         store.extend(noted(n) for n in range(8_000))
         stop = threading.Event()
@@ -328,7 +328,7 @@ def test_a_backup_made_under_load_is_a_whole_prefix_of_the_log(path: str) -> Non
 
 
 def test_a_backup_never_overwrites_and_leaves_no_half(path: str, tmp_path: Path) -> None:
-    """What is at the path stays; where the copy cannot be finished, nothing is left."""
+    """An existing file stays as it is; where the copy cannot be finished, nothing is left of it."""
     with ef.Store(path) as store:
         store.append(noted(1))
         with pytest.raises(NotAStore, match="exists"):

@@ -1,4 +1,4 @@
-"""A second SQLite library in the process (`sqlite3`, pandas) opens and closes the store's file, again and again."""
+"""A second SQLite library in the process (`sqlite3`, pandas) opens and closes the store's file repeatedly."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(not byte_range_locks.AVAILABLE, reason="locks of
 
 @pytest.mark.parametrize("library", ["sqlite3", "pandas"])
 def test_nothing_acknowledged_is_lost_beside_a_second_library(path: str, library: str) -> None:
-    """Two processes with threads, one of them killed: no SIGBUS, what was acknowledged is there, the file is whole."""
+    """Of two processes with threads one is killed: no SIGBUS, acknowledged events exist, and the file is whole."""
     if importlib.util.find_spec(library) is None:
         pytest.skip(f"{library} is not installed")
     ef.Store(path).close()
@@ -34,39 +34,39 @@ def test_nothing_acknowledged_is_lost_beside_a_second_library(path: str, library
         subprocess.Popen([*command, name, seconds, library], cwd=ROOT, stdout=subprocess.PIPE, text=True)
         for name, seconds in (("lasting", SECONDS), ("killed", "60"))
     )
-    said = lasting.communicate(timeout=150)[0]
+    output = lasting.communicate(timeout=150)[0]
     killed.kill()
-    said += killed.communicate(timeout=150)[0].rpartition("\n")[0]  # half a line is none
+    output += killed.communicate(timeout=150)[0].rpartition("\n")[0]  # an incomplete last line does not count
     assert lasting.returncode == 0
     with ef.Store(path) as store:
         there = {str(recorded.id) for recorded in store.read()}
-        acknowledged = set(said.split())
+        acknowledged = set(output.split())
         assert len(acknowledged) > 2 and not acknowledged - there
         assert not list(engine_of(store).check())
 
 
 def index_size(path: str) -> int:
-    """The size of the log's index."""
+    """Return the size of the write-ahead log's index (-shm), in bytes."""
     return os.stat(path + "-shm").st_size
 
 
 def test_the_index_is_not_cut_by_the_next_library_to_open_it(path: str, store: ef.Store) -> None:
-    """After a second library has dropped the process's locks, the next one is told that it is not the first."""
+    """A second library drops the process's POSIX locks; the next library still sees that it is not the first."""
     store.append(noted(1))
     for _ in range(3):
         sqlite3.connect(path).execute("SELECT count(*) FROM event").connection.close()
-        held = os.open(path + "-shm", os.O_RDWR)
+        descriptor = os.open(path + "-shm", os.O_RDWR)
         try:
-            assert byte_range_locks.is_locked(held, OPEN_LOCK_BYTE, 1)
+            assert byte_range_locks.is_locked(descriptor, OPEN_LOCK_BYTE, 1)
         finally:
-            os.close(held)
+            os.close(descriptor)
         assert index_size(path) > TRUNCATED_BYTES
     store.append(noted(2))
     assert store.count() == 2
 
 
-def test_rows_in_a_file_of_their_own_are_held_as_well(path: str, tmp_path: Path) -> None:
-    """A target in another file: another program, the last to close it, does not take its log away."""
+def test_read_models_in_a_separate_file_are_protected_as_well(path: str, tmp_path: Path) -> None:
+    """This holds for a read model's own file: another program, the last to close it, does not remove its log."""
     rows = str(tmp_path / "rows.db")
 
     class Count(ef.Projection):
@@ -88,31 +88,31 @@ def test_rows_in_a_file_of_their_own_are_held_as_well(path: str, tmp_path: Path)
         assert [row.n for row in store.rows(Count)] == [2]
 
 
-def test_an_index_that_a_dead_process_left_is_begun_again(path: str) -> None:
-    """Nobody has it open, so what is in it is not believed: it is cut before it is held."""
+def test_an_index_that_a_dead_process_left_is_truncated(path: str) -> None:
+    """No process has it open, so its content is not trusted: it is truncated before it is locked."""
     ef.Store(path).close()
     with open(path + "-shm", "wb") as index:
         index.write(os.urandom(32_768))
-    held = lock_index(path)
-    assert held is not None
+    descriptor = lock_index(path)
+    assert descriptor is not None
     assert index_size(path) == TRUNCATED_BYTES
-    os.close(held)
+    os.close(descriptor)
     with ef.Store(path) as store:
         assert store.append(noted(1)).last == 1
 
 
-def test_an_index_in_use_is_held_as_it_is(path: str) -> None:
-    """The second library was first: it has the index mapped, and opening a store must not cut it."""
+def test_an_index_in_use_is_not_truncated(path: str) -> None:
+    """The second library was first: it has the index mapped, and opening a store must not truncate it."""
     ef.Store(path).close()
     connection = sqlite3.connect(path)
     try:
         assert connection.execute("SELECT count(*) FROM event").fetchone() == (0,)
         size = index_size(path)
-        held = lock_index(path)
-        assert held is not None and index_size(path) == size > TRUNCATED_BYTES
+        descriptor = lock_index(path)
+        assert descriptor is not None and index_size(path) == size > TRUNCATED_BYTES
         with ef.Store(path) as store:
             store.append(noted(1))
             assert connection.execute("SELECT count(*) FROM event").fetchone() == (1,)
-        os.close(held)
+        os.close(descriptor)
     finally:
         connection.close()

@@ -1,4 +1,4 @@
-"""How many statements everything takes, by which indexes they are answered, and how much work they are."""
+"""How many statements each operation takes, which indexes answer them, and how many steps of SQLite they need."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def trace(monkeypatch: pytest.MonkeyPatch) -> list[Statement]:
 
 @pytest.fixture
 def engine(path: str, trace: list[Statement]) -> Iterator[SqliteEngine]:
-    """A store with events of three types and three kinds of tags, all names known to the process."""
+    """A store with events of three types and three kinds of tags, with all names cached in the process."""
     made = SqliteEngine(path)
     run(made.open())
     for n in range(60):
@@ -50,7 +50,7 @@ def engine(path: str, trace: list[Statement]) -> Iterator[SqliteEngine]:
 
 
 def taken(trace: list[Statement], what: Callable[[], Any]) -> Counter[str]:
-    """The statements that something takes, by their first words."""
+    """Return the statements that a call runs, counted by their first words."""
     trace.clear()
     what()
     return Counter(" ".join(sql.split()[: 3 if sql.startswith("INSERT") else 2]) for sql, _ in trace)
@@ -58,18 +58,18 @@ def taken(trace: list[Statement], what: Callable[[], Any]) -> Counter[str]:
 
 HEAD = {"SELECT position,": 1}
 EVENT, REQUEST = "INSERT INTO event", "INSERT INTO request"
-INLINED = {"SELECT name,": 1}  # the read models that every append keeps up: mostly none
+INLINED = {"SELECT name,": 1}  # the inline read models that every append updates: mostly none
 COMMITTED = {"BEGIN IMMEDIATE": 1, "COMMIT": 1, **HEAD, **INLINED}
 
 
 def test_a_lone_append_takes_no_statement_more_than_its_rows(engine: SqliteEngine, trace: list[Statement]) -> None:
-    """Begin, look at the head and at who is enrolled, insert the event, commit; its tags are indexed later."""
+    """Begin, read the head and the registered inline models, insert the event, commit; its tags are indexed later."""
     one = request(raw(1, "a:1", "b:1", type="T1"))
     assert taken(trace, lambda: run(engine.append_many([one]))) == {**COMMITTED, EVENT: 1}
 
 
 def test_a_combined_append_shares_all_but_the_rows(engine: SqliteEngine, trace: list[Statement]) -> None:
-    """32 appends in one transaction look once at the head; conditions near the head are judged in memory."""
+    """32 appends in one transaction read the head once; conditions near the head are judged in memory."""
     head = run(engine.head()).position
     condition = ConditionClause(Query.of(types="T1", tags=["a:1", "zz:1"]), head)
     for unless in ((), (condition,)):
@@ -78,7 +78,7 @@ def test_a_combined_append_shares_all_but_the_rows(engine: SqliteEngine, trace: 
 
 
 def test_new_names_cost_a_look_and_a_row_each(engine: SqliteEngine, trace: list[Statement]) -> None:
-    """A type that many events of a batch share is looked up and made once; a new tag, when it is merged."""
+    """A type that many events of a batch share is queried and inserted once; a new tag, when it is merged."""
     many = [request(raw(n, "new:1", type="New")) for n in range(8)]
     assert taken(trace, lambda: run(engine.append_many(many))) == {
         **COMMITTED,
@@ -89,37 +89,37 @@ def test_new_names_cost_a_look_and_a_row_each(engine: SqliteEngine, trace: list[
 
 
 def test_a_condition_that_looks_back_takes_one_statement(engine: SqliteEngine, trace: list[Statement]) -> None:
-    """What was written before the tail is asked of the index, in one go for all of its alternatives."""
+    """Positions before the tail are queried in the index, by one statement for all alternatives."""
     query = Query.of(types=["T1", "T2"], tags="a:1") | Query.of(tags="b:1") | Query.of(types="T0")
     looking = request(raw(1, "a:1", type="T1"), unless=[ConditionClause(query, 61)])
     assert taken(trace, lambda: run(engine.append_many([looking]))) == {**COMMITTED, EVENT: 1}
     looking = request(raw(1, "a:3", type="T1"), unless=[ConditionClause(Query.of(tags="b:6"), 58)])
-    counted = taken(trace, lambda: run(engine.append_many([looking])))
-    assert counted == {**COMMITTED, EVENT: 1, "SELECT a.position": 1}
+    statements = taken(trace, lambda: run(engine.append_many([looking])))
+    assert statements == {**COMMITTED, EVENT: 1, "SELECT a.position": 1}
 
 
 def test_a_refusal_and_a_repeat_look_up_the_ids_only_then(engine: SqliteEngine, trace: list[Statement]) -> None:
-    """An append is written in good faith; a conflict or a guard is what makes its ids be looked up."""
+    """An append is inserted without looking up its ids; only a conflict or a duplicate id makes that necessary."""
     mine = request(raw(1, "a:1", type="T1"))
     refused = request(raw(1, "a:1", type="T1"), unless=[ConditionClause(Query.of(tags="a:1"), 61)])
     run(engine.append_many([mine]))
-    counted = taken(trace, lambda: run(engine.append_many([refused])))
-    assert counted == {"BEGIN IMMEDIATE": 1, "SELECT position,": 2, "ROLLBACK": 1, **INLINED}
-    counted = taken(trace, lambda: run(engine.append_many([mine])))
-    assert counted == {"BEGIN IMMEDIATE": 2, "SELECT position,": 3, "ROLLBACK": 2, EVENT: 1, "SELECT name,": 2}
+    statements = taken(trace, lambda: run(engine.append_many([refused])))
+    assert statements == {"BEGIN IMMEDIATE": 1, "SELECT position,": 2, "ROLLBACK": 1, **INLINED}
+    statements = taken(trace, lambda: run(engine.append_many([mine])))
+    assert statements == {"BEGIN IMMEDIATE": 2, "SELECT position,": 3, "ROLLBACK": 2, EVENT: 1, "SELECT name,": 2}
 
 
 def test_a_request_key_is_one_look_and_one_row(engine: SqliteEngine, trace: list[Statement]) -> None:
-    """And a repeat under it reads the receipt of the first."""
+    """A repeat with the same key reads the receipt of the first append."""
     keyed = request(raw(1, "a:1", type="T1"), key="once")
-    counted = taken(trace, lambda: run(engine.append_many([keyed])))
-    assert counted == {**COMMITTED, EVENT: 1, "SELECT key,": 1, REQUEST: 1}
-    counted = taken(trace, lambda: run(engine.append_many([keyed])))
-    assert counted == {"BEGIN IMMEDIATE": 1, "SELECT position,": 2, "SELECT key,": 1, "ROLLBACK": 1, **INLINED}
+    statements = taken(trace, lambda: run(engine.append_many([keyed])))
+    assert statements == {**COMMITTED, EVENT: 1, "SELECT key,": 1, REQUEST: 1}
+    statements = taken(trace, lambda: run(engine.append_many([keyed])))
+    assert statements == {"BEGIN IMMEDIATE": 1, "SELECT position,": 2, "SELECT key,": 1, "ROLLBACK": 1, **INLINED}
 
 
 def test_a_page_takes_a_look_at_the_head_and_one_statement(engine: SqliteEngine, trace: list[Statement]) -> None:
-    """Of any size; several tags are weighed against each other first, one statement each."""
+    """A page of any size takes that; several tags are compared by their counts first, one statement each."""
     page = {**HEAD, "SELECT p.position,": 1}
     assert taken(trace, lambda: run(engine.read(Query(), Span()))) == {**HEAD, "SELECT e.position,": 1}
     assert taken(trace, lambda: run(engine.read(Query.of(tags="a:1"), Span()))) == page
@@ -129,34 +129,34 @@ def test_a_page_takes_a_look_at_the_head_and_one_statement(engine: SqliteEngine,
     assert taken(trace, lambda: run(engine.read(both, Span()))) == {**page, "SELECT count(*)": 2}
 
 
-class Somebody(ef.State):
-    """How often somebody was noted."""
+class NoteCount(ef.State):
+    """The number of notes about someone."""
 
     who: ef.Tag
     count: int = 0
 
     def evolve(self, event: Noted) -> None:
-        """Once more."""
+        """Add one."""
         self.count += 1
 
 
 def test_warm_states_heads_and_cursors_take_what_they_must(path: str, trace: list[Statement]) -> None:
-    """A folded state asks for what came after it, in memory while that is in the tail; a head is one look."""
+    """A cached state finds later events in the tail; a repeated decision reads nothing; a head is one statement."""
     with ef.Store(path) as store:
         for n in range(20):
             store.append(noted(n, "a"))
-        store.state(Somebody("a"))
+        store.state(NoteCount("a"))
         assert taken(trace, store.head) == HEAD
-        assert taken(trace, lambda: store.state(Somebody("a"))) == HEAD
+        assert taken(trace, lambda: store.state(NoteCount("a"))) == HEAD
         store.append(noted(1, "b"))
-        assert taken(trace, lambda: store.state(Somebody("a"))) == HEAD
+        assert taken(trace, lambda: store.state(NoteCount("a"))) == HEAD
         assert taken(trace, store.count) == HEAD
 
-        def once_more(state: Somebody) -> Noted:
+        def once_more(state: NoteCount) -> Noted:
             return noted(state.count, "a")
 
-        store.decide(once_more, Somebody("a"))
-        decided = taken(trace, lambda: store.decide(once_more, Somebody("a")))
+        store.decide(once_more, NoteCount("a"))
+        decided = taken(trace, lambda: store.decide(once_more, NoteCount("a")))
         assert decided == {**COMMITTED, EVENT: 1}
 
 
@@ -179,11 +179,11 @@ SHAPES: dict[str, tuple[Query, Span]] = {
     "alternatives backwards": (EITHER, Span(limit=20, backwards=True)),
     "alternatives that occurred": (EITHER, Span(occurred_since=5, backwards=True)),
 }
-WALKED = re.compile(r"SCAN (p|\(subquery-\d+\))")  # what an inner select gives, as it gives it
+WALKED = re.compile(r"SCAN (p|\(subquery-\d+\))")  # the rows of an inner select, in their order
 
 
 def plans(path: str, trace: list[Statement]) -> dict[str, list[str]]:
-    """How SQLite would answer each of the selects that were run."""
+    """Return SQLite's query plan for each select that was run."""
     connection = apsw.Connection(path)
     try:
         return {
@@ -196,7 +196,7 @@ def plans(path: str, trace: list[Statement]) -> dict[str, list[str]]:
 
 
 def answer_all(engine: SqliteEngine) -> None:
-    """Every kind of select there is."""
+    """Run every kind of select."""
     for query, span in SHAPES.values():
         run(engine.read(query, span))
     run(engine.count(EITHER))
@@ -210,7 +210,7 @@ def answer_all(engine: SqliteEngine) -> None:
 
 
 def test_every_select_goes_by_an_index_and_none_sorts(path: str, engine: SqliteEngine, trace: list[Statement]) -> None:
-    """Also after another program has had SQLite gather statistics, which change what it believes to be cheap."""
+    """This also holds after another program ran ANALYZE, whose statistics change SQLite's estimates of cost."""
     trace.clear()
     answer_all(engine)
     first = plans(path, trace)
@@ -232,7 +232,7 @@ def test_every_select_goes_by_an_index_and_none_sorts(path: str, engine: SqliteE
 def test_a_page_is_work_for_a_page_and_not_for_the_log(
     path: str, engine: SqliteEngine, trace: list[Statement], shape: str
 ) -> None:
-    """Twenty events out of thousands, by whatever query, take a few thousand steps of SQLite's machine."""
+    """Twenty of thousands of events, by any query, take a few thousand steps of SQLite's virtual machine."""
     events = [raw(n, f"a:{n % 2}", f"b:{n % 2}", f"c:{n % 2}", type=f"T{n % 3}") for n in range(6_000)]
     for start in range(0, len(events), 1_000):
         run(engine.append_many([request(*[each]) for each in events[start : start + 1_000]]))
@@ -257,7 +257,7 @@ def test_a_page_is_work_for_a_page_and_not_for_the_log(
 
 
 def test_hundreds_of_alternatives_are_one_query(engine: SqliteEngine) -> None:
-    """More than SQLite takes in one compound select, and still in order; beyond every bound, a refusal."""
+    """More alternatives than SQLite accepts in one compound select give events in order; duplicates do not count."""
     for n in range(300):
         run(engine.append_many([request(raw(n, f"many:{n}", f"more:{n}"))]))
     wide = Query.any_of(item for n in range(300) for tag in ("many", "more") for item in of(tags=f"{tag}:{n}").items)
@@ -269,6 +269,6 @@ def test_hundreds_of_alternatives_are_one_query(engine: SqliteEngine) -> None:
     refused = run(engine.append_many([request(raw(1), unless=[ConditionClause(wide, 0)])]))[0]
     assert isinstance(refused, ef.AppendConflict)
     beyond = Query.any_of(item for n in range(300) for _ in range(40) for item in of(tags=f"many:{n}").items)
-    assert run(engine.count(beyond)) == 300  # the same alternative again is no other alternative
+    assert run(engine.count(beyond)) == 300  # a repeated alternative counts once
     types = Query.of(types=[f"T{n}" for n in range(700)])
     assert run(engine.count(types)) == 61

@@ -1,4 +1,4 @@
-"""Clocks that step: recorded time never decreases along the log, whatever the machine's clock does."""
+"""Clocks that are set back: recorded time never decreases along the log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.engines.sqlite.other import Other
 
 
 class Clock:
-    """A clock that goes where it is put."""
+    """A clock that a test sets."""
 
     now = 1_000_000
 
@@ -24,7 +24,7 @@ class Clock:
 
 
 def test_time_never_steps_back_with_the_clock(path: str) -> None:
-    """Over reopenings too; `position_at` stays a prefix, so that `at=` means one moment."""
+    """This holds across reopenings; `position_at` stays a prefix, so that `at=` means one moment."""
     dice, clock = random.Random(7), Clock()
     expected: list[int] = []
     for _ in range(6):
@@ -58,7 +58,7 @@ def test_two_processes_with_different_clocks_agree_on_the_order(path: str, proce
 
 
 def test_a_repeat_keeps_the_time_of_the_first(path: str) -> None:
-    """The receipt of a repeated append tells when it was recorded, not when it was asked again."""
+    """The receipt of a repeated append has the time of the first append, not of the repeat."""
     with ef.Store(path) as store:
         first = store.append(noted(1), key="once")
         assert store.append(noted(2), key="once").time == first.time

@@ -1,5 +1,5 @@
-"""Two names of one file: each would have a write-ahead log of its own, so a second one is refused, and no acknowledged
-event is lost. Links and mounts by which both see the same log go on working.
+"""Two names of one file: each would have a write-ahead log of its own, so a second name is refused, and no acknowledged
+event is lost. Links and mounts by which both names reach the same log go on working.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.support.programs import Missing, needs_mounts
 
 
 def marks_are_kept(folder: Path) -> bool:
-    """Whether files there may have attributes of their own."""
+    """Return whether files in the folder may have extended attributes."""
     probe = folder / "probe"
     probe.touch()
     try:
@@ -36,14 +36,14 @@ def marks_are_kept(folder: Path) -> bool:
 
 @pytest.fixture
 def names(tmp_path: Path) -> tuple[str, str]:
-    """Where a store is, and where a second name of it is to be, in another folder."""
+    """The path of a store, and a second path for it in another folder."""
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
     return str(tmp_path / "one" / "log.db"), str(tmp_path / "two" / "log.db")
 
 
 def refusal(process: Other, code: str) -> str:
-    """What another process is told when it is refused."""
+    """Return the text of another process's StoreUnsafe error."""
     process.start(code)
     outcome = process.outcome()
     assert outcome["error"] == "StoreUnsafe", outcome
@@ -52,7 +52,7 @@ def refusal(process: Other, code: str) -> str:
 
 @pytest.mark.parametrize("options", ["", ", readonly=True", ", create=False"])
 def test_a_file_with_two_hard_links_is_not_opened(names: tuple[str, str], options: str) -> None:
-    """By neither name, until one of them is gone; nothing is made beside the second."""
+    """Both names are refused until one is removed; no file is created next to the second."""
     one, two = names
     with ef.Store(one) as store:
         store.append(noted(1))
@@ -70,7 +70,7 @@ def test_a_file_with_two_hard_links_is_not_opened(names: tuple[str, str], option
 def test_a_hard_link_made_while_a_store_is_open_stops_its_appends(
     names: tuple[str, str], process: Callable[..., Other]
 ) -> None:
-    """Within a second or so, while nobody can have opened the second name; without it the same store goes on."""
+    """They stop within about a second, before a process can open the second name; without it the store goes on."""
     one, two = names
     with ef.Store(one) as store:
         acknowledged = store.append(noted(0)).last
@@ -86,14 +86,14 @@ def test_a_hard_link_made_while_a_store_is_open_stops_its_appends(
     assert assert_whole(one) == acknowledged + 1
 
 
-def test_an_append_is_not_the_first_to_look_for_a_second_name(
+def test_an_append_does_not_check_for_a_second_name_each_time(
     names: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What looks every second costs an append nothing in between."""
+    """The check runs once a second; appends in between do not run it."""
     one, two = names
     with ef.Store(one) as store:
         store.append(noted(1))
-        # However long this machine takes from one append to the next.
+        # An interval longer than this machine can take from one append to the next.
         monkeypatch.setattr(file, "PRESENCE_CHECK_INTERVAL_S", 1_000.0)
         monkeypatch.setattr(file, "refuse_links", lambda path: pytest.fail("looked again at once"))
         os.link(one, two)
@@ -104,7 +104,7 @@ def test_an_append_is_not_the_first_to_look_for_a_second_name(
 def test_a_file_mounted_by_itself_elsewhere_is_refused_while_it_is_open(
     names: tuple[str, str], process: Callable[..., Other]
 ) -> None:
-    """In either order, for writers and readers, and for two stores of one process; a later one works."""
+    """This holds in either order, for writers, readers and two stores of one process; a later store opens."""
     one, two = names
     ef.Store(one).close()
     Path(two).touch()
@@ -114,7 +114,7 @@ def test_a_file_mounted_by_itself_elsewhere_is_refused_while_it_is_open(
         store.append(noted(1))
         for options in ("", ", readonly=True", ", create=False"):
             assert "another name or mount" in refusal(other, f"ef.Store({two!r}{options})")
-        other(f"first = ef.Store({one!r}); first.append(noted(2))")  # there, too, the first name is the same
+        other(f"first = ef.Store({one!r}); first.append(noted(2))")  # the first name is the same file in there, too
         assert "another name or mount" in refusal(other, f"ef.Store({two!r})")
         other("first.close()")
     other(f"store = ef.Store({two!r}); store.append(noted(3))")
@@ -128,10 +128,10 @@ def test_a_file_mounted_by_itself_elsewhere_is_refused_while_it_is_open(
 
 
 @needs_mounts
-def test_what_a_killed_process_left_beside_another_mount_is_not_overwritten(
+def test_the_log_of_a_killed_process_beside_another_mount_is_not_overwritten(
     names: tuple[str, str], process: Callable[..., Other]
 ) -> None:
-    """The mark on the file says by which name it was written to: other names are refused until it was opened there."""
+    """The mark on the file names the path that wrote the log: other names are refused until that path was opened."""
     one, two = names
     if not marks_are_kept(Path(two).parent):
         raise Missing("extended attributes in the folder of temporary files")
@@ -144,16 +144,16 @@ def test_what_a_killed_process_left_beside_another_mount_is_not_overwritten(
     killed.kill()
     for _ in range(2):
         assert f"as {one}" in refusal(other, f"ef.Store({two!r})")
-    ef.Store(one).close()  # brings the log into the file
+    ef.Store(one).close()  # copies the log into the file
     other(f"store = ef.Store({two!r}); store.append(noted(2)); store.close()")
     assert assert_whole(one) == 2
 
 
 @needs_mounts
-def test_folders_may_be_mounted_and_linked_as_one_likes(
+def test_mounted_and_linked_folders_share_one_write_ahead_log(
     names: tuple[str, str], tmp_path: Path, process: Callable[..., Other]
 ) -> None:
-    """All of these lead to the same write-ahead log: every process sees what the others append."""
+    """All of these paths lead to the same write-ahead log: every process sees what the others append."""
     one, two = names
     (tmp_path / "link").symlink_to("one")
     (tmp_path / "file").symlink_to(one)
@@ -170,7 +170,7 @@ def test_folders_may_be_mounted_and_linked_as_one_likes(
 
 
 def test_a_store_is_moved_with_all_of_its_files(names: tuple[str, str], process: Callable[..., Other]) -> None:
-    """Its folder is renamed, its files are moved after a crash or after a clean close, or it is copied."""
+    """Its folder is renamed, its files are moved after a crash or after a clean close, or the file is copied."""
     one, two = names
     folder = os.path.dirname(one)
     killed = process()
@@ -188,7 +188,7 @@ def test_a_store_is_moved_with_all_of_its_files(names: tuple[str, str], process:
     os.remove(renamed + "-shm")
     with ef.Store(two) as store:
         assert store.append(noted(4)).last == 4
-    os.rename(two, two + ".alone")  # closed: the file is whole by itself
+    os.rename(two, two + ".alone")  # closed: the file is whole without the other files
     assert assert_whole(two + ".alone") == 4
     with ef.Store(two + ".alone") as store:
         assert store.append(noted(5)).last == 5
@@ -200,7 +200,7 @@ def test_a_store_is_moved_with_all_of_its_files(names: tuple[str, str], process:
 def test_a_file_moved_away_from_the_log_of_a_killed_process_is_refused(
     names: tuple[str, str], process: Callable[..., Other]
 ) -> None:
-    """Its last events are in the log that stayed behind; moved along, it is read."""
+    """Its last events are in the log that stayed at the old path; with the log moved as well, they are read."""
     one, two = names
     if not marks_are_kept(Path(two).parent):
         raise Missing("extended attributes in the folder of temporary files")
@@ -216,7 +216,7 @@ def test_a_file_moved_away_from_the_log_of_a_killed_process_is_refused(
 
 
 def test_a_closed_store_has_no_mark_and_an_open_one_has_its_own(names: tuple[str, str]) -> None:
-    """Two stores of one process share it: it stays until the second is closed."""
+    """Two stores of one process share the mark: it stays until the second is closed."""
     one, _ = names
     if not marks_are_kept(Path(one).parent):
         raise Missing("extended attributes in the folder of temporary files")
@@ -231,17 +231,17 @@ def test_a_closed_store_has_no_mark_and_an_open_one_has_its_own(names: tuple[str
 
 
 def test_read_models_in_a_file_with_two_names_are_refused(names: tuple[str, str]) -> None:
-    """As the log is: rows and checkpoints would be in two logs."""
+    """They are refused as a log is: rows and checkpoints would be in two write-ahead logs."""
     one, two = names
 
     class Own(ef.Projection, name="own", target=f"sqlite:{two}"):
-        """Events of each."""
+        """The number of events of each `who`."""
 
         who: str
         events: int = 0
 
         def evolve(self, event: Noted) -> None:
-            """One more."""
+            """Add one."""
             self.events += 1
 
     with ef.Store(one) as store:
@@ -253,7 +253,7 @@ def test_read_models_in_a_file_with_two_names_are_refused(names: tuple[str, str]
 
 
 def test_a_descriptor_that_is_only_locked_is_closed_after_the_last_use(names: tuple[str, str]) -> None:
-    """Stores opened and closed in turn, one of them in use: at the end no descriptor of the file is left."""
+    """Stores are opened and closed while one is in use: after the last close no descriptor of the file is left."""
     one, _ = names
 
     def descriptors() -> int:
@@ -261,12 +261,12 @@ def test_a_descriptor_that_is_only_locked_is_closed_after_the_last_use(names: tu
 
     if not os.path.isdir("/proc/self/fd"):
         pytest.skip("the system does not list descriptors")
-    kept = ef.Store(one)
-    kept.append(noted(0))
+    store_in_use = ef.Store(one)
+    store_in_use.append(noted(0))
     before = descriptors()
     for n in range(5):
         with ef.Store(one) as store:
             store.append(noted(n))
         assert descriptors() <= before + 2  # SQLite itself keeps those it may not close yet
-    kept.close()
+    store_in_use.close()
     assert descriptors() == 0

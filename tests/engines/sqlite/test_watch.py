@@ -1,4 +1,4 @@
-"""Noticing commits, and interrupts: no commit stays unannounced, no lock stays held."""
+"""Watching for commits, and interrupts: every commit is announced, and no lock stays locked."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from tests.engines.sqlite.other import Other
 DEADLINE_S = 40
 
 
-def test_commits_of_another_process_ring(path: str, store: ef.Store, process: Callable[..., Other]) -> None:
-    """Soon, and each of them."""
+def test_commits_of_another_process_notify(path: str, store: ef.Store, process: Callable[..., Other]) -> None:
+    """Each commit is announced, and soon."""
     rung = threading.Event()
     stop = engine_of(store).watch(rung.set)
     other = process()
@@ -40,26 +40,26 @@ def test_commits_of_another_process_ring(path: str, store: ef.Store, process: Ca
 
 
 class Troubled:
-    """A connection that cannot be asked for a while."""
+    """A connection whose queries fail for some time."""
 
     def __init__(self, connection: apsw.Connection, trouble: list[BaseException]) -> None:
         self._connection, self._trouble = connection, trouble
 
     def pragma(self, name: str) -> object:
-        """Raises what is planned, then answers."""
+        """Raise the next planned error, then answer."""
         if self._trouble:
             raise self._trouble.pop()
         return self._connection.pragma(name)
 
     def close(self, force: bool = False) -> None:
-        """As the other's."""
+        """Close the real connection."""
         self._connection.close(force=force)
 
 
-def test_watching_outlives_trouble_with_the_file(
+def test_watching_survives_errors_of_the_file(
     path: str, store: ef.Store, monkeypatch: pytest.MonkeyPatch, process: Callable[..., Other]
 ) -> None:
-    """A poll that fails rings, so that whoever looks is told, and is tried again."""
+    """A failing poll notifies, so that followers see the error, and is repeated."""
     monkeypatch.setattr(watch, "ERROR_RETRY_INTERVAL_S", 0.01)
     trouble: list[BaseException] = [apsw.IOError("planted"), apsw.BusyError("planted"), apsw.NoMemError("planted")]
     reader = File.reader
@@ -78,9 +78,9 @@ def test_watching_outlives_trouble_with_the_file(
     stop()
 
 
-def test_the_thread_is_there_while_somebody_follows(store: ef.Store) -> None:
-    """It comes with the first follower, goes with the last, and comes again."""
-    earlier = set(threading.enumerate())  # another test's may not have ended yet
+def test_the_watch_thread_runs_while_a_follower_is_open(store: ef.Store) -> None:
+    """The thread starts with the first follower, ends with the last, and starts again."""
+    earlier = set(threading.enumerate())  # threads of earlier tests may not have ended yet
 
     def watching() -> bool:
         return any(thread.name == "eventfold-watch" for thread in set(threading.enumerate()) - earlier)
@@ -97,16 +97,16 @@ def test_the_thread_is_there_while_somebody_follows(store: ef.Store) -> None:
 
 
 def test_closing_ends_followers_and_their_thread(path: str) -> None:
-    """A follower that waits is told that the store was closed; no connection is left behind."""
+    """A waiting follower ends when the store is closed; no connection is left open."""
     store = ef.Store(path)
-    told: list[BaseException] = []
+    raised: list[BaseException] = []
 
     def follow() -> None:
         try:
             for _ in store.follow():
                 pass
         except ef.EventfoldError as error:
-            told.append(error)
+            raised.append(error)
 
     thread = threading.Thread(target=follow)
     thread.start()
@@ -115,14 +115,14 @@ def test_closing_ends_followers_and_their_thread(path: str) -> None:
     store.close()
     thread.join(DEADLINE_S)
     assert not thread.is_alive()
-    assert [type(each) for each in told] in ([StoreClosed], [])
+    assert [type(each) for each in raised] in ([StoreClosed], [])
     assert not engine_of(store)._file.pool.is_in_use
 
 
 def test_an_idle_follower_costs_next_to_nothing(path: str, process: Callable[..., Other]) -> None:
-    """About one percent of a core on a quiet machine, where neighbours do not make every wake-up dearer.
+    """It is about one percent of a core on a quiet machine; on a busy one each wake-up costs more, hence the bound.
 
-    In a process that does nothing else.
+    It runs in a process that does nothing else.
     """
     idle = process()
     idle(f"store = ef.Store({path!r}); follower = store.follow(); next(follower.pages(timeout=0.01))")
@@ -132,7 +132,7 @@ def test_an_idle_follower_costs_next_to_nothing(path: str, process: Callable[...
 
 
 def test_an_interrupt_while_waiting_for_the_lock_leaves_it_free(path: str, process: Callable[..., Other]) -> None:
-    """Ctrl-C hits a writer in the queue: it leaves, and whoever is next gets the lock."""
+    """Ctrl-C reaches a writer that waits for the lock: it stops waiting, and the next writer gets the lock."""
     holder, waiting = process(), process()
     holder(f"store = ef.Store({path!r}); lock = engine_of(store)._file.lock; lock.acquire()")
     waiting(f"store = ef.Store({path!r}, timeout={4 * DEADLINE_S})")
@@ -153,7 +153,7 @@ def test_an_interrupt_while_waiting_for_the_lock_leaves_it_free(path: str, proce
 def test_an_interrupt_in_the_middle_of_appends_loses_and_doubles_nothing(
     path: str, process: Callable[..., Other]
 ) -> None:
-    """Ctrl-C at any moment of a loop of appends: what was acknowledged is there once, and the store goes on."""
+    """Ctrl-C comes at any moment of a loop of appends: acknowledged events exist once, and the store goes on."""
     writer = process()
     writer(f"store = ef.Store({path!r}); done = []")
     writer("""
@@ -165,7 +165,7 @@ def loop():
         writer.begin("loop()")
         time.sleep(0.03)
         writer.signal(signal.SIGINT)
-        # An interrupt that meets a destructor is no error of the loop's.
+        # Python only prints an interrupt that is raised in a destructor, so the loop may go on without an error.
         assert writer.outcome().get("error", "KeyboardInterrupt") == "KeyboardInterrupt"
     writer("store.append(noted(7))")
     positions, count = writer("done"), writer("store.count()")
@@ -177,9 +177,9 @@ def loop():
         assert store.count() == count + 1
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
-def test_the_system_tells_of_a_write_and_of_nothing_else(tmp_path: Path) -> None:
-    """A write to the file ends the wait and is told once; being woken ends it, too, and is no write."""
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux reports writes")
+def test_the_notifier_reports_a_write_and_nothing_else(tmp_path: Path) -> None:
+    """A write to the file ends the wait and is reported once; waking the waiter ends it, too, without a write."""
     path = tmp_path / "log"
     path.write_bytes(b"")
     notice = FileNotifier(str(path))
@@ -192,17 +192,17 @@ def test_the_system_tells_of_a_write_and_of_nothing_else(tmp_path: Path) -> None
         assert not notice.wait(30)
     finally:
         notice.close()
-    notice.wake()  # whoever wakes it may come too late
+    notice.wake()  # waking after closing does nothing
 
 
-def test_where_nobody_tells_it_is_still_noticed(
+def test_a_commit_is_noticed_without_notifications(
     path: str, monkeypatch: pytest.MonkeyPatch, process: Callable[..., Other]
 ) -> None:
-    """Without notices another process's commit is found by asking, and so it is once notices fall silent."""
+    """Without notifications another process's commit is found by polling, also when notifications stop later."""
     other = process()
     other(f"store = ef.Store({path!r})")
-    for told in (lambda _path: None, lambda _path: open_notifier(__file__)):
-        monkeypatch.setattr(watch, "open_notifier", told)
+    for opener in (lambda _path: None, lambda _path: open_notifier(__file__)):
+        monkeypatch.setattr(watch, "open_notifier", opener)
         rung = threading.Event()
         with ef.Store(path) as store:
             stop = engine_of(store).watch(rung.set)
@@ -213,6 +213,6 @@ def test_where_nobody_tells_it_is_still_noticed(
             stop()
 
 
-def test_there_is_no_notice_of_a_file_that_is_not_there(tmp_path: Path) -> None:
-    """Then it is asked for now and then."""
+def test_a_missing_file_has_no_notifier(tmp_path: Path) -> None:
+    """The file is polled instead."""
     assert open_notifier(str(tmp_path / "missing")) is None

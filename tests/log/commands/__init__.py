@@ -1,1 +1,1 @@
-"""Commands: who may give them, and that each is carried out once."""
+"""Commands: who may run them, and that each runs once."""

@@ -1,4 +1,4 @@
-"""A decision is shown to whoever authorises before anything is read, in both modes."""
+"""An authorization function sees a decision before anything is read, in both modes."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from tests.testing.bank import Account, Deposited, transfer
 
 
 class Forbidden(Exception):
-    """The user's own refusal."""
+    """The user's own error."""
 
 
 def tellers_only(command: Command) -> None:
-    """Only tellers move money, and none more than 100."""
+    """Allow only tellers to move money, and at most 100."""
     if not str(command.metadata.get("actor", "")).startswith("teller-"):
         raise Forbidden(command.function.__name__)
     if command.named["amount"] > 100:
         raise Forbidden("too much")
 
 
-def test_a_decision_is_shown_with_who_asks_and_for_what() -> None:
-    """The context's actor, the options' actor, the questions and the arguments are all there."""
+def test_the_command_has_the_actor_the_states_and_the_arguments() -> None:
+    """It has the context's actor, the options' actor, the states and the arguments."""
     seen: list[Command] = []
     store = ef.Store("memory:")
     store.append(Deposited("a", Decimal(80)))
@@ -41,7 +41,7 @@ def test_a_decision_is_shown_with_who_asks_and_for_what() -> None:
 
 
 def test_a_refusal_passes_through_and_nothing_is_written() -> None:
-    """The user's own error, untouched; a change of an aggregate is a command too."""
+    """The user's own error is raised unchanged; a change of an aggregate is a command too."""
     store = ef.Store("memory:")
     store.append(Deposited("a", Decimal(800)))
     guarded = store.with_authorization(tellers_only)
@@ -56,7 +56,7 @@ def test_a_refusal_passes_through_and_nothing_is_written() -> None:
 
 
 def test_async_decisions_are_authorised_too() -> None:
-    """The twin."""
+    """AsyncStore authorises as Store does."""
 
     async def main() -> None:
         async with ef.AsyncStore("memory:") as store:

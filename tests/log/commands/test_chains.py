@@ -1,5 +1,6 @@
-"""Decisions of one process over one question are built on each other and committed together, and none is refused by
-what never happened."""
+"""Decisions of one process over one state are built on each other and committed together; none is refused because of an
+event that was not committed.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +65,7 @@ Opening = Callable[[], tuple[ef.AsyncStore, Faulty]]
 
 @pytest.fixture(params=list(ENGINES))
 def opening(request: pytest.FixtureRequest, tmp_path: Path) -> Opening:
-    """Opens an async store whose commits can be held, delayed and made to fail."""
+    """Return a function that opens an async store whose commits can be held, delayed and made to fail."""
     place = {key: value for key, value in ENGINES[request.param](tmp_path).items() if key != "clock"}
 
     def open_one() -> tuple[ef.AsyncStore, Faulty]:
@@ -78,7 +79,7 @@ def opening(request: pytest.FixtureRequest, tmp_path: Path) -> Opening:
 
 
 async def _started(*made: Any) -> list[asyncio.Task[Any]]:
-    """Tasks, each started before the next, all of which have come as far as they can by themselves."""
+    """Start each task after the one before has got as far as it can by itself. Returns the tasks."""
     tasks: list[asyncio.Task[Any]] = []
     for each in made:
         tasks.append(asyncio.ensure_future(each))
@@ -87,12 +88,12 @@ async def _started(*made: Any) -> list[asyncio.Task[Any]]:
 
 
 def run(main: Any) -> None:
-    """Run it, and no longer than a minute."""
+    """Run a coroutine for at most a minute."""
     asyncio.run(asyncio.wait_for(main, 60))
 
 
-def test_decisions_over_one_question_share_a_commit(opening: Opening) -> None:
-    """While one is being committed, the next are made, each over what the one before will leave; none is made twice."""
+def test_decisions_over_one_state_share_a_commit(opening: Opening) -> None:
+    """During a commit the next decisions are made, each over the one before; none is made twice."""
 
     async def main() -> None:
         store, faulty = opening()
@@ -112,21 +113,21 @@ def test_decisions_over_one_question_share_a_commit(opening: Opening) -> None:
     run(main())
 
 
-def test_what_is_refused_over_something_uncommitted_is_decided_again_if_that_fails(opening: Opening) -> None:
-    """A withdrawal that finds nothing left, because another was just taking it, is made if that other one fails."""
+def test_a_refusal_over_an_uncommitted_event_is_decided_again_if_that_fails(opening: Opening) -> None:
+    """A withdrawal that was refused because of another, uncommitted one succeeds if that other one fails."""
 
     async def main() -> None:
         store, faulty = opening()
         async with store:
             await store.append(PaidIn("a", Decimal(100)))
             gate = faulty.hold()
-            faulty.fail_before(StoreFull("The disk is full.", "Make room."))
+            faulty.fail_before(StoreFull("The disk is full.", "Free some space."))
             (holding,) = await _started(store.decide(deposit, Account("b"), 1))
             assert await asyncio.to_thread(gate.arrived)
             everything, some = await _started(
                 store.decide(withdraw, Account("a"), 100), store.decide(withdraw, Account("a"), 30)
             )
-            assert not some.done()  # it has been refused, and waits to see whether that counts
+            assert not some.done()  # it has been refused, and waits to see whether the other decision commits
             gate.open()
             await holding
             with pytest.raises(StoreFull):
@@ -136,8 +137,8 @@ def test_what_is_refused_over_something_uncommitted_is_decided_again_if_that_fai
     run(main())
 
 
-def test_what_is_refused_over_something_committed_stays_refused(opening: Opening) -> None:
-    """The refusal reaches the caller once what it rests on is in the log, with the error of the decision itself."""
+def test_a_refusal_over_a_committed_event_stays_a_refusal(opening: Opening) -> None:
+    """The decision's own error reaches the caller once the events it depends on are committed."""
 
     async def main() -> None:
         store, faulty = opening()
@@ -157,7 +158,7 @@ def test_what_is_refused_over_something_committed_stays_refused(opening: Opening
 
 
 def test_a_failed_commit_fails_all_that_was_built_on_it_and_all_are_made_again(opening: Opening) -> None:
-    """A rival's event in between refuses the whole chain; each link is then decided over the log, nothing is lost."""
+    """A rival's event in between refuses the whole chain; each decision is then made over the log, and none is lost."""
 
     async def main() -> None:
         store, faulty = opening()
@@ -178,7 +179,7 @@ def test_a_failed_commit_fails_all_that_was_built_on_it_and_all_are_made_again(o
 
 
 def test_a_lost_answer_in_the_middle_of_a_chain_writes_nothing_twice(opening: Opening) -> None:
-    """An append whose answer was lost is repeated as it was; what was built on it holds, or is decided again."""
+    """An append whose answer was lost is repeated unchanged; later decisions hold, or are made again."""
 
     async def main() -> None:
         store, faulty = opening()
@@ -196,8 +197,8 @@ def test_a_lost_answer_in_the_middle_of_a_chain_writes_nothing_twice(opening: Op
     run(main())
 
 
-def test_a_cancelled_decision_takes_nobody_with_it(opening: Opening) -> None:
-    """One that is cancelled before its turn is not written; those that were built on it are decided again."""
+def test_a_cancelled_decision_does_not_cancel_those_built_on_it(opening: Opening) -> None:
+    """A decision cancelled before its turn is not written; those that were built on it are made again."""
 
     async def main() -> None:
         store, faulty = opening()
@@ -223,8 +224,9 @@ def test_a_cancelled_decision_takes_nobody_with_it(opening: Opening) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_crowd_over_few_accounts_keeps_every_rule(opening: Opening, seed: int) -> None:
-    """Transfers, deposits and withdrawals all over five accounts, from two handles, with rivals and lost answers in
-    between: no balance is ever negative, and the total is what went in and out."""
+    """Transfers, deposits and withdrawals over five accounts come from two stores, with rivals and lost answers in
+    between: no balance is ever negative, and the total is the sum of deposits and withdrawals.
+    """
     chance = Random(seed)
 
     async def main() -> None:
@@ -291,8 +293,8 @@ def test_threads_chain_as_tasks_do(engine: str, tmp_path: Path) -> None:
         assert len(faulty.commits) < 200
 
 
-def test_what_is_remembered_saves_a_look_at_the_log_and_is_never_believed_in_vain(tmp_path: Path) -> None:
-    """A warm decision reads nothing; one that refuses over something out of date looks at the log before it says so."""
+def test_a_cached_state_saves_a_read_and_is_never_the_reason_of_a_refusal(tmp_path: Path) -> None:
+    """A cached decision reads nothing; one that refuses over an outdated state reads the log before it raises."""
     reads: list[int] = []
 
     class Counting(Faulty):
@@ -308,15 +310,17 @@ def test_what_is_remembered_saves_a_look_at_the_log_and_is_never_believed_in_vai
         assert store.decide(withdraw, Account("a"), 1).state(Account("a")).balance == 8
         assert not reads
         rival.append(PaidIn("a", Decimal(100)))
-        assert store.decide(withdraw, Account("a"), 50).state(Account("a")).balance == 58  # 8 would not have done
+        assert (
+            store.decide(withdraw, Account("a"), 50).state(Account("a")).balance == 58
+        )  # the cached 8 would not suffice
         rival.append(PaidIn("a", Decimal(100)))
-        done = store.using(attempts=1).decide(withdraw, Account("a"), 1)  # accepted over 58: the condition says no
+        done = store.using(attempts=1).decide(withdraw, Account("a"), 1)  # over 58, so it conflicts
         assert done.state(Account("a")).balance == 157
         assert done.attempts == 1
 
 
-def test_a_decision_that_decides_inside_itself_hangs_nobody(tmp_path: Path) -> None:
-    """Deciding within a decision is no good idea, and no deadlock either."""
+def test_a_decision_that_decides_inside_itself_does_not_hang(tmp_path: Path) -> None:
+    """Deciding within a decision is discouraged, but does not deadlock."""
     with ef.Store(str(tmp_path / "log.db")) as store:
         store.append(PaidIn("a", Decimal(10)))
 

@@ -1,4 +1,4 @@
-"""A store is copied into another of any engine, resumed where it stopped, and proven equal or shown to differ."""
+"""A store is copied into another of any engine, resumed after an interruption, and verified to be equal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Noted(ef.Event, type="copy-noted"):
 
 
 def filled(url: str, events: int = 2_500) -> ef.Store:
-    """A store with some thousand events, in appends of five hundred."""
+    """Return a store with some thousand events, in appends of five hundred."""
     store = ef.Store(url)
     for start in range(0, events, 500):
         store.append(*[Noted(f"t-{n % 7}", str(n)) for n in range(start, start + 500)], key=f"k-{start}")
@@ -44,7 +44,7 @@ def test_a_copy_is_the_same_log(here: str, there: str, tmp_path: Path) -> None:
 
 
 def test_an_interrupted_copy_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    """What the target has is not copied again; what came to the source since is."""
+    """Events in the target are not copied again; the source's new events are."""
     source, target = filled("memory:", 1_500), ef.Store(str(tmp_path / "there.db"))
 
     def interrupt(done: int, total: int) -> None:
@@ -59,7 +59,7 @@ def test_an_interrupted_copy_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
 
 def test_a_store_with_another_history_is_refused(tmp_path: Path) -> None:
-    """A target that holds anything but a beginning of the source is left as it is."""
+    """A target whose log is not a prefix of the source's is left as it is."""
     source, target = filled("memory:", 500), ef.Store(str(tmp_path / "there.db"))
     target.append(Noted("other", "history"))
     with pytest.raises(CursorMismatch, match="history of its own"):
@@ -68,7 +68,7 @@ def test_a_store_with_another_history_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_difference_is_named_by_its_position() -> None:
-    """A copy that was tampered with fails the comparison at the first event that differs."""
+    """The comparison of a changed copy fails at the first event that differs."""
     source, target = filled("memory:", 500), ef.Store("memory:")
     events = run(source.engine.read(ef.Query(), Span())).events
     events[76] = msgspec.structs.replace(events[76], data=b'{"topic":"t-6","text":"forged"}')
@@ -78,7 +78,7 @@ def test_a_difference_is_named_by_its_position() -> None:
 
 
 def test_followers_go_on_in_a_store_that_succeeds_the_old_one(tmp_path: Path) -> None:
-    """A cursor kept against the source is honoured by its successor."""
+    """A cursor saved for the source is valid in its successor."""
     source, target = filled("memory:", 500), ef.Store(str(tmp_path / "there.db"))
     cursor = str(source.cursor(400))
     source.copy_to(target, keep_identity=True)
@@ -87,7 +87,7 @@ def test_followers_go_on_in_a_store_that_succeeds_the_old_one(tmp_path: Path) ->
 
 
 def test_copying_works_for_async_callers(tmp_path: Path) -> None:
-    """The same copy, awaited."""
+    """The same holds for AsyncStore."""
 
     async def copied() -> bool:
         async with ef.AsyncStore("memory:") as here, ef.AsyncStore(str(tmp_path / "a.db")) as there:
@@ -98,7 +98,7 @@ def test_copying_works_for_async_callers(tmp_path: Path) -> None:
 
 
 def test_a_store_with_events_of_its_own_does_not_take_an_identity(tmp_path: Path) -> None:
-    """Asked to succeed the source after it was copied without, the target refuses, and nothing of it is changed."""
+    """With keep_identity after a copy without it, the target refuses, and nothing in it is changed."""
     source, target = filled("memory:", 500), ef.Store(str(tmp_path / "there.db"))
     assert not source.copy_to(target).succeeded
     source.append(Noted("t-1", "late"))
@@ -109,8 +109,8 @@ def test_a_store_with_events_of_its_own_does_not_take_an_identity(tmp_path: Path
     assert source.copy_to(target).events == 501
 
 
-def test_a_copy_that_succeeds_goes_on_after_an_interruption(tmp_path: Path) -> None:
-    """What took the identity when the copy began keeps it when the copy goes on, asked for once more or not."""
+def test_a_copy_with_the_identity_goes_on_after_an_interruption(tmp_path: Path) -> None:
+    """The identity taken when the copy began stays when the copy goes on, with or without keep_identity."""
     source, target = filled("memory:", 1_500), ef.Store(str(tmp_path / "there.db"))
 
     def interrupt(done: int, total: int) -> None:
@@ -126,7 +126,7 @@ def test_a_copy_that_succeeds_goes_on_after_an_interruption(tmp_path: Path) -> N
 
 
 def test_the_command_says_whether_the_identity_was_taken(tmp_path: Path) -> None:
-    """`eventfold copy --keep-identity` tells that it was, or ends with an error; never is it passed over."""
+    """`eventfold copy --keep-identity` reports it, or ends with an error."""
     here, there = str(tmp_path / "here.db"), str(tmp_path / "there.db")
     filled(here, 500).close()
     for _ in range(2):
@@ -138,8 +138,8 @@ def test_the_command_says_whether_the_identity_was_taken(tmp_path: Path) -> None
     assert "identity of its own" in refused.err
 
 
-def test_a_copy_to_what_is_no_store_is_refused_with_what_to_write() -> None:
-    """A path, and a store of the other mode: Python's own AttributeError came out."""
+def test_a_copy_to_a_value_that_is_no_store_is_refused() -> None:
+    """A path, or a store of the other mode, raises an error that says what to pass, and no AttributeError."""
     with ef.Store("memory:") as store:
         for target in ("copy.db", None, ef.AsyncStore("memory:")):
             with pytest.raises(InvalidInput, match=r"copy_to\(ef\.Store"):

@@ -1,4 +1,4 @@
-"""Effects, processes and followers go on where they were in the copy that takes a store's place, or do not start."""
+"""Effects, processes and followers go on at their positions in the copy that replaces a store, or do not start."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.servers.postgres import shared
 
 
 class Ordered(ef.Event, type="moved-ordered"):
-    """Something to send a mail about."""
+    """An order that a mail is sent about."""
 
     order: ef.Tag
 
@@ -35,13 +35,13 @@ class Reminded(ef.Event, type="moved-reminded"):
 
 SENT: list[str] = []
 BAD: set[str] = set()
-HOLD = threading.Event()  # cleared: mails of orders that begin with "slow" are kept in hand
+HOLD = threading.Event()  # cleared: mails of orders that begin with "slow" wait
 BEGUN = threading.Event()
 
 
 @effect(start="beginning", name="moved_mail", attempts=1, partitions=2)
 def mail(event: Ordered) -> None:
-    """Send one, to be counted."""
+    """Send a mail, which the tests count."""
     if event.order in BAD:
         raise ConnectionError("out of reach")
     if event.order.startswith("slow"):
@@ -52,12 +52,12 @@ def mail(event: Ordered) -> None:
 
 @effect(start="now", name="moved_late")
 def late(event: Ordered) -> None:
-    """Another one, that began later."""
+    """Send another mail, by an effect that started later."""
     SENT.append(f"late {event.order}")
 
 
 class Reminding(Process, name="moved_reminding", start="beginning"):
-    """Reminds a year later."""
+    """Sends a reminder a year later."""
 
     order: ef.Tag
     reminded: int = 0
@@ -75,13 +75,13 @@ class Reminding(Process, name="moved_reminding", start="beginning"):
 
 
 class Totals(ef.Projection, name="moved_totals"):
-    """A read model, which is built again."""
+    """A read model, which is built again in the copy."""
 
     order: str
     count: int = 0
 
     def evolve(self, event: Ordered) -> None:
-        """Count."""
+        """Add one."""
         self.count += 1
 
 
@@ -100,7 +100,7 @@ Place = Callable[[str], str]
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
-    """The address of a store of an engine that is not there yet."""
+    """Return a function that makes the address of a new store of an engine."""
 
     def address(engine: str) -> str:
         if engine == "memory":
@@ -113,10 +113,10 @@ def place(tmp_path: Path) -> Place:
 
 
 def until(holds: Callable[[], bool]) -> None:
-    """Wait for a condition."""
+    """Wait until a condition holds."""
     deadline = time.monotonic() + 60
     while not holds():
-        assert time.monotonic() < deadline, "it did not come about in time"
+        assert time.monotonic() < deadline, "the condition did not hold in time"
         time.sleep(0.01)
 
 
@@ -131,7 +131,7 @@ WAYS = [
 
 @pytest.mark.parametrize(("here", "there"), WAYS)
 def test_each_effect_is_done_once_before_and_after(here: str, there: str, place: Place) -> None:
-    """Mails, mails that failed, processes with timers and followers go on; read models are built again."""
+    """Mails, failed mails, processes with timers and followers go on; read models are built again."""
     work = (mail, late, Reminding)
     with ef.Store(place(here)) as source, ef.Store(place(there)) as copy:
         source.run_until_idle(late)
@@ -167,8 +167,8 @@ def test_each_effect_is_done_once_before_and_after(here: str, there: str, place:
 
 
 @pytest.mark.parametrize("here", ["sqlite", "postgres"])
-def test_nothing_goes_on_at_the_old_place(here: str, place: Place) -> None:
-    """A runner that lives finishes what it has in hand, which is kept, and does no more; a follower is told."""
+def test_nothing_goes_on_in_the_old_store(here: str, place: Place) -> None:
+    """A live runner finishes its current event, whose progress is copied, and does no more; a follower raises."""
     with ef.Store(place(here)) as source, ef.Store(place("sqlite")) as copy:
         source.append(Ordered("slow-1"))
         HOLD.clear()
@@ -194,7 +194,7 @@ def test_nothing_goes_on_at_the_old_place(here: str, place: Place) -> None:
 
 
 def test_an_interrupted_copy_takes_progress_along_when_it_goes_on(place: Place) -> None:
-    """Half way the copy starts no effect, since its log has not come to where they were; afterwards they go on."""
+    """Half-way the copy starts no effect, since its log has not reached their positions; afterwards they go on."""
 
     def interrupt(_done: int, _all: int) -> None:
         raise KeyboardInterrupt
@@ -215,10 +215,10 @@ def test_an_interrupted_copy_takes_progress_along_when_it_goes_on(place: Place) 
 
 
 @pytest.mark.parametrize("step", ["pause", "lease"])
-def test_a_copy_does_not_succeed_while_effects_cannot_be_ended_at_the_old_place(
+def test_a_copy_fails_while_effects_cannot_be_paused_in_the_old_store(
     step: str, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is known of one is changed each time by others: the copy ends with an error, before it has the identity."""
+    """Their checkpoints change each time: the copy ends with an error, before it takes over the identity."""
     with ef.Store(place("sqlite")) as source, ef.Store(place("sqlite")) as copy:
         source.append(Ordered("o-1"))
         source.run_until_idle(mail)
@@ -244,8 +244,8 @@ def test_a_copy_does_not_succeed_while_effects_cannot_be_ended_at_the_old_place(
         assert SENT == ["o-1", "o-2"]
 
 
-def test_a_copy_with_an_identity_of_its_own_repeats_nothing_either(place: Place) -> None:
-    """Progress is that of before the copy; the source goes on, and a later copy takes what came since."""
+def test_a_copy_with_an_identity_of_its_own_repeats_no_effect(place: Place) -> None:
+    """It has the progress of the time of the copy; the source goes on, and a later copy takes the later progress."""
     with ef.Store(place("sqlite")) as source, ef.Store(place("sqlite")) as copy:
         source.append(Ordered("o-1"))
         source.run_until_idle(mail)
@@ -259,7 +259,7 @@ def test_a_copy_with_an_identity_of_its_own_repeats_nothing_either(place: Place)
 
 @pytest.mark.parametrize("engines", [("sqlite", "postgres"), ("postgres", "sqlite"), ("memory", "sqlite")])
 def test_progress_goes_along_for_async_stores(engines: tuple[str, str], place: Place) -> None:
-    """The same, awaited."""
+    """The same holds for AsyncStore."""
     here, there = map(place, engines)
 
     async def move() -> None:
@@ -275,7 +275,7 @@ def test_progress_goes_along_for_async_stores(engines: tuple[str, str], place: P
 
 
 def test_an_effect_whose_progress_is_not_known_does_not_start(place: Place, tmp_path: Path) -> None:
-    """In a place that was not given it, it refuses and names the command that sets it; read models run."""
+    """Where the progress was not copied it refuses to start, and names the command that sets it; read models run."""
     url = place("sqlite")
     with ef.Store(place("sqlite"), target="memory:") as source, ef.Store(url) as copy:
         source.append(Ordered("o-1"))
@@ -302,8 +302,8 @@ def test_an_effect_whose_progress_is_not_known_does_not_start(place: Place, tmp_
         assert all(proof.proved for proof in copy.projections.verify(mail))
 
 
-def test_a_store_that_was_never_copied_asks_for_nothing(place: Place) -> None:
-    """Effects begin where their classes say, in a new store and in later epochs of one that knows its progress."""
+def test_a_store_that_was_never_copied_needs_no_begin(place: Place) -> None:
+    """Effects begin where their classes say, in a new store and in later epochs of a store that has their progress."""
     url = place("sqlite")
     with ef.Store(url) as store:
         store.append(Ordered("o-1"))
@@ -317,7 +317,7 @@ def test_a_store_that_was_never_copied_asks_for_nothing(place: Place) -> None:
 
 
 def test_a_backup_goes_on_where_the_store_was(place: Place, tmp_path: Path) -> None:
-    """A copy of the file has the progress in it."""
+    """A copy of the file contains the progress."""
     with ef.Store(place("sqlite")) as store:
         store.append(Ordered("o-1"))
         store.run_until_idle(mail)
@@ -328,8 +328,8 @@ def test_a_backup_goes_on_where_the_store_was(place: Place, tmp_path: Path) -> N
     assert SENT == ["o-1", "o-2"]
 
 
-def test_the_commands_say_what_goes_on_where(place: Place, tmp_path: Path) -> None:
-    """`copy --keep-identity` names what goes on there; `projections begin` says where an effect does."""
+def test_the_commands_copy_and_begin_report_progress(place: Place, tmp_path: Path) -> None:
+    """`copy --keep-identity` names what goes on in the copy; `projections begin` sets an effect's position."""
     here, there = place("sqlite"), place("sqlite")
     module = f"moved_{uuid4().hex[:8]}"
     (tmp_path / f"{module}.py").write_text("from tests.log.copying.test_progress import mail\n")

@@ -1,4 +1,4 @@
-"""Locks hold across processes, end with the process that held them, and wait without blocking a loop."""
+"""Locks work across processes, end with the process that has them, and wait without blocking a loop."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ HOLDER = """
 import sys, eventfold as ef
 store = ef.Store(sys.argv[1])
 with store.lock(ef.Query.of(tags="gate:7"), owner="the other process"):
-    print("held", flush=True)
+    print("locked", flush=True)
     sys.stdin.read()
 """
 GATE = ef.Query.of(tags="gate:7")
 
 
 @pytest.fixture
-def held(tmp_path: Path) -> subprocess.Popen[str]:
-    """Another process that holds the lock of gate 7."""
+def lock_owner(tmp_path: Path) -> subprocess.Popen[str]:
+    """Another process that has the lock of gate 7."""
     command = [sys.executable, "-c", HOLDER, str(tmp_path / "s.db")]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    assert process.stdout.readline() == "held\n"
+    assert process.stdout.readline() == "locked\n"
     yield process  # type: ignore[misc]
     if process.poll() is None:
         os.kill(process.pid, signal.SIGKILL)
@@ -42,23 +42,23 @@ def held(tmp_path: Path) -> subprocess.Popen[str]:
             stream.close()
 
 
-def test_a_lock_of_another_process_is_respected_and_named(held: subprocess.Popen[str], tmp_path: Path) -> None:
-    """StoreBusy says who has it."""
+def test_a_lock_of_another_process_is_respected_and_named(lock_owner: subprocess.Popen[str], tmp_path: Path) -> None:
+    """StoreBusy names the lock's owner."""
     store = ef.Store(str(tmp_path / "s.db"))
     with pytest.raises(StoreBusy, match="the other process"), store.lock(GATE, timeout=0.05):
-        raise AssertionError("it was given away twice")
+        raise AssertionError("the lock was given to two owners")
     store.close()
 
 
-def test_a_killed_process_lets_go_of_its_locks(held: subprocess.Popen[str], tmp_path: Path) -> None:
-    """kill -9, and the lock is free."""
-    os.kill(held.pid, signal.SIGKILL)
-    held.wait(60)
+def test_a_killed_process_releases_its_locks(lock_owner: subprocess.Popen[str], tmp_path: Path) -> None:
+    """After kill -9 the lock is free."""
+    os.kill(lock_owner.pid, signal.SIGKILL)
+    lock_owner.wait(60)
     with ef.Store(str(tmp_path / "s.db")) as store, store.lock(GATE, timeout=60):
         pass
 
 
-def test_waiting_for_a_lock_does_not_block_the_loop(held: subprocess.Popen[str], tmp_path: Path) -> None:
+def test_waiting_for_a_lock_does_not_block_the_loop(lock_owner: subprocess.Popen[str], tmp_path: Path) -> None:
     """Other tasks go on while one waits."""
 
     async def ticked() -> int:
@@ -80,17 +80,17 @@ def test_waiting_for_a_lock_does_not_block_the_loop(held: subprocess.Popen[str],
     assert asyncio.run(ticked()) > 5
 
 
-def test_locks_of_several_questions_are_taken_in_one_order(tmp_path: Path) -> None:
-    """Two who lock the same two questions, named the other way round, never wait in a circle."""
+def test_locks_of_several_queries_are_taken_in_one_order(tmp_path: Path) -> None:
+    """Two callers that lock the same two queries, in opposite order, do not deadlock."""
     import threading
 
     store = ef.Store(str(tmp_path / "s.db"))
     one, two = ef.Query.of(tags="a:1"), ef.Query.of(tags="b:2")
     done: list[int] = []
 
-    def work(*asked: ef.Query) -> None:
+    def work(*queries: ef.Query) -> None:
         for turn in range(20):
-            with store.lock(*asked, timeout=90):
+            with store.lock(*queries, timeout=90):
                 done.append(turn)
 
     threads = [threading.Thread(target=work, args=pair) for pair in ((one, two), (two, one))]
@@ -102,8 +102,8 @@ def test_locks_of_several_questions_are_taken_in_one_order(tmp_path: Path) -> No
     store.close()
 
 
-def test_the_condition_stays_the_safety(tmp_path: Path) -> None:
-    """Whoever decides without the lock is still refused, or refuses the one who has it."""
+def test_a_condition_is_still_judged_under_a_lock(tmp_path: Path) -> None:
+    """An append without the lock still conflicts, or makes the lock's owner conflict."""
 
     class Seated(ef.Event, type="lock-seated"):
         seat: ef.Tag
@@ -119,7 +119,7 @@ def test_the_condition_stays_the_safety(tmp_path: Path) -> None:
 def test_a_task_cancelled_while_a_thread_takes_its_lock_leaves_none_taken(
     times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However often: what the thread takes afterwards is given back, and in this order."""
+    """However often it is cancelled, a lock that the thread takes afterwards is released after it was taken."""
     path, begun, go = str(tmp_path / "s.db"), threading.Event(), threading.Event()
     take = NamedLocks.try_acquire
 
@@ -140,7 +140,7 @@ def test_a_task_cancelled_while_a_thread_takes_its_lock_leaves_none_taken(
                 assert await asyncio.to_thread(begun.wait, 60)
                 for _ in range(times):
                     task.cancel()
-                    await asyncio.wait([task], timeout=0.1)  # so long that a thread could have unlocked it too early
+                    await asyncio.wait([task], timeout=0.1)  # long enough to unlock too early
                 go.set()
                 with pytest.raises(asyncio.CancelledError):
                     await task
@@ -153,7 +153,7 @@ def test_a_task_cancelled_while_a_thread_takes_its_lock_leaves_none_taken(
 
 
 def test_a_task_cancelled_while_a_thread_unlocks_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or the thread would take the lock away from the next who has it."""
+    """Otherwise the thread would release the lock of the next owner."""
     path, begun, go = str(tmp_path / "s.db"), threading.Event(), threading.Event()
     release = NamedLocks.release
 
@@ -180,13 +180,13 @@ def test_a_task_cancelled_while_a_thread_unlocks_waits_for_it(tmp_path: Path, mo
             async with ef.AsyncStore(path) as other, other.lock(GATE, timeout=0):
                 with pytest.raises(StoreBusy):
                     async with store.lock(GATE, timeout=0):
-                        raise AssertionError("it was given away twice")
+                        raise AssertionError("the lock was given to two owners")
 
     asyncio.run(scenario())
 
 
 def test_a_user_without_a_name_takes_locks_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Containers run as a number that is in no list of users; without a descriptor the list cannot be read either."""
+    """Containers may run as a user id without a name; without a descriptor the list of users is unreadable, too."""
 
     def unknown(number: int) -> None:
         raise KeyError(f"getpwuid(): uid not found: {number}")

@@ -1,1 +1,1 @@
-"""Tests of read models that every append keeps up."""
+"""Tests of inline read models, which every append updates."""

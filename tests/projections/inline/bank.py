@@ -1,4 +1,4 @@
-"""Accounts whose balances every append keeps up, and the plain fold that they must equal."""
+"""Accounts with inline balances, and the plain fold that these must equal."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import eventfold as ef
 
 
 class InlineMoved(ef.Event):
-    """Money came to an account, or went."""
+    """Money was added to an account, or withdrawn."""
 
     account: ef.Tag
     amount: int
 
 
 class InlineNoted(ef.Event):
-    """Something no read model here is about."""
+    """An event that no read model here handles."""
 
     text: str
 
 
 class Forbidden(Exception):
-    """What a balance says to an amount of 13, and to money it has not."""
+    """The error of a balance for an amount of 13, and for an overdraft."""
 
 
 class InlineBalance(ef.Projection):
-    """A row for each account; below zero it refuses, and 13 it refuses always."""
+    """A row for each account; it refuses a balance below zero, and an amount of 13 always."""
 
     account: str
     balance: int = 0
@@ -34,7 +34,7 @@ class InlineBalance(ef.Projection):
     last: list[int] = []
 
     def evolve(self, event: InlineMoved) -> None:
-        """Mutates before it refuses, so that a row that is not put back shows."""
+        """Mutate before raising, so that a row that is not restored shows."""
         self.balance += event.amount
         self.moves += 1
         self.last = [*self.last, event.amount][-3:]
@@ -47,12 +47,12 @@ class InlineBalance(ef.Projection):
 
 
 class InlineLedger(ef.SqlProjection):
-    """The same in SQL, whose handler fails at 17, after it has written."""
+    """The same in SQL; its handler fails at 17, after it has written."""
 
     tables = {"inline_ledger": "account TEXT NOT NULL PRIMARY KEY, balance INTEGER NOT NULL"}
 
     def moved(self, event: InlineMoved, tx: ef.Transaction) -> None:
-        """Adds."""
+        """Add the amount."""
         mark = "?" if type(tx.connection).__module__.startswith("apsw") else "%s"
         tx.execute(
             f"INSERT INTO {{inline_ledger}} VALUES ({mark}, {mark}) ON CONFLICT (account)"
@@ -64,23 +64,23 @@ class InlineLedger(ef.SqlProjection):
 
 
 class InlineTotal(ef.Projection):
-    """A row that the database itself refuses at 19: what is no number is no INTEGER."""
+    """A row that the database itself refuses at 19: a text that is not a number does not fit INTEGER."""
 
     account: str
     total: int = 0
 
     def evolve(self, event: InlineMoved) -> None:
-        """Adds; at 19 it leaves behind what no column of it can hold."""
+        """Add; at 19 assign a value that its column cannot hold."""
         self.total = None if event.amount == 19 else self.total + event.amount  # type: ignore[assignment]
 
 
 def balances(store: Any) -> dict[str, int]:
-    """The balances as the rows have them."""
+    """Return the balances of the rows."""
     return {row.account: row.balance for row in store.rows(InlineBalance)}
 
 
 def folded(store: Any) -> dict[str, int]:
-    """The balances as the log has them."""
+    """Return the balances computed from the log."""
     sums: Counter[str] = Counter()
     for recorded in store.read(ef.Query.of(types=InlineMoved)):
         sums[recorded.event.account] += recorded.event.amount
@@ -88,11 +88,11 @@ def folded(store: Any) -> dict[str, int]:
 
 
 def ledger(store: Any) -> dict[str, int]:
-    """The balances as the table in SQL has them."""
+    """Return the balances of the SQL table."""
     target = store.projections.target(InlineLedger)
     return {account: int(balance) for account, balance in target.dump("inline_ledger", 1)}
 
 
 def proved(store: Any) -> bool:
-    """Whether every ledger of the store is proved."""
+    """Return whether verify proves every ledger of the store."""
     return all(proof.proved for proof in store.projections.verify())

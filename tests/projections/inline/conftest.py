@@ -1,4 +1,4 @@
-"""The stores that inline read models are tried on: a SQLite file and PostgreSQL, in both modes."""
+"""The stores that inline read models are tested on: a SQLite file and PostgreSQL, in both modes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def server() -> Iterator[PostgresServer]:
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The address of a store that is not there yet."""
+    """Return the address of a store that does not exist yet."""
     if request.param == "sqlite":
         return str(tmp_path / "store.db")
     server: PostgresServer = request.getfixturevalue("server")
@@ -41,5 +41,5 @@ def mode(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def opening(url: str, mode: str) -> Open:
-    """Opens the store in a mode, with options: `with opening(inline=[…]) as store`."""
+    """Return a function that opens the store in a mode, with options: `with opening(inline=[…]) as store`."""
     return lambda **options: opened(url, mode, **options)

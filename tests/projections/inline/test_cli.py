@@ -1,4 +1,4 @@
-"""Inline read models from the command line, which has not their code unless it can be imported."""
+"""Inline read models from the command line, which has their code only if it can import it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from tests.cli.commands import run
 from tests.projections.inline.bank import InlineBalance, InlineMoved, balances
 
 
-def test_the_command_line_is_refused_and_can_exchange_and_let_go(tmp_path: Path) -> None:
-    """An append without the code is refused in words; rows are rebuilt and switched, proved, and given up."""
+def test_the_command_line_cannot_append_but_can_rebuild_switch_and_remove(tmp_path: Path) -> None:
+    """An append without the code is refused with a message; rows are rebuilt and switched, verified, and removed."""
     url = str(tmp_path / "store.db")
     append = ("append", url, "InlineMoved", "--tag", "account:a", "--data", '{"account":"a","amount":3}')
     with ef.Store(url, inline=[InlineBalance]) as store:

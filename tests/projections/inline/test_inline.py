@@ -1,6 +1,6 @@
-"""Read models that every append keeps up: current without a wait, or the append is not there at all."""
+"""Inline read models: current after each append without a wait, or the append is rolled back."""
 
-# Private parts are touched on purpose.
+# Private attributes are used on purpose.
 # pyright: basic
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from tests.projections.inline.conftest import Open
 
 
 def test_rows_are_current_with_every_append(opening: Open) -> None:
-    """No runner, no wait: what was appended is in the rows, in SQL and by key, and the ledger proves it."""
+    """Without a runner or a wait the event is in the rows, in SQL and by key, and the ledger proves it."""
     with opening(inline=[InlineBalance, InlineLedger]) as store:
         for n in range(1, 6):
             store.append(InlineMoved("a", n), InlineNoted("x"), InlineMoved("b", 10 * n))
@@ -54,7 +54,7 @@ def test_rows_are_current_with_every_append(opening: Open) -> None:
 
 
 def test_what_was_there_before_is_taken_in_when_the_store_is_opened(opening: Open) -> None:
-    """The store is opened with them when all that was written before is in their rows."""
+    """Once the store is open, all events written before are in the rows."""
     with opening() as store:
         store.extend([InlineMoved(f"a{n % 7}", n) for n in range(300) if n not in (13, 17, 19)], batch=9)
     with opening(inline=[InlineBalance, InlineLedger]) as store:
@@ -65,7 +65,7 @@ def test_what_was_there_before_is_taken_in_when_the_store_is_opened(opening: Ope
 
 
 def test_one_that_raises_refuses_its_own_append_alone(opening: Open) -> None:
-    """Nothing of the append is written, nothing of its rows is left behind, and its error is the cause."""
+    """Nothing of the append is written, its rows are unchanged, and the handler's error is the cause."""
     with opening(inline=[InlineBalance, InlineLedger]) as store:
         store.append(InlineMoved("a", 5))
         for events in ((InlineMoved("a", 13),), (InlineMoved("a", 1), InlineMoved("a", 17), InlineNoted("x"))):
@@ -83,7 +83,7 @@ def test_one_that_raises_refuses_its_own_append_alone(opening: Open) -> None:
 
 
 def test_a_row_that_the_database_refuses_harms_its_own_append_alone(opening: Open) -> None:
-    """It is found out whose it is: the appends that share the commit with it are written."""
+    """The failing append is identified: the appends that share its commit are written."""
     with opening(inline=[InlineTotal]) as store:
         store.append(InlineMoved("a", 5))
         with pytest.raises(InlineFailed):
@@ -94,8 +94,8 @@ def test_a_row_that_the_database_refuses_harms_its_own_append_alone(opening: Ope
         assert proved(store)
 
 
-def test_a_row_may_go_and_come_back(opening: Open) -> None:
-    """`keep` deletes it within the append that says so."""
+def test_a_row_can_be_deleted_and_created_again(opening: Open) -> None:
+    """`keep` deletes the row within the append that makes it False; a later append creates it again."""
     with opening(inline=[InlineBalance]) as store:
         store.append(InlineMoved("a", 1_000))
         store.append(InlineMoved("a", -1_000))
@@ -108,7 +108,7 @@ def test_a_row_may_go_and_come_back(opening: Open) -> None:
 
 
 def test_a_repeat_writes_nothing_and_folds_nothing(opening: Open) -> None:
-    """By its ids, by its key, by a command id, and next to a conflict."""
+    """The repeat is found by event ids, by key, by a command id, and next to a conflict."""
     with opening(inline=[InlineBalance, InlineLedger]) as store:
         draft = ef.Draft(InlineMoved("a", 5), id=UUID(int=7))
         first = store.append(draft)
@@ -124,8 +124,8 @@ def test_a_repeat_writes_nothing_and_folds_nothing(opening: Open) -> None:
         assert proved(store)
 
 
-def test_whoever_lacks_the_code_writes_none_of_its_events(opening: Open, url: str) -> None:
-    """A process that was there before it, and one that comes later; what it does not take is written all the same."""
+def test_a_process_without_the_code_cannot_append_its_events(opening: Open, url: str) -> None:
+    """This holds for a process that was open before and for a later one; they can append events it does not handle."""
     with ef.Store(url) as before, opening(inline=[InlineBalance]) as store, opening() as later:
         store.append(InlineMoved("a", 5), key="k")
         for other in (before, later):
@@ -136,15 +136,15 @@ def test_whoever_lacks_the_code_writes_none_of_its_events(opening: Open, url: st
             with pytest.raises(InlineMissing):
                 other.decide(lambda: [InlineMoved("a", 1)])
             other.append(InlineNoted("harmless"))
-            assert other.append(InlineMoved("a", 5), key="k").repeated  # it was written, and is told so
+            assert other.append(InlineMoved("a", 5), key="k").repeated  # it was written: the receipt shows it
         assert balances(store) == {"a": 5}
         assert store.head() == 3
         assert proved(store)
         assert store.projections.status(InlineBalance)[0].behind == 0
 
 
-def test_it_can_be_given_up(opening: Open) -> None:
-    """By anyone, without its code: appends go on without it, also those of a process that has it."""
+def test_an_inline_read_model_can_be_removed(opening: Open) -> None:
+    """Any process can remove it, without its code: appends continue without it, also in a process that has the code."""
     with opening(inline=[InlineBalance]) as store, opening() as other:
         store.append(InlineMoved("a", 5))
         assert other.projections.remove("inline_balance") == 1
@@ -158,8 +158,8 @@ def test_it_can_be_given_up(opening: Open) -> None:
         assert ledger(other) == folded(other)
 
 
-def test_named_again_it_is_made_anew(opening: Open) -> None:
-    """What one process remembers of rows that were given up is not what another finds in the new ones."""
+def test_a_removed_read_model_that_is_registered_again_is_built_from_the_beginning(opening: Open) -> None:
+    """Rows that a process cached before the removal are not used for the new rows."""
 
     with opening(inline=[InlineBalance]) as store:
         store.append(InlineMoved("a", 5))
@@ -175,7 +175,7 @@ def test_named_again_it_is_made_anew(opening: Open) -> None:
 
 
 def test_what_cannot_be_kept_within_appends_is_refused(opening: Open) -> None:
-    """Effects, other databases, parking, splitting by key, every event there is: each with a reason."""
+    """Effects, other databases, parking, splitting by key, all events: each is refused with a reason."""
 
     class Mailed(ef.Subscription, start="now"):
         def moved(self, event: InlineMoved) -> None: ...
@@ -205,21 +205,21 @@ def test_what_cannot_be_kept_within_appends_is_refused(opening: Open) -> None:
         def evolve(self, event: ef.Event) -> None: ...
 
     for each in (Mailed, Parked, Split, Elsewhere, Everything):
-        with pytest.raises(InvalidProjection, match="cannot be kept within appends"), opening(inline=[each]):
+        with pytest.raises(InvalidProjection, match="cannot be updated by appends"), opening(inline=[each]):
             raise AssertionError("it was taken")
     with opening() as store:
-        assert store.append(InlineMoved("a", 13)).first == 1  # and nothing of them was left behind
+        assert store.append(InlineMoved("a", 13)).first == 1  # and they left no record
 
 
-def test_memory_says_that_it_cannot() -> None:
-    """And what can."""
+def test_the_memory_engine_refuses_inline_read_models() -> None:
+    """The error names the engines that can."""
     with pytest.raises(NotSupported, match="SQLite") as refused:
         ef.Store("memory:", inline=[InlineBalance])
     assert refused.value.fields["capability"] == "inline"
 
 
 def test_one_whose_past_it_cannot_take_is_not_enrolled(opening: Open) -> None:
-    """The store is not opened, and appends of others go on as before."""
+    """The store is not opened, and appends of other processes go on."""
     with opening() as store:
         store.append(InlineMoved("a", 13))
         with pytest.raises(ef.EventfoldError) as refused, opening(inline=[InlineBalance]):
@@ -228,12 +228,12 @@ def test_one_whose_past_it_cannot_take_is_not_enrolled(opening: Open) -> None:
         store.append(InlineMoved("a", 1))
 
 
-def test_what_makes_no_sense_for_it_says_so(opening: Open) -> None:
-    """It cannot be paused, nor rolled back; project and run have nothing to do; a copy into the store is refused."""
+def test_operations_that_do_not_apply_to_inline_read_models_are_refused(opening: Open) -> None:
+    """It cannot be paused or rolled back; project and run do nothing for it; a copy into the store is refused."""
     with opening(inline=[InlineBalance]) as store:
         store.append(InlineMoved("a", 1))
         for act in (lambda d: d.pause(InlineBalance, because="x"), lambda d: d.rollback(InlineBalance)):
-            with pytest.raises(InvalidProjection, match="kept within every append"):
+            with pytest.raises(InvalidProjection, match="updated by every append"):
                 act(store.projections)
         store.project(InlineBalance, timeout=0.5)
         store.append(InlineNoted("n"))
@@ -252,55 +252,55 @@ def test_a_store_that_keeps_some_takes_no_copy(url: str) -> None:
 
 
 class InlineRule(ef.Projection):
-    """A sum, by account."""
+    """A sum by account."""
 
     account: str
     balance: int = 0
 
     def evolve(self, event: InlineMoved) -> None:
-        """Once."""
+        """Add once."""
         self.balance += event.amount
 
 
 class Changed(ef.Projection, name="inline_rule"):
-    """The same name with another rule."""
+    """A class of the same name with another rule."""
 
     account: str
     balance: int = 0
 
     @staticmethod
     def key(event: InlineMoved | InlineNoted) -> str | None:
-        """A note concerns no account."""
+        """Return None: a note does not concern an account."""
         return event.account if isinstance(event, InlineMoved) else None
 
     def evolve(self, event: InlineMoved | InlineNoted) -> None:
-        """Twice."""
+        """Add twice."""
         if isinstance(event, InlineMoved):
             self.balance += 2 * event.amount
 
 
 class Accepted(ef.Projection, name="inline_rule"):
-    """The same name, and the same rule in other words."""
+    """The same name, and the same rule in other code."""
 
     account: str
     balance: int = 0
 
     @staticmethod
     def key(event: InlineMoved | InlineNoted) -> str | None:
-        """A note concerns no account."""
+        """Return None: a note does not concern an account."""
         return event.account if isinstance(event, InlineMoved) else None
 
     def evolve(self, event: InlineMoved | InlineNoted) -> None:
-        """Once."""
+        """Add once."""
         if isinstance(event, InlineMoved):
             self.balance = self.balance + event.amount
 
 
-Changed.__qualname__ = Accepted.__qualname__ = "InlineRule"  # as it is when somebody edits the class where it stands
+Changed.__qualname__ = Accepted.__qualname__ = "InlineRule"  # as after an edit of the class in its module
 
 
 def test_changed_code_is_refused_until_it_is_accepted(opening: Open) -> None:
-    """The store is not opened with it; once it is accepted, those that run the old code are refused."""
+    """The store does not open with it until it is accepted; after that, processes with the old code are refused."""
 
     with opening(inline=[InlineRule]) as store:
         store.append(InlineMoved("a", 1))
@@ -318,7 +318,7 @@ def test_changed_code_is_refused_until_it_is_accepted(opening: Open) -> None:
 
 
 def test_changed_code_is_built_beside_and_exchanged_between_two_appends(opening: Open) -> None:
-    """Appends go on by the old code until the switch, which takes in what they have written meanwhile."""
+    """Appends use the old code until the switch, which folds the events written in the meantime."""
 
     with opening(inline=[InlineRule]) as store:
         store.append(InlineMoved("a", 1))
@@ -340,7 +340,7 @@ def test_changed_code_is_built_beside_and_exchanged_between_two_appends(opening:
 
 
 def test_a_switch_to_rows_of_the_same_code_is_noticed_by_who_appends(opening: Open) -> None:
-    """Rows that a process remembers are those of the generation that was live, and are remembered no more."""
+    """Cached rows belong to the generation that was live; after the switch they are not used."""
     with opening(inline=[InlineBalance]) as store, opening(inline=[InlineBalance]) as other:
         store.append(InlineMoved("a", 1))
         other.projections.rebuild(InlineBalance)
@@ -354,7 +354,7 @@ def test_a_switch_to_rows_of_the_same_code_is_noticed_by_who_appends(opening: Op
 
 
 def test_an_append_cannot_join_a_transaction(url: str) -> None:
-    """Its positions come at the COMMIT, which is too late to fold it: both at once and at a COMMIT that comes later."""
+    """Its positions are assigned at COMMIT, too late to fold: with one transaction at once, and with a later COMMIT."""
     if "postgresql" not in url:
         pytest.skip("only PostgreSQL lets an append join a transaction")
     import psycopg
@@ -380,7 +380,7 @@ def test_an_append_cannot_join_a_transaction(url: str) -> None:
 
 
 def test_what_was_changed_by_hand_is_noticed(opening: Open) -> None:
-    """Somebody touched the checkpoint since our last append: rows are read again, and the append is made."""
+    """The checkpoint was changed by hand since the last append: rows are read again, and the append succeeds."""
     with opening(inline=[InlineBalance, InlineLedger]) as store:
         store.append(InlineMoved("a", 1))
         for each in (InlineBalance, InlineLedger):
@@ -393,14 +393,14 @@ def test_what_was_changed_by_hand_is_noticed(opening: Open) -> None:
 
 
 def test_rows_of_a_commit_that_failed_are_remembered_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither the rows nor the ledger of a transaction that was rolled back at its end."""
+    """Neither the rows nor the ledger of a transaction that was rolled back at COMMIT are cached."""
     with ef.Store(str(tmp_path / "store.db"), inline=[InlineBalance]) as store:
         store.append(InlineMoved("a", 1))
         writer = store.engine._writer
 
         def full(connection: apsw.Connection, _head: object) -> None:
             writer._rollback(connection)
-            raise apsw.FullError("no room")
+            raise apsw.FullError("disk is full")
 
         with monkeypatch.context() as patched:
             patched.setattr(writer, "_commit", full)
@@ -412,8 +412,8 @@ def test_rows_of_a_commit_that_failed_are_remembered_nowhere(tmp_path: Path, mon
         assert proved(store)
 
 
-def test_rows_that_are_gone_are_told_of_and_can_be_given_up(tmp_path: Path) -> None:
-    """Somebody dropped what the rows are kept by: no append goes past them, and the way out is named."""
+def test_missing_tables_are_reported_and_the_read_model_can_be_removed(tmp_path: Path) -> None:
+    """The control table was dropped: every append is refused, and the error names the way to remove the read model."""
     url, plan = str(tmp_path / "store.db"), projection_definition(InlineBalance)
     with ef.Store(url, inline=[InlineBalance]) as store:
         store.append(InlineMoved("a", 1))

@@ -1,6 +1,6 @@
-"""Inline read models under threads, tasks and processes that race: rows are the plain fold, whoever wrote or failed."""
+"""Inline read models under racing threads, tasks and processes: rows equal the plain fold in every race."""
 
-# Private parts are touched on purpose.
+# Private attributes are used on purpose.
 # pyright: basic
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ REFUSED = (13, 17, 19)  # each by another of them: in Python, in SQL, by the dat
 
 
 def amounts(seed: int, count: int) -> list[int]:
-    """Amounts of which one in six is refused by one of the three."""
+    """Return amounts, one in six of which is refused by one of the three read models."""
     chance = random.Random(seed)
     return [chance.choice((*range(20, 35), *REFUSED)) for _ in range(count)]
 
 
 def right(store: ef.Store) -> bool:
-    """Whether all three read models are the plain fold, and proved."""
+    """Return whether all three read models equal the plain fold, and are proved."""
     totals = {row.account: row.total for row in store.rows(InlineTotal)}
     return balances(store) == folded(store) == ledger(store) == totals and proved(store)
 
 
 def test_sixteen_threads(url: str) -> None:
-    """Appends that share commits: what is refused is refused to its own thread, and all else is written and folded."""
+    """Appends share commits: a refusal is raised in its own thread only, and all others are written and folded."""
     with ef.Store(url, inline=ALL) as store:
         written, refused = list[int](), list[int]()
 
@@ -74,7 +74,7 @@ def test_sixteen_threads(url: str) -> None:
 
 
 def test_hundreds_of_tasks(url: str) -> None:
-    """The same on a loop."""
+    """Run the same with tasks on a loop."""
 
     async def race() -> int:
         async with ef.AsyncStore(url, inline=ALL) as store:
@@ -91,7 +91,7 @@ def test_hundreds_of_tasks(url: str) -> None:
 
 
 def test_one_call_of_the_engine_refuses_each_for_its_own_sake(url: str) -> None:
-    """Conditions are judged, and what is built on what was refused is a conflict, as though that had not been asked."""
+    """Conditions that depend on a refused request are conflicts, as if that request had not been made."""
     with ef.Store(url, inline=[InlineBalance, InlineTotal]) as store:
         about = ef.Query.of(types=InlineMoved, tags="account:a")
 
@@ -114,7 +114,7 @@ def test_one_call_of_the_engine_refuses_each_for_its_own_sake(url: str) -> None:
 
 
 def test_decisions_that_are_built_on_each_other(url: str) -> None:
-    """A decision whose events cannot be folded is refused; those that were built on it are made again."""
+    """A decision whose events cannot be folded is refused; decisions based on it are made again."""
 
     class InlinePot(ef.State):
         account: str
@@ -171,7 +171,7 @@ def work(url, seed, count):
             thread.join()
 
 url, count = sys.argv[1], int(sys.argv[2])
-if not count:  # a process that forks a writer whenever it is told to
+if not count:  # a process that forks a writer for each line it reads
     for line in sys.stdin:
         if (child := os.fork()) == 0:
             work(url, int(line), 1_000)
@@ -183,7 +183,7 @@ else:
 
 
 def process(*arguments: object) -> subprocess.Popen[str]:
-    """A process that writes, or forks writers."""
+    """Start a process that writes, or forks writers."""
     root = Path(__file__).parents[3]
     return subprocess.Popen(
         [sys.executable, "-c", WRITER, *map(str, arguments)],
@@ -196,7 +196,7 @@ def process(*arguments: object) -> subprocess.Popen[str]:
 
 
 def test_several_processes(url: str) -> None:
-    """Each remembers rows that the others change: none folds into what is not there any more."""
+    """Each process caches rows that the others change: none folds into an outdated row."""
     with ef.Store(url, inline=ALL) as store:
         writers = [process(url, 20, seed) for seed in (0, 10, 20)]
         for amount in amounts(99, 40):
@@ -212,7 +212,7 @@ def test_several_processes(url: str) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 def test_killed_writers_leave_rows_and_events_that_agree(url: str) -> None:
-    """Forty processes of four threads each are killed at work, kill -9; after each, rows are the plain fold."""
+    """Forty processes of four threads each are killed while they append (kill -9); rows then equal the fold."""
     chance = random.Random(8)
     with ef.Store(url, inline=ALL) as store:
         nursery, heads = process(url, 0), set[int]()
@@ -228,7 +228,7 @@ def test_killed_writers_leave_rows_and_events_that_agree(url: str) -> None:
                     time.sleep(0.001)
                 time.sleep(chance.random() * 0.05)
                 os.kill(child, signal.SIGKILL)
-                store.append(InlineMoved("mine", 1))  # what it had begun is over now, in one way or the other
+                store.append(InlineMoved("mine", 1))  # its unfinished transaction is committed or rolled back now
                 heads.add(store.head())
                 assert balances(store) == folded(store) == ledger(store)
         finally:
@@ -241,7 +241,7 @@ def test_killed_writers_leave_rows_and_events_that_agree(url: str) -> None:
 
 
 def test_one_that_is_enrolled_while_others_append(url: str) -> None:
-    """All that was written before it is in its rows; from the next append on whoever lacks its code is refused."""
+    """All events written before are in its rows; from the next append on, a process without its code is refused."""
     with ef.Store(url) as other:
         other.extend([InlineMoved(f"a{n % 7}", 20 + n % 5) for n in range(2_000)])
         refused, begun = threading.Event(), threading.Event()
@@ -272,8 +272,8 @@ def test_one_that_is_enrolled_while_others_append(url: str) -> None:
 
 
 def test_a_generation_is_exchanged_while_others_append(url: str) -> None:
-    """The switch falls between two appends: the new rows have all that the old ones had, and the next event."""
-    with ef.Store(url, inline=[InlineBalance]) as store, ef.Store(url, inline=[InlineBalance]) as desk:
+    """The switch falls between two appends: the new rows have all events of the old ones, and the next event."""
+    with ef.Store(url, inline=[InlineBalance]) as store, ef.Store(url, inline=[InlineBalance]) as second:
         ended = threading.Event()
 
         def work() -> None:
@@ -285,9 +285,9 @@ def test_a_generation_is_exchanged_while_others_append(url: str) -> None:
             thread.start()
         try:
             for generation in (2, 3, 4):
-                assert desk.projections.rebuild(InlineBalance) == generation
-                desk.projections.switch(InlineBalance)
-                assert desk.projections.status(InlineBalance)[0].behind == 0
+                assert second.projections.rebuild(InlineBalance) == generation
+                second.projections.switch(InlineBalance)
+                assert second.projections.status(InlineBalance)[0].behind == 0
         finally:
             ended.set()
             for thread in threads:
@@ -297,8 +297,8 @@ def test_a_generation_is_exchanged_while_others_append(url: str) -> None:
         assert proved(store)
 
 
-def test_verify_finds_an_event_that_nobody_folded(tmp_path: Path) -> None:
-    """Written past the library: it is in the log, and no append has taken it in."""
+def test_verify_finds_an_event_that_was_not_folded(tmp_path: Path) -> None:
+    """An event inserted without the library is in the log, but no append has folded it."""
     import apsw
 
     from eventfold.engines.sqlite.schema import with_checksum
@@ -316,6 +316,6 @@ def test_verify_finds_an_event_that_nobody_folded(tmp_path: Path) -> None:
             other.append(InlineMoved("a", 20))
         (proof,) = store.projections.verify(InlineBalance)
         assert not proof.proved
-        assert "no append has taken them in" in proof.verdict
+        assert "no append has folded them" in proof.verdict
         assert store.projections.status(InlineBalance)[0].state == "stopped"
         assert projection_definition(InlineBalance).name == "inline_balance"

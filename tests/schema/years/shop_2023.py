@@ -1,4 +1,4 @@
-"""2023: amounts become cents, which nobody can read weakly: version 2."""
+"""2023: amounts become cents, which no older class can read: version 2."""
 
 import sys
 

@@ -1,1 +1,1 @@
-"""Servers that tests start for themselves, on loopback, and stop again."""
+"""Servers that the tests start on loopback, and stop again."""

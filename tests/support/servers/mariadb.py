@@ -1,4 +1,4 @@
-"""A MariaDB of the tests' own: a new data directory on a free loopback port, gone afterwards.
+"""A MariaDB server for the tests: a new data directory on a free loopback port, removed afterwards.
 
 Knows: where Debian puts the server's programs. Does not know: eventfold.
 """
@@ -20,7 +20,7 @@ from uuid import uuid4
 from tests.support.programs import find_program, needs_program
 from tests.support.servers.postgres import _end_with_parent, _in_memory, as_unprivileged, free_port, unprivileged
 
-PATIENCE = 60.0  # seconds a server may take to start or to stop
+TIMEOUT_S = 60.0  # for a server to start or to stop
 SECRET = "not-a-secret"
 PROGRAMS = tuple(map(find_program, ("mariadbd", "mariadb-install-db")))
 needed = needs_program("mariadbd", "mariadb-server", lambda: None not in PROGRAMS)
@@ -40,12 +40,12 @@ class MariaServer:
         made = subprocess.run(
             [str(PROGRAMS[1]), "--no-defaults", f"--datadir={self.folder}/data", "--skip-test-db",
              "--auth-root-authentication-method=normal"],
-            capture_output=True, text=True, timeout=PATIENCE, check=False, **as_unprivileged(self.folder),
+            capture_output=True, text=True, timeout=TIMEOUT_S, check=False, **as_unprivileged(self.folder),
         )  # fmt: skip
         assert made.returncode == 0, made.stdout + made.stderr
 
     def start(self) -> MariaServer:
-        """Start it and wait until it answers."""
+        """Start the server and wait until it answers."""
         settings = {
             "datadir": f"{self.folder}/data",
             "port": str(self.port),
@@ -62,7 +62,7 @@ class MariaServer:
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
                 preexec_fn=_end_with_parent, **as_unprivileged(self.folder),
             )  # fmt: skip
-        ends = time.monotonic() + PATIENCE
+        ends = time.monotonic() + TIMEOUT_S
         while time.monotonic() < ends:
             assert self._process.poll() is None, (self.folder / "log").read_text(errors="replace")[-2000:]
             with socket.socket() as probe:
@@ -72,9 +72,11 @@ class MariaServer:
         raise RuntimeError("MariaDB did not become ready")
 
     def database(self) -> str:
-        """A new, empty database, as the address of a target."""
+        """Create an empty database. Returns its address as a target."""
         name = f"d{uuid4().hex[:12]}"
-        self.ask(f"CREATE DATABASE {name} CHARACTER SET latin1")  # whatever it is, rows are kept exactly
+        self.ask(
+            f"CREATE DATABASE {name} CHARACTER SET latin1"
+        )  # rows must be stored exactly, whatever the database's character set
         return f"mysql+pymysql://root@127.0.0.1:{self.port}/{name}"
 
     def ask(self, sql: str) -> None:
@@ -85,14 +87,14 @@ class MariaServer:
             connection.cursor().execute(sql)
 
     def stop(self, signal_number: int = signal.SIGTERM) -> None:
-        """Shut it down in order, or kill it."""
+        """Shut the server down in order, or kill it."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal_number)
-            self._process.wait(PATIENCE)
+            self._process.wait(TIMEOUT_S)
         self._process = None
 
     def remove(self) -> None:
-        """Stop it and delete its files."""
+        """Stop the server and delete its files."""
         self.stop(signal.SIGKILL)
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -101,7 +103,7 @@ _SHARED: list[MariaServer] = []
 
 
 def shared() -> MariaServer:
-    """This process's server: started when first asked for, removed when the process ends."""
+    """Return this process's server: started at first use, removed when the process ends."""
     if not _SHARED:
         server = MariaServer(within=_in_memory()).start()
         _SHARED.append(server)

@@ -1,4 +1,4 @@
-"""PgBouncer in transaction mode before a PostgreSQL of the tests' own, where the program is installed.
+"""PgBouncer in transaction mode in front of a PostgreSQL server of the tests, where the program is installed.
 
 Knows: its settings. Does not know: eventfold.
 """
@@ -18,8 +18,8 @@ from pathlib import Path
 from tests.support.programs import Missing, find_program
 from tests.support.servers.postgres import (
     PASSWORD,
-    PATIENCE,
     SUPERUSER,
+    TIMEOUT_S,
     PostgresServer,
     as_unprivileged,
     free_port,
@@ -31,7 +31,7 @@ PROGRAM = find_program("pgbouncer")
 
 @contextlib.contextmanager
 def before(server: PostgresServer, servers: int = 3) -> Generator[int]:
-    """The port of a PgBouncer in transaction mode with so many server connections."""
+    """Yield the port of a PgBouncer in transaction mode with so many server connections."""
     if PROGRAM is None:
         raise Missing("pgbouncer", "pgbouncer")
     port, account = free_port(), unprivileged()
@@ -54,12 +54,12 @@ def before(server: PostgresServer, servers: int = 3) -> Generator[int]:
         yield port
     finally:
         process.terminate()
-        process.wait(PATIENCE)
+        process.wait(TIMEOUT_S)
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes], folder: Path) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return

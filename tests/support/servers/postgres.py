@@ -1,4 +1,4 @@
-"""A PostgreSQL of the tests' own: a new cluster on a free loopback port, fsync on, gone afterwards.
+"""A PostgreSQL server for the tests: a new cluster on a free loopback port, with fsync on, removed afterwards.
 
 Knows: where the server's programs may be, and that they refuse to run as root. Does not know: eventfold.
 """
@@ -28,13 +28,13 @@ from tests.support.programs import Missing
 SUPERUSER = "eventfold"
 PASSWORD = "not-a-secret"
 UNPRIVILEGED = ("postgres", "nobody")
-PATIENCE = 80.0  # seconds a server may take to start or to stop
+TIMEOUT_S = 80.0  # for a server to start or to stop
 _PORTS: list[socket.socket] = []  # bound until this process ends, see free_port
-LEAST_ROOM = 4 << 30  # bytes: the write-ahead log alone may take one
+MIN_FREE_BYTES = 4 << 30  # the write-ahead log alone may take 1 GiB
 
 
 def programs() -> Path:
-    """The folder with initdb and postgres: POSTGRES_BIN's, Debian's newest, else the PATH's, else the wheel's."""
+    """Return the folder with initdb and postgres: POSTGRES_BIN, or Debian's newest, or one on PATH, or the wheel's."""
     chosen = os.environ.get("POSTGRES_BIN")
     if chosen:
         return Path(chosen)
@@ -53,10 +53,10 @@ def programs() -> Path:
 
 
 def free_port() -> int:
-    """A loopback port nobody listens on, which on Linux nobody else is given while this process lives.
+    """Return a loopback port without a listener, which on Linux no other program gets while this process lives.
 
-    It stays bound here, though not listened on: the system chooses it for no other program, and connections to it are
-    refused, but a server that sets SO_REUSEADDR, as all of these do, may listen on it.
+    It stays bound here without a listener: the system gives it to no other program, and connections to it are refused,
+    but a server that sets SO_REUSEADDR, as all of these do, may listen on it.
     """
     probe = socket.socket()
     if sys.platform == "linux":
@@ -70,7 +70,7 @@ def free_port() -> int:
 
 
 class PostgresServer:
-    """One cluster. `start()` and `stop()` may be repeated; `kill()` is what a power cut does to processes."""
+    """One cluster. `start()` and `stop()` may be repeated; `kill()` does to the processes what a power cut does."""
 
     def __init__(self, standby_of: PostgresServer | None = None, within: str | None = None, **settings: str) -> None:
         self.bin = programs()
@@ -82,7 +82,7 @@ class PostgresServer:
         self._init() if standby_of is None else self._follow(standby_of)
 
     def url(self, user: str = SUPERUSER, password: str = PASSWORD, database: str = "postgres", **options: str) -> str:
-        """An address of this server."""
+        """Return an address of this server."""
         extra = "&".join(f"{key}={quote(value)}" for key, value in options.items())
         return f"postgresql://{user}:{password}@127.0.0.1:{self.port}/{database}{'?' if extra else ''}{extra}"
 
@@ -110,10 +110,10 @@ class PostgresServer:
         self._run("pg_ctl", "promote", "-D", str(self.folder / "data"), "-w")
 
     def start(self) -> PostgresServer:
-        """Start it and wait until it answers."""
+        """Start the server and wait until it answers."""
         settings = {
             "listen_addresses": "127.0.0.1",
-            "unix_socket_directories": "",  # whose paths may not be long
+            "unix_socket_directories": "",  # a socket's path may not be long
             "fsync": "on",
             "max_connections": "150",
             "log_min_messages": "warning",
@@ -130,7 +130,7 @@ class PostgresServer:
         return self
 
     def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT_S
         pid_file = self.folder / "data" / "postmaster.pid"
         while time.monotonic() < deadline:
             if self._process is None or self._process.poll() is not None:
@@ -143,36 +143,36 @@ class PostgresServer:
         raise RuntimeError(f"PostgreSQL did not become ready:\n{self.log()[-2000:]}")
 
     def stop(self) -> None:
-        """Shut it down in order (SIGINT: clients are disconnected)."""
+        """Shut the server down in order (SIGINT: clients are disconnected)."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
             try:
-                self._process.wait(PATIENCE)
+                self._process.wait(TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 self.kill()
         self._process = None
 
     def kill(self) -> None:
-        """kill -9 to the server and every process of its own, all at once."""
+        """Send kill -9 to the server and its child processes, all at once."""
         if self._process is None:
             return
         family = [self._process.pid, *_children(self._process.pid)]
         for pid in family:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        self._process.wait(PATIENCE)
-        deadline = time.monotonic() + PATIENCE
+        self._process.wait(TIMEOUT_S)
+        deadline = time.monotonic() + TIMEOUT_S
         while any(map(_running, family)) and time.monotonic() < deadline:
             time.sleep(0.01)
         self._process = None
 
     def remove(self) -> None:
-        """Stop it and delete its files."""
+        """Stop the server and delete its files."""
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def log(self) -> str:
-        """What the server has said."""
+        """Return the server's log."""
         return (self.folder / "log").read_text(errors="replace")
 
     def _run(self, program: str, *arguments: str) -> None:
@@ -180,7 +180,7 @@ class PostgresServer:
             [self.bin / program, *arguments],
             capture_output=True,
             text=True,
-            timeout=PATIENCE * 2,
+            timeout=TIMEOUT_S * 2,
             check=False,
             **as_unprivileged(self.folder),
         )
@@ -189,7 +189,7 @@ class PostgresServer:
 
 
 def as_unprivileged(folder: Path) -> dict[str, Any]:
-    """What Popen needs to run a program in a folder as somebody who may run servers."""
+    """Return the options of Popen that run a program in a folder as a user who may run servers."""
     account = unprivileged()
     if account is None:
         return {"cwd": folder}
@@ -203,7 +203,7 @@ def as_unprivileged(folder: Path) -> dict[str, Any]:
 
 
 def unprivileged() -> pwd.struct_passwd | None:
-    """The account to run as, when we are root: PostgreSQL refuses to run as root."""
+    """Return the account to run as, if this process is root: PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return None
     for name in UNPRIVILEGED:
@@ -213,13 +213,13 @@ def unprivileged() -> pwd.struct_passwd | None:
 
 
 def _end_with_parent() -> None:
-    """On Linux the kernel shuts the server down should the tests be killed (1 = PR_SET_PDEATHSIG)."""
+    """Let the Linux kernel shut the server down if the tests are killed (1 = PR_SET_PDEATHSIG)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, int(signal.SIGINT))
 
 
 def _running(pid: int) -> bool:
-    """Whether a process is there and not only waiting to be reaped: what it held is released by then."""
+    """Return whether a process exists and is not a zombie: a zombie has already released its resources."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (OSError, IndexError):
@@ -227,7 +227,7 @@ def _running(pid: int) -> bool:
 
 
 def _children(parent: int) -> list[int]:
-    """The processes whose parent is this one."""
+    """Return the child processes of a process."""
     found: list[int] = []
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, IndexError, ValueError):
@@ -240,7 +240,7 @@ _SHARED: list[PostgresServer] = []
 
 
 def shared() -> PostgresServer:
-    """This process's server: started when first asked for, removed when the process ends."""
+    """Return this process's server: started at first use, removed when the process ends."""
     if not _SHARED:
         server = PostgresServer(within=_in_memory()).start()
         _SHARED.append(server)
@@ -249,15 +249,15 @@ def shared() -> PostgresServer:
 
 
 def _in_memory() -> str | None:
-    """A file system in memory with room for a server: what is asked of this one concerns no disk."""
+    """Return a file system in memory with space for a server, or None: the shared server's tests concern no disk."""
     memory = Path("/dev/shm")
-    roomy = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > LEAST_ROOM
-    return str(memory) if roomy else None
+    fits = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > MIN_FREE_BYTES
+    return str(memory) if fits else None
 
 
 @contextlib.contextmanager
 def replica_of(primary: PostgresServer, **settings: str) -> Generator[PostgresServer]:
-    """A streaming replica for one test."""
+    """Yield a streaming replica for one test."""
     server = PostgresServer(primary, **settings)
     try:
         yield server.start()
@@ -267,7 +267,7 @@ def replica_of(primary: PostgresServer, **settings: str) -> Generator[PostgresSe
 
 @contextlib.contextmanager
 def own(**settings: str) -> Generator[PostgresServer]:
-    """A server for one test, to be killed, stopped and set as it likes."""
+    """Yield a server for one test, which may kill, stop and configure it."""
     server = PostgresServer(**settings)
     try:
         yield server.start()

@@ -1,6 +1,6 @@
 """A TCP proxy on loopback that can lose what passes through it.
 
-Knows: bytes in two directions. Does not know: any protocol, but for one word to wait for.
+Knows: bytes in two directions. Does not know: any protocol, except for one word to wait for.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import threading
 import time
 
 CHUNK = 65536
-PATIENCE = 30.0  # seconds a server may take to answer what is to be lost
+TIMEOUT_S = 30.0  # for the server's answer that will be lost
 
 
 class Proxy:
-    """Stands before a server. `lose_answer(word)`: the next request that has this word gets through, its answer
-    does not; `lose_request(word)`: it does not even get through. Either way the connection is cut.
+    """A proxy in front of a server. `lose_answer(word)`: the next request with this word passes, its answer does not;
+    `lose_request(word)`: the request does not pass either. In both cases the connection is cut.
     """
 
     def __init__(self, port: int) -> None:
@@ -30,11 +30,11 @@ class Proxy:
         threading.Thread(target=self._accept, name="proxy", daemon=True).start()
 
     def lose_answer(self, word: bytes) -> None:
-        """See the class."""
+        """Lose the answer to the next request with this word."""
         self._plan(word, through=True)
 
     def lose_request(self, word: bytes) -> None:
-        """See the class."""
+        """Lose the next request with this word."""
         self._plan(word, through=False)
 
     def _plan(self, word: bytes, *, through: bool) -> None:
@@ -72,8 +72,8 @@ class Proxy:
                     deaf.set()
                     if self._through:
                         server.sendall(data)
-                        answered.wait(PATIENCE)  # so that the server has done it
-                        time.sleep(0.2)  # for what it does after the first words of its answer
+                        answered.wait(TIMEOUT_S)  # so that the server has run the request
+                        time.sleep(0.2)  # for the server's work after the first bytes of its answer
                     self.lost.set()
                     break
                 server.sendall(data)

@@ -1,4 +1,4 @@
-"""A Redis of the tests' own: on a free loopback port, in a new folder, gone afterwards.
+"""A Redis server for the tests: on a free loopback port, in a new folder, removed afterwards.
 
 Knows: where Debian puts the server's program. Does not know: eventfold.
 """
@@ -19,14 +19,14 @@ from typing import Any
 from tests.support.programs import find_program, needs_program
 from tests.support.servers.postgres import _end_with_parent, _in_memory, free_port
 
-PATIENCE = 80.0  # seconds a server may take to start or to stop
+TIMEOUT_S = 80.0  # for a server to start or to stop
 PROGRAM = find_program("redis-server")
 needed = needs_program("redis-server", "redis-server")
 DATABASES = 4096
 
 
 class RedisServer:
-    """One server. `start()` and `stop()` may be repeated; what was in it is gone then, unless it is told to keep it."""
+    """One server. `start()` and `stop()` may be repeated; a stop loses its data, unless its settings keep them."""
 
     def __init__(self, *settings: str) -> None:
         self.folder = tempfile.mkdtemp(prefix="eventfold-redis-", dir=_in_memory())
@@ -36,7 +36,7 @@ class RedisServer:
         self._numbers = itertools.count()
 
     def start(self) -> RedisServer:
-        """Start it and wait until it answers."""
+        """Start the server and wait until it answers."""
         words = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", self.folder, "--save", "", "--databases"]
         with open(f"{self.folder}/log", "ab") as log:
             self._process = subprocess.Popen(
@@ -44,7 +44,7 @@ class RedisServer:
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
                 preexec_fn=_end_with_parent,
             )  # fmt: skip
-        ends = time.monotonic() + PATIENCE
+        ends = time.monotonic() + TIMEOUT_S
         while time.monotonic() < ends:
             assert self._process.poll() is None, Path(f"{self.folder}/log").read_text(errors="replace")[-2000:]
             with socket.socket() as probe:
@@ -54,18 +54,18 @@ class RedisServer:
         raise RuntimeError("Redis did not become ready")
 
     def database(self) -> str:
-        """The address of a database that nobody used yet."""
+        """Return the address of an unused database."""
         return f"redis://127.0.0.1:{self.port}/{next(self._numbers)}"
 
     def stop(self, signal_number: int = signal.SIGTERM) -> None:
-        """Shut it down in order, or kill it."""
+        """Shut the server down in order, or kill it."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal_number)
-            self._process.wait(PATIENCE)
+            self._process.wait(TIMEOUT_S)
         self._process = None
 
     def remove(self) -> None:
-        """Stop it and delete its files."""
+        """Stop the server and delete its files."""
         self.stop(signal.SIGKILL)
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -74,7 +74,7 @@ _SHARED: list[RedisServer] = []
 
 
 def shared() -> RedisServer:
-    """This process's server: started when first asked for, removed when the process ends."""
+    """Return this process's server: started at first use, removed when the process ends."""
     if not _SHARED:
         server = RedisServer().start()
         _SHARED.append(server)

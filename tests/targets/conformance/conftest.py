@@ -1,4 +1,4 @@
-"""The fixtures that the shipped suites ask for: a target of each kind, a sink of each kind."""
+"""The fixtures of the shipped suites: a target of each kind, a sink of each kind."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ TARGETS = [
 
 @pytest.fixture(params=TARGETS)
 def target_under_test(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TargetUnderTest]:
-    """An empty target: the log's own database (memory, sqlite, postgres), or another one beside a log in a file."""
+    """An empty target: the log's own database (memory, sqlite, postgres), or another one for a log in a file."""
     log = str(tmp_path / "store.db")
 
     def by_hand() -> SqlTarget:
@@ -77,7 +77,7 @@ def sink_under_test(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
 
 
 def rows_of(sink: MemorySink) -> Any:
-    """What readers of a sink in memory see."""
+    """The function that returns what readers of a sink in memory see."""
     return lambda name: list(sink.rows.get((name, sink.live[name]), {}).values())
 
 

@@ -1,3 +1,3 @@
-"""The shipped suite for targets, on every target of the library: what `eventfold.ports.target` promises holds."""
+"""The shipped suite for targets, on every target of the library."""
 
 from eventfold.testing.conformance.target.all_chapters import *

@@ -1,9 +1,9 @@
-"""Flights: a year of flights out of New York as a log of events, and what can be asked of it.
+"""The flights demonstration: a year of flights out of New York as a log of events, and results from that log.
 
-`run` is the whole demonstration; the classes beside it are what the explored log is read with:
-`eventfold.demo.flights:Board` and its kin. Knows: the chapters. Does not know: how the command line is parsed.
+`run` is the whole demonstration. The exported classes are for reading the log from the command line:
+`eventfold.demo.flights:Board` and others. Knows: the chapters. Does not know: how the command line is parsed.
 
-The columns of the source are described in `source.py`; assumptions about missing facts in `events.py`.
+`source.py` describes the columns of the source; `events.py` the assumptions about missing facts.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ DATABASE = "flights.db"
 def run(db: str | None = None, limit: int | None = None, as_json: bool = False) -> int:
     """Load the flights into `db` (or continue an earlier load), report results from the log, and check every figure.
 
-    `limit` takes the first flights only, by scheduled departure; `as_json` prints one JSON object in place of
-    the report. Returns 0, or 1 if any figure differs from the source's. Raises EventfoldErrors: MissingExtra, and
-    InvalidInput where the store holds something else; it is never overwritten.
+    `limit`: load only this number of flights, the first by scheduled departure. `as_json`: print one JSON object in
+    place of the report. Returns 0, or 1 if any figure differs from the source's. Raises EventfoldErrors: MissingExtra,
+    and InvalidInput if the store has other events; it is never overwritten.
     """
     if limit is not None and limit < 1:
         raise InvalidInput(f"The limit is {limit}.", "Give 1 or more flights.", limit=limit)

@@ -10,9 +10,9 @@ from eventfold.errors import EventfoldError
 
 
 def main() -> int:
-    """Parse, run; 2 and two sentences on standard error where it cannot be done."""
+    """Parse the arguments and run. An EventfoldError is printed on standard error; the exit code is 2 then."""
     parser = argparse.ArgumentParser(prog="python -m eventfold.demo.flights", description=run.__doc__)
-    parser.add_argument("--db", metavar="FILE", help=f"where the log is kept (default: {DATABASE})")
+    parser.add_argument("--db", metavar="FILE", help=f"the file of the log (default: {DATABASE})")
     parser.add_argument("--limit", type=int, metavar="N", help="the first N flights only")
     parser.add_argument("--json", action="store_true", help="one JSON object in place of the report")
     given = parser.parse_args()

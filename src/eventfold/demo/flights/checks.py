@@ -1,8 +1,8 @@
-"""Checks: every figure of the read models, asked a second time of the source itself, in plain SQL.
+"""Checks: every figure of the read models is computed a second time from the source itself, in plain SQL.
 
-Knows: the data files and what the models must come to. Does not know: events, the log, how rows became events. Where
-`source.py` computes a moment from `time_hour` and the delay, this file reads the clocks in `dep_time`: two ways to one
-answer, so that a mistake in either shows.
+Knows: the data files and the figures that the models must have. Does not know: events, the log, how rows became events.
+`source.py` computes a time from `time_hour` and the delay; this file reads the clock in `dep_time`. A mistake in either
+way shows as a difference.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Checks:
         self._db.close()
 
     def counts(self, counts: Mapping[str, int]) -> None:
-        """How many events of each kind there are in the log."""
+        """Compare the number of events of each kind in the log."""
         rows = self._rows(_MONTHS)
         kinds = ("Scheduled", "Departed", "Arrived", "Diverted", "Cancelled")
         totals = [sum(row[index] for row in rows) for index in (2, 3, 6, 9, 10)]
@@ -105,7 +105,7 @@ class Checks:
         )
 
     def months(self, months: Iterable[CarrierMonth]) -> None:
-        """Every count and sum of each carrier's month."""
+        """Compare every count and sum of each carrier's month."""
         fields = CarrierMonth.__struct_fields__[2:]
         self.compare(
             lambda key: f"{key[2]} of {key[0]} in {key[1]}",
@@ -118,22 +118,22 @@ class Checks:
         )
 
     def hours(self, hours: Iterable[AirportHour]) -> None:
-        """Departures and delays of every airport's hour."""
+        """Compare departures and delays of every airport's hour."""
         rows = self._rows(_HOURS)
-        found = list(hours)
+        hours = list(hours)
         self.compare(
             lambda key: f"departures from {key[0]} in the hour {key[1]}:00",
-            by_local_hour({(each.origin, each.hour): each.departures for each in found}),
+            by_local_hour({(each.origin, each.hour): each.departures for each in hours}),
             {(origin, hour): count for origin, hour, count, _ in rows},
         )
         self.compare(
             lambda key: f"minutes of delay at {key[0]} in the hour {key[1]}:00",
-            by_local_hour({(each.origin, each.hour): each.waited for each in found}),
+            by_local_hour({(each.origin, each.hour): each.waited for each in hours}),
             {(origin, hour): minutes for origin, hour, _, minutes in rows},
         )
 
     def rule(self, rule: RuleChange) -> None:
-        """How many departures of each carrier are late, by the old rule and by the new; that every table is proved."""
+        """Compare the late departures of each carrier by both rules, and check that every table is verified."""
         limits = {"old": CarrierMonth.LATE, "new": CarrierMonthAsReported.LATE}
         self.compare(
             lambda carrier: f"late departures of {carrier}, by the old rule and the new",
@@ -143,16 +143,16 @@ class Checks:
         self.compare(str, {"tables proved": rule.proved}, {"tables proved": True})
 
     def board(self, board: Board, moment: datetime) -> None:
-        """Every line of a departure board: the same flights, in the same state, late by the same minutes."""
-        asked = {"origin": board.origin, "days": list(board.days), "now": moment.isoformat()}
+        """Compare every line of a departure board: the flight, its status, its delay."""
+        parameters = {"origin": board.origin, "days": list(board.days), "now": moment.isoformat()}
         self.compare(
             lambda flight: f"{flight} on the board of {board.origin} at {moment.astimezone(NEW_YORK):%Y-%m-%d %H:%M}",
             {line.flight: (line.status, line.delay) for line in board.lines.values()},
-            {name: (status, delay) for name, status, delay in self._rows(_BOARD, asked)},
+            {name: (status, delay) for name, status, delay in self._rows(_BOARD, parameters)},
         )
 
     def aircraft(self, day: AircraftDay) -> None:
-        """Every leg an aircraft flew on a day: the clock in New York when it left, both delays, the time in the air."""
+        """Compare every leg of an aircraft's day: the clock in New York at departure, both delays, the air time."""
         rows = self._rows(_AIRCRAFT, {"aircraft": day.aircraft, "day": day.day})
         self.compare(
             lambda flight: f"{flight} in the day of {day.aircraft}",
@@ -164,7 +164,7 @@ class Checks:
         )
 
     def departures(self, origin: str, day: str, flights: set[str]) -> None:
-        """Which flights of an airport's day asked for a gate: all that left."""
+        """Compare the flights of an airport's day that requested a gate with those that left."""
         rows = self._rows(
             "SELECT name FROM plain WHERE origin = $origin AND day = $day AND dep_time IS NOT NULL",
             {"origin": origin, "day": day},
@@ -176,24 +176,24 @@ class Checks:
         )
 
     def compare(self, name: Callable[[Any], str], events: Mapping[Any, Any], source: Mapping[Any, Any]) -> None:
-        """Compare two answers key by key; a key that one of them lacks is a mismatch as well."""
+        """Compare two results key by key; a key that one of them lacks is a mismatch too."""
         for key in sorted(events.keys() | source.keys()):
             self.compared += 1
-            ours, theirs = events.get(key), source.get(key)
-            if ours != theirs:
-                self.mismatches.append(Mismatch(name(key), ours, theirs))
+            from_events, from_source = events.get(key), source.get(key)
+            if from_events != from_source:
+                self.mismatches.append(Mismatch(name(key), from_events, from_source))
 
     def _rows(self, sql: str, given: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
         return self._db.execute(sql, given or {}).fetchall()
 
 
 def by_local_hour(hours: Mapping[tuple[str, datetime], int]) -> dict[tuple[str, str], int]:
-    """Figures by hour in UTC as figures by hour on the clock in New York (one of which comes twice in November)."""
-    found: dict[tuple[str, str], int] = {}
+    """Figures by hour in UTC, summed by hour on the clock in New York (one hour occurs twice in November)."""
+    by_hour: dict[tuple[str, str], int] = {}
     for (origin, hour), figure in hours.items():
         key = (origin, f"{hour.astimezone(NEW_YORK):%Y-%m-%d %H}")
-        found[key] = found.get(key, 0) + figure
-    return found
+        by_hour[key] = by_hour.get(key, 0) + figure
+    return by_hour
 
 
 def clock(moment: datetime) -> int:
@@ -203,12 +203,12 @@ def clock(moment: datetime) -> int:
 
 
 def overlaps(stays: list[tuple[datetime, datetime, str]]) -> list[tuple[str, str]]:
-    """Pairs of flights that stand at one gate at once, given its stays as (since, until, flight)."""
+    """Pairs of flights that are at one gate at the same time, given its stays as (since, until, flight)."""
     ordered = sorted(stays)
-    found: list[tuple[str, str]] = []
+    pairs: list[tuple[str, str]] = []
     latest = (datetime.min.replace(tzinfo=NEW_YORK) + timedelta(days=1), "")
     for since, until, flight in ordered:
         if since < latest[0]:
-            found.append((latest[1], flight))
+            pairs.append((latest[1], flight))
         latest = max(latest, (until, flight))
-    return found
+    return pairs

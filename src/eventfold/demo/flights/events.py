@@ -2,10 +2,10 @@
 
 Knows: event classes and their tags. Does not know: the source, stores, read models.
 
-`occurred` is the moment it happened, in UTC; `time`, when it was recorded, is today. Three moments are not in the
-source, and each is set to the first one at which the fact is surely known, so that no board knows it too early:
+`occurred` is the time at which it happened, in UTC; `time`, the recorded time, is today. Three times are not in the
+source. Each is set to the earliest time at which the fact is known for certain, so that no board shows it too early:
 
-- a flight is announced 24 hours before its scheduled departure, without an aircraft: which one flies is known later;
+- a flight is announced 24 hours before its scheduled departure, without an aircraft, which is known later;
 - a flight is cancelled at its scheduled departure;
 - a flight is diverted when it was due: its departure plus its scheduled duration.
 """
@@ -58,7 +58,7 @@ class FlightArrived(ef.Event):
 
 
 class FlightDiverted(ef.Event):
-    """A flight left and did not arrive as planned. `clock`: an `arr_time` of which the day and place are unknown."""
+    """A flight left and did not arrive as planned. `clock`: an `arr_time` whose day and place are unknown."""
 
     flight: ef.Tag
     carrier: ef.Tag
@@ -70,7 +70,7 @@ class FlightDiverted(ef.Event):
 
 
 class FlightCancelled(ef.Event):
-    """A flight never left. The aircraft is known of some."""
+    """A flight never left. `aircraft` is None if the source does not name it."""
 
     flight: ef.Tag
     carrier: ef.Tag
@@ -81,7 +81,7 @@ class FlightCancelled(ef.Event):
 
 
 class LoadStarted(ef.Event):
-    """The first event of the log: what is being loaded, so that an interrupted load can go on where it stopped."""
+    """The first event of the log: what is being loaded, so that an interrupted load can continue."""
 
     source: str
     flights: int
@@ -89,7 +89,7 @@ class LoadStarted(ef.Event):
 
 
 class GateAssigned(ef.Event):
-    """A gate was given to a flight, from `since` (inclusive) until `until` (exclusive), in a plan for one day."""
+    """A gate was assigned to a flight, from `since` (inclusive) until `until` (exclusive), in a plan for one day."""
 
     plan: ef.Tag
     gate: ef.Tag

@@ -1,6 +1,6 @@
-"""Figures: the run from the first event to the last check, and everything it found, as one value.
+"""Figures: the run from the first event to the last check, and all its results as one value.
 
-Knows: the order of the chapters. Does not know: how it is shown (report.py), how a figure is computed (models.py).
+Knows: the order of the chapters. Does not know: how results are shown (report.py), how they are computed (models.py).
 """
 
 from __future__ import annotations
@@ -34,12 +34,15 @@ from eventfold.demo.flights.rebuild import change_the_rule, project
 from eventfold.demo.flights.source import Files, Source, unpack
 from eventfold.demo.flights.tables import AirportHour, CarrierMonth, RuleChange, busiest, worst
 
-Progress = Callable[[str, int, int], None]  # what is being counted, how many there are, how many there will be
+Progress = Callable[[str, int, int], None]  # what is counted, the count so far, the final count
 HOUR = timedelta(hours=1)
 
 
 class BoardView(msgspec.Struct):
-    """A departure board at a moment: its lines, and how many of them stand how. Waiting: late and still here."""
+    """A departure board at a moment: its lines, and their number by status.
+
+    `waiting`: due and not gone yet; `later`: not due yet.
+    """
 
     origin: str
     moment: datetime
@@ -59,7 +62,7 @@ class Aircraft(msgspec.Struct):
 
 
 class Gates(msgspec.Struct):
-    """The contest for gates, and what the log says of it afterwards."""
+    """The contest for gates, and its result as read from the log: `given` gates, and `breaches` of the rule."""
 
     day: str
     airport: str
@@ -69,7 +72,7 @@ class Gates(msgspec.Struct):
 
 
 class Figures(msgspec.Struct):
-    """Everything the run found. Times are UTC; `seconds` are those of each chapter; sizes are bytes."""
+    """All results of the run. Times are UTC; `seconds` is the duration of each chapter; sizes are bytes."""
 
     database: str
     flights: int
@@ -96,7 +99,7 @@ class Figures(msgspec.Struct):
 
 
 class Clock:
-    """How long each chapter took, in seconds."""
+    """Measures the duration of each chapter, in seconds."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -104,7 +107,7 @@ class Clock:
 
     @contextmanager
     def chapter(self, name: str) -> Generator[None]:
-        """Time what is done inside."""
+        """Measure the block; several blocks of one name are added."""
         began = time.perf_counter()
         try:
             yield
@@ -112,12 +115,12 @@ class Clock:
             self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - began, 3)
 
     def all(self) -> dict[str, float]:
-        """The chapters, and everything since the clock was made as `total`."""
+        """The durations of the chapters, and the time since the clock was created as `total`."""
         return self.seconds | {"total": round(time.perf_counter() - self._began, 3)}
 
 
 def compute_figures(database: str, limit: int | None, progress: Progress) -> Figures:
-    """Run everything on one store. Raises EventfoldErrors; a figure that differs is no error but a mismatch."""
+    """Run all chapters on one store. Raises EventfoldErrors. A differing figure is a mismatch and raises nothing."""
     clock = Clock()
     with tempfile.TemporaryDirectory(prefix="eventfold-flights-") as folder:
         files = unpack(Path(folder))  # before a store is created, so that a missing extra leaves no empty store
@@ -151,7 +154,7 @@ def _run_chapters(
     with clock.chapter("aircraft"):
         flown = store.state(AircraftDay(_hardest_working(store, day), day))
     with clock.chapter("gates"):
-        wanted, held = _gates(store, database, late.origin, day)
+        wanted, assigned = _gates(store, database, late.origin, day)
     with clock.chapter("check"), closing(Checks(files, limit)) as checks:
         checks.counts(counts)
         checks.months(months)
@@ -161,7 +164,7 @@ def _run_chapters(
         checks.board(before, late.hour)
         checks.aircraft(flown)
         checks.departures(late.origin, day, wanted)
-        checks.compare(str, _gate_figures(held), _expected_gate_figures(held))
+        checks.compare(str, _gate_figures(assigned), _expected_gate_figures(assigned))
     return Figures(
         database=database,
         flights=loaded.flights,
@@ -177,7 +180,7 @@ def _run_chapters(
         earlier=view(before, late.hour),
         changed=changed(before, now),
         aircraft=Aircraft(flown.aircraft, day, sorted(flown.legs.values(), key=lambda leg: leg.departed)),
-        gates=held,
+        gates=assigned,
         compared=checks.compared,
         mismatches=checks.mismatches,
         airlines=names[0],
@@ -189,7 +192,7 @@ def _run_chapters(
 
 
 def _boards(store: ef.Store, origin: str, moment: datetime) -> tuple[Board, Board]:
-    """The board at a moment and the same board an hour earlier: one question, two moments of the business's time."""
+    """The board at a time and an hour earlier: the same state, bounded by two times of occurrence."""
     question = Board(origin, days_on_board(moment))
     return (
         store.state(question, occurred_until=moment),
@@ -198,7 +201,7 @@ def _boards(store: ef.Store, origin: str, moment: datetime) -> tuple[Board, Boar
 
 
 def _day(board: Board, hour: AirportHour) -> str:
-    """The schedule day of most of the flights that left in an hour."""
+    """The day in the schedule of most flights that left in an hour."""
     left = [
         line.day
         for line in board.lines.values()
@@ -208,7 +211,7 @@ def _day(board: Board, hour: AirportHour) -> str:
 
 
 def _hardest_working(store: ef.Store, day: str) -> str:
-    """The aircraft that left New York most often on a day; of equals the one most late in all."""
+    """The aircraft that left New York most often on a day; among equals, the one with the largest total delay."""
     legs: Counter[str] = Counter()
     late: Counter[str] = Counter()
     for recorded in store.read(ef.Query.of(types=[FlightDeparted], tags=[f"day:{day}"])):
@@ -219,7 +222,7 @@ def _hardest_working(store: ef.Store, day: str) -> str:
 
 
 def _gates(store: ef.Store, database: str, airport: str, day: str) -> tuple[set[str], Gates]:
-    """Give gates to a day's flights, in a plan of its own, so that the run can be repeated on one store."""
+    """Assign gates to a day's flights, in a new plan, so that the run can be repeated on one store."""
     wanted = gates.gate_requests(store.state(Board(airport, (day,))).in_order())
     plan = f"{airport}-{day}-{len(store.tags(f'plan:{airport}-{day}-')) + 1}"
     contest = asyncio.run(gates.contest(database, plan, airport, wanted))
@@ -227,14 +230,14 @@ def _gates(store: ef.Store, database: str, airport: str, day: str) -> tuple[set[
     return {request.flight for request in wanted}, Gates(day, airport, contest, given, breaches)
 
 
-def _gate_figures(held: Gates) -> dict[str, int]:
-    """What the log says of the gates."""
-    return {"flights with a gate, in the log": held.given, "gates double-booked": len(held.breaches)}
+def _gate_figures(assigned: Gates) -> dict[str, int]:
+    """The figures of the gates, from the log."""
+    return {"flights with a gate, in the log": assigned.given, "gates double-booked": len(assigned.breaches)}
 
 
-def _expected_gate_figures(held: Gates) -> dict[str, int]:
-    """What must be true of them."""
-    return {"flights with a gate, in the log": held.contest.assigned, "gates double-booked": 0}
+def _expected_gate_figures(assigned: Gates) -> dict[str, int]:
+    """The figures that the gates must have."""
+    return {"flights with a gate, in the log": assigned.contest.assigned, "gates double-booked": 0}
 
 
 def view(board: Board, moment: datetime) -> BoardView:
@@ -260,14 +263,14 @@ def changed(before: Board, now: Board) -> dict[str, tuple[Line | None, Line]]:
 
 def _by_hour_of_day(hours: Iterable[AirportHour]) -> list[int]:
     """Departures by the hour on the clock in New York, 0 to 23."""
-    found = [0] * 24
+    by_hour = [0] * 24
     for each in hours:
-        found[each.hour.astimezone(NEW_YORK).hour] += each.departures
-    return found
+        by_hour[each.hour.astimezone(NEW_YORK).hour] += each.departures
+    return by_hour
 
 
 def _size(database: str) -> int:
-    """Bytes on disk, with the write-ahead log beside it; 0 where the store is no file."""
+    """The size of the store on disk in bytes, with its write-ahead log; 0 if the store is not a file."""
     return sum(path.stat().st_size for end in ("", "-wal") if (path := Path(database + end)).is_file())
 
 
@@ -281,5 +284,5 @@ def peak_memory() -> int | None:
 
 
 def total(months: Iterable[CarrierMonth], field: str) -> int:
-    """A figure of several months together."""
+    """The sum of a figure over several months."""
     return sum(getattr(month, field) for month in months)

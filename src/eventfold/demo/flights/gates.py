@@ -1,6 +1,6 @@
 """A decision under contention: two agents request a gate for each flight, and 32 tasks process the requests at once.
 
-Knows: the rule, the order of steps of a request. Does not know: where flights come from, how anything is shown.
+Knows: the rule, the order of steps of a request. Does not know: where flights come from, how results are shown.
 
 The rule spans two things, and no table row or aggregate holds both: a flight gets one gate, and a gate holds one
 flight at a time. Each decision therefore reads two states, by two tags, and its consistency boundary is exactly that: a
@@ -23,8 +23,8 @@ from eventfold.demo.flights.models import FlightGate, GateDay, Line
 
 TASKS = 32
 AGENTS = 2
-ATTEMPTS = 100  # 31 other tasks may want the same gate at the same time, repeatedly
-STAY_BEFORE_DEPARTURE = timedelta(minutes=45)  # a flight is at its gate from then until it leaves
+ATTEMPTS = 100  # 31 other tasks may request the same gate at the same time, repeatedly
+STAY_BEFORE_DEPARTURE = timedelta(minutes=45)  # a flight is at its gate from this time before departure until it leaves
 
 
 class GateRequest(NamedTuple):

@@ -1,6 +1,6 @@
 """States that the library folds from the log.
 
-Knows: the events. Does not know: the source, DuckDB, how anything is shown.
+Knows: the events. Does not know: the source, DuckDB, how results are shown.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NEW_YORK = ZoneInfo("America/New_York")
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of a departure board. `delay` in minutes once the flight has left; `aircraft` once it is known."""
+    """One line of a departure board. `delay`, in minutes, and `aircraft` are None until they are known."""
 
     status: str = "scheduled"
     delay: int | None = None
@@ -38,9 +38,9 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Board(ef.State):
-    """The departures of an airport whose schedules fall on certain days (dates in New York).
+    """The departures of an airport that are scheduled on certain days (dates in New York).
 
-    Fold it with `occurred_until=` a minute, and it is the board as it hung there in that minute.
+    Folded with `occurred_until=T`, it is the board as it was at time T.
     """
 
     origin: ef.Tag
@@ -48,7 +48,7 @@ class Board(ef.State):
     lines: dict[str, Line] = {}
 
     def evolve(self, event: FlightScheduled | FlightDeparted | FlightCancelled) -> None:
-        """Announce a flight, or say what became of it."""
+        """Add a line for an announced flight, or change its status."""
         match event:
             case FlightScheduled():
                 self.lines[event.flight] = Line(
@@ -69,12 +69,12 @@ class Board(ef.State):
 
     @staticmethod
     def place(line: Line) -> tuple[datetime, str]:
-        """What the lines are in order of."""
+        """The sort key of a line."""
         return line.departs, line.flight
 
 
 class Leg(msgspec.Struct, frozen=True, kw_only=True):
-    """One flight of an aircraft. Delays in minutes; `arrived` and its delay are None until it did."""
+    """One flight of an aircraft. Delays are in minutes; `arrived` and its delay are None until it arrived."""
 
     origin: str
     dest: str
@@ -88,14 +88,14 @@ class Leg(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AircraftDay(ef.State):
-    """What one aircraft did on one day (of the schedule, in New York), as far as it left from New York."""
+    """The flights of one aircraft out of New York on one day of the schedule (a date in New York)."""
 
     aircraft: ef.Tag
     day: ef.Tag
     legs: dict[str, Leg] = {}
 
     def evolve(self, event: FlightDeparted | FlightArrived | FlightDiverted) -> None:
-        """Take off, land, or go astray."""
+        """Add a leg at its departure; complete it at its arrival or diversion."""
         match event:
             case FlightDeparted():
                 self.legs[event.flight] = Leg(
@@ -121,27 +121,27 @@ class GateDay(ef.State):
     stays: list[tuple[datetime, datetime]] = []
 
     def evolve(self, event: GateAssigned) -> None:
-        """One more stay."""
+        """Add a stay."""
         self.stays.append((event.since, event.until))
 
     def free(self, since: datetime, until: datetime) -> bool:
-        """Whether no flight is there in [since, until)."""
+        """Whether the gate is free in [since, until)."""
         return all(until <= other_since or other_until <= since for other_since, other_until in self.stays)
 
 
 class FlightGate(ef.State):
-    """Which gate a flight has in a plan, if any."""
+    """The gate of a flight in a plan, if it has one."""
 
     plan: ef.Tag
     flight: ef.Tag
     gate: str | None = None
 
     def evolve(self, event: GateAssigned) -> None:
-        """It has one."""
+        """Set the gate."""
         self.gate = event.gate
 
 
 def days_on_board(moment: datetime) -> tuple[str, ...]:
-    """The schedule days that a board shows at a moment: that day in New York, and what the day before left over."""
+    """The days in the schedule that a board shows at a moment: that day in New York, and the day before."""
     today: date = moment.astimezone(NEW_YORK).date()
     return ((today - timedelta(days=1)).isoformat(), today.isoformat())

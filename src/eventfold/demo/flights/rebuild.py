@@ -1,6 +1,6 @@
 """Rebuilds a table after a change of its rule: rebuild, compare, switch, verify, roll back.
 
-Knows: the order of these steps. Does not know: what the rules are (tables.py), how it is shown.
+Knows: the order of these steps. Does not know: what the rules are (tables.py), how results are shown.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from eventfold.demo.flights.tables import AirportHour, CarrierMonth, CarrierMont
 
 
 def project(store: ef.Store, progress: Callable[[int, int], None]) -> None:
-    """Bring both tables up to the head of the log; where they are, nothing is done."""
+    """Bring both tables up to the head of the log; do nothing if they are current."""
     store.project(CarrierMonth, AirportHour, timeout=600, progress=progress)
 
 
@@ -45,7 +45,7 @@ def change_the_rule(store: ef.Store, progress: Callable[[int, int], None]) -> Ru
 
 
 def _late(store: ef.Store) -> dict[str, int]:
-    """Departures that count as late by the rule readers see now, by carrier."""
+    """Departures that count as late in the live table, by carrier."""
     late: dict[str, int] = {}
     for row in store.rows(CarrierMonth):
         late[row.carrier] = late.get(row.carrier, 0) + row.late

@@ -1,6 +1,6 @@
-"""Report: what the run found, on a terminal of 80 columns.
+"""Report: the results of the run, on a terminal of 80 columns.
 
-Knows: rich, words, the figures. Does not know: how any figure came about.
+Knows: rich, texts, the figures. Does not know: how a figure is computed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from eventfold.demo.flights.models import NEW_YORK, Line
 WIDTH = 80
 LINES = 16  # of the board
 MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
-HEAT = (  # up to this many minutes: a style
+HEAT = (  # the largest mean in minutes, and its style
     (3, "#c9f2d3 on #14532d"),
     (8, "#dcf0b0 on #3f6212"),
     (14, "#fdeeb0 on #7c5a0a"),
@@ -36,7 +36,7 @@ BLOCKS = " ▁▂▃▄▅▆▇█"
 
 @contextmanager
 def counting() -> Generator[Report]:
-    """A progress bar on standard error, for as long as something is counted; gone afterwards."""
+    """Show a progress bar on standard error while the block runs, if that is a terminal."""
     console = Console(stderr=True)
     columns = (
         TextColumn("  [bold]{task.description:<8}[/]"),
@@ -65,12 +65,12 @@ def show(figures: Figures) -> None:
     console.width = min(console.width, WIDTH) if console.is_terminal else WIDTH
     for part in parts(figures):
         console.print(part)
-    console.print(commands(figures), soft_wrap=True)  # never broken: they are there to be copied
+    console.print(commands(figures), soft_wrap=True)  # without line breaks, so that they can be copied
     console.print()
 
 
 def parts(figures: Figures) -> Iterator[RenderableType]:
-    """The report, chapter by chapter."""
+    """Yield the report, chapter by chapter."""
     seconds = figures.seconds
     yield from (Text(), title(figures), Text(), counts(figures))
     yield heading("Departure delays by carrier and month", "mean minutes", seconds["tables"])
@@ -95,7 +95,7 @@ def parts(figures: Figures) -> Iterator[RenderableType]:
 
 
 def heading(words: str, note: str, seconds: float | None = None) -> RenderableType:
-    """A chapter's heading: words on the left, how long it took on the right."""
+    """A chapter's heading: its title on the left, its duration on the right."""
     grid = Table.grid(expand=True)
     grid.add_column(no_wrap=True)
     grid.add_column(justify="right", no_wrap=True)
@@ -105,12 +105,12 @@ def heading(words: str, note: str, seconds: float | None = None) -> RenderableTy
 
 
 def title(figures: Figures) -> RenderableType:
-    """What was done, in two lines."""
+    """The title: what was loaded, and how fast."""
     loaded, seconds = figures.loaded, figures.seconds["load"]
     how = (
         f"{loaded.appended:,} events written in {seconds:.1f} s, {loaded.appended / seconds:,.0f} a second"
         if loaded.appended
-        else "every event was there already: nothing was written"
+        else "every event was in the log already: nothing was written"
     )
     if loaded.appended and loaded.found:
         how = f"found {loaded.found:,} events of an earlier load, {how}"
@@ -128,13 +128,13 @@ def title(figures: Figures) -> RenderableType:
 
 
 def counts(figures: Figures) -> RenderableType:
-    """How many events of each kind."""
+    """The number of events of each kind."""
     order = ("FlightScheduled", "FlightDeparted", "FlightArrived", "FlightDiverted", "FlightCancelled")
     return numbers({kind.removeprefix("Flight").lower(): figures.counts.get(kind, 0) for kind in order})
 
 
 def numbers(given: dict[str, int]) -> RenderableType:
-    """Some numbers side by side, each above its name."""
+    """Numbers side by side, each above its name."""
     table = Table(box=None, padding=(0, 1), show_header=False, expand=True, show_edge=False)
     for _ in given:
         table.add_column(ratio=1, no_wrap=True)
@@ -165,7 +165,7 @@ def delays(figures: Figures) -> RenderableType:
 
 
 def mean(minutes: int, flights: int) -> str:
-    """Minutes a flight, rounded; nothing where none left."""
+    """The mean minutes of a flight, rounded; a dash if no flight left."""
     return f"{minutes / flights:.0f}" if flights else "–"
 
 
@@ -178,7 +178,7 @@ def heat(minutes: int, flights: int) -> Text:
 
 
 def rule(figures: Figures) -> RenderableType:
-    """The table that was rebuilt beside the old one, the differences, and the proof."""
+    """The table that was rebuilt beside the live one, the differences, and the verdicts of `verify`."""
     change, table = figures.rule, Table(box=None, padding=(0, 1), collapse_padding=True, show_edge=False)
     table.add_column("late departures", style="dim", no_wrap=True)
     most = sorted(change.late, key=lambda carrier: -change.late[carrier][0])[:9]
@@ -188,8 +188,8 @@ def rule(figures: Figures) -> RenderableType:
         table.add_row(name, *[f"{change.late[carrier][side]:,}" for carrier in most])
     speed = f", {change.events / change.seconds:,.0f} events a second" if change.seconds else ""
     words = Text(
-        f"carrier_month was built again from the log beside the table in use, in {change.seconds:.1f} s{speed}. "
-        f"Then the two were compared, the new one took over, was proved, and made room for the old one again.",
+        f"carrier_month was rebuilt from the log beside the live table, in {change.seconds:.1f} s{speed}. "
+        f"Then the two were compared, the new one went live, was verified, and was rolled back.",
         "dim",
     )
     compared = Text.assemble(
@@ -230,12 +230,12 @@ def hours(figures: Figures) -> RenderableType:
 
 
 def hour_of(moment: datetime) -> str:
-    """An hour in words."""
+    """An hour as a date and two clock times."""
     return f"{local(moment):%d %b %H:00} to {local(moment + HOUR):%H:00}"
 
 
 def board(figures: Figures) -> RenderableType:
-    """The lines that changed within the hour, and those that still wait, then and now."""
+    """The lines that changed within the hour, and those of flights that still wait, at both times."""
     now, before = figures.board, figures.earlier
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False, header_style="dim", expand=True)
     table.add_column("due", width=5)
@@ -253,7 +253,7 @@ def board(figures: Figures) -> RenderableType:
             status(earlier.get(line.flight), before.moment),
             status(line, now.moment),
         )
-    more = f"{len(late) - LINES} more lines of the kind. " if len(late) > LINES else ""
+    more = f"{len(late) - LINES} more such lines. " if len(late) > LINES else ""
     summary = Text(
         f"{more}In that hour {len(figures.changed)} lines changed; waiting past their time: "
         f"{before.waiting} at {local(before.moment):%H:%M}, {now.waiting} at {local(now.moment):%H:%M}.",
@@ -263,19 +263,19 @@ def board(figures: Figures) -> RenderableType:
 
 
 def place(figures: Figures, airport: str) -> str:
-    """An airport's name without what all of them are called."""
+    """An airport's name without the words that most of them have."""
     return " ".join(
         word for word in figures.airports.get(airport, "").split() if word not in {"Intl", "Airport", "Arpt"}
     )
 
 
 def waiting(line: Line, moment: datetime) -> bool:
-    """Whether a flight should have left by then and has not."""
+    """Whether a flight was scheduled to leave by this time and has not left."""
     return line.status == "scheduled" and line.departs <= moment
 
 
 def status(line: Line | None, moment: datetime) -> Text:
-    """How a line reads at a moment."""
+    """The text of a line's status at a moment."""
     if line is None:
         return Text("not announced", "dim")
     if line.status == "cancelled":
@@ -290,7 +290,7 @@ def status(line: Line | None, moment: datetime) -> Text:
 
 
 def late(minutes: int) -> str:
-    """Minutes of delay as hours and minutes, with their sign."""
+    """Minutes of delay as hours and minutes, with a sign."""
     return f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60}:{abs(minutes) % 60:02d}"
 
 
@@ -310,40 +310,40 @@ def aircraft(figures: Figures) -> RenderableType:
 
 
 def contest(figures: Figures) -> RenderableType:
-    """How the gates were given, and what the log says of it."""
-    held, went = figures.gates, figures.gates.contest
+    """The result of the contest for gates, and what the log proves about it."""
+    gates, result = figures.gates, figures.gates.contest
     words = Text(
-        f"{went.flights} flights left {held.airport} on {held.day}. Two agents ask for a gate for each of them, all "
-        f"at once. Decisions that meet at a gate or a flight are built on each other, so hardly any is made in vain.",
+        f"{result.flights} flights left {gates.airport} on {gates.day}. Two agents request a gate for each of them, "
+        f"all at once. Concurrent decisions about one gate or flight are chained, so few have to be repeated.",
         "dim",
     )
     row = numbers(
         {
-            "requests": went.requests,
-            "decisions": went.decisions,
-            "made in vain": went.conflicts,
-            "got a gate": went.assigned,
-            "came second": went.second,
+            "requests": result.requests,
+            "decisions": result.decisions,
+            "repeated": result.conflicts,
+            "got a gate": result.assigned,
+            "came second": result.second,
         }
-        | ({"found none": went.unplaced} if went.unplaced else {})
+        | ({"found none": result.unplaced} if result.unplaced else {})
     )
-    if held.breaches:
-        proof = Text("\n".join(f"✗ {breach}" for breach in held.breaches[:5]), "bold red")
+    if gates.breaches:
+        proof = Text("\n".join(f"✗ {breach}" for breach in gates.breaches[:5]), "bold red")
     else:
         proof = Text.assemble(
             ("✓ ", "bold green"),
-            f"In the log, {held.given} flights have one gate each, and no gate holds two at a time.",
+            f"In the log, {gates.given} flights have one gate each, and no gate has two at a time.",
         )
     return Group(Padding(words, (0, 1)), row, Padding(proof, (0, 1)))
 
 
 def verdict(figures: Figures) -> RenderableType:
-    """All equal, or which figures differ."""
+    """Whether all figures agree, or which differ."""
     if not figures.mismatches:
         words = Text.assemble(
             ("✓ ", "bold green"),
             (f"{figures.compared:,} figures", "bold"),
-            " asked again in plain SQL: all of them agree.",
+            " were computed again in plain SQL: all of them agree.",
         )
         return Padding(words, (0, 1))
     lines = [Text(f"✗ {len(figures.mismatches):,} of {figures.compared:,} figures differ.", "bold red")]
@@ -355,7 +355,7 @@ def verdict(figures: Figures) -> RenderableType:
 
 
 def explore(figures: Figures) -> list[tuple[str, str]]:
-    """Commands to go on with, each with what it shows; made of tags that are in this log."""
+    """Commands to explore the log with, each after what it shows; their tags are in this log."""
     store, demo = shlex.quote(figures.database), "eventfold.demo.flights"
     flight = next((line.flight for line in figures.board.lines if line.flight in figures.changed), "")
     origin, craft, gates = figures.board.origin, figures.aircraft, figures.gates
@@ -363,20 +363,20 @@ def explore(figures: Figures) -> list[tuple[str, str]]:
     asked = days[0] if len(days) == 1 else " ".join(f"days={day}" for day in days)
     moment = local(figures.earlier.moment).isoformat(timespec="minutes")
     return [
-        ("all that happened to one flight", f"eventfold read {store} --tag flight:{flight}"),
+        ("all events of one flight", f"eventfold read {store} --tag flight:{flight}"),
         (
             "one aircraft's day, step by step",
             f"eventfold history {store} {demo}:AircraftDay {craft.aircraft} {craft.day}",
         ),
         ("a board, at any minute", f"eventfold state {store} {demo}:Board {origin} {asked} --occurred-until {moment}"),
-        ("where the tables stand", f"eventfold projections status {store}"),
+        ("the status of the tables", f"eventfold projections status {store}"),
         ("the flights at a gate", f"eventfold read {store} --tag plan:{gates.contest.plan} --tag gate:{origin}-01"),
-        ("what else there is to ask by", f"eventfold tags {store} --keys"),
+        ("the keys of all tags", f"eventfold tags {store} --keys"),
     ]
 
 
 def commands(figures: Figures) -> RenderableType:
-    """The commands, each below what it shows; long ones go on in a second line, as a shell reads them."""
+    """The commands, each below what it shows; long ones continue on a second line, in the shell's syntax."""
     lines: list[Text] = []
     for shows, command in explore(figures):
         if len(command) > WIDTH - 4:
@@ -387,5 +387,5 @@ def commands(figures: Figures) -> RenderableType:
 
 
 def local(moment: datetime) -> datetime:
-    """A moment on the clocks of New York."""
+    """A time in the time zone of New York."""
     return moment.astimezone(NEW_YORK)

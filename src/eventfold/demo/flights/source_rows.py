@@ -21,11 +21,11 @@ from eventfold.demo.flights.events import (
 V = TypeVar("V")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SCHEDULED, DEPARTED, ARRIVED, DIVERTED, CANCELLED = range(5)
-LEAD_MINUTES = 24 * 60  # a flight is announced one day before its scheduled departure: our choice, see events.py
+LEAD_MINUTES = 24 * 60  # a flight is announced one day before its scheduled departure: an assumption, see events.py
 
 
 class SourceRow(NamedTuple):
-    """Something that happened to a flight. Times are minutes since 1970, UTC; delays and air time are minutes."""
+    """An occurrence in the life of a flight. Times are minutes since 1970 UTC; delays and air time are minutes."""
 
     at: int
     kind: int
@@ -70,6 +70,6 @@ def event(row: SourceRow) -> Happened:
 
 
 def required(value: V | None) -> V:
-    """A value that the source has in every row of this kind."""
+    """Return a value that the source has in every row of this kind."""
     assert value is not None
     return value

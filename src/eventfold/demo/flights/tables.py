@@ -1,6 +1,6 @@
-"""Read models in the file of the store, with each event projected exactly once; rebuilt when a rule changes.
+"""Read models in the file of the store: each event is applied exactly once; rebuilt when a rule changes.
 
-Knows: the events and what one of them does to one row. Does not know: how rows are kept, the source.
+Knows: the events and how one of them changes one row. Does not know: how rows are stored, the source.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from eventfold.demo.flights.events import (
 
 
 class CarrierMonth(ef.Projection):
-    """What came of the flights of one carrier in one month ("2013-07") of the schedule.
+    """Counts and sums for the flights of one carrier in one month ("2013-07") of the schedule.
 
     Delays and air time are sums of minutes; `late` counts departures that were late by at least LATE minutes.
     """
@@ -44,7 +44,7 @@ class CarrierMonth(ef.Projection):
 
     @staticmethod
     def key(event: Happened) -> tuple[str, str]:
-        """Which row an event belongs to."""
+        """The key of the row that an event changes."""
         return event.carrier, event.day[:7]
 
     def evolve(self, event: Happened) -> None:
@@ -67,13 +67,16 @@ class CarrierMonth(ef.Projection):
 
 
 class CarrierMonthAsReported(CarrierMonth, name="carrier_month"):
-    """The same table by another rule: to the airlines a flight is on time until it is a quarter of an hour late."""
+    """The same table by another rule: the airlines count a flight as late from 15 minutes on."""
 
     LATE: ClassVar[int] = 15
 
 
 class AirportHour(ef.Projection):
-    """How many flights left an airport in an hour (its beginning, UTC), and their minutes of delay together."""
+    """The number of flights that left an airport in an hour, and the sum of their delays in minutes.
+
+    `hour` is its beginning, in UTC.
+    """
 
     origin: str
     hour: datetime
@@ -82,11 +85,11 @@ class AirportHour(ef.Projection):
 
     @staticmethod
     def key(event: FlightDeparted) -> tuple[str, datetime]:
-        """Which row an event belongs to."""
+        """The key of the row that an event changes."""
         return event.origin, event.at.replace(minute=0)
 
     def evolve(self, event: FlightDeparted) -> None:
-        """One more has left."""
+        """Count one departure."""
         self.departures += 1
         self.waited += event.delay
 
@@ -94,7 +97,7 @@ class AirportHour(ef.Projection):
 class RuleChange(msgspec.Struct, kw_only=True):
     """A table rebuilt by another rule, and its comparison with the live one.
 
-    `late` by carrier: departures late by the old rule and by the new; `proofs` what `verify` said of each table.
+    `late` by carrier: departures late by the old rule and by the new; `proofs`: the verdict of `verify` on each table.
     """
 
     rows: tuple[int, int]
@@ -108,10 +111,10 @@ class RuleChange(msgspec.Struct, kw_only=True):
 
 
 def busiest(hours: Iterable[AirportHour]) -> AirportHour:
-    """The hour and airport with the most departures; of equals the earliest."""
+    """The hour and airport with the most departures; among equals, the earliest."""
     return min(hours, key=lambda each: (-each.departures, each.hour, each.origin))
 
 
 def worst(hours: Iterable[AirportHour]) -> AirportHour:
-    """The hour and airport whose departures were late by the most minutes together; of equals the earliest."""
+    """The hour and airport with the largest sum of delays; among equals, the earliest."""
     return min(hours, key=lambda each: (-each.waited, each.hour, each.origin))

@@ -21,7 +21,7 @@ import msgspec
 import psycopg
 
 from eventfold.concurrency.calls import Call
-from eventfold.concurrency.waiting import LOOK_AGAIN_S, Waiters
+from eventfold.concurrency.waiting import CHECK_AGAIN_S, Waiters
 from eventfold.core.mutex import Mutex
 from eventfold.engines.postgres.connection import Checkout, Connection, Mode, connect
 from eventfold.engines.postgres.errors import is_transient
@@ -250,7 +250,7 @@ class Pool:
             if left <= 0:
                 gc.collect()  # a connection that was acquired and dropped may be part of a reference cycle
                 return self._mutex.run(self._try_reserve, checkout)
-            self._waiters.wait(self._has_capacity, min(left, LOOK_AGAIN_S))
+            self._waiters.wait(self._has_capacity, min(left, CHECK_AGAIN_S))
         return True
 
     def _try_reserve(self, checkout: Checkout) -> bool:

@@ -30,8 +30,8 @@ SIDE_FILE_SUFFIXES = ("-wal", "-journal", "-shm")
 def backup(source: apsw.Connection, path: str) -> None:
     """Copy a store page by page. The copy begins a new epoch, so that cursors are verified. On failure no file is left.
 
-    Raises NotAStore if something is at `path`, StoreBusy if another backup to `path` is being made, StoreFull without
-    room for the copy.
+    Raises NotAStore if something is at `path`, StoreBusy if another backup to `path` is being made, StoreFull if the
+    disk has no space for the copy.
     """
     path = os.path.abspath(path)
     _refuse_existing(path)
@@ -159,8 +159,8 @@ def _backup_error(error: EventfoldError, path: str) -> EventfoldError:
     """The same error, worded for the copy."""
     if isinstance(error, StoreFull):
         return StoreFull(
-            f"There is no room for a copy at {path}: the disk or quota is full.",
-            "Nothing is left of the copy, and the store is as it was: make room, then back up again.",
+            f"There is no space for a copy at {path}: the disk or quota is full.",
+            "The copy was removed, and the store is unchanged: free space, then back up again.",
             path=path,
         )
     return type(error)(f"No copy was made at {path}: {error.what}", error.remedy, **error.fields)

@@ -1,13 +1,16 @@
-"""Connections to files that can be read without locks: closed databases where nothing can be created.
+"""The settings of connections to store files, and connections to files that can be read without locks.
 
-SQLite cannot open a database in WAL mode if its -wal and -shm files are missing and cannot be created: on a read-only
-mount, or in a directory of another user. If the WAL is empty, the database file itself is complete.
-Knows: which files are beside a database, permissions. Does not know: events.
+The latter are closed databases in directories where this process cannot create files. SQLite cannot open a database in
+WAL mode if its -wal and -shm files are missing and cannot be created: on a read-only mount, or in a directory of
+another user. If the WAL is empty, the database file itself is complete.
+Knows: pragmas, which files are beside a database, permissions. Does not know: events.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from urllib.parse import quote
 
 import apsw
@@ -16,6 +19,26 @@ from eventfold.engines.sqlite.errors import connect
 from eventfold.errors import StoreReadOnly
 
 IMMUTABLE_FLAGS = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+
+
+def configure(connection: apsw.Connection, *, timeout: float, full_sync: bool) -> None:
+    """Set what each connection to a store file needs. `timeout`: to wait for locks, in seconds."""
+    set_busy_timeout(connection, timeout)
+    # Closing must not checkpoint outside the writer lock, nor remove a WAL that another process writes to.
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    keep = ctypes.c_int(1)
+    connection.file_control("main", apsw.SQLITE_FCNTL_PERSIST_WAL, ctypes.addressof(keep))
+    connection.wal_autocheckpoint(0)
+    connection.pragma("synchronous", "full" if full_sync else "normal")
+    connection.pragma("cache_size", -16_000)  # KiB
+    connection.pragma("temp_store", "memory")
+    if sys.platform == "darwin":
+        connection.pragma("fullfsync", 1)  # on macOS a plain fsync leaves data in the drive's cache
+
+
+def set_busy_timeout(connection: apsw.Connection, seconds: float) -> None:
+    """Let a connection wait this long for locks of other programs."""
+    connection.set_busy_timeout(int(seconds * 1000))
 
 
 def is_readable_without_locks(path: str) -> bool:

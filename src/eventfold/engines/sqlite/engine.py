@@ -181,10 +181,10 @@ class SqliteEngine:
     def _run_read(self, work: Callable[[apsw.Connection], T]) -> T:
         """Run a read on a consistent file: `work` is called again after a checkpoint, and must keep no state."""
         for _ in range(MAX_READ_ATTEMPTS - 1):
-            connection, mark = self._file.reader(), self._file.read_mark()
+            connection, mark = self._file.reader(), self._file.presence.read_mark()
             try:
                 result = work(connection)
-                settled = self._file.is_unchanged_since(mark)
+                settled = self._file.presence.is_unchanged_since(mark)
             except BaseException as error:
                 record_errno(error, connection)
                 # An unfinished statement would keep this connection in its read snapshot.
@@ -202,22 +202,22 @@ class SqliteEngine:
 
         Raises StoreDamaged if the file was overwritten.
         """
-        if not isinstance(error, (apsw.Error, StoreDamaged, CorruptEvent)) or error is self._file.overwritten:
+        if not isinstance(error, (apsw.Error, StoreDamaged, CorruptEvent)) or error is self._file.presence.overwritten:
             return True
         try:
-            settled = self._file.is_unchanged_since(mark)
+            settled = self._file.presence.is_unchanged_since(mark)
         except StoreDamaged as damage:
             raise damage from error
-        if not settled and self._file.damage is error:
-            self._file.damage = None
+        if not settled and self._file.presence.damage is error:
+            self._file.presence.damage = None
         return settled
 
     def _run_read_once(self, work: Callable[[apsw.Connection], T]) -> T:
         connection = self._file.reader()
         try:
-            self._file.is_unchanged_since(self._file.read_mark())  # raises if it was overwritten
+            self._file.presence.is_unchanged_since(self._file.presence.read_mark())  # raises if it was overwritten
             result = work(connection)
-            self._file.is_unchanged_since(self._file.read_mark())
+            self._file.presence.is_unchanged_since(self._file.presence.read_mark())
         except BaseException as error:
             record_errno(error, connection)
             self._file.pool.discard(connection)

@@ -47,8 +47,8 @@ def translate_errno(number: int, path: str) -> EventfoldError:
     reason = os.strerror(number)
     if number in DISK_FULL_ERRNOS:
         return StoreFull(
-            f"There is no room to write to {path}: the disk or quota is full.",
-            "Nothing of this append was written: make room, then append again.",
+            f"There is no space to write to {path}: the disk or quota is full.",
+            "Nothing of this append was written: free space, then append again.",
             path=path,
         )
     if number in DESCRIPTOR_ERRNOS:
@@ -156,8 +156,8 @@ def diagnose_open_failure(path: str) -> int:
     if not may_use or not os.access(folder, os.W_OK | os.X_OK):
         return errno.EACCES
     if hasattr(os, "statvfs"):
-        room = os.statvfs(folder)
-        if not room.f_bavail or (room.f_files and not room.f_favail):
+        space = os.statvfs(folder)
+        if not space.f_bavail or (space.f_files and not space.f_favail):
             return errno.ENOSPC
     return errno.ENOENT if missing else 0
 
@@ -167,7 +167,7 @@ T = TypeVar("T")
 
 
 def is_uncommitted(error: apsw.Error, connection: apsw.Connection) -> bool:
-    """Whether a failed COMMIT certainly wrote nothing: the disk had no room for its commit frame.
+    """Whether a failed COMMIT certainly wrote nothing: the disk had no space for its commit frame.
 
     After any other failure, for example of fsync, the frame may be in the file and survive.
     """

@@ -24,7 +24,7 @@ class HeadTracker:
         self._file, self._rows = file, rows
         self.store_id, self.epoch = store_id, epoch
         self.last_seen = self._read_note()
-        file.on_checkpoint = self._reload_note
+        file.presence.on_checkpoint = self._reload_note
 
     def read_head(self, connection: apsw.Connection) -> Head:
         """The current head, verified. Raises StoreDamaged if the head seen before is gone, or the epoch changed.
@@ -34,14 +34,14 @@ class HeadTracker:
         before = self.last_seen  # read first: other threads can only advance it meanwhile
         row = connection.execute(schema.HEAD_AND_EPOCH).fetchone()
         if row is not None and row[2] != self.epoch:  # an empty log cannot have lost an event
-            raise self._file.epoch_changed(self.epoch, row[2])
+            raise self._file.presence.epoch_changed(self.epoch, row[2])
         if row is not None and row[0] == before.position and row[1] == before.id:
             return before
         head = EMPTY_HEAD if row is None else self._verify(connection, row[0])
         if before.position:
             known = self._rows.event_at(connection, before.position)
             if known is None or known.id != before.id:
-                raise self._file.history_lost(before.position, head.position)
+                raise self._file.presence.history_lost(before.position, head.position)
         self.last_seen = head
         return head
 

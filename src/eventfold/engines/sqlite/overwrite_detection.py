@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Callable
 
+from eventfold.core.mutex import Mutex
 from eventfold.engines.sqlite import byte_range_locks
 from eventfold.engines.sqlite.wal_index import CHECKPOINT_LOCK_BYTE, HeaderWords, LockedIndex
 
@@ -87,6 +88,7 @@ class OverwriteDetector:
         """`file` and `index` must stay open; `is_writing`: whether a process may be running a checkpoint."""
         self._file, self._index, self._is_writing = file, index, is_writing
         self._header: HeaderWords | None = None if index is None else index.header
+        self._mutex = Mutex()
         self.wal = WalFile(wal_path, self._header)
         self._state: Mark = (
             self._read_state()
@@ -109,7 +111,13 @@ class OverwriteDetector:
         return False
 
     def accept_checkpoint(self) -> bool:
-        """Accept writes that may be of a checkpoint. Returns False if the file was overwritten."""
+        """Accept writes that may be of a checkpoint. Returns False if the file was overwritten.
+
+        One thread at a time: a size that was read before another thread accepted a larger one looks like a shrunk file.
+        """
+        return self._mutex.run(self._accept)
+
+    def _accept(self) -> bool:
         state = self._read_state()
         stat = self._stat_file()
         if stat == self._stat:

@@ -13,7 +13,8 @@ import apsw
 
 from eventfold.engines.sqlite.dictionary import NameDictionary
 from eventfold.engines.sqlite.errors import connect, inconsistency_error
-from eventfold.engines.sqlite.file import File, older_layout_error
+from eventfold.engines.sqlite.file import File
+from eventfold.engines.sqlite.file_opening import older_layout_error
 from eventfold.engines.sqlite.read import RowDecoder
 from eventfold.engines.sqlite.schema import (
     CREATE_INDEX,

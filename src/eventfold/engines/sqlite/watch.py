@@ -187,7 +187,7 @@ class Watch:
                 version = connection.pragma("data_version")
                 if now - looked > PRESENCE_CHECK_INTERVAL_S:
                     looked = now
-                    if not self._file.is_in_place():
+                    if not self._file.presence.is_in_place():
                         self._file.check()
                 if version != seen:
                     seen, changed = version, now

@@ -189,7 +189,7 @@ class Writer:
         long = [clause for clause in clauses if clause.query.items and start - clause.after > OLD_CONDITION_POSITIONS]
         if not long:
             return {}
-        mark = self._file.read_mark()
+        mark = self._file.presence.read_mark()
         try:
             names = self.names.lookup(connection, self.head.read_head(connection).position)
             until = names.indexed
@@ -198,9 +198,10 @@ class Writer:
                 for clause in long
                 if first_indexed(names, names.with_all_spellings(clause.query), clause.after, until) is None
             }
-        except Unreadable:  # under the lock it is the outcome of those requests alone that need the event
+        except Unreadable:  # checked under the lock, an unreadable event fails only the requests that depend on it
             return {}
-        return judged if self._file.is_unchanged_since(mark) else {}  # otherwise everything is checked under the lock
+        # Otherwise everything is checked under the lock.
+        return judged if self._file.presence.is_unchanged_since(mark) else {}
 
     def _append_once(
         self,
@@ -255,9 +256,10 @@ class Writer:
         if self._merge is not None and self._merge.commit():
             self.names.tail.drop_through(self._merge.end)
             self._merge = None
-        if not self._file.is_in_place():
-            assert self._file.damage is not None
-            raise self._unconfirmed_error("The commit went to a file that is no longer at its path", self._file.damage)
+        presence = self._file.presence
+        if not presence.is_in_place():
+            assert presence.damage is not None
+            raise self._unconfirmed_error("The commit went to a file that is no longer at its path", presence.damage)
         self.head.record_commit(head)
         if self._file.wal_pages >= self._checkpoint_at:
             self._checkpoint(connection)

@@ -91,7 +91,7 @@ class WriterLock:
         if self._file is not None:
             try:
                 os.pwrite(self._file, f"{text}\n".encode(), 0)
-            except OSError:  # no room: the earlier note is still true, only older
+            except OSError:  # no space: the earlier note is still true, only older
                 return
 
     def read_note(self) -> str:

@@ -1,8 +1,8 @@
-"""A DuckDB file, held only while it is worked with: DuckDB lets one process at a time have it open.
+"""A DuckDB file that is open only while it is used: DuckDB allows one process at a time to have a file open.
 
-It is opened when somebody needs it, kept for the moment in which they probably need it again, and let go of, so that an
-analyst, a command or another runner gets in. Under steady work it is let go of every few seconds all the same.
-Knows: duckdb's connections, threads, whose turn it is. Does not know: statements.
+The file is opened on first use, stays open for IDLE_TIMEOUT_S after the last use, and is then closed, so that an
+analyst, a command or another runner can open it. Under continuous use it is closed for a moment every MAX_HOLD_S.
+Knows: duckdb's connections, threads. Does not know: statements.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import duckdb
 
 from eventfold.errors import TargetUnavailable
 
-LOCK_TIMEOUT_S = 20.0  # seconds to wait for a file that another process has open
-IDLE_TIMEOUT_S = 0.25  # seconds a file stays open that nobody uses
-MAX_HOLD_S = 5.0  # seconds after which it is let go of though it is used all the time
-PAUSE_AFTER_HOLD_S = 0.1  # … for this long
+LOCK_TIMEOUT_S = 20.0  # to wait for a file that another process has open
+IDLE_TIMEOUT_S = 0.25  # after which an unused file is closed
+MAX_HOLD_S = 5.0  # after which a file is closed even if it is used continuously
+PAUSE_AFTER_HOLD_S = 0.1  # for which it stays closed then
 RETRY_INTERVAL_S = 0.02
-FILE_MAGIC = (8, b"DUCK")  # what stands where in every DuckDB file
+FILE_MAGIC = (8, b"DUCK")  # the offset and the bytes by which a DuckDB file is recognized
 
 
 _open_files: dict[str, SharedDuckDb] = {}
@@ -30,17 +30,17 @@ _open_files_lock = threading.Lock()
 
 
 def open_shared(path: str) -> SharedDuckDb:
-    """The file at a path: one for all who use it in this process. To be `shut` as often as it was asked for."""
+    """Return the file at a path, shared by all its users in this process. Each call needs one call of `close`."""
     with _open_files_lock:
-        found = SharedDuckDb(path) if path == ":memory:" else _open_files.setdefault(path, SharedDuckDb(path))
-        found.references += 1
-        return found
+        file = SharedDuckDb(path) if path == ":memory:" else _open_files.setdefault(path, SharedDuckDb(path))
+        file.references += 1
+        return file
 
 
 class SharedDuckDb:
-    """One file (or memory, which is never let go of), for all threads of this process.
+    """One file, for all threads of this process; or an in-memory database, which stays open.
 
-    `turn` is for whoever writes: of two transactions that change one row at once DuckDB refuses the later, at best.
+    Writers hold `write_lock`: at best, DuckDB rejects the later of two concurrent transactions that change one row.
     """
 
     def __init__(self, path: str) -> None:
@@ -55,7 +55,7 @@ class SharedDuckDb:
         self._timer: threading.Timer | None = None
 
     def acquire(self) -> duckdb.DuckDBPyConnection:
-        """A connection of one's own. Raises duckdb.Error, TargetUnavailable."""
+        """Return a connection for the caller alone. Raises duckdb.Error, TargetUnavailable."""
         with self._lock:
             if self._connection is None:
                 self._connection = self._open()
@@ -64,7 +64,7 @@ class SharedDuckDb:
             return self._connection.cursor()
 
     def release(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Done with it."""
+        """Close the connection, and the file too if it was open for too long; else check later if it is idle."""
         connection.close()
         with self._lock:
             self._connections_in_use -= 1
@@ -78,7 +78,7 @@ class SharedDuckDb:
                 self._schedule_idle_check(IDLE_TIMEOUT_S)
 
     def close(self) -> None:
-        """One user less; the last one closes it."""
+        """Remove one reference; close the file with the last one."""
         with _open_files_lock:
             self.references -= 1
             if self.references:
@@ -94,23 +94,23 @@ class SharedDuckDb:
         time.sleep(max(0.0, self._paused_until - time.monotonic()))
         if not self._in_memory:
             self._check_header()
-        ends = time.monotonic() + LOCK_TIMEOUT_S
+        deadline = time.monotonic() + LOCK_TIMEOUT_S
         while True:
             try:
                 return duckdb.connect(self.path)
             except duckdb.IOException as error:
-                if "lock" not in str(error).lower() or time.monotonic() > ends:
+                if "lock" not in str(error).lower() or time.monotonic() > deadline:
                     raise
                 time.sleep(RETRY_INTERVAL_S)
 
     def _check_header(self) -> None:
-        """DuckDB would fetch what reads other kinds of files from the net."""
+        """Raise TargetUnavailable for a file of another kind: DuckDB would download an extension to read it."""
         with suppress(FileNotFoundError, IsADirectoryError, PermissionError, NotADirectoryError):
-            with Path(self.path).open("rb") as begins:
-                found = begins.read(FILE_MAGIC[0] + len(FILE_MAGIC[1]))
-            if found and found[FILE_MAGIC[0] :] != FILE_MAGIC[1]:
+            with Path(self.path).open("rb") as file:
+                header = file.read(FILE_MAGIC[0] + len(FILE_MAGIC[1]))
+            if header and header[FILE_MAGIC[0] :] != FILE_MAGIC[1]:
                 raise TargetUnavailable(
-                    f"{self.path} is no DuckDB file.", "Give the rows a file of their own.", address=self.path
+                    f"{self.path} is not a DuckDB file.", "Name another file for the rows.", address=self.path
                 )
 
     def _schedule_idle_check(self, seconds: float) -> None:
@@ -123,7 +123,7 @@ class SharedDuckDb:
             self._timer = None
             idle = time.monotonic() - self._released_at
             if self._connection is None or self._connections_in_use:
-                return  # whoever gives it back looks again
+                return  # `release` schedules the next check
             if idle >= IDLE_TIMEOUT_S:
                 self._close_file()
             else:
@@ -136,10 +136,10 @@ class SharedDuckDb:
 
 
 def parse_lock_holder(message: str) -> str:
-    """Who has the file, as DuckDB says it: "process 12 (python3)"."""
-    _, found, rest = message.partition("(PID ")
+    """Describe the process that has the file open, by DuckDB's error message: "process 12 (python3)"."""
+    _, marker, rest = message.partition("(PID ")
     number = rest.partition(")")[0]
-    if not found or not number.isdecimal():
+    if not marker or not number.isdecimal():
         return "another process"
     with suppress(OSError):
         return f"process {number} ({Path(f'/proc/{number}/comm').read_text().strip()})"

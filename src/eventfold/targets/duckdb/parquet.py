@@ -1,9 +1,9 @@
-"""Rows as Parquet files in a folder: snapshots that are always whole, of rows kept in a DuckDB file beside them.
+"""Rows as Parquet files in a folder: complete snapshots of rows that are stored in a DuckDB file in the same folder.
 
-A Parquet file cannot be changed, so rows and checkpoint live in `eventfold.duckdb`, exactly once, and each table is
-written anew as `TABLE.parquet` when its projection has caught up, and every few seconds while it has not. Under its
-name there is the old file or the new one, never half of one; its metadata tell which position of which store it is of.
-Knows: when a snapshot is due. Does not know: who works on the rows.
+A Parquet file cannot be changed. So rows and checkpoint are in `eventfold.duckdb`, where each event is applied exactly
+once, and each table is exported to a new `TABLE.parquet` when its projection has caught up, and periodically while it
+has not. The new file replaces the old one atomically; its metadata contain the store and the position of the snapshot.
+Knows: when a snapshot is due. Does not know: which worker writes the rows.
 """
 
 from __future__ import annotations
@@ -27,18 +27,16 @@ from eventfold.targets.sql.control_transaction import SqlControlTransaction
 from eventfold.targets.sql.transaction import SqlTransaction
 
 DATABASE_FILE = "eventfold.duckdb"
-DEFAULT_INTERVAL_S = 10.0  # seconds between two snapshots, while there is work
+DEFAULT_INTERVAL_S = 10.0  # between two snapshots, while events are handled; but at least …
+INTERVAL_PER_DURATION = 10  # … times the duration of the last snapshot
 SELECT_METADATA = "SELECT key, value FROM parquet_kv_metadata(?)"
-INTERVAL_PER_DURATION = 10  # … and ten times as long as the last one took
 
-
-_folder_locks: dict[
-    Path, threading.Lock
-] = {}  # one snapshot at a time in a folder; other processes are kept out by the file
+# One snapshot at a time is written in a folder; the DuckDB file, open here, excludes other processes.
+_folder_locks: dict[Path, threading.Lock] = {}
 
 
 class ParquetTarget(DuckDbTarget):
-    """See the port."""
+    """See Target. `every`: the minimum number of seconds between two snapshots of a projection that is behind."""
 
     def __init__(self, folder: str, every: float = DEFAULT_INTERVAL_S) -> None:
         self._folder, self._interval = Path(folder).absolute(), every
@@ -65,7 +63,7 @@ class ParquetTarget(DuckDbTarget):
             self.publish(key.name)
 
     def renew_lease(self, checkpoint: Checkpoint, seconds: float, progress: bool = True) -> int:
-        """See the port: there is nothing to do, so this is the time for what was done."""
+        """See the port. A renewal with progress means that the projection has caught up: a snapshot is due."""
         revision = super().renew_lease(checkpoint, seconds, progress)
         if progress and checkpoint.place.name in self._changed:
             self.publish(checkpoint.place.name)
@@ -92,13 +90,13 @@ class ParquetTarget(DuckDbTarget):
     # Snapshots
 
     def publish(self, name: str) -> None:
-        """Write what readers see, unless the files have it already."""
+        """Write snapshots of the projection's live tables, unless the files are current."""
         with self._lock:
             self._changed.discard(name)
             began = time.monotonic()
             try:
                 with self.connect() as connection:
-                    connection.execute("BEGIN TRANSACTION")  # rows and positions as of one moment
+                    connection.execute("BEGIN TRANSACTION")  # rows and positions of the same instant
                     try:
                         self._publish_tables(connection, name)
                     finally:
@@ -110,53 +108,57 @@ class ParquetTarget(DuckDbTarget):
 
     def _publish_tables(self, connection: duckdb.DuckDBPyConnection, name: str) -> None:
         sql = f"SELECT {control_tables.RECORD_COLUMNS} FROM eventfold_projection WHERE name = ?"  # noqa: S608
-        known = [control_tables.record_from_row(row) for row in self.execute(connection, sql, (name,))]
-        if not known:
+        records = [control_tables.record_from_row(row) for row in self.execute(connection, sql, (name,))]
+        if not records:
             return
+        (record,) = records
         sql = (
             f"SELECT {control_tables.CHECKPOINT_COLUMNS} FROM eventfold_checkpoint "  # noqa: S608
             "WHERE name = ? AND generation = ? ORDER BY part"
         )
         checkpoints = [
-            control_tables.checkpoint_from_row(row) for row in self.execute(connection, sql, (name, known[0].live))
+            control_tables.checkpoint_from_row(row) for row in self.execute(connection, sql, (name, record.live))
         ]
-        if not checkpoints:  # what is kept of effects' progress has no place of its own, and no rows
+        if not checkpoints:  # an entry for the progress of effects, which has no checkpoint and no rows
             return
-        of = {
+        metadata = {
             "eventfold.projection": name,
             "eventfold.store": checkpoints[0].store,
-            "eventfold.generation": str(known[0].live),
+            "eventfold.generation": str(record.live),
             "eventfold.position": str(min(each.position for each in checkpoints)),
             "eventfold.handled": " ".join(f"{each.handled.count}:{each.handled.hex}" for each in checkpoints),
         }
-        for table in known[0].tables:
-            if not self._is_current(table, of):
+        for table in record.tables:
+            if not self._is_current(table, metadata):
                 self._write_snapshot(
-                    connection, table, self._driver.quote_relation(stored_name(table, known[0].live)), of
+                    connection, table, self._driver.quote_relation(stored_name(table, record.live)), metadata
                 )
 
-    def _is_current(self, table: str, of: dict[str, str]) -> bool:
-        """Whether the snapshot there is is of the same events by the same generation."""
+    def _is_current(self, table: str, metadata: dict[str, str]) -> bool:
+        """Whether the existing snapshot contains the same events, handled by the same generation."""
         path = self._snapshot_path(table)
         if not path.exists():
             return False
         try:
-            with duckdb.connect(":memory:") as aside:  # an unreadable file must not spoil the transaction
-                found: list[tuple[Any, Any]] = aside.execute(SELECT_METADATA, [str(path)]).fetchall()
+            with duckdb.connect(":memory:") as separate:  # an unreadable file would abort the open transaction
+                rows: list[tuple[Any, Any]] = separate.execute(SELECT_METADATA, [str(path)]).fetchall()
         except duckdb.Error:
             return False
-        known = {bytes(key).decode(): bytes(value).decode() for key, value in found}
-        return all(known.get(key) == value for key, value in of.items() if key != "eventfold.position")
+        existing = {bytes(key).decode(): bytes(value).decode() for key, value in rows}
+        return all(existing.get(key) == value for key, value in metadata.items() if key != "eventfold.position")
 
-    def _write_snapshot(self, connection: duckdb.DuckDBPyConnection, table: str, own: str, of: dict[str, str]) -> None:
-        for left in self._folder.glob(f".{table}.*.tmp"):  # of a process that was killed: the file of rows is ours now
-            left.unlink(missing_ok=True)
+    def _write_snapshot(
+        self, connection: duckdb.DuckDBPyConnection, table: str, own: str, metadata: dict[str, str]
+    ) -> None:
+        # Remains of a process that was killed: this process has the DuckDB file open, so no other is writing one.
+        for leftover in self._folder.glob(f".{table}.*.tmp"):
+            leftover.unlink(missing_ok=True)
         path = self._folder / f".{table}.{os.getpid()}.tmp"
-        facts = ", ".join(f"'{key}': '{value}'" for key, value in of.items())
+        pairs = ", ".join(f"'{key}': '{value}'" for key, value in metadata.items())
         try:
             connection.execute(
                 f"COPY (SELECT * FROM {own} ORDER BY ALL) TO '{str(path).replace(chr(39), chr(39) * 2)}' "  # noqa: S608
-                f"(FORMAT parquet, COMPRESSION zstd, KV_METADATA {{{facts}}})"
+                f"(FORMAT parquet, COMPRESSION zstd, KV_METADATA {{{pairs}}})"
             )
             _fsync(path, os.O_RDWR)
             os.replace(path, self._snapshot_path(table))
@@ -173,16 +175,16 @@ class ParquetTarget(DuckDbTarget):
 def _fsync(path: Path, flags: int) -> None:
     if os.name != "posix" and path.is_dir():
         return
-    opened = os.open(path, flags)
+    descriptor = os.open(path, flags)
     try:
-        os.fsync(opened)
+        os.fsync(descriptor)
     finally:
-        os.close(opened)
+        os.close(descriptor)
 
 
 def _folder_error(folder: Path, error: OSError) -> TargetUnavailable:
     return TargetUnavailable(
         f"{folder} cannot be used ({error.strerror or error}).",
-        "Check the path, the rights of the folder, and the room on the disk.",
+        "Check the path, the permissions of the folder, and the free space on the disk.",
         address=f"parquet:{folder}",
     )

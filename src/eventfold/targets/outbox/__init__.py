@@ -1,4 +1,4 @@
-"""A transactional outbox: rows are kept in the store's own database, and from there sent to a sink.
+"""A transactional outbox: rows are stored in the store's own database, and sent from there to a sink.
 
-Knows: what was sent, what a sink says that it has. Does not know: any sink, how rows are kept.
+Knows: what was sent, what a sink reports that it has. Does not know: any sink, how rows are stored.
 """

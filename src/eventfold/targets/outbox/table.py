@@ -38,7 +38,7 @@ Key = tuple[str, int, int]  # name, generation, partition
 
 
 class LastBatch(msgspec.Struct, frozen=True):
-    """The last batch of a partition: its number; its JSON until the sink has taken it, then ""; the last error."""
+    """The last batch of a partition: its number; its JSON until the sink has accepted it, then ""; the last error."""
 
     number: int = 0
     body: str = ""
@@ -59,25 +59,25 @@ class OutboxTable:
             self._exists = True
 
     def find(self, key: Key) -> LastBatch | None:
-        """The last batch of a partition, if there was one."""
-        found = self._database.query(SELECT_ROW, key) if self._check_exists() else []
-        return _from_row(found[0]) if found else None
+        """The last batch of a partition, if there is one."""
+        rows = self._database.query(SELECT_ROW, key) if self._check_exists() else []
+        return _from_row(rows[0]) if rows else None
 
     def find_unsent(self, name: str, generation: int) -> LastBatch | None:
-        """A batch of the generation that the sink has not taken yet; one with an error, if there is one."""
-        found = self._database.query(SELECT_UNSENT, (name, generation)) if self._check_exists() else []
-        return _from_row(found[0]) if found else None
+        """A batch of the generation that the sink has not accepted yet; preferably one with an error."""
+        rows = self._database.query(SELECT_UNSENT, (name, generation)) if self._check_exists() else []
+        return _from_row(rows[0]) if rows else None
 
     def add(self, key: Key, number: int) -> None:
-        """Note a partition's first number, unless one is noted."""
+        """Save the first batch number of a partition, unless it has one."""
         self._write(INSERT_ROW, _row(key, LastBatch(number)))
 
     def save_number(self, key: Key, number: int) -> None:
-        """Note a partition's number."""
+        """Save the batch number of a partition."""
         self._write(UPSERT_ROW, _row(key, LastBatch(number)))
 
     def update(self, key: Key, batch: LastBatch) -> None:
-        """Note the outcome of sending the batch of this number, if no later batch has replaced it."""
+        """Save the outcome of sending the batch of this number, if no later batch has replaced it."""
         *_, body, error, checksum = _row(key, batch)
         self._write(UPDATE_ROW, (body, error, checksum, *key, batch.number))
 
@@ -95,15 +95,15 @@ class OutboxTable:
 
     def find_within(self, connection: Any, key: Key) -> LastBatch | None:
         """See find."""
-        found = self._database.execute(connection, SELECT_ROW, key)
-        return _from_row(found[0]) if found else None
+        rows = self._database.execute(connection, SELECT_ROW, key)
+        return _from_row(rows[0]) if rows else None
 
     def save_within(self, connection: Any, key: Key, batch: LastBatch) -> None:
-        """Save a batch with the rows that it consists of."""
+        """Save a batch, in the transaction that writes its rows."""
         self._database.execute(connection, UPSERT_ROW, _row(key, batch))
 
     def delete_within(self, connection: Any, name: str, generation: int | None) -> None:
-        """Delete the batches of a generation; None: of all."""
+        """Delete the batches of a generation; None: of all generations."""
         if generation is None:
             self._database.execute(connection, DELETE_ALL, (name,))
         else:
@@ -116,7 +116,7 @@ def _row(key: Key, batch: LastBatch) -> tuple[Any, ...]:
 
 
 def _from_row(row: Sequence[Any]) -> LastBatch:
-    """Raises ProjectionDamaged."""
+    """Read a batch from a row. Raises ProjectionDamaged."""
     if row[-1] != control_tables.checksum(NAME, *row[:-1]):
         raise control_tables.damaged_row_error(NAME, *row[:3])
     return LastBatch(row[3], row[4], row[5])
@@ -131,7 +131,7 @@ def build_batch(
     chunk: int = 0,
     more: bool = False,
 ) -> Batch:
-    """The batch of a partition's changed rows. `numbers`: its own, and that of the batch before."""
+    """Build the batch of a partition's changed rows. `numbers`: its own, and that of the previous batch."""
     return Batch(
         store=checkpoint.store,
         projection=checkpoint.place.name,

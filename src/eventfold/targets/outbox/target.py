@@ -1,9 +1,9 @@
-"""A target whose rows are sent to a sink: kept beside the checkpoint, in the store's own database, and sent on.
+"""A target whose rows are stored with the checkpoint in the store's own database, and sent from there to a sink.
 
 A transaction writes the rows, advances the checkpoint and saves the batch for the sink. After the commit the batch is
 sent and its body is removed. A batch that still has its body is sent again by the next worker that claims the
-partition, before anything else. Rows are folded from the rows kept here, never from the sink's: no event is folded
-twice. Knows: in which order rows are committed, sent and shown. Does not know: any sink, how rows are kept.
+partition, before anything else. Events are folded into the rows stored here, never into the sink's: no event is folded
+twice. Knows: in which order rows are committed, sent and shown. Does not know: any sink, how rows are stored.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from eventfold.targets.outbox.transaction import OutboxControlTransaction, Outbo
 from eventfold.targets.sql.control_tables import key_columns
 from eventfold.targets.sql.target import SqlTarget
 
-MAX_RESENDS = 3  # how often all rows are sent again where the sink loses some of them meanwhile
+MAX_RESENDS = 3  # attempts to send all rows to a sink that loses some of them meanwhile
 
 R = TypeVar("R")
 
 
 class OutboxTarget:
-    """See Target. `database` keeps rows, checkpoints and the outbox; `sink` receives the rows."""
+    """See Target. `database` stores rows, checkpoints and the outbox; `sink` receives the rows."""
 
     forwards = True
 
@@ -43,7 +43,7 @@ class OutboxTarget:
         self._unsent: dict[PartitionKey, Checkpoint] = {}
 
     def bind(self, name: str, rows: RowCodec) -> None:
-        """See the port: rows are sent again by partition, which takes the key of each."""
+        """See the port. The codec computes the key of a row, by which rows are sent again for one partition."""
         self._codecs[name] = rows
 
     # Projections
@@ -58,7 +58,7 @@ class OutboxTarget:
 
     @contextmanager
     def control(self, name: str) -> Generator[OutboxControlTransaction]:
-        """See the port. After the commit the sink receives which generation to show, repeatedly until it knows."""
+        """See the port. After the commit the sink receives the generation to show; a failed call is repeated later."""
         self._outbox.create()
         with self._database.control(name) as inner:
             tx = OutboxControlTransaction(inner, self._outbox, name, self.address)
@@ -78,7 +78,7 @@ class OutboxTarget:
         """See the port."""
         self._database.remove_command(command)
 
-    # Checkpoints and leases: the worker that holds a lease makes sure that the sink has all rows
+    # Checkpoints and leases: the worker that holds a lease ensures that the sink has all rows
 
     def checkpoint(self, key: PartitionKey) -> Checkpoint | None:
         """See the port."""
@@ -110,7 +110,7 @@ class OutboxTarget:
     def renew_lease(self, checkpoint: Checkpoint, seconds: float, progress: bool = True) -> int:
         """See the port."""
         revision = self._database.renew_lease(checkpoint, seconds, progress)
-        if progress:  # else the worker is busy in another thread, and reconciles by itself
+        if progress:  # otherwise the worker is busy in another thread, and reconciles itself
             self._reconcile(checkpoint, seconds)
         return revision
 
@@ -181,7 +181,7 @@ class OutboxTarget:
     # Sending
 
     def _reconcile(self, checkpoint: Checkpoint, seconds: float = 0.0) -> None:
-        """Send what is unsent, show the live generation, and check that the sink has what was sent to it."""
+        """Send an unsent batch and the live generation, and check that the sink has what was sent to it."""
         last = self._outbox.find(key_columns(checkpoint.place))
         if last is not None and last.body:
             self._send(checkpoint, last, seconds)
@@ -192,13 +192,16 @@ class OutboxTarget:
             self._resend_all(checkpoint, last.number, seconds, clear=has.number != 0)
 
     def _query_sink(self, checkpoint: Checkpoint, lost: bool = False) -> SinkState | None:
-        """What the sink has. It receives the live generation where it does not know that."""
+        """Ask the sink what it has; None if it cannot tell. Sends it the live generation if it does not know it.
+
+        Raises TargetUnavailable if the sink has rows of another store.
+        """
         key = checkpoint.place
         has = self._call_sink(lambda: self.sink.held(key.name, key.generation, key.partition))
         if has is not None and has.store not in ("", checkpoint.store):
             raise TargetUnavailable(
-                f"{self.address} has rows of another store under the name {key.name} already.",
-                "Give the projection another name (name=…), or another place (target=…).",
+                f"{self.address} already has rows of another store under the name {key.name}.",
+                "Give the projection another name (name=…), or another target (target=…).",
                 address=self.address,
                 store=has.store,
             )
@@ -214,7 +217,7 @@ class OutboxTarget:
             self._resend_all(checkpoint, checkpoint.beat, seconds, clear=leftovers)
 
     def _show_generation(self, name: str, live: int, store: str, again: bool = False) -> None:
-        """Tell the sink once; a sink that can be asked, whenever it does not know."""
+        """Send the sink the live generation, once; with `again`, even if it was sent before."""
         key = (name, 0, 0)
         shown = self._outbox.find(key)
         if again or shown is None or shown.number != live:
@@ -255,17 +258,20 @@ class OutboxTarget:
             else:
                 raise TargetUnavailable(
                     f"{self.address} loses rows of {key.name} while they are sent.",
-                    "It is tried again.",
+                    "A runner sends them again.",
                     address=self.address,
                 )
 
     def _send_chunks(self, checkpoint: Checkpoint, number: int, leased: Checkpoint, seconds: float) -> bool:
-        """Send a partition's rows, and renew the lease meanwhile. Returns False where the sink lost a chunk."""
+        """Send all rows of a partition, and renew the lease meanwhile. Returns False if the sink lost a chunk.
+
+        `seconds`: the duration of the lease on `leased`; 0: do not renew it.
+        """
         table, pages, chunk = self._generation_table(checkpoint.place), self._partition_pages(checkpoint), 1
         page, following = next(pages, None) or [], next(pages, None)
         while True:
             batch = build_batch(checkpoint, table, (number, 0), page, (), chunk, following is not None)
-            plain = decode(msgspec.json.encode(batch), Batch)
+            plain = decode(msgspec.json.encode(batch), Batch)  # as a saved batch is decoded: JSON types only
             if not self._call_sink(lambda plain=plain: self.sink.write(plain)):
                 return False
             if following is None:
@@ -290,22 +296,22 @@ class OutboxTarget:
     def _generation_table(self, key: PartitionKey) -> Table:
         if key.name not in self._codecs:
             raise InvalidProjection(
-                f"The code of {key.name} is not known here, and its rows are to be sent to {self.address}.",
+                f"Rows of {key.name} must be sent to {self.address}, and this process does not have its class.",
                 "Name it by its class, or as MODULE:CLASS.",
                 projection=key.name,
             )
         return generation_table(self._codecs[key.name].table, key.generation)
 
     def _call_sink(self, call: Callable[[], R]) -> R:
-        """Whatever a sink raises becomes TargetUnavailable: the call is repeated, and the status says why."""
+        """Call the sink. Raises TargetUnavailable for any error: the call is retried, and the status has the reason."""
         try:
             return call()
         except TargetUnavailable:
             raise
         except EventfoldError as error:
             raise TargetUnavailable(error.what, error.remedy, address=self.address) from error
-        except Exception as error:  # a sink may be written by anyone
-            said = f"{type(error).__name__}: {error}"
+        except Exception as error:  # a sink may be a user's code, and raise anything
+            detail = f"{type(error).__name__}: {error}"
             raise TargetUnavailable(
-                f"{self.address} failed: {said}.", "It is tried again.", address=self.address, detail=said
+                f"{self.address} failed: {detail}.", "A runner retries the call.", address=self.address, detail=detail
             ) from error

@@ -29,13 +29,13 @@ from eventfold.targets.sql.transaction import SqlTransaction
 
 
 class OutboxTransaction:
-    """See TargetTransaction. `unsent` is the batch that is to be sent after the commit, with its checkpoint."""
+    """See TargetTransaction. `unsent` is the batch to send after the commit, with its checkpoint."""
 
     def __init__(self, transaction: SqlTransaction, outbox: OutboxTable) -> None:
         self.connection = transaction.connection
         self.unsent: tuple[Checkpoint, LastBatch] | None = None
         self._transaction, self._outbox = transaction, outbox
-        self._table: Table | None = None  # the one that was changed
+        self._table: Table | None = None  # the table that was changed; a projection with a sink has one
         self._puts: list[Sequence[Any]] = []
         self._deletes: list[Sequence[Any]] = []
 
@@ -69,9 +69,10 @@ class OutboxTransaction:
             last = self._outbox.find_within(self.connection, key) or LastBatch()
             if last.body:
                 raise TargetUnavailable(
-                    f"Rows of {checkpoint.place.name} wait to be sent, and others are ready.", "It is tried again."
+                    f"A batch of {checkpoint.place.name} must be sent before the next one is saved.",
+                    "A runner retries once it is sent.",
                 )
-            # The number is a time, so it exceeds all that were sent, even where the outbox has lost the last one.
+            # The number is a time, so it exceeds all numbers that were sent, even if the outbox has lost the last one.
             number = max(moved.at, last.number + 1)
             batch = build_batch(moved, self._table, (number, last.number), self._puts, self._deletes)
             saved = LastBatch(number, msgspec.json.encode(batch).decode())
@@ -85,11 +86,11 @@ class OutboxTransaction:
 
 
 class OutboxControlTransaction:
-    """See ControlTransaction: projections are recorded under the kind FORWARDED; their batches go with them."""
+    """See ControlTransaction. Records projections under the kind FORWARDED; drops batches with their generation."""
 
     def __init__(self, transaction: SqlControlTransaction, outbox: OutboxTable, name: str, address: str) -> None:
         self._transaction, self._outbox, self._name, self._address = transaction, outbox, name, address
-        self.generation_to_show: tuple[int, str] | None = None  # the generation that readers are to see, and its store
+        self.generation_to_show: tuple[int, str] | None = None  # the generation for readers, and the id of its store
 
     def now(self) -> int:
         """See the port."""
@@ -110,21 +111,21 @@ class OutboxControlTransaction:
     def create(
         self, projection: ProjectionRecord, tables: Mapping[str, Table | str], checkpoints: Sequence[Checkpoint]
     ) -> None:
-        """See the port. Raises InvalidProjection where there are no rows with a key."""
+        """See the port. Raises InvalidProjection if the projection has no rows with a key."""
         if projection.kind != "rows":
             raise InvalidProjection(
                 f"{projection.name} has no rows by key, and nothing else can be sent to {self._address}.",
-                "Derive it from ef.Projection; or keep it in a database.",
+                "Derive it from ef.Projection, or name a database as its target.",
                 projection=projection.name,
             )
         self._transaction.create(_as_forwarded(projection), tables, checkpoints)
-        self.generation_to_show = None  # the worker that claims a partition says what readers are to see
+        self.generation_to_show = None  # the worker that claims a partition sends the generation to show
 
     def save_record(self, projection: ProjectionRecord) -> None:
         """See the port."""
         self._transaction.save_record(_as_forwarded(projection))
-        found = self.checkpoints(projection.live)
-        self.generation_to_show = (projection.live, found[0].store) if found else None
+        checkpoints = self.checkpoints(projection.live)
+        self.generation_to_show = (projection.live, checkpoints[0].store) if checkpoints else None
 
     def update_checkpoint(self, key: PartitionKey, **fields: Any) -> None:
         """See the port."""
@@ -154,7 +155,7 @@ class OutboxControlTransaction:
 
 
 def as_rows(record: ProjectionRecord | None) -> ProjectionRecord | None:
-    """The record as the read side knows it, where it is of a projection whose rows are sent on."""
+    """The record with the kind "rows" in place of FORWARDED, as readers of records expect it."""
     return record if record is None or record.kind != FORWARDED else msgspec.structs.replace(record, kind="rows")
 
 

@@ -1,4 +1,4 @@
-"""The sinks that are shipped: Redis, and whatever answers to HTTP.
+"""The included sinks: Redis, and HTTP endpoints.
 
-Knows: one client each. Does not know: the store's own database, where rows are kept as well.
+Knows: one client each. Does not know: the store's own database, where rows are stored as well.
 """

@@ -1,11 +1,11 @@
-"""Rows told to whatever answers to HTTP: a signed POST for each batch, with an idempotency key.
+"""Rows sent to an HTTP endpoint: a signed POST for each batch, with an idempotency key.
 
     {"type": "carrier_month.rows", "timestamp": …, "data": {"puts": […], "deletes": […], "number": 12, "after": 11, …}}
     {"type": "carrier_month.shown", …: readers see generation 2}      {"type": "carrier_month.dropped", …}
 
-2xx means taken. 409 means that what came before is not there (`after` is not the last number known): then everything
-is sent, in chunks. Signed as webhooks are (webhooks.py). Knows: what is said. Does not know: signatures, when to try
-again after it gave up.
+2xx means accepted. 409 means that the previous batch is missing (`after` is not the last number that the endpoint has):
+then all rows are sent, in chunks. Requests are signed like webhooks (webhooks.py). Knows: the content of requests. Does
+not know: signatures, when a failed batch is sent again after the retries here.
 """
 
 from __future__ import annotations
@@ -24,14 +24,16 @@ from eventfold.errors import DeliveryFailed, InvalidProcess, InvalidUrl, TargetU
 from eventfold.ports.sink import Batch, SinkState
 from eventfold.webhooks import Answer, accepted, is_address, key_of, post, sign
 
-SECRET_VARIABLE = "EVENTFOLD_SINK_SECRET"  # noqa: S105 (the name of a variable of the environment, where the secret is)
-RETRY_PAUSES_S = (0.2, 1.0)  # seconds before it is tried again, each time; then the runner's own back-off goes on
+SECRET_VARIABLE = "EVENTFOLD_SINK_SECRET"  # noqa: S105 (the name of an environment variable, which has the secret)
+RETRY_PAUSES_S = (0.2, 1.0)  # before each retry; later retries are the runner's, with its own back-off
 STATUS_MISSING = 409
 
 
 class HttpSink:
-    """Whoever answers at `url`. `secret` as for webhooks (several while one replaces another); without it, that of
-    the environment's EVENTFOLD_SINK_SECRET. `timeout` in seconds.
+    """The sink that sends rows to the HTTP endpoint at `url`.
+
+    `secret` is as for webhooks (several while one replaces another); without it, the environment variable
+    EVENTFOLD_SINK_SECRET has it. `timeout` is in seconds. Raises InvalidUrl.
     """
 
     def __init__(
@@ -43,24 +45,24 @@ class HttpSink:
         headers: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        given = [secret] if isinstance(secret, str) else list(secret)
-        given = given or os.environ.get(SECRET_VARIABLE, "").split()
+        secrets = [secret] if isinstance(secret, str) else list(secret)
+        secrets = secrets or os.environ.get(SECRET_VARIABLE, "").split()
         parts = urlsplit(url)
-        if not is_address(url) or not given:
+        if not is_address(url) or not secrets:
             raise InvalidUrl(
-                f"{parts.hostname or url} is no address to post rows to, or there is no secret to sign them with.",
+                f"{parts.hostname or url} is no address to post rows to, or there is no secret to sign requests with.",
                 f"Give https://HOST/PATH, and a secret: {SECRET_VARIABLE}=whsec_… in the environment, or "
                 "target=HttpSink(url, secret=…).",
             )
         try:
-            self._keys = [key_of(each) for each in given]
+            self._keys = [key_of(each) for each in secrets]
         except InvalidProcess as error:
             raise InvalidUrl(error.what, error.remedy) from None
         self._url, self._timeout, self._headers, self._clock = url, timeout, dict(headers or {}), clock
         self.address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
     def held(self, projection: str, generation: int, partition: int) -> SinkState | None:
-        """It cannot be asked."""
+        """Return None: an HTTP endpoint cannot be asked what it has."""
         return None
 
     def write(self, batch: Batch) -> bool:
@@ -78,7 +80,7 @@ class HttpSink:
         self._post_now(f"{projection}.dropped", {"store": store, "projection": projection, "generation": generation})
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing: no connection stays open."""
 
     def _post_now(self, kind: str, data: dict[str, Any]) -> None:
         self._post(uuid4().hex, kind, datetime.fromtimestamp(self._clock(), UTC), data)

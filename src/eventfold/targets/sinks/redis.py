@@ -1,11 +1,11 @@
-"""Rows in Redis: a hash for each read model, a field for each row, its value the row as JSON.
+"""Rows in Redis: a hash for each read model, with a field for each row, whose value is the row as JSON.
 
     HGET carrier_month '["UA",1]'      a key of one text is that text; any other is a JSON array
-    carrier_month:2                    another generation: one that is being built, or the one before
-    carrier_month:eventfold            what it is of: store, live generation, and for each partition the last batch
+    carrier_month:2                    another generation: one that is being built, or the previous one
+    carrier_month:eventfold            state of the sink: store, live generation, and each partition's last batch
 
-A batch is one script, so it is there wholly or not, with its number. A switch renames two hashes, whatever their size.
-Knows: redis. Does not know: how rows came about, when they are sent.
+One script writes a batch and its number, so both are written or neither is. Switching to another generation renames two
+hashes, in constant time. Knows: redis. Does not know: how rows are computed, when they are sent.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ import redis
 from eventfold.errors import InvalidUrl, TargetUnavailable
 from eventfold.ports.sink import Batch, SinkState
 
-TIMEOUT_S = 5.0  # seconds to wait for an answer
+TIMEOUT_S = 5.0  # to connect, and to wait for an answer
 
-# What every script begins with: the hash of a generation, which has the plain name while it is live.
+# The beginning of every script. `hash` returns the key of a generation's hash, the plain name while it is live. `ours`
+# records the store as the owner of the rows, or returns an error if they belong to another.
 SCRIPT_HEADER = """
 local facts, name = KEYS[1], KEYS[2]
 local function hash(generation)
@@ -106,7 +107,10 @@ return 1
 
 
 class RedisSink:
-    """A Redis at `redis://…`, `rediss://…`. `prefix` (or `?prefix=` in the address) goes before every key."""
+    """The sink in a Redis at `redis://…` or `rediss://…`. Every key begins with `prefix`, or `?prefix=` of the address.
+
+    Raises InvalidUrl.
+    """
 
     def __init__(self, url: str, prefix: str = "") -> None:
         parts = urlsplit(url)
@@ -120,7 +124,7 @@ class RedisSink:
             )
         except (ValueError, TypeError) as error:
             raise InvalidUrl(
-                f"The address of the Redis cannot be used ({error}).", "Write redis://HOST:PORT/NUMBER."
+                f"The Redis address is invalid ({error}).", "Write redis://HOST:PORT/DATABASE_NUMBER."
             ) from None
         host = parts.hostname or "localhost"
         self.address = f"{parts.scheme}://{host}:{parts.port or 6379}{parts.path.rstrip('/') or '/0'}"
@@ -135,14 +139,14 @@ class RedisSink:
 
     def write(self, batch: Batch) -> bool:
         """See the port."""
-        words: list[Any] = [
+        arguments: list[Any] = [
             *(batch.store, batch.generation, batch.partition, batch.number, batch.after, batch.position),
             *(batch.chunk, int(batch.more), len(batch.puts)),
         ]
         for row in batch.puts:
-            words += (hash_field(batch.key, row), msgspec.json.encode(row))
-        words += [hash_field(batch.key, row) for row in batch.deletes]
-        return bool(self._run(self._write, batch.projection, words))
+            arguments += (hash_field(batch.key, row), msgspec.json.encode(row))
+        arguments += [hash_field(batch.key, row) for row in batch.deletes]
+        return bool(self._run(self._write, batch.projection, arguments))
 
     def show(self, projection: str, generation: int, store: str) -> None:
         """See the port."""
@@ -152,31 +156,35 @@ class RedisSink:
         """See the port."""
         self._run(self._drop, projection, (store, "" if generation is None else generation))
 
-    def _run(self, script: Any, projection: str, words: Sequence[Any]) -> Any:
+    def _run(self, script: Any, projection: str, arguments: Sequence[Any]) -> Any:
         name = self._prefix + projection
         try:
-            return script(keys=[f"{name}:eventfold", name], args=words)
+            return script(keys=[f"{name}:eventfold", name], args=arguments)
         except redis.RedisError as error:
             raise self._translate_error(error, name) from error
 
     def _translate_error(self, error: redis.RedisError, name: str) -> TargetUnavailable:
-        said = str(error).strip().rstrip(".")
-        if "FOREIGN" in said:
-            kind = said.partition("FOREIGN ")[2].partition(" script")[0]
+        detail = str(error).strip().rstrip(".")
+        if "FOREIGN" in detail:
+            kind = detail.partition("FOREIGN ")[2].partition(" script")[0]
             what = f"{self.address} has {kind}, {name!r}, already."
             remedy = "Give the projection another name (name=…), or another place (?prefix=… or another database)."
-        elif isinstance(error, redis.ReadOnlyError) or "read only" in said:
+        elif isinstance(error, redis.ReadOnlyError) or "read only" in detail:
             what = f"{self.address} cannot be written to: it is a replica."
             remedy = "Name the primary."
-        elif isinstance(error, redis.OutOfMemoryError) or "maxmemory" in said or "MISCONF" in said:
-            what, remedy = f"{self.address} takes no rows: {said}.", "Make room there; it goes on where it was."
+        elif isinstance(error, redis.OutOfMemoryError) or "maxmemory" in detail or "MISCONF" in detail:
+            what = f"{self.address} accepts no rows: {detail}."
+            remedy = "Free memory or disk space there. A runner then sends the rows."
         elif isinstance(error, redis.AuthenticationError):
-            what, remedy = f"{self.address} lets nobody in by these words: {said}.", "Check the user and the password."
+            what = f"{self.address} does not accept this user and password: {detail}."
+            remedy = "Check the user and the password."
         elif isinstance(error, redis.ConnectionError | redis.TimeoutError):
-            what, remedy = f"{self.address} does not answer: {said}.", "It is tried again; see whether it is up."
+            what = f"{self.address} does not answer: {detail}."
+            remedy = "A runner retries. Check that the server is running."
         else:
-            what, remedy = f"{self.address} refused: {said}.", "Look at the keys that begin with the projection's name."
-        return TargetUnavailable(what, remedy, address=self.address, detail=said)
+            what = f"{self.address} refused: {detail}."
+            remedy = "Check the keys that begin with the projection's name."
+        return TargetUnavailable(what, remedy, address=self.address, detail=detail)
 
     def close(self) -> None:
         """See the port."""

@@ -1,4 +1,4 @@
-"""Connections of a driver: one for each call, of which a few are kept, or one for all threads in turn.
+"""Connections of a driver: one for each call, with a few idle ones pooled, or one that all threads use in turn.
 
 Knows: threads. Does not know: any driver.
 """
@@ -15,13 +15,14 @@ from typing import Generic, TypeVar
 from eventfold.core.mutex import FIRST_PAUSE_S, LONGEST_PAUSE_S, Mutex
 
 C = TypeVar("C")
-MAX_IDLE_CONNECTIONS = 4  # connections that nobody uses
+MAX_IDLE_CONNECTIONS = 4  # more are closed when they are released
 
 
 class ConnectionPool(Generic[C]):
-    """A connection for whoever asks, alone until it is given back; a few are kept for those who ask next.
+    """Connections, each in use by one call at a time; a few idle ones stay open for the next calls.
 
-    Nobody waits, so nobody waits for a connection of their own. What is open is bounded by the calls in flight.
+    `acquire` never waits: it opens a connection if none is idle. So a call that already has a connection cannot wait
+    for itself. The number of open connections is bounded by the number of concurrent calls.
     """
 
     def __init__(self, make: Callable[[], C], end: Callable[[C], None]) -> None:
@@ -30,7 +31,7 @@ class ConnectionPool(Generic[C]):
         self._closed = False
 
     def acquire(self) -> C:
-        """One that is kept, or a new one."""
+        """Return an idle connection, or a new one."""
         self._closed = False
         try:
             return self._idle.pop()
@@ -38,21 +39,24 @@ class ConnectionPool(Generic[C]):
             return self._open()
 
     def release(self, connection: C, broken: bool) -> None:
-        """Give it back; a broken one is closed, and one more than are kept."""
+        """Return a connection to the pool; close it if it is `broken` or enough are idle."""
         if broken or self._closed or len(self._idle) >= MAX_IDLE_CONNECTIONS:
             self._end_connection(connection)
         else:
             self._idle.append(connection)
 
     def close(self) -> None:
-        """Close those that are kept now, and the others as they are given back."""
+        """Close the idle connections now, and the others when they are released."""
         self._closed = True
         while self._idle:
             self._end_connection(self._idle.pop())
 
 
 class Loan(Generic[C]):
-    """The one connection, in use by one call. It ends when it is given back, or when an exception ends the call."""
+    """The use of the one connection by one call.
+
+    It ends when the connection is released, or when the loan is garbage-collected after an exception ended the call.
+    """
 
     __slots__ = ("__weakref__", "connection", "is_over", "thread")
 
@@ -62,9 +66,10 @@ class Loan(Generic[C]):
 
 
 class SharedConnection(Generic[C]):
-    """One connection, taken in turns: what is in memory is there for its own connection only.
+    """One connection that threads use in turn: an in-memory database exists for its own connection only.
 
-    A thread that has it may take it again. `clear` ends what a call has left that could not give it back.
+    The thread that uses it may acquire it again. `clear` ends the transaction of a call that an exception kept from
+    releasing the connection.
     """
 
     def __init__(self, make: Callable[[], C], end: Callable[[C], None], clear: Callable[[C], None]) -> None:
@@ -74,36 +79,36 @@ class SharedConnection(Generic[C]):
         self._connection: C | None = None
 
     def acquire(self) -> Loan[C]:
-        """It, when it is free."""
-        turn, pause = Loan[C](), 0.0
-        while not self._mutex.run(self._try_enter, turn):
+        """Wait until no other thread uses the connection, then return a loan of it."""
+        loan, pause = Loan[C](), 0.0
+        while not self._mutex.run(self._try_enter, loan):
             time.sleep(pause)
             pause = min(max(FIRST_PAUSE_S, 2 * pause), LONGEST_PAUSE_S)
         if self._connection is None:
             self._connection = self._open()
         elif len(self._loans) == 1:
             self._clear(self._connection)
-        turn.connection = self._connection
-        return turn
+        loan.connection = self._connection
+        return loan
 
-    def _try_enter(self, turn: Loan[C]) -> bool:
-        found = [each() for each in self._loans]
-        active = [each for each in found if each is not None and not each.is_over]
-        if active and active[-1].thread != turn.thread:
+    def _try_enter(self, loan: Loan[C]) -> bool:
+        loans = [each() for each in self._loans]
+        active = [each for each in loans if each is not None and not each.is_over]
+        if active and active[-1].thread != loan.thread:
             return False
-        self._loans = tuple(weakref.ref(each) for each in (*active, turn))
+        self._loans = tuple(weakref.ref(each) for each in (*active, loan))
         return True
 
     def release(self, loan: Loan[C], broken: bool) -> None:
-        """Give it back; it is kept even after an error, since all there is is in it."""
+        """End the loan. The connection stays open even if it is `broken`: the whole database is in it."""
         loan.is_over = True
 
     def close(self) -> None:
-        """Close it."""
-        turn = self.acquire()
+        """Close the connection, once no thread uses it."""
+        loan = self.acquire()
         try:
             if self._connection is not None:
                 self._end_connection(self._connection)
                 self._connection = None
         finally:
-            turn.is_over = True
+            loan.is_over = True

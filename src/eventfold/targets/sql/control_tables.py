@@ -1,6 +1,6 @@
-"""The tables in which a SQL target keeps what is known about projections, each row with its checksum.
+"""Control tables of a SQL target: records, checkpoints, parked events, marks and commands, each row with a checksum.
 
-Knows: SQL that SQLite and PostgreSQL read alike (`?` becomes the driver's own mark). Does not know: rows.
+Knows: SQL that SQLite and PostgreSQL both accept (`?` becomes the driver's own mark). Does not know: rows.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ CREATE_TABLES = (
     "INSERT INTO eventfold_layout (layout) VALUES (2)",
 )
 LAYOUT = 2
-# Columns are renamed so that a process of the release before, which writes no checksums, can write nothing at all.
+# Columns are renamed so that a process of the previous release, which writes no checksums, fails to write anything.
 UPGRADE_TABLES = (
     "ALTER TABLE eventfold_projection ADD COLUMN checksum BIGINT",
     "ALTER TABLE eventfold_checkpoint RENAME COLUMN expires TO expires_at",
@@ -106,7 +106,7 @@ SELECT_MARKS = f"SELECT {MARK_COLUMNS} FROM eventfold_mark WHERE {WHERE_PARTITIO
 
 
 def key_columns(key: PartitionKey) -> tuple[str, int, int]:
-    """A place as the three columns of PLACE."""
+    """The values of the columns `name`, `generation` and `part`, as in WHERE_PARTITION."""
     return key.name, key.generation, key.partition
 
 
@@ -118,12 +118,12 @@ def checksum(table: str, *values: Any) -> int:
 
 
 def damaged_row_error(table: str, name: Any, *at: Any) -> ProjectionDamaged:
-    """The error for a row that does not have the checksum it was written with."""
+    """The error for a row whose checksum does not match its values. `at`: the rest of the row's key."""
     row = " ".join(f"{each}" for each in (name, *at))
     return ProjectionDamaged(
-        f"What is kept about {name} is damaged: the row {row} of {table} is not as it was written.",
-        f"Restore that database from a backup; or give up what is kept (eventfold projections remove {name}) and have "
-        "it built again from the log.",
+        f"The record of {name} is damaged: the row {row} of {table} differs from what was written.",
+        f"Restore that database from a backup; or remove the record (eventfold projections remove {name}) and rebuild "
+        "it from the log.",
         projection=f"{name}",
         table=table,
         row=row,
@@ -131,13 +131,13 @@ def damaged_row_error(table: str, name: Any, *at: Any) -> ProjectionDamaged:
 
 
 def record_row(p: ProjectionRecord) -> tuple[Any, ...]:
-    """The row of PROJECTION."""
+    """A record as a row of `eventfold_projection`, with its checksum."""
     row = (p.name, p.kind, p.code, p.live, p.previous, p.building, p.paused, ",".join(p.tables))
     return (*row, checksum("eventfold_projection", *row))
 
 
 def record_from_row(row: tuple[Any, ...]) -> ProjectionRecord:
-    """A row of PROJECTION. Raises ProjectionDamaged."""
+    """The record in a row of `eventfold_projection`. Raises ProjectionDamaged."""
     name, kind, code, live, previous, building, paused, tables, stored = row
     if stored != checksum("eventfold_projection", *row[:-1]):
         raise damaged_row_error("eventfold_projection", name)
@@ -148,17 +148,17 @@ def record_from_row(row: tuple[Any, ...]) -> ProjectionRecord:
 
 
 def checkpoint_from_row(row: tuple[Any, ...]) -> Checkpoint:
-    """A row of CHECKPOINT. Raises ProjectionDamaged.
+    """The checkpoint in a row of `eventfold_checkpoint`. Raises ProjectionDamaged.
 
-    `beat` is the last sign of life: the lease was renewed, or the checkpoint advanced.
+    `beat` is the last sign of life: the later of the lease's renewal and the checkpoint's advance.
     """
     columns = row[:-2]
     if row[-2:] != checkpoint_checksums(columns):
         raise damaged_row_error("eventfold_checkpoint", *row[:3])
     key, (store, epoch, position, event_id, seen, seen_digest, handled, handled_digest, *rest) = row[:3], columns[3:]
     names = "query fingerprint partitions until revision token holder expires stopped stats at beat".split()
-    facts = dict(zip(names, rest, strict=True))
-    facts["beat"] = max(facts["beat"], facts["at"])
+    fields = dict(zip(names, rest, strict=True))
+    fields["beat"] = max(fields["beat"], fields["at"])
     return Checkpoint(
         place=PartitionKey(*key),
         store=store,
@@ -167,14 +167,14 @@ def checkpoint_from_row(row: tuple[Any, ...]) -> Checkpoint:
         event_id=event_id,
         seen=Tally.of(seen, seen_digest),
         handled=Tally.of(handled, handled_digest),
-        **facts,
+        **fields,
     )
 
 
 def checkpoint_checksums(columns: tuple[Any, ...]) -> tuple[int, int]:
-    """The checksums of a row of CHECKPOINT: of what an advance writes and judges by, and of the lease.
+    """The two checksums of a row of `eventfold_checkpoint`: of what an advance writes and checks, and of the lease.
 
-    They are two, because a lease is renewed beside an advance and without it.
+    There are two because a lease is renewed independently of an advance, and concurrently with it.
     """
     return (
         checksum("eventfold_checkpoint", *columns[:17], *columns[19:22]),
@@ -183,7 +183,7 @@ def checkpoint_checksums(columns: tuple[Any, ...]) -> tuple[int, int]:
 
 
 def checkpoint_row(c: Checkpoint) -> tuple[Any, ...]:
-    """The row of a checkpoint."""
+    """A checkpoint as a row of `eventfold_checkpoint`, with its checksums."""
     columns = (
         *key_columns(c.place),
         *(c.store, c.epoch, c.position, c.event_id, c.seen.count, c.seen.hex, c.handled.count, c.handled.hex),
@@ -196,9 +196,10 @@ def checkpoint_row(c: Checkpoint) -> tuple[Any, ...]:
 def claim_lease(
     checkpoint: Checkpoint, holder: str, now: int, seconds: float, take_over_from: str
 ) -> Checkpoint | None:
-    """A checkpoint whose lease is another holder's from now on, with a greater token; None while it is not free.
+    """The checkpoint with its lease assigned to `holder` and a greater token; None while another holder has the lease.
 
-    A sign of life from the future: the clock was set back, and a living holder has given another since.
+    A last sign of life that is later than the end of the new lease shows that the clock was set back. The lease counts
+    as free then, since a holder that is alive would have renewed it by the new clock.
     """
     expires = now + int(seconds * 1e6)
     if checkpoint.holder not in ("", take_over_from) and checkpoint.expires >= now and checkpoint.beat <= expires:
@@ -209,37 +210,37 @@ def claim_lease(
 
 
 def renew_lease(checkpoint: Checkpoint, now: int, seconds: float, progress: bool) -> Checkpoint:
-    """A checkpoint whose lease ends later."""
+    """The checkpoint with its lease extended to `seconds` after `now`; with `progress`, `now` is a sign of life."""
     beat = now if progress else checkpoint.beat
     return msgspec.structs.replace(checkpoint, expires=now + int(seconds * 1e6), beat=beat)
 
 
 def release_lease(checkpoint: Checkpoint) -> Checkpoint:
-    """A checkpoint whose lease was given back."""
+    """The checkpoint without a lease."""
     return msgspec.structs.replace(checkpoint, holder="", expires=0)
 
 
 def parked_row(key: PartitionKey, entry: ParkedEvent) -> tuple[Any, ...]:
-    """The row of an entry."""
+    """A parked event as a row of `eventfold_entry`, with its checksum."""
     row = (*key_columns(key), *msgspec.structs.astuple(entry))
     return (*row, checksum("eventfold_entry", *row))
 
 
 def parked_from_row(key: PartitionKey, row: Sequence[Any]) -> ParkedEvent:
-    """A row of ENTRY. Raises ProjectionDamaged."""
+    """The parked event in a row of `eventfold_entry` (PARKED_COLUMNS). Raises ProjectionDamaged."""
     if row[-1] != checksum("eventfold_entry", *key_columns(key), *row[:-1]):
         raise damaged_row_error("eventfold_entry", *key_columns(key), row[0])
     return ParkedEvent(*row[:-1])
 
 
 def mark_row(key: PartitionKey, position: int, seen: Tally) -> tuple[Any, ...]:
-    """The row of a mark."""
+    """A ledger mark as a row of `eventfold_mark`, with its checksum."""
     row = (*key_columns(key), position, seen.count, seen.hex)
     return (*row, checksum("eventfold_mark", *row))
 
 
 def mark_from_row(key: PartitionKey, row: Sequence[Any]) -> tuple[int, Tally]:
-    """A row of MARK. Raises ProjectionDamaged."""
+    """The (position, seen) in a row of `eventfold_mark` (MARK_COLUMNS). Raises ProjectionDamaged."""
     position, count, digest, stored = row
     if stored != checksum("eventfold_mark", *key_columns(key), position, count, digest):
         raise damaged_row_error("eventfold_mark", *key_columns(key), position)
@@ -247,22 +248,22 @@ def mark_from_row(key: PartitionKey, row: Sequence[Any]) -> tuple[int, Tally]:
 
 
 def change_checkpoint(checkpoint: Checkpoint, fields: Mapping[str, Any]) -> Checkpoint:
-    """A checkpoint with other fields and the next revision."""
+    """The checkpoint with these fields changed and the next revision."""
     return msgspec.structs.replace(checkpoint, **fields, revision=checkpoint.revision + 1)
 
 
 def command_row(command: PendingCommand) -> tuple[Any, ...]:
-    """The row of a command that the log has not been told of."""
+    """A command that is not yet in the log as a row of `eventfold_command`, with its checksum."""
     row = (command.id, command.store, command.name, command.data, command.metadata)
     return (*row, checksum("eventfold_command", *row))
 
 
 def command_from_row(row: Sequence[Any]) -> PendingCommand:
-    """A row of COMMAND. Raises ProjectionDamaged."""
+    """The command in a row of `eventfold_command`. Raises ProjectionDamaged."""
     if row[-1] != checksum("eventfold_command", *row[:-1]):
         raise ProjectionDamaged(
-            f"A command on {row[2]} was carried out; what the log is to be told of it is damaged (eventfold_command).",
-            "Delete that row by SQL, or restore that database from a backup; rows and checkpoints are not concerned.",
+            f"A command on {row[2]} was carried out, but its event for the log is damaged (in eventfold_command).",
+            "Delete that row by SQL, or restore that database from a backup; rows and checkpoints are not affected.",
             projection=f"{row[2]}",
             table="eventfold_command",
             row=f"{row[0]}",
@@ -270,21 +271,21 @@ def command_from_row(row: Sequence[Any]) -> PendingCommand:
     return PendingCommand(*(each or "" for each in row[:-1]))
 
 
-def refuse_partial(found: Sequence[Checkpoint], name: str) -> None:
-    """Raises ProjectionDamaged where checkpoints of some partitions of a generation are missing."""
-    of_generation: dict[int, list[Checkpoint]] = {}
-    for each in found:
-        of_generation.setdefault(each.place.generation, []).append(each)
-    for generation, its in of_generation.items():
+def refuse_partial(checkpoints: Sequence[Checkpoint], name: str) -> None:
+    """Raise ProjectionDamaged if checkpoints of some partitions of a generation are missing."""
+    by_generation: dict[int, list[Checkpoint]] = {}
+    for each in checkpoints:
+        by_generation.setdefault(each.place.generation, []).append(each)
+    for generation, its in by_generation.items():
         if [each.place.partition for each in its] != list(range(its[0].partitions)):
             raise damaged_row_error("eventfold_checkpoint", name, generation)
 
 
 def refuse_layout(address: str, layout: int) -> None:
-    """Raises TargetUnavailable on tables of a later release."""
+    """Raise TargetUnavailable if the tables are of a later release."""
     if layout > LAYOUT:
         raise TargetUnavailable(
-            f"The read models in {address} are of a newer eventfold (layout {layout}; this one writes {LAYOUT}).",
+            f"The read models in {address} are of a newer eventfold (layout {layout}; this version writes {LAYOUT}).",
             "Use that version of eventfold, or another database (target=…).",
             address=address,
             layout=layout,
@@ -292,5 +293,5 @@ def refuse_layout(address: str, layout: int) -> None:
 
 
 def parse_table_names(tables: Any) -> list[str]:
-    """The names of tables in a row that may be damaged, as far as they are names."""
+    """The valid table names in the `tables` column of a record that may be damaged."""
     return [name for name in f"{tables}".split(",") if re.fullmatch(r"\w{1,200}", name)]

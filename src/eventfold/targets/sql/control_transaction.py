@@ -1,6 +1,6 @@
-"""The transaction of an operator's command in a SQL target: what is known is read under locks, judged and changed.
+"""The transaction of an operator's command in a SQL target: it reads control tables under locks and changes them.
 
-Knows: the control tables, in which order rows are locked. Does not know: what a command judges, when it commits.
+Knows: the control tables, in which order rows are locked. Does not know: what a command decides, when it commits.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from eventfold.targets.sql.transaction import save_checkpoint, save_parked
 
 
 class SqlControlTransaction:
-    """See ControlTransaction. One command at a time in a target: `Driver.exclusive`."""
+    """See ControlTransaction. A target runs one command at a time: `Driver.lock_schema_changes`."""
 
     def __init__(self, driver: Driver, connection: Any, name: str, statements: Statements) -> None:
         self._driver, self._name, self._statements = driver, name, statements
@@ -42,8 +42,8 @@ class SqlControlTransaction:
     def record(self) -> ProjectionRecord | None:
         """See the port."""
         sql = f"SELECT {control_tables.RECORD_COLUMNS} FROM eventfold_projection WHERE name = ?"  # noqa: S608
-        found = self._execute(sql + self._driver.row_lock_clause, (self._name,))
-        return control_tables.record_from_row(tuple(found[0])) if found else None
+        rows = self._execute(sql + self._driver.row_lock_clause, (self._name,))
+        return control_tables.record_from_row(tuple(rows[0])) if rows else None
 
     def checkpoints(self, generation: int | None = None) -> list[Checkpoint]:
         """See the port. Rows are locked in the order of their keys."""
@@ -51,8 +51,8 @@ class SqlControlTransaction:
         parameters: list[Any] = [self._name]
         if generation is not None:
             sql, parameters = f"{sql} AND generation = ?", [self._name, generation]
-        found = self._execute(f"{sql} ORDER BY generation, part{self._driver.row_lock_clause}", parameters)
-        checkpoints = [control_tables.checkpoint_from_row(tuple(row)) for row in found]
+        rows = self._execute(f"{sql} ORDER BY generation, part{self._driver.row_lock_clause}", parameters)
+        checkpoints = [control_tables.checkpoint_from_row(tuple(row)) for row in rows]
         control_tables.refuse_partial(checkpoints, self._name)
         return checkpoints
 
@@ -68,12 +68,14 @@ class SqlControlTransaction:
     ) -> None:
         """See the port."""
         generation, driver, connection = checkpoints[0].place.generation, self._driver, self.connection
-        known = self.record()
+        existing = self.record()
         key = control_tables.key_columns(checkpoints[0].place)
         if self._execute(f"SELECT 1 FROM eventfold_checkpoint WHERE {control_tables.WHERE_PARTITION}", key):  # noqa: S608
-            raise CheckpointChanged if known else control_tables.damaged_row_error("eventfold_projection", self._name)
+            raise (
+                CheckpointChanged if existing else control_tables.damaged_row_error("eventfold_projection", self._name)
+            )
         for name, table in tables.items():
-            if known is None and driver.has_relation(connection, name):
+            if existing is None and driver.has_relation(connection, name):
                 raise table_exists_error(driver.address, name)
             driver.execute(connection, f"DROP TABLE IF EXISTS {driver.quote_relation(stored_name(name, generation))}")
             for statement in self._statements.create_table_sql(table, name, generation):
@@ -84,11 +86,11 @@ class SqlControlTransaction:
         self.save_record(projection)
 
     def save_record(self, projection: ProjectionRecord) -> None:
-        """See the port. Views are made again only where readers are to see another table: rights go with a view."""
-        p, known = projection, self.record()
+        """See the port. A view is created again only if it must show another table: a dropped view loses its grants."""
+        p, existing = projection, self.record()
         self._execute(control_tables.UPSERT_RECORD, control_tables.record_row(p))
         self._bump_revisions()
-        if known is None or (known.live, known.tables) != (p.live, p.tables):
+        if existing is None or (existing.live, existing.tables) != (p.live, p.tables):
             for name in p.tables:
                 table = stored_name(name, p.live)
                 columns = self._driver.view_columns(self.connection, table)
@@ -112,7 +114,7 @@ class SqlControlTransaction:
         save_parked(self._driver, self.connection, key, entries)
 
     def drop(self, generation: int, tables: Sequence[str]) -> None:
-        """See the port. Tables first: a runner that writes to them holds no lock that we have."""
+        """See the port. Drops the tables first: a runner that writes to them may wait for rows deleted after that."""
         relation = self._driver.quote_relation
         for table in tables:
             self._driver.execute(self.connection, f"DROP TABLE IF EXISTS {relation(stored_name(table, generation))}")
@@ -122,17 +124,17 @@ class SqlControlTransaction:
     def written_tables(self) -> list[str]:
         """See the port."""
         try:
-            found = self._execute("SELECT tables FROM eventfold_projection WHERE name = ?", (self._name,))
-        except UnicodeDecodeError:  # it is that which is damaged
+            rows = self._execute("SELECT tables FROM eventfold_projection WHERE name = ?", (self._name,))
+        except UnicodeDecodeError:  # the damage is in this column
             return []
-        return control_tables.parse_table_names(found[0][0]) if found else []
+        return control_tables.parse_table_names(rows[0][0]) if rows else []
 
     def forget(self, tables: Sequence[str]) -> None:
         """See the port."""
-        found, relation = self._execute(control_tables.SELECT_GENERATIONS, (self._name,)), self._driver.quote_relation
+        rows, relation = self._execute(control_tables.SELECT_GENERATIONS, (self._name,)), self._driver.quote_relation
         for table in tables:
             self._driver.execute(self.connection, f"DROP VIEW IF EXISTS {relation(table)}")
-            for (generation,) in found:
+            for (generation,) in rows:
                 self._driver.execute(
                     self.connection, f"DROP TABLE IF EXISTS {relation(stored_name(table, generation))}"
                 )
@@ -145,10 +147,10 @@ class SqlControlTransaction:
 
 
 def table_exists_error(address: str, name: str) -> TargetUnavailable:
-    """The error for a table that has a projection's name and is none."""
+    """The error for a table that has a projection's name but does not belong to one."""
     return TargetUnavailable(
-        f"{address} has a table {name!r} already, and it is not a projection's.",
-        "Give the projection another name (name=…), or a database of its own (target=…).",
+        f"{address} already has a table {name!r}, and it is not a projection's.",
+        "Give the projection another name (name=…), or a separate database (target=…).",
         address=address,
         table=name,
     )

@@ -1,4 +1,4 @@
-"""The little that differs between SQL databases, as one protocol.
+"""The protocol of a driver: what differs between SQL databases.
 
 Knows: what the SQL target needs of a driver. Does not know: any driver.
 """
@@ -16,32 +16,35 @@ Parameters = Sequence[Any] | Mapping[str, Any]
 
 
 class Driver(Protocol):
-    """One database, by its driver. Control SQL has `?` for parameters; users' SQL has the driver's own marks."""
+    """One database, through its Python driver.
+
+    Control SQL, of the library, has `?` for parameters; SQL of users has the driver's own marks.
+    """
 
     address: str
     column_types: Mapping[ColumnKind, str]
     encoders: Mapping[ColumnKind, Convert]
     decoders: Mapping[ColumnKind, Convert]
     errors: tuple[type[BaseException], ...]
-    row_errors: tuple[type[BaseException], ...]  # of errors, those that are a row's fault
-    value_errors: tuple[type[BaseException], ...]  # of errors, those that a value is to blame for, in a key or a filter
+    row_errors: tuple[type[BaseException], ...]  # the errors that a written row causes
+    value_errors: tuple[type[BaseException], ...]  # the errors that a value in a key or a filter causes
     table_suffix: str
-    max_name_bytes: int | None  # bytes of a table's or an index's name; None: any number
-    row_lock_clause: str  # behind a SELECT: lock the rows until the end of the transaction, where it has not locked all
+    max_name_bytes: int | None  # bytes of a table's or an index's name; None: no limit
+    row_lock_clause: str  # after a SELECT: locks its rows until the transaction ends; "" if a transaction locks all
 
     def acquire(self, write: bool, runs_user_code: bool) -> Any:
-        """Something that holds a connection for the calling thread alone: see `connection`.
+        """Reserve a connection for the calling thread; `connection` returns it.
 
-        To write by or to read by; `runs_user_code`: a user's code runs meanwhile, perhaps for long.
+        `write`: for a transaction that writes. `runs_user_code`: a user's code runs meanwhile, perhaps for long.
         """
         ...
 
     def connection(self, lent: Any) -> Any:
-        """The connection of what `take` gave."""
+        """The connection of what `acquire` returned."""
         ...
 
     def release(self, lent: Any, write: bool, broken: bool) -> None:
-        """Give back what `take` gave; `broken`: its connection is not to be used again."""
+        """Release what `acquire` returned; a `broken` connection is not used again."""
         ...
 
     def close(self) -> None:
@@ -49,11 +52,11 @@ class Driver(Protocol):
         ...
 
     def quote_relation(self, name: str) -> str:
-        """A table or view by its name, as SQL names it: whatever that name is."""
+        """The name of a table or view as a SQL identifier, whatever characters it has."""
         ...
 
     def quote_column(self, name: str) -> str:
-        """A column of rows by its field, as SQL names it."""
+        """The SQL identifier of the column for a field of a row."""
         ...
 
     def adapt_sql(self, text: str) -> str:
@@ -61,15 +64,15 @@ class Driver(Protocol):
         ...
 
     def execute(self, connection: Any, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
-        """One statement; its rows."""
+        """Run one statement; return its rows."""
         ...
 
     def executemany(self, connection: Any, sql: str, parameters: Iterable[Parameters]) -> None:
-        """One statement, many times."""
+        """Run one statement for each set of parameters."""
         ...
 
     def upsert(self, connection: Any, statement: str, table: Table, rows: Sequence[Sequence[Any]]) -> None:
-        """Write packed rows by a statement that writes one, or by a faster way that does the same."""
+        """Write encoded rows. `statement` writes one row; a driver may use a faster way that has the same effect."""
         ...
 
     def begin(self, connection: Any) -> None:
@@ -77,23 +80,23 @@ class Driver(Protocol):
         ...
 
     def prepare_foreign_connection(self, connection: Any) -> None:
-        """Make a connection of the log's engine read what it finds as one of ours does."""
+        """Configure a connection of the log's engine so that it reads values as a connection of this driver does."""
         ...
 
     def lock_schema_changes(self, connection: Any) -> None:
-        """In a transaction: be the only one who makes or exchanges tables, until its end."""
+        """Lock, until the transaction ends, against other transactions that create or replace tables."""
         ...
 
     def commit(self, connection: Any) -> None:
-        """Commit it."""
+        """Commit the transaction."""
         ...
 
     def rollback(self, connection: Any) -> None:
-        """Roll it back; harmless where there is none."""
+        """Roll back the transaction; do nothing if there is none."""
         ...
 
     def allow_full_scan(self, connection: Any) -> AbstractContextManager[object]:
-        """For a question that neither a key nor an index answers: the block in which it is asked."""
+        """The block in which a query may run that neither a key nor an index answers."""
         ...
 
     def now(self, connection: Any) -> int:
@@ -101,15 +104,15 @@ class Driver(Protocol):
         ...
 
     def is_disconnect(self, connection: Any, error: BaseException) -> bool:
-        """Whether an error means that this connection is gone, and a new one may do."""
+        """Whether an error means that this connection is closed, and that a new one may work."""
         ...
 
     def should_yield(self) -> bool:
-        """Whether others have waited for this thread's transaction long enough."""
+        """Whether other writers have waited long enough for this thread's transaction to end."""
         ...
 
     def key_condition(self, columns: Sequence[tuple[str, ColumnKind]], count: int) -> str:
-        """The condition for `count` keys of these columns, with a `?` for every value."""
+        """The SQL condition for `count` keys of these columns, with a `?` for every value."""
         ...
 
     def has_relation(self, connection: Any, name: str) -> bool:
@@ -117,15 +120,15 @@ class Driver(Protocol):
         ...
 
     def view_columns(self, connection: Any, name: str) -> str:
-        """The columns of a table that readers are to see, as SQL."""
+        """The columns of a table that readers see, as SQL for a SELECT."""
         ...
 
     def count_columns(self, connection: Any, name: str) -> int:
-        """How many columns a table has."""
+        """The number of columns of a table."""
         ...
 
     def translate_error(self, error: BaseException) -> EventfoldError:
-        """The library's error for one of the driver's."""
+        """The library's error for an error of the driver."""
         ...
 
     def lock_holder(self) -> str:
@@ -137,10 +140,10 @@ Translate = Callable[[BaseException], EventfoldError]
 
 
 def damaged_text_error(address: str, error: UnicodeDecodeError) -> ProjectionDamaged:
-    """The error for text in a database that is no text any more."""
+    """The error for damaged text in a database: bytes that are not UTF-8."""
     return ProjectionDamaged(
-        f"{address} is damaged: a text of a read model, or of what is kept about it, is no UTF-8 ({error.reason}).",
-        "Restore that database from a backup; or give up the read model (eventfold projections remove NAME) and have "
-        "it built again from the log.",
+        f"{address} is damaged: a text of a read model, or of its record, is not UTF-8 ({error.reason}).",
+        "Restore that database from a backup; or remove the read model (eventfold projections remove NAME) and rebuild "
+        "it from the log.",
         address=address,
     )

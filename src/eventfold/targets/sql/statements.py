@@ -1,4 +1,4 @@
-"""Statements for rows: how a table is made, and its rows written, found and walked through.
+"""SQL statements for tables of rows: create a table; write, find and scan its rows.
 
 Knows: SQL for tables of keyed rows; kinds of columns. Does not know: connections, checkpoints.
 """
@@ -14,25 +14,24 @@ from eventfold.errors import InvalidProjection
 from eventfold.targets.sql.driver import Driver
 
 Converter = Callable[[Any], Any]
-POSTGRES_SYSTEM_COLUMNS = frozenset(
-    {"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"}
-)  # columns of every table of PostgreSQL
+# Columns that every table of PostgreSQL has.
+POSTGRES_SYSTEM_COLUMNS = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})
 SYSTEM_COLUMN_SUFFIX = "__column"
 
 
 class Statements:
-    """Statements for one driver. A Table's name here is that of a generation's own table."""
+    """The statements for one driver. The name of a Table is here the name of a generation's own table."""
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
         self._upserts: dict[Table, str] = {}
 
     def is_outdated(self, connection: Any, table: Table) -> bool:
-        """Whether a table was made by a release that kept such rows in another way. It is looked at once."""
+        """Whether an earlier release created the table with another layout. Each table is inspected once."""
         return False
 
     def create_table_sql(self, table: Table | str, name: str, generation: int) -> Iterator[str]:
-        """The statements that make a generation's table."""
+        """The statements that create a generation's table and its indexes."""
         own = self._driver.quote_relation(stored_name(name, generation))
         if isinstance(table, str):
             yield f"CREATE TABLE {own} ({table})"
@@ -48,21 +47,21 @@ class Statements:
             yield f"CREATE INDEX {self.index_name(name, generation, index)} ON {own} ({by})"
 
     def index_name(self, name: str, generation: int, index: Sequence[str]) -> str:
-        """What the index of a generation's table on these columns is called."""
+        """The name of the index on these columns of a generation's table."""
         return quote_identifier(
             shorten_name(f"{stored_name(name, generation)}__{'_'.join(index)}", self._driver.max_name_bytes)
         )
 
     def quote_column(self, name: str) -> str:
-        """A column as SQL names it."""
+        """The SQL identifier of a column."""
         return self._driver.quote_column(name)
 
     def column_list(self, names: Iterable[str]) -> str:
-        """Columns, with commas."""
+        """The SQL identifiers of columns, separated by commas."""
         return ", ".join(map(self._driver.quote_column, names))
 
     def _ascending(self, table: Table, name: str) -> str:
-        """A column to sort by: None is the least value, as SQLite has it and no setting of a server changes."""
+        """The ORDER BY term of a column. None sorts first, as in SQLite, whatever the server's default is."""
         nullable = any(column.nullable for column in table.columns if column.name == name)
         return f"{self.quote_column(name)} NULLS FIRST" if nullable else self.quote_column(name)
 
@@ -71,11 +70,11 @@ class Statements:
         return f"{self.quote_column(name)} DESC{' NULLS LAST' if nullable else ''}"
 
     def selected_columns(self, table: Table) -> str:
-        """What is asked for, where rows are."""
+        """The columns that a SELECT of rows returns."""
         return self.column_list(table.fields)
 
     def upsert_sql(self, table: Table) -> str:
-        """Write a row, whole."""
+        """The statement that inserts or replaces a whole row."""
         sql = self._upserts.get(table)
         if sql is None:
             column, own = self.quote_column, self._driver.quote_relation(table.name)
@@ -88,12 +87,12 @@ class Statements:
         return sql
 
     def delete_sql(self, table: Table) -> str:
-        """Delete a row by its key."""
+        """The statement that deletes a row by its key."""
         key = " AND ".join(f"{self.quote_column(k)} = ?" for k in table.key)
         return f"DELETE FROM {self._driver.quote_relation(table.name)} WHERE {key}"  # noqa: S608
 
     def load_sql(self, table: Table, keys: Sequence[Sequence[Any]]) -> tuple[str, list[Any]]:
-        """The rows of some keys."""
+        """The query for the rows of these keys, and its parameters."""
         of: dict[str, ColumnKind] = {column.name: column.kind for column in table.columns}
         condition = self._driver.key_condition([(self.quote_column(k), of[k]) for k in table.key], len(keys))
         values = [value for key in self.encode_keys(table, keys) for value in key]
@@ -103,7 +102,7 @@ class Statements:
     def select_sql(
         self, table: Table, where: Mapping[str, Any], order: Sequence[str], limit: int | None
     ) -> tuple[str, list[Any]]:
-        """Some rows."""
+        """The query for `RowStore.select`, and its parameters. Raises InvalidProjection on an unknown column."""
         kinds: dict[str, ColumnKind] = {column.name: column.kind for column in table.columns}
         refuse_unknown(table, where, order)
         conditions = [
@@ -126,25 +125,25 @@ class Statements:
         return sql, values
 
     def scan_sql(self, table: Table, further: bool, page: int) -> str:
-        """The next rows in the order of the key."""
+        """The query for the next page of rows in the order of the key; `further`: after `scan_cursor`'s parameters."""
         key, own = self.column_list(table.key), self._driver.quote_relation(table.name)
         after = f"WHERE ({key}) > ({','.join('?' * len(table.key))})" if further else ""
         return f"SELECT {self.column_list(table.fields)} FROM {own} {after} ORDER BY {key} LIMIT {page}"  # noqa: S608
 
     def scan_cursor(self, table: Table, row: Sequence[Any]) -> tuple[Any, ...]:
-        """Where a scan goes on behind this row, as the driver gave it."""
+        """The parameters with which a scan continues after this row. `row`: as the driver returned it."""
         return tuple(row[: len(table.key)])
 
     def encode_rows(self, table: Table, rows: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
-        """Rows as the driver takes them."""
+        """Rows as parameters for the driver."""
         return _convert_rows(rows, self._converters(table, self._driver.encoders))
 
     def encode_keys(self, table: Table, keys: Sequence[Sequence[Any]]) -> Iterable[Sequence[Any]]:
-        """Keys as the driver takes them."""
+        """Keys as parameters for the driver."""
         return _convert_rows(keys, self._converters(table, self._driver.encoders)[: len(table.key)])
 
     def decode_rows(self, table: Table, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-        """Rows as the driver gave them, in Python's types. Raises ProjectionDamaged."""
+        """Rows of the driver, converted to Python's types. Raises ProjectionDamaged."""
         try:
             return list(_convert_rows(rows, self._converters(table, self._driver.decoders)))  # type: ignore[arg-type]
         except (ValueError, TypeError, ArithmeticError) as error:
@@ -164,7 +163,7 @@ def _convert_rows(rows: Sequence[Sequence[Any]], converters: list[Converter | No
 
 
 def is_keyed(table: Table, where: Collection[str], order: Sequence[str]) -> bool:
-    """Whether the key or an index finds such rows, or gives them in this order."""
+    """Whether the key or an index finds the rows of this filter or, without a filter, returns them in this order."""
     for index in (table.key, *table.indexes):
         if where and set(index[: len(where)]) == set(where):
             return True
@@ -174,29 +173,29 @@ def is_keyed(table: Table, where: Collection[str], order: Sequence[str]) -> bool
 
 
 def refuse_unknown(table: Table, where: Iterable[str], order: Iterable[str]) -> None:
-    """Raises InvalidProjection on a column that the table does not have."""
+    """Raise InvalidProjection on a column that the table does not have."""
     unknown = sorted({*where, *(name.removeprefix("-") for name in order)} - set(table.fields))
     if unknown:
         own = [name for name in ("order", "limit", "wait", "generation") if name in table.fields]
-        hint = f' Those called {own[0]} are asked for by rows(…, {{"{own[0]}": …}}).' if own else ""
+        hint = f' Filter by the column {own[0]} with rows(…, {{"{own[0]}": …}}).' if own else ""
         raise InvalidProjection(
-            f"The rows asked for have no column {', '.join(unknown)}.",
+            f"The requested rows have no column {', '.join(unknown)}.",
             f"Their columns are {', '.join(table.fields)}.{hint}",
         )
 
 
 def quote_identifier(name: str) -> str:
-    """A name as standard SQL quotes it, so that a table or a field may be called what SQL reserves."""
+    """The name as a quoted identifier of standard SQL, so that a table or a field may have a reserved word as name."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def postgres_column_name(field: str) -> str:
-    """What the column of a field is called on PostgreSQL, whose tables have columns of their own already."""
+    """The column name of a field on PostgreSQL, whose tables have system columns with names of their own."""
     return f"{field}{SYSTEM_COLUMN_SUFFIX}" if field in POSTGRES_SYSTEM_COLUMNS else field
 
 
 def aliased_columns(columns: Sequence[str]) -> str:
-    """Columns of a table by the names of their fields, as SQL; "" where these are the same."""
+    """Columns of a table under the names of their fields, as SQL for a SELECT; "" if all names are the same."""
     if not any(each.removesuffix(SYSTEM_COLUMN_SUFFIX) in POSTGRES_SYSTEM_COLUMNS for each in columns):
         return ""
     fields = [(each, each.removesuffix(SYSTEM_COLUMN_SUFFIX)) for each in columns]
@@ -207,9 +206,9 @@ def aliased_columns(columns: Sequence[str]) -> str:
 
 
 def shorten_name(name: str, longest: int | None) -> str:
-    """A name of at most `longest` bytes (None: any number), other than what any other name becomes.
+    """The name, shortened to at most `longest` bytes (None: no limit) with a checksum that keeps it unique.
 
-    Where it ends with the number of a generation, it still does.
+    A name that ends with a generation's number keeps that end.
     """
     if longest is None or len(name.encode()) <= longest:
         return name

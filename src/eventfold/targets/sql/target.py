@@ -1,8 +1,8 @@
 """A target in a SQL database: rows, checkpoints and leases in tables, over any driver.
 
-Knows: tables, views, statements, transactions. Does not know: which database it is.
-Readers see views; the rows stand in tables with the generation's number behind their names, so that a switch is one
-small transaction.
+Readers query views. The rows are in tables whose names end with the generation's number, so that switching to another
+generation is one small transaction. Knows: tables, views, statements, transactions. Does not know: which database it
+is.
 """
 
 from __future__ import annotations
@@ -35,10 +35,8 @@ from eventfold.targets.sql.upgrade import upgrade_tables
 PAGE = 1_000
 
 T = TypeVar("T")
-RETRYABLE_SQLSTATES = (
-    "40P01",
-    "40001",
-)  # a deadlock, or a conflict: nothing was done, and the transaction may begin again
+# A deadlock, or a serialization conflict: the transaction was rolled back and may be repeated.
+RETRYABLE_SQLSTATES = ("40P01", "40001")
 
 
 class SqlTarget:
@@ -56,16 +54,16 @@ class SqlTarget:
 
     @contextmanager
     def connect(self, write: bool = False, runs_user_code: bool = False) -> Generator[Any]:
-        """A connection, in a transaction if `write`; translates the driver's errors. See `Driver.acquire`."""
+        """A connection, in a transaction if `write`. Translates the driver's errors. See `Driver.acquire`."""
         driver = self._driver
         try:
-            taken, broken = driver.acquire(write, runs_user_code), True
+            acquired, broken = driver.acquire(write, runs_user_code), True
             try:
-                connection = driver.connection(taken)
+                connection = driver.connection(acquired)
                 if write:
                     self._ensure_tables(connection)
                     try:
-                        driver.begin(connection)  # within: an exception right after it must end the transaction, too
+                        driver.begin(connection)  # in the block: an exception right after it must be rolled back too
                         yield connection
                     except BaseException as error:
                         driver.rollback(connection)
@@ -76,12 +74,12 @@ class SqlTarget:
                     yield connection
                 broken = False
             finally:
-                driver.release(taken, write, broken)
+                driver.release(acquired, write, broken)
         except driver.errors as error:
             raise driver.translate_error(error) from error
 
     def _read_with_retry(self, work: Callable[[Any], T]) -> T:
-        """What only reads: again, once, over a new connection, if the one that was kept turns out to be dead."""
+        """Run a read; repeat it once over a new connection if the pooled one turns out to be disconnected."""
         dead = False
         try:
             with self.connect() as connection:
@@ -97,7 +95,7 @@ class SqlTarget:
             return work(connection)
 
     def _ensure_tables(self, connection: Any) -> None:
-        """Make the tables, or bring them to this layout, once."""
+        """Create the control tables, or upgrade them to this layout, once."""
         if self._ready:
             return
         if self._read_layout(connection) < control_tables.LAYOUT:
@@ -105,19 +103,19 @@ class SqlTarget:
         self._ready = True
 
     def _read_layout(self, connection: Any) -> int:
-        """Of the tables: 0 where there are none. Raises TargetUnavailable on that of a later release."""
+        """The layout of the control tables; 0 if there are none. Raises TargetUnavailable on a later layout."""
         if not self._driver.has_relation(connection, "eventfold_layout"):
             return int(self._driver.has_relation(connection, "eventfold_mark"))
-        found = self.execute(connection, "SELECT layout FROM eventfold_layout")
-        layout = max((row[0] for row in found), default=control_tables.LAYOUT)
+        rows = self.execute(connection, "SELECT layout FROM eventfold_layout")
+        layout = max((row[0] for row in rows), default=control_tables.LAYOUT)
         control_tables.refuse_layout(self.address, layout)
         return layout
 
     def _create_or_upgrade(self, connection: Any) -> None:
-        had = self._read_layout(connection)
-        if had == 1:
+        layout = self._read_layout(connection)
+        if layout == 1:
             upgrade_tables(self._driver, connection)
-        if had < control_tables.LAYOUT:
+        if layout < control_tables.LAYOUT:
             for statement in control_tables.CREATE_TABLES:
                 self.execute(connection, statement)
 
@@ -147,7 +145,7 @@ class SqlTarget:
         return self._driver.execute(connection, self._driver.adapt_sql(sql), parameters)
 
     def query(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
-        """Ask without making the tables: nothing there means nothing kept."""
+        """Run a query without creating the control tables: if there are none, no rows are stored."""
         if not self._ready:
             layout = self._read_with_retry(self._read_layout)
             if not layout:
@@ -162,8 +160,8 @@ class SqlTarget:
 
     def record(self, name: str) -> ProjectionRecord | None:
         """See the port."""
-        found = self.query(f"SELECT {control_tables.RECORD_COLUMNS} FROM eventfold_projection WHERE name = ?", (name,))  # noqa: S608
-        return control_tables.record_from_row(tuple(found[0])) if found else None
+        rows = self.query(f"SELECT {control_tables.RECORD_COLUMNS} FROM eventfold_projection WHERE name = ?", (name,))  # noqa: S608
+        return control_tables.record_from_row(tuple(rows[0])) if rows else None
 
     def records(self) -> list[ProjectionRecord]:
         """See the port."""
@@ -185,15 +183,15 @@ class SqlTarget:
             raise
 
     def controlled(self, connection: Any, name: str) -> SqlControlTransaction:
-        """See Host.controlled."""
+        """See InlineTarget.controlled."""
         self._driver.prepare_foreign_connection(connection)
         return SqlControlTransaction(self._driver, connection, name, self._statements)
 
     def bind(self, name: str, rows: RowCodec) -> None:
-        """Nothing to remember: rows are not sent on."""
+        """Do nothing: rows are not forwarded."""
 
     def withdraw(self, name: str, generation: int | None, store: str) -> None:
-        """Rows are kept here alone."""
+        """Do nothing: rows are stored here only."""
 
     def pending_commands(self, store: str) -> list[PendingCommand]:
         """See the port."""
@@ -213,15 +211,15 @@ class SqlTarget:
 
     def checkpoints(self, name: str, generation: int | None = None) -> list[Checkpoint]:
         """See the port."""
-        found = self._checkpoints(name, generation)
-        if not found and generation is not None:
-            known = self.record(name)
-            if known is not None and known.kind != ELSEWHERE and generation in known.generations:
-                found = self._checkpoints(name, generation)  # dropped meanwhile, it is in no record any more
-                if not found:
+        checkpoints = self._checkpoints(name, generation)
+        if not checkpoints and generation is not None:
+            record = self.record(name)
+            if record is not None and record.kind != ELSEWHERE and generation in record.generations:
+                checkpoints = self._checkpoints(name, generation)  # a generation dropped meanwhile is not in the record
+                if not checkpoints:
                     raise control_tables.damaged_row_error("eventfold_checkpoint", name, generation)
-        control_tables.refuse_partial(found, name)
-        return found
+        control_tables.refuse_partial(checkpoints, name)
+        return checkpoints
 
     def _checkpoints(self, name: str, generation: int | None) -> list[Checkpoint]:
         rows = self.query(control_tables.SELECT_CHECKPOINTS, (name,))
@@ -250,8 +248,8 @@ class SqlTarget:
             checkpoint = lock_checkpoint(driver, connection, key)
             if checkpoint is None:
                 raise UnknownProjection(
-                    f"Generation {key.generation} of {key.name} is no longer kept in {self.address}.",
-                    "Ask for the one that is: eventfold projections show.",
+                    f"Generation {key.generation} of {key.name} no longer exists in {self.address}.",
+                    "See which generations exist: eventfold projections show.",
                     projection=key.name,
                 )
             new = control_tables.claim_lease(checkpoint, holder, driver.now(connection), seconds, take_over_from)
@@ -285,7 +283,7 @@ class SqlTarget:
             yield SqlTransaction(self._driver, connection, key, self._statements)
 
     def joined(self, connection: Any, key: PartitionKey) -> SqlTransaction:
-        """See Host.joined."""
+        """See InlineTarget.joined."""
         self._driver.prepare_foreign_connection(connection)
         return SqlTransaction(self._driver, connection, key, self._statements)
 
@@ -293,15 +291,15 @@ class SqlTarget:
         """See the port."""
 
         def load(connection: Any) -> list[tuple[Any, ...]]:
-            found: list[tuple[Any, ...]] = []
+            rows: list[tuple[Any, ...]] = []
             rest = iter(keys)
             try:
                 while chunk := list(islice(rest, PAGE)):
                     sql, parameters = self._statements.load_sql(table, chunk)
-                    found += self.execute(connection, sql, parameters)
+                    rows += self.execute(connection, sql, parameters)
             except self._driver.value_errors as error:
                 raise RowRefused(str(error)) from error
-            return found
+            return rows
 
         return self._statements.decode_rows(table, self._read_with_retry(load))
 
@@ -316,10 +314,10 @@ class SqlTarget:
             keyed = is_keyed(table, where, order)
             try:
                 with nullcontext() if keyed else self._driver.allow_full_scan(connection):
-                    found = self.execute(connection, sql, parameters)
+                    rows = self.execute(connection, sql, parameters)
             except self._driver.value_errors as error:
                 raise RowRefused(str(error)) from error
-            return self._statements.decode_rows(table, found)
+            return self._statements.decode_rows(table, rows)
 
         return self._read_with_retry(select)
 
@@ -327,12 +325,12 @@ class SqlTarget:
         """See the port."""
         after: tuple[Any, ...] = ()
 
-        def following(connection: Any) -> list[tuple[Any, ...]]:
+        def next_page(connection: Any) -> list[tuple[Any, ...]]:
             self._statements.is_outdated(connection, table)
             return self.execute(connection, self._statements.scan_sql(table, bool(after), PAGE), after)
 
         while True:
-            page = self._read_with_retry(following)
+            page = self._read_with_retry(next_page)
             if page:
                 yield self._statements.decode_rows(table, page)
                 after = self._statements.scan_cursor(table, page[-1])
@@ -346,21 +344,21 @@ class SqlTarget:
     def dump(self, name: str, generation: int) -> Iterator[tuple[Any, ...]]:
         """See the port."""
 
-        def everything(connection: Any) -> list[tuple[Any, ...]]:
+        def select_all(connection: Any) -> list[tuple[Any, ...]]:
             table = stored_name(name, generation)
             width, own = self._driver.count_columns(connection, table), self._driver.quote_relation(table)
             order = ", ".join(str(n) for n in range(1, width + 1))
             with self._driver.allow_full_scan(connection):
                 return self.execute(connection, f"SELECT * FROM {own} ORDER BY {order}")  # noqa: S608
 
-        yield from self._read_with_retry(everything)
+        yield from self._read_with_retry(select_all)
 
     def now(self) -> int:
         """See the port."""
         return self._read_with_retry(self._driver.now)
 
     def delivery_lag(self, name: str, generation: int) -> str:
-        """Nothing: rows are where readers look as soon as they are committed."""
+        """Return "": readers see rows as soon as they are committed."""
         return ""
 
     def lock_holder(self) -> str:

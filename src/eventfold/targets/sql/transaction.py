@@ -1,4 +1,4 @@
-"""A target's open transaction: rows written, the checkpoint moved, by whoever holds the lease.
+"""A target's open transaction: the holder of the lease writes rows and advances the checkpoint.
 
 Knows: the fence (token and revision). Does not know: how a transaction begins and ends (target.py does).
 """
@@ -25,13 +25,13 @@ from eventfold.targets.sql import control_tables
 from eventfold.targets.sql.driver import Driver, Parameters
 from eventfold.targets.sql.statements import Statements, shorten_name
 
-PAGE = 1_000  # keys asked for at once
+PAGE = 1_000  # keys of one query
 TABLE_REFERENCE = re.compile(r"""(["`\[]?)\{(\w+)\}""")
 UNQUOTED_NAME = re.compile("[a-z_][a-z0-9_]*")
 
 
 class SqlTransaction:
-    """An open transaction of a target."""
+    """See TargetTransaction and InlineTargetTransaction."""
 
     def __init__(self, driver: Driver, connection: Any, key: PartitionKey, statements: Statements) -> None:
         self._driver, self._key, self._statements = driver, key, statements
@@ -51,10 +51,10 @@ class SqlTransaction:
     def upsert(self, table: Table, rows: Sequence[Sequence[Any]]) -> None:
         """See the port."""
         if rows:
-            packed = self._statements.encode_rows(table, rows)
+            encoded = self._statements.encode_rows(table, rows)
             try:
                 self._driver.upsert(
-                    self.connection, self._driver.adapt_sql(self._statements.upsert_sql(table)), table, packed
+                    self.connection, self._driver.adapt_sql(self._statements.upsert_sql(table)), table, encoded
                 )
             except self._driver.row_errors as error:
                 raise RowRefused(str(error)) from error
@@ -62,9 +62,9 @@ class SqlTransaction:
     def delete(self, table: Table, keys: Sequence[Sequence[Any]]) -> None:
         """See the port."""
         if keys:
-            packed = self._statements.encode_keys(table, keys)
+            encoded = self._statements.encode_keys(table, keys)
             self._driver.executemany(
-                self.connection, self._driver.adapt_sql(self._statements.delete_sql(table)), packed
+                self.connection, self._driver.adapt_sql(self._statements.delete_sql(table)), encoded
             )
 
     def advance(self, checkpoint: Checkpoint, step: CheckpointUpdate) -> Checkpoint:
@@ -106,14 +106,14 @@ class SqlTransaction:
 
     def load(self, table: Table, keys: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
         """See the port."""
-        found: list[tuple[Any, ...]] = []
+        rows: list[tuple[Any, ...]] = []
         for at in range(0, len(keys), PAGE):
             sql, parameters = self._statements.load_sql(table, keys[at : at + PAGE])
             try:
-                found += self._driver.execute(self.connection, self._driver.adapt_sql(sql), parameters)
+                rows += self._driver.execute(self.connection, self._driver.adapt_sql(sql), parameters)
             except self._driver.value_errors as error:
                 raise RowRefused(str(error)) from error
-        return self._statements.decode_rows(table, found)
+        return self._statements.decode_rows(table, rows)
 
     def look(self) -> Checkpoint | None:
         """See the port."""
@@ -138,43 +138,46 @@ class SqlTransaction:
 def lock_checkpoint(
     driver: Driver, connection: Any, key: PartitionKey, locking: str | None = None
 ) -> Checkpoint | None:
-    """The checkpoint of a place, locked until the end of the transaction."""
-    behind = driver.row_lock_clause if locking is None else locking
-    found = driver.execute(
-        connection, driver.adapt_sql(control_tables.SELECT_CHECKPOINT + behind), control_tables.key_columns(key)
+    """The checkpoint of a partition, locked until the transaction ends.
+
+    `locking`: the clause that locks the row; None: the driver's, "": no lock.
+    """
+    suffix = driver.row_lock_clause if locking is None else locking
+    rows = driver.execute(
+        connection, driver.adapt_sql(control_tables.SELECT_CHECKPOINT + suffix), control_tables.key_columns(key)
     )
-    return control_tables.checkpoint_from_row(tuple(found[0])) if found else None
+    return control_tables.checkpoint_from_row(tuple(rows[0])) if rows else None
 
 
 def save_checkpoint(driver: Driver, connection: Any, checkpoint: Checkpoint) -> Checkpoint:
-    """Write a checkpoint, whole, that was locked."""
+    """Write all columns of a checkpoint that this transaction has locked; return it."""
     key, row = control_tables.key_columns(checkpoint.place), control_tables.checkpoint_row(checkpoint)
     driver.execute(connection, driver.adapt_sql(control_tables.UPDATE_CHECKPOINT), (*row[len(key) :], *key))
     return checkpoint
 
 
 def expand_table_names(sql: str, generation: int, relation: Callable[[str], str], longest: int | None) -> str:
-    """SQL with `{table}` become the name of a generation's own table, quoted where that is needed."""
+    """Replace each `{table}` in SQL by the name of the generation's own table, quoted if necessary."""
 
-    def name(found: re.Match[str]) -> str:
-        own = shorten_name(stored_name(found[2], generation), longest)
-        return f"{found[1]}{own}" if found[1] or UNQUOTED_NAME.fullmatch(own) else relation(own)
+    def name(reference: re.Match[str]) -> str:
+        own = shorten_name(stored_name(reference[2], generation), longest)
+        return f"{reference[1]}{own}" if reference[1] or UNQUOTED_NAME.fullmatch(own) else relation(own)
 
     return TABLE_REFERENCE.sub(name, sql) if "{" in sql else sql
 
 
 def lease_lost_error(checkpoint: Checkpoint) -> EventfoldError:
-    """The lease is somebody else's."""
+    """The error for a lease that another holder has claimed since."""
     return LeaseLost(
         f"The lease of {checkpoint.place.name} has passed to another runner while this one "
-        f"(token {checkpoint.token}) was away.",
-        "Nothing of the page in hand was written; this runner asks for a new lease.",
+        f"(token {checkpoint.token}) did not renew it.",
+        "Nothing of the current page was written; this runner will claim a new lease.",
         projection=checkpoint.place.name,
         token=checkpoint.token,
     )
 
 
 def save_parked(driver: Driver, connection: Any, key: PartitionKey, entries: Sequence[ParkedEvent]) -> None:
-    """Write entries."""
+    """Add or change parked events."""
     rows = [control_tables.parked_row(key, entry) for entry in entries]
     driver.executemany(connection, driver.adapt_sql(control_tables.UPSERT_PARKED), rows)

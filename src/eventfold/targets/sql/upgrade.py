@@ -1,6 +1,6 @@
-"""Control tables of an older layout, brought to this release's: every row is given its checksum.
+"""The upgrade of control tables from layout 1 to layout 2, in which every row has a checksum.
 
-Knows: what the layouts differ in. Does not know: when it is done, in which transaction.
+Knows: how the layouts differ. Does not know: when an upgrade runs, in which transaction.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ CHECKSUMMED_TABLES = {
 
 
 def upgrade_tables(driver: Driver, connection: Any) -> None:
-    """From layout 1 to 2, in the transaction that has begun; the tables that layout 2 adds are made afterwards."""
+    """Upgrade from layout 1 to 2, in the open transaction; the caller creates the tables that layout 2 adds."""
 
-    def ask(sql: str, parameters: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    def execute(sql: str, parameters: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         return driver.execute(connection, driver.adapt_sql(sql), parameters)
 
     for statement in control_tables.UPGRADE_TABLES:
-        ask(statement)
-    sends = driver.has_relation(connection, "eventfold_sending")
-    if sends:
-        ask(control_tables.UPGRADE_OUTBOX)
+        execute(statement)
+    has_outbox = driver.has_relation(connection, "eventfold_sending")
+    if has_outbox:
+        execute(control_tables.UPGRADE_OUTBOX)
     for table, (columns, key) in CHECKSUMMED_TABLES.items():
-        if table == "eventfold_sending" and not sends:
+        if table == "eventfold_sending" and not has_outbox:
             continue
         where = " AND ".join(f"{name.strip()} = ?" for name in columns.split(",")[:key])
-        for row in ask(f"SELECT {columns} FROM {table}"):  # noqa: S608
-            sum_of = control_tables.checksum(table, *row)
-            ask(f"UPDATE {table} SET checksum = ? WHERE {where}", (sum_of, *row[:key]))  # noqa: S608
-    for row in ask(f"SELECT {CHECKPOINT_COLUMNS} FROM eventfold_checkpoint"):  # noqa: S608
+        for row in execute(f"SELECT {columns} FROM {table}"):  # noqa: S608
+            checksum = control_tables.checksum(table, *row)
+            execute(f"UPDATE {table} SET checksum = ? WHERE {where}", (checksum, *row[:key]))  # noqa: S608
+    for row in execute(f"SELECT {CHECKPOINT_COLUMNS} FROM eventfold_checkpoint"):  # noqa: S608
         sums = control_tables.checkpoint_checksums(tuple(row))
         sql = f"UPDATE eventfold_checkpoint SET checksum = ?, lease_checksum = ? WHERE {control_tables.WHERE_PARTITION}"  # noqa: S608
-        ask(sql, (*sums, *row[:3]))
+        execute(sql, (*sums, *row[:3]))

@@ -1,7 +1,8 @@
-"""Connections over SQLAlchemy: a bounded number to a server, in two pools, so that handlers leave some to the others.
+"""Connections over SQLAlchemy: a bounded number to a server, in two pools, so that handlers cannot use all of them.
 
-A thread that holds a connection while a user's code runs never waits for its next one: whoever has that one might wait
-for this thread. Knows: SQLAlchemy's engines and pools, threads. Does not know: statements, transactions.
+A thread that has a connection while a user's code runs never waits for a further one, which would risk a deadlock: the
+thread that has that one might wait for this thread. Knows: SQLAlchemy's engines and pools, threads. Does not know:
+statements, transactions.
 """
 
 from __future__ import annotations
@@ -16,23 +17,23 @@ from sqlalchemy.pool import NullPool
 
 from eventfold.targets.sqlalchemy.dialects import SERVERS, configure_connections, engine_options
 
-POOL_SIZE = 4  # connections for single statements and short transactions, and as many for handlers
-POOL_TIMEOUT_S = 30.0  # for one of them
+POOL_SIZE = 4  # connections of each pool: one for single statements and short transactions, one for handlers
+POOL_TIMEOUT_S = 30.0  # to wait for a connection
 
 
 class ConnectionPools:
-    """Of one target. What is no server has one pool, SQLAlchemy's usual."""
+    """The connection pools of one target. A database that is not a server has one pool, SQLAlchemy's default."""
 
     def __init__(self, url: sa.URL) -> None:
-        given = engine_options(url)
+        options = engine_options(url)
         if url.get_backend_name() in SERVERS:
-            given |= {"pool_size": POOL_SIZE, "max_overflow": 0, "pool_timeout": POOL_TIMEOUT_S}
-        self.default_pool = self._handler_pool = self._unpooled = sa.create_engine(url, **given)
+            options |= {"pool_size": POOL_SIZE, "max_overflow": 0, "pool_timeout": POOL_TIMEOUT_S}
+        self.default_pool = self._handler_pool = self._unpooled = sa.create_engine(url, **options)
         configure_connections(self.default_pool)
         if url.get_backend_name() in SERVERS:
-            self._handler_pool = sa.create_engine(url, **given)
-            kept = ("pool_size", "max_overflow", "pool_timeout", "pool_pre_ping", "pool_recycle")
-            rest: dict[str, Any] = {name: value for name, value in given.items() if name not in kept}
+            self._handler_pool = sa.create_engine(url, **options)
+            of_pool = ("pool_size", "max_overflow", "pool_timeout", "pool_pre_ping", "pool_recycle")
+            rest: dict[str, Any] = {name: value for name, value in options.items() if name not in of_pool}
             self._unpooled = sa.create_engine(url, **rest, poolclass=NullPool)
             configure_connections(self._handler_pool)
             configure_connections(self._unpooled)
@@ -51,6 +52,6 @@ class ConnectionPools:
             self._local.depth = depth
 
     def close(self) -> None:
-        """Hang up."""
+        """Close all connections."""
         for engine in (self.default_pool, self._handler_pool, self._unpooled):
             engine.dispose()

@@ -1,7 +1,7 @@
-"""The transaction of an operator's command over SQLAlchemy: what is known is read under locks, judged and changed.
+"""The transaction of an operator's command over SQLAlchemy: it reads control tables under locks and changes them.
 
-Where making a table or a view commits, what is known is written first, and tables and views after it. Knows: Core
-statements, locks. Does not know: what a command judges, when it commits.
+On databases where DDL commits the transaction, control tables are written first, and tables and views are created
+after that. Knows: Core statements, locks. Does not know: what a command decides, when it commits.
 """
 
 from __future__ import annotations
@@ -42,26 +42,29 @@ class SqlAlchemyControlTransaction:
 
     def record(self) -> ProjectionRecord | None:
         """See the port."""
-        found = self._select_locked(PROJECTION, sa.select(PROJECTION).where(PROJECTION.c.name == self._name))
-        return control_tables.record_from_row(found[0]) if found else None
+        rows = self._select_locked(PROJECTION, sa.select(PROJECTION).where(PROJECTION.c.name == self._name))
+        return control_tables.record_from_row(rows[0]) if rows else None
 
     def checkpoints(self, generation: int | None = None) -> list[Checkpoint]:
         """See the port."""
-        found = sa.select(CHECKPOINT).where(CHECKPOINT.c.name == self._name)
+        select = sa.select(CHECKPOINT).where(CHECKPOINT.c.name == self._name)
         if generation is not None:
-            found = found.where(CHECKPOINT.c.generation == generation)
-        ordered = found.order_by(CHECKPOINT.c.generation, CHECKPOINT.c.part)
+            select = select.where(CHECKPOINT.c.generation == generation)
+        ordered = select.order_by(CHECKPOINT.c.generation, CHECKPOINT.c.part)
         checkpoints = [control_tables.checkpoint_from_row(row) for row in self._select_locked(CHECKPOINT, ordered)]
         control_tables.refuse_partial(checkpoints, self._name)
         return checkpoints
 
     def parked(self, key: PartitionKey) -> list[ParkedEvent]:
         """See the port."""
-        found = sa.select(ENTRY).where(partition_rows(ENTRY, key)).order_by(ENTRY.c.position)
-        return [control_tables.parked_from_row(key, row[3:]) for row in self._select_locked(ENTRY, found)]
+        select = sa.select(ENTRY).where(partition_rows(ENTRY, key)).order_by(ENTRY.c.position)
+        return [control_tables.parked_from_row(key, row[3:]) for row in self._select_locked(ENTRY, select)]
 
     def _select_locked(self, table: sa.Table, select: sa.Select[Any]) -> list[tuple[Any, ...]]:
-        """Rows, locked until the end: another snapshot than the transaction's first, where a database keeps one."""
+        """Run a query; lock its rows until the transaction ends.
+
+        A locking read returns current rows, even on a database whose transactions otherwise read a snapshot.
+        """
         locking = select.with_for_update().with_hint(table, "WITH (UPDLOCK, ROWLOCK)", "mssql")
         return [tuple(row) for row in self._connection.execute(locking)]
 
@@ -69,16 +72,16 @@ class SqlAlchemyControlTransaction:
         self, projection: ProjectionRecord, tables: Mapping[str, Table | str], checkpoints: Sequence[Checkpoint]
     ) -> None:
         """See the port."""
-        generation, connection, known = checkpoints[0].place.generation, self._connection, self.record()
-        if known and generation in (known.live, known.building):
+        generation, connection, existing = checkpoints[0].place.generation, self._connection, self.record()
+        if existing and generation in (existing.live, existing.building):
             raise CheckpointChanged
-        if known is None and self.checkpoints(generation):
+        if existing is None and self.checkpoints(generation):
             raise control_tables.damaged_row_error("eventfold_projection", self._name)
         for name, table in tables.items():
-            if not known and sa.inspect(connection).has_table(shorten_name(name, MAX_TABLE_NAME_BYTES)):
+            if not existing and sa.inspect(connection).has_table(shorten_name(name, MAX_TABLE_NAME_BYTES)):
                 raise table_exists_error(self._address, name)
             statements.create_table(connection, table, name, generation)
-        self._delete_rows(generation)  # of a generation whose making was cut short
+        self._delete_rows(generation)  # of an attempt to create this generation that was interrupted
         for each in checkpoints:
             connection.execute(sa.insert(CHECKPOINT).values(control_tables.checkpoint_row(each)))
             connection.execute(sa.insert(MARK).values(control_tables.mark_row(each.place, each.position, each.seen)))
@@ -86,11 +89,11 @@ class SqlAlchemyControlTransaction:
 
     def save_record(self, projection: ProjectionRecord) -> None:
         """See the port."""
-        p, known = projection, self.record()
+        p, existing = projection, self.record()
         self._connection.execute(sa.delete(PROJECTION).where(PROJECTION.c.name == p.name))
         self._connection.execute(sa.insert(PROJECTION).values(control_tables.record_row(p)))
         self._bump_revisions()
-        if known is None or (known.live, known.tables) != (p.live, p.tables):
+        if existing is None or (existing.live, existing.tables) != (p.live, p.tables):
             for name in p.tables:
                 self._schema_changes.append(
                     partial(statements.create_view, self._connection, name, stored_name(name, p.live))
@@ -118,13 +121,13 @@ class SqlAlchemyControlTransaction:
 
     def written_tables(self) -> list[str]:
         """See the port."""
-        found = self._connection.execute(sa.select(PROJECTION.c.tables).where(PROJECTION.c.name == self._name)).first()
-        return control_tables.parse_table_names(found[0]) if found else []
+        row = self._connection.execute(sa.select(PROJECTION.c.tables).where(PROJECTION.c.name == self._name)).first()
+        return control_tables.parse_table_names(row[0]) if row else []
 
     def forget(self, tables: Sequence[str]) -> None:
         """See the port."""
-        found = sa.select(CHECKPOINT.c.generation).where(CHECKPOINT.c.name == self._name).distinct()
-        generations = [row[0] for row in self._connection.execute(found)]
+        select = sa.select(CHECKPOINT.c.generation).where(CHECKPOINT.c.name == self._name).distinct()
+        generations = [row[0] for row in self._connection.execute(select)]
         self._delete_rows(None)
         self._connection.execute(sa.delete(PROJECTION).where(PROJECTION.c.name == self._name))
         for each in tables:
@@ -133,8 +136,8 @@ class SqlAlchemyControlTransaction:
 
     def _delete_rows(self, generation: int | None) -> None:
         for table in (CHECKPOINT, ENTRY, MARK):
-            gone = sa.delete(table).where(table.c.name == self._name)
-            self._connection.execute(gone if generation is None else gone.where(table.c.generation == generation))
+            delete = sa.delete(table).where(table.c.name == self._name)
+            self._connection.execute(delete if generation is None else delete.where(table.c.generation == generation))
 
     def _drop_tables(self, tables: Sequence[str], generations: Sequence[int]) -> None:
         for table in tables:
@@ -148,6 +151,6 @@ class SqlAlchemyControlTransaction:
         self._connection.execute(sa.insert(COMMAND).values(control_tables.command_row(command)))
 
     def apply_schema_changes(self) -> None:
-        """Make, show and drop what was asked for: the last thing of the transaction."""
+        """Create and drop the requested views and tables, as the last step of the transaction."""
         while self._schema_changes:
             self._schema_changes.pop(0)()

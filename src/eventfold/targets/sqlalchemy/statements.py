@@ -1,4 +1,4 @@
-"""How tables of rows are made and shown, and how rows are found, in Core's words.
+"""SQLAlchemy Core statements for tables of rows: create and drop tables and views, find and scan rows.
 
 Knows: statements. Does not know: checkpoints, when a transaction ends.
 """
@@ -18,12 +18,12 @@ from eventfold.targets.sqlalchemy.tables import MAX_TABLE_NAME_BYTES, rows_table
 from eventfold.targets.sqlalchemy.types import ExactType
 
 PAGE = 1_000
-MAX_KEYS_PER_QUERY = 200  # keys asked for at once
+MAX_KEYS_PER_QUERY = 200
 HAS_ROW_VALUES = ("sqlite", "postgresql", "mysql", "mariadb", "oracle")
 
 
 def create_table(connection: sa.Connection, table: Table | str, name: str, generation: int) -> None:
-    """Make a generation's table, in place of what an interrupted attempt may have left."""
+    """Create a generation's table, and replace one that an interrupted attempt may have left."""
     own = shorten_name(stored_name(name, generation), MAX_TABLE_NAME_BYTES)
     drop_table(connection, own)
     if isinstance(table, str):
@@ -33,13 +33,13 @@ def create_table(connection: sa.Connection, table: Table | str, name: str, gener
 
 
 def drop_table(connection: sa.Connection, own: str) -> None:
-    """Drop a table, if it is there."""
+    """Drop a table if it exists."""
     if sa.inspect(connection).has_table(shorten_name(own, MAX_TABLE_NAME_BYTES)):
         connection.exec_driver_sql(f"DROP TABLE {quote_identifier(connection, own)}")
 
 
 def create_view(connection: sa.Connection, name: str, own: str) -> None:
-    """Let readers see a generation's table by the projection's name."""
+    """Create or replace the view through which readers see a generation's table under the projection's name."""
     view, table, columns = (
         quote_identifier(connection, name),
         quote_identifier(connection, own),
@@ -53,23 +53,23 @@ def create_view(connection: sa.Connection, name: str, own: str) -> None:
 
 
 def _view_columns(connection: sa.Connection, own: str) -> str:
-    """The columns of a table, by the names of their fields."""
+    """The columns of a table under the names of their fields, as SQL."""
     if connection.dialect.name != "postgresql":
         return "*"
-    found = [column["name"] for column in sa.inspect(connection).get_columns(shorten_name(own, MAX_TABLE_NAME_BYTES))]
-    return aliased_columns(found) or "*"
+    names = [column["name"] for column in sa.inspect(connection).get_columns(shorten_name(own, MAX_TABLE_NAME_BYTES))]
+    return aliased_columns(names) or "*"
 
 
 def drop_view(connection: sa.Connection, name: str) -> None:
-    """Drop a view, if it is there."""
+    """Drop a view if it exists."""
     if shorten_name(name, MAX_TABLE_NAME_BYTES) in sa.inspect(connection).get_view_names():
         connection.exec_driver_sql(f"DROP VIEW {quote_identifier(connection, name)}")
 
 
 def quote_identifier(connection: sa.Connection, name: str) -> str:
-    """A table's or view's name, as the database takes it."""
+    """The name of a table or view as a SQL identifier, shortened to what databases accept."""
     preparer = connection.dialect.identifier_preparer
-    if connection.dialect.name == "oracle":  # where a quoted name is another one than the plain
+    if connection.dialect.name == "oracle":  # a quoted lower-case name differs from the unquoted one there
         return preparer.quote(shorten_name(name, MAX_TABLE_NAME_BYTES))
     return preparer.quote_identifier(shorten_name(name, MAX_TABLE_NAME_BYTES))
 
@@ -77,14 +77,14 @@ def quote_identifier(connection: sa.Connection, name: str) -> str:
 def select_by_keys(
     connection: sa.Connection, table: sa.Table, keys: Sequence[Sequence[Any]]
 ) -> Iterator[list[tuple[Any, ...]]]:
-    """The rows of some keys, in several portions."""
+    """Yield the rows of these keys, in one list for each query of at most MAX_KEYS_PER_QUERY keys."""
     key = list(table.primary_key.columns)
-    pairs = connection.dialect.name in HAS_ROW_VALUES
+    has_row_values = connection.dialect.name in HAS_ROW_VALUES
     for start in range(0, len(keys), MAX_KEYS_PER_QUERY):
         some = [tuple(each) for each in keys[start : start + MAX_KEYS_PER_QUERY]]
         if len(key) == 1:
             condition: sa.ColumnElement[bool] = key[0].in_([each[0] for each in some])
-        elif pairs:
+        elif has_row_values:
             condition = sa.tuple_(*key).in_(some)
         else:
             condition = sa.or_(*(sa.and_(*(c == v for c, v in zip(key, each, strict=True))) for each in some))
@@ -94,7 +94,7 @@ def select_by_keys(
 def select_rows(
     table: sa.Table, where: Mapping[str, Any], order: Sequence[str], limit: int | None, dialect: str
 ) -> sa.Select[Any]:
-    """Rows equal in these columns, in this order."""
+    """The query for rows that equal `where` in its columns, in this order (`-` before a column: descending)."""
     equal = [
         _sort_expression(table.c[name], dialect) == _sort_value(table.c[name], value, dialect)
         for name, value in where.items()
@@ -105,7 +105,7 @@ def select_rows(
 
 
 def _order_clause(column: sa.Column[Any], down: bool, dialect: str) -> sa.ColumnElement[Any]:
-    """A column to sort by. None is the least value; PostgreSQL sorts it last unless asked, the others first."""
+    """The ORDER BY term of a column. None sorts first: the default of all databases but PostgreSQL."""
     sortable = _sort_expression(column, dialect)
     by = sortable.desc() if down else sortable.asc()
     if column.nullable and dialect == "postgresql":
@@ -114,7 +114,7 @@ def _order_clause(column: sa.Column[Any], down: bool, dialect: str) -> sa.Column
 
 
 def _sort_expression(column: sa.Column[Any], dialect: str) -> sa.ColumnElement[Any]:
-    """What compares as the value does: SQLite keeps decimals and moments as text."""
+    """The expression that compares as a column's value does: SQLite stores decimals and moments as text."""
     kind = cast("ExactType", column.type).kind
     if dialect == "sqlite" and kind in ORDER:
         return sa.Function(FUNCTIONS[kind], column, type_=sa.Text())
@@ -127,19 +127,19 @@ def _sort_value(column: sa.Column[Any], value: Any, dialect: str) -> Any:
 
 
 def select_next_page(table: sa.Table, after: Sequence[Any]) -> sa.Select[Any]:
-    """The next page of rows in the order of the key."""
+    """The query for the next page of rows in the order of the key. `after`: the last key of the previous page."""
     key = list(table.primary_key.columns)
-    found = sa.select(table).order_by(*key).limit(PAGE)
+    page = sa.select(table).order_by(*key).limit(PAGE)
     if not after:
-        return found
+        return page
     alternatives = [
         sa.and_(*(key[n] == after[n] for n in range(size)), key[size] > after[size]) for size in range(len(key))
     ]
-    return found.where(sa.or_(*alternatives))
+    return page.where(sa.or_(*alternatives))
 
 
 def select_all(connection: sa.Connection, own: str) -> list[tuple[Any, ...]]:
-    """Every row of a table, sorted by all its columns."""
+    """Return every row of a table, sorted by all its columns."""
     width = len(sa.inspect(connection).get_columns(shorten_name(own, MAX_TABLE_NAME_BYTES)))
     order = ", ".join(str(number) for number in range(1, width + 1))
     sql = f"SELECT * FROM {quote_identifier(connection, own)} ORDER BY {order}"  # noqa: S608

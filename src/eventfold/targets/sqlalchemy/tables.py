@@ -1,4 +1,4 @@
-"""Tables as SQLAlchemy knows them: those of the checkpoints, and those of the rows.
+"""SQLAlchemy's descriptions of the control tables and of tables of rows.
 
 Knows: columns, keys, indexes. Does not know: connections, statements.
 """
@@ -12,26 +12,26 @@ from eventfold.targets.sql.statements import postgres_column_name, shorten_name
 from eventfold.targets.sqlalchemy.types import ExactType, non_null_text
 
 METADATA = sa.MetaData()
-MAX_TABLE_NAME_BYTES = 63  # bytes of a table's name: no database takes fewer
-MAX_INDEX_NAME_BYTES = 60  # bytes of an index's name
+MAX_TABLE_NAME_BYTES = 63  # every supported database accepts this
+MAX_INDEX_NAME_BYTES = 60
 
 
 def _control_table(name: str, key: str, columns: str) -> sa.Table:
-    """A table of ours: `name:int` a whole number, `name?` one that may be missing, others words."""
-    made: list[sa.Column[object]] = []
+    """A control table. Of `columns`, `name:int` is an integer, `name?` an integer or NULL, and any other one text."""
+    of_table: list[sa.Column[object]] = []
     of_key = key.split()
     for each in columns.split():
         bare = each.rstrip("?").removesuffix(":int")
         if bare != each:
-            made.append(sa.Column(bare, sa.BigInteger(), nullable=each.endswith("?"), autoincrement=False))
+            of_table.append(sa.Column(bare, sa.BigInteger(), nullable=each.endswith("?"), autoincrement=False))
         else:
-            made.append(
+            of_table.append(
                 sa.Column(bare, non_null_text(1) if bare in of_key else non_null_text(), nullable=bare not in of_key)
             )
-    return sa.Table(name, METADATA, *made, sa.PrimaryKeyConstraint(*of_key))
+    return sa.Table(name, METADATA, *of_table, sa.PrimaryKeyConstraint(*of_key))
 
 
-# Columns stand in the order in which targets/sql/control_tables.py reads and writes them.
+# The columns are in the order in which targets/sql/control_tables.py reads and writes them.
 PROJECTION = _control_table(
     "eventfold_projection", "name", "name kind code live:int previous? building? paused tables checksum?"
 )
@@ -57,7 +57,7 @@ LAYOUT = sa.Table("eventfold_layout", METADATA, sa.Column("layout", sa.BigIntege
 
 
 def _column_name(field: str, dialect: str) -> str:
-    """What the column of a field is called: PostgreSQL takes 63 bytes, MariaDB and MySQL 64 characters."""
+    """The name of a field's column, shortened: PostgreSQL allows 63 bytes, MariaDB and MySQL 64 characters."""
     if dialect == "postgresql":
         return shorten_name(postgres_column_name(field), MAX_TABLE_NAME_BYTES)
     if dialect in ("mysql", "mariadb") and len(field) > MAX_TABLE_NAME_BYTES + 1:
@@ -66,22 +66,22 @@ def _column_name(field: str, dialect: str) -> str:
 
 
 def rows_table(table: Table, dialect: sa.Dialect) -> sa.Table:
-    """A table of rows. Its name is that of a generation's own table; a column's key is the name of its field."""
+    """A table of rows. `table.name` is the name of a generation's own table; a column's key is its field's name."""
     indexed = {name for index in (table.key, *table.indexes) for name in index}
-    sized = max(
+    most_texts = max(  # in one key or index; they share the bytes that a database allows for it
         sum(c.kind in ("text", "bytes") for c in table.columns if c.name in i) for i in (table.key, *table.indexes)
     )
     columns = [
         sa.Column(
             _column_name(c.name, dialect.name),
-            ExactType(c.kind, max(sized, 1) if c.name in indexed else 0),
+            ExactType(c.kind, max(most_texts, 1) if c.name in indexed else 0),
             key=c.name,
             nullable=c.nullable,
             quote=True,
         )
         for c in table.columns
     ]
-    made = sa.Table(
+    rows = sa.Table(
         shorten_name(table.name, MAX_TABLE_NAME_BYTES),
         sa.MetaData(),
         *columns,
@@ -93,6 +93,6 @@ def rows_table(table: Table, dialect: sa.Dialect) -> sa.Table:
     )
     for index in table.indexes:
         sa.Index(
-            shorten_name(f"{table.name}__{'_'.join(index)}", MAX_INDEX_NAME_BYTES), *(made.c[name] for name in index)
+            shorten_name(f"{table.name}__{'_'.join(index)}", MAX_INDEX_NAME_BYTES), *(rows.c[name] for name in index)
         )
-    return made
+    return rows

@@ -1,8 +1,8 @@
 """A target in any SQL database that SQLAlchemy has a dialect for: rows, checkpoints and leases in tables.
 
-Knows: Core statements, transactions; that some databases commit whenever a table is made. Does not know: projections.
-Where making a view commits, what is known is written first and the view after it; views are put right by whoever
-writes there next.
+On databases where CREATE VIEW commits the transaction, the control tables are written first and the view last. If a
+process ends in between, the next process that writes there creates the views of all records again. Knows: Core
+statements, transactions; that some databases commit on DDL. Does not know: projections.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ T = TypeVar("T")
 
 
 class SqlAlchemyTarget:
-    """See the port."""
+    """See Target."""
 
     forwards = False
 
@@ -65,7 +65,7 @@ class SqlAlchemyTarget:
     def _connect(
         self, write: bool = False, schema_lock: bool = False, runs_user_code: bool = False
     ) -> Generator[sa.Connection]:
-        """A connection, in a transaction if `write`, as the only maker of tables if `schema_lock`."""
+        """A connection, in a transaction if `write`, with the lock on schema changes if `schema_lock`."""
         try:
             with self._connections.connect(runs_user_code) as connection:
                 if write:
@@ -78,7 +78,7 @@ class SqlAlchemyTarget:
             raise dialects.translate_error(error, self.address) from error
 
     def _read_with_retry(self, work: Callable[[sa.Connection], T]) -> T:
-        """What only reads: again, once, over a new connection, if the one that was kept turns out to be dead."""
+        """Run a read; repeat it once over a new connection if the pooled one turns out to be disconnected."""
         try:
             with self._connect() as connection:
                 return work(connection)
@@ -100,7 +100,7 @@ class SqlAlchemyTarget:
         except BaseException:
             try:
                 connection.rollback()
-            except exc.SQLAlchemyError:  # the exception before it is the one to be raised; it may be a signal handler's
+            except exc.SQLAlchemyError:  # raise the first exception, not this one; it may be from a signal handler
                 connection.invalidate()
             raise
         finally:
@@ -124,24 +124,24 @@ class SqlAlchemyTarget:
         elif connection.dialect.name in dialects.COMMITS_ON_DDL:
             with self._transaction(connection, schema_lock=True):
                 for row in connection.execute(sa.select(PROJECTION)).all():
-                    known = control_tables.record_from_row(tuple(row))
-                    for name in known.tables:
-                        statements.create_view(connection, name, stored_name(name, known.live))
+                    record = control_tables.record_from_row(tuple(row))
+                    for name in record.tables:
+                        statements.create_view(connection, name, stored_name(name, record.live))
         self._ready = True
 
     def _read_layout(self, connection: sa.Connection) -> int:
-        """Of the tables: 0 where there are none. Raises TargetUnavailable on that of a later release."""
-        there = sa.inspect(connection)
+        """The layout of the control tables; 0 if there are none. Raises TargetUnavailable on a later layout."""
+        inspector = sa.inspect(connection)
         layout: int | None = None
-        if there.has_table(LAYOUT.name):
+        if inspector.has_table(LAYOUT.name):
             layout = connection.execute(sa.select(sa.func.max(LAYOUT.c.layout))).scalar()
-        if layout is None:  # a making of tables that was cut short goes on
-            return int(there.has_table(MARK.name))
+        if layout is None:  # layout 1, or tables whose creation was interrupted and continues
+            return int(inspector.has_table(MARK.name))
         control_tables.refuse_layout(self.address, layout)
         return layout
 
     def _query(self, statement: sa.Select[Any]) -> list[tuple[Any, ...]]:
-        """Ask without making the tables: nothing there means nothing kept."""
+        """Run a query without creating the control tables: if there are none, no rows are stored."""
         if not self._ready:
             layout = self._read_with_retry(self._read_layout)
             if not layout:
@@ -155,13 +155,13 @@ class SqlAlchemyTarget:
 
     def record(self, name: str) -> ProjectionRecord | None:
         """See the port."""
-        found = self._query(sa.select(PROJECTION).where(PROJECTION.c.name == name))
-        return control_tables.record_from_row(found[0]) if found else None
+        rows = self._query(sa.select(PROJECTION).where(PROJECTION.c.name == name))
+        return control_tables.record_from_row(rows[0]) if rows else None
 
     def records(self) -> list[ProjectionRecord]:
         """See the port."""
-        found = self._query(sa.select(PROJECTION).order_by(PROJECTION.c.name))
-        return [control_tables.record_from_row(row) for row in found if not row[0].startswith("$")]
+        rows = self._query(sa.select(PROJECTION).order_by(PROJECTION.c.name))
+        return [control_tables.record_from_row(row) for row in rows if not row[0].startswith("$")]
 
     @contextmanager
     def control(self, name: str) -> Generator[SqlAlchemyControlTransaction]:
@@ -177,10 +177,10 @@ class SqlAlchemyTarget:
             raise
 
     def bind(self, name: str, rows: RowCodec) -> None:
-        """Nothing to remember: rows are not sent on."""
+        """Do nothing: rows are not forwarded."""
 
     def withdraw(self, name: str, generation: int | None, store: str) -> None:
-        """Rows are kept here alone."""
+        """Do nothing: rows are stored here only."""
 
     def pending_commands(self, store: str) -> list[PendingCommand]:
         """See the port."""
@@ -200,21 +200,21 @@ class SqlAlchemyTarget:
 
     def checkpoints(self, name: str, generation: int | None = None) -> list[Checkpoint]:
         """See the port."""
-        found = self._checkpoints(name, generation)
-        if not found and generation is not None:
-            known = self.record(name)
-            if known is not None and known.kind != ELSEWHERE and generation in known.generations:
-                found = self._checkpoints(name, generation)  # dropped meanwhile, it is in no record any more
-                if not found:
+        checkpoints = self._checkpoints(name, generation)
+        if not checkpoints and generation is not None:
+            record = self.record(name)
+            if record is not None and record.kind != ELSEWHERE and generation in record.generations:
+                checkpoints = self._checkpoints(name, generation)  # a generation dropped meanwhile is not in the record
+                if not checkpoints:
                     raise control_tables.damaged_row_error("eventfold_checkpoint", name, generation)
-        control_tables.refuse_partial(found, name)
-        return found
+        control_tables.refuse_partial(checkpoints, name)
+        return checkpoints
 
     def _checkpoints(self, name: str, generation: int | None) -> list[Checkpoint]:
-        found = sa.select(CHECKPOINT).where(CHECKPOINT.c.name == name)
+        select = sa.select(CHECKPOINT).where(CHECKPOINT.c.name == name)
         if generation is not None:
-            found = found.where(CHECKPOINT.c.generation == generation)
-        ordered = found.order_by(CHECKPOINT.c.generation, CHECKPOINT.c.part)
+            select = select.where(CHECKPOINT.c.generation == generation)
+        ordered = select.order_by(CHECKPOINT.c.generation, CHECKPOINT.c.part)
         return [control_tables.checkpoint_from_row(row) for row in self._query(ordered)]
 
     def parked(self, key: PartitionKey) -> list[ParkedEvent]:
@@ -235,8 +235,8 @@ class SqlAlchemyTarget:
             checkpoint = self._lock_checkpoint(connection, key)
             if checkpoint is None:
                 raise UnknownProjection(
-                    f"Generation {key.generation} of {key.name} is no longer kept in {self.address}.",
-                    "Ask for the one that is: eventfold projections show.",
+                    f"Generation {key.generation} of {key.name} no longer exists in {self.address}.",
+                    "See which generations exist: eventfold projections show.",
                     projection=key.name,
                 )
             new = control_tables.claim_lease(checkpoint, holder, dialects.now(connection), seconds, take_over_from)
@@ -261,8 +261,8 @@ class SqlAlchemyTarget:
                 save_checkpoint(connection, control_tables.release_lease(current))
 
     def _lock_checkpoint(self, connection: sa.Connection, key: PartitionKey) -> Checkpoint | None:
-        found = sa.select(CHECKPOINT).where(partition_rows(CHECKPOINT, key)).with_for_update()
-        row = connection.execute(found.with_hint(CHECKPOINT, "WITH (UPDLOCK, ROWLOCK)", "mssql")).first()
+        select = sa.select(CHECKPOINT).where(partition_rows(CHECKPOINT, key)).with_for_update()
+        row = connection.execute(select.with_hint(CHECKPOINT, "WITH (UPDLOCK, ROWLOCK)", "mssql")).first()
         return None if row is None else control_tables.checkpoint_from_row(tuple(row))
 
     # Rows
@@ -275,11 +275,11 @@ class SqlAlchemyTarget:
 
     def load(self, table: Table, keys: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
         """See the port."""
-        made = rows_table(table, self._dialect)
+        own = rows_table(table, self._dialect)
 
         def load(connection: sa.Connection) -> list[tuple[Any, ...]]:
             with dialects.translate_value_errors():
-                return [row for each in statements.select_by_keys(connection, made, keys) for row in each]
+                return [row for each in statements.select_by_keys(connection, own, keys) for row in each]
 
         return self._read_with_retry(load)
 
@@ -290,8 +290,8 @@ class SqlAlchemyTarget:
         refuse_unknown(table, where, order)
 
         def select(connection: sa.Connection) -> list[tuple[Any, ...]]:
-            made = rows_table(table, self._dialect)
-            statement = statements.select_rows(made, where, order or table.key, limit, connection.dialect.name)
+            own = rows_table(table, self._dialect)
+            statement = statements.select_rows(own, where, order or table.key, limit, connection.dialect.name)
             with dialects.translate_value_errors():
                 return [tuple(row) for row in connection.execute(statement)]
 
@@ -299,10 +299,10 @@ class SqlAlchemyTarget:
 
     def scan(self, table: Table) -> Iterator[list[tuple[Any, ...]]]:
         """See the port."""
-        made, after = rows_table(table, self._dialect), ()
+        own, after = rows_table(table, self._dialect), ()
         while True:
             with self._connect() as connection:
-                page = [tuple(row) for row in connection.execute(statements.select_next_page(made, after))]
+                page = [tuple(row) for row in connection.execute(statements.select_next_page(own, after))]
             if page:
                 yield page
                 after = page[-1][: len(table.key)]
@@ -314,7 +314,7 @@ class SqlAlchemyTarget:
         return self._read_with_retry(dialects.now)
 
     def outdated(self, table: Table) -> bool:
-        """No release kept them in another way."""
+        """Return False: every release created tables with this layout."""
         return False
 
     def dump(self, name: str, generation: int) -> Iterator[tuple[Any, ...]]:
@@ -324,11 +324,11 @@ class SqlAlchemyTarget:
         yield from rows
 
     def delivery_lag(self, name: str, generation: int) -> str:
-        """Nothing: rows are where readers look as soon as they are committed."""
+        """Return "": readers see rows as soon as they are committed."""
         return ""
 
     def lock_holder(self) -> str:
-        """Not known here."""
+        """Return "": SQLAlchemy has no portable query for lock holders."""
         return ""
 
     def close(self) -> None:

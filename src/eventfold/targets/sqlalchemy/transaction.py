@@ -1,4 +1,4 @@
-"""An open transaction over SQLAlchemy: rows written, the checkpoint moved, by whoever holds the lease.
+"""An open transaction over SQLAlchemy: the holder of the lease writes rows and advances the checkpoint.
 
 Knows: the fence (token and revision), Core statements. Does not know: how a transaction begins and ends.
 """
@@ -30,9 +30,10 @@ from eventfold.targets.sqlalchemy.tables import CHECKPOINT, ENTRY, MARK, MAX_TAB
 
 
 class SqlAlchemyTransaction:
-    """See the port. `connection` is SQLAlchemy's: Core constructs are executed on it.
+    """See TargetTransaction. `connection` is SQLAlchemy's, and can execute Core constructs.
 
-    SQL given as text has the driver's own parameter marks with a sequence, `:name` with a mapping, in any database.
+    SQL text with a sequence of parameters has the driver's own parameter marks; with a mapping, it has `:name` in any
+    database.
     """
 
     def __init__(self, connection: sa.Connection, key: PartitionKey, address: str) -> None:
@@ -43,10 +44,10 @@ class SqlAlchemyTransaction:
         """See the port."""
         sql = self._expand_tables(sql)
         if isinstance(parameters, Mapping):
-            found = self.connection.execute(sa.text(sql), dict(parameters))
+            result = self.connection.execute(sa.text(sql), dict(parameters))
         else:
-            found = self.connection.exec_driver_sql(sql, tuple(parameters) or None)
-        return [tuple(row) for row in found] if found.returns_rows else []
+            result = self.connection.exec_driver_sql(sql, tuple(parameters) or None)
+        return [tuple(row) for row in result] if result.returns_rows else []
 
     def _expand_tables(self, sql: str) -> str:
         return expand_table_names(
@@ -65,12 +66,12 @@ class SqlAlchemyTransaction:
         """See the port."""
         if not rows:
             return
-        made = rows_table(table, self.connection.dialect)
-        statement = dialects.upsert_statement(made, self.connection.dialect.name)
+        own = rows_table(table, self.connection.dialect)
+        statement = dialects.upsert_statement(own, self.connection.dialect.name)
         try:
             if statement is None:
                 self.delete(table, [row[: len(table.key)] for row in rows])
-                statement = sa.insert(made)
+                statement = sa.insert(own)
             self.connection.execute(statement, [dict(zip(table.fields, row, strict=True)) for row in rows])
         except exc.SQLAlchemyError as error:
             if dialects.is_row_error(error):
@@ -80,12 +81,12 @@ class SqlAlchemyTransaction:
     def delete(self, table: Table, keys: Sequence[Sequence[Any]]) -> None:
         """See the port."""
         if keys:
-            made = rows_table(table, self.connection.dialect)
+            own = rows_table(table, self.connection.dialect)
             marks = [f"key_{number}" for number in range(len(table.key))]
             pairs = zip(table.key, marks, strict=True)
-            condition = sa.and_(*(made.c[name] == sa.bindparam(mark, type_=made.c[name].type) for name, mark in pairs))
+            condition = sa.and_(*(own.c[name] == sa.bindparam(mark, type_=own.c[name].type) for name, mark in pairs))
             rows = [dict(zip(marks, key, strict=True)) for key in keys]
-            self.connection.execute(sa.delete(made).where(condition), rows)
+            self.connection.execute(sa.delete(own).where(condition), rows)
 
     def advance(self, checkpoint: Checkpoint, step: CheckpointUpdate) -> Checkpoint:
         """See the port."""
@@ -100,36 +101,36 @@ class SqlAlchemyTransaction:
             & (CHECKPOINT.c.token == checkpoint.token)
             & (CHECKPOINT.c.revision == checkpoint.revision)
         )
-        done = connection.execute(sa.update(CHECKPOINT).where(fence).values({name: row[name] for name in names}))
-        if not done.rowcount:
-            found = connection.execute(sa.select(CHECKPOINT.c.token).where(partition_rows(CHECKPOINT, key))).scalar()
-            if found == checkpoint.token:
+        result = connection.execute(sa.update(CHECKPOINT).where(fence).values({name: row[name] for name in names}))
+        if not result.rowcount:
+            token = connection.execute(sa.select(CHECKPOINT.c.token).where(partition_rows(CHECKPOINT, key))).scalar()
+            if token == checkpoint.token:
                 raise CheckpointChanged
             raise lease_lost_error(checkpoint)
         save_parked(connection, key, step.parked)
         if step.settled:
-            gone = partition_rows(ENTRY, key) & ENTRY.c.position.in_(step.settled)
-            connection.execute(sa.delete(ENTRY).where(gone))
+            settled = partition_rows(ENTRY, key) & ENTRY.c.position.in_(step.settled)
+            connection.execute(sa.delete(ENTRY).where(settled))
         if step.mark:
             mark = control_tables.mark_row(key, step.position, step.seen)
-            known = partition_rows(MARK, key) & (MARK.c.position == step.position)
-            if connection.execute(sa.select(MARK.c.position).where(known)).first() is None:
+            same_position = partition_rows(MARK, key) & (MARK.c.position == step.position)
+            if connection.execute(sa.select(MARK.c.position).where(same_position)).first() is None:
                 connection.execute(sa.insert(MARK).values(mark))
         return moved
 
     def should_yield(self) -> bool:
-        """Nobody waits for our rows."""
+        """Return False: no append waits for this database."""
         return False
 
 
 def partition_rows(table: sa.Table, key: PartitionKey) -> sa.ColumnElement[bool]:
-    """The rows of a place."""
+    """The condition for the rows of a partition in a control table."""
     c = table.c
     return sa.and_(c.name == key.name, c.generation == key.generation, c.part == key.partition)
 
 
 def save_parked(connection: sa.Connection, key: PartitionKey, entries: Sequence[ParkedEvent]) -> None:
-    """Write entries."""
+    """Add or change parked events."""
     if entries:
         positions = partition_rows(ENTRY, key) & ENTRY.c.position.in_([entry.position for entry in entries])
         connection.execute(sa.delete(ENTRY).where(positions))
@@ -138,7 +139,7 @@ def save_parked(connection: sa.Connection, key: PartitionKey, entries: Sequence[
 
 
 def save_checkpoint(connection: sa.Connection, checkpoint: Checkpoint) -> Checkpoint:
-    """Write a checkpoint, whole, that was locked."""
+    """Write all columns of a checkpoint that this transaction has locked; return it."""
     values = dict(zip(CHECKPOINT.c.keys(), control_tables.checkpoint_row(checkpoint), strict=True))
     connection.execute(sa.update(CHECKPOINT).where(partition_rows(CHECKPOINT, checkpoint.place)).values(values))
     return checkpoint

@@ -1,7 +1,7 @@
-"""Kinds of columns as SQLAlchemy types: what goes in comes out, exactly, or is refused.
+"""Kinds of columns as SQLAlchemy types: a value is read back exactly as it was written, or writing it is refused.
 
 Text is compared byte by byte (a key "A" is not a key "a"), decimals keep every digit, moments are UTC.
-Knows: how databases store things. Does not know: tables, statements.
+Knows: how databases store values of each kind. Does not know: tables, statements.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from eventfold.core.table import ColumnKind
 from eventfold.core.value_order import canonical
 from eventfold.targets.sql.nul_escaping import escape, unescape
 
-KEY_CHARS = 255  # characters of a text in a key or an index, where a database wants a limit
-MYSQL_KEY_CHARS = 760  # … and of all texts of one key together: InnoDB's 3,072 bytes, at four a character
+KEY_CHARS = 255  # maximum for a text in a key or an index, on databases that require a maximum
+MYSQL_KEY_CHARS = 760  # maximum for all texts of one key together: InnoDB allows 3,072 bytes, a character needs up to 4
 MSSQL_KEY_CHARS = 440
-DECIMAL_PRECISION = {"mysql": (65, 30), "mariadb": (65, 30)}  # digits in all, digits behind the point
+DECIMAL_PRECISION = {"mysql": (65, 30), "mariadb": (65, 30)}  # digits in all, digits after the point
 DEFAULT_DECIMAL_PRECISION = (38, 12)
 LONG_TEXT_BYTES = 1 << 24
 
@@ -31,7 +31,10 @@ Convert = Callable[[Any], Any]
 
 
 class ExactType(TypeDecorator[Any]):
-    """A kind of column. `keyed`: how many texts there are in its table's keys and indexes, 0 if it is in none."""
+    """The type of a kind of column.
+
+    `keyed`: the greatest number of text columns in a key or an index of its table; 0 if the column is in none.
+    """
 
     impl = sa.Text
     cache_ok = True
@@ -42,22 +45,22 @@ class ExactType(TypeDecorator[Any]):
         self.keyed = keyed
 
     def load_dialect_impl(self, dialect: sa.Dialect) -> TypeEngine[Any]:
-        """The database's own type."""
+        """Return the database's own type."""
         match dialect.name:
             case "sqlite":
-                found = _sqlite(self.kind)
+                own_type = _sqlite(self.kind)
             case "postgresql":
-                found = _postgres(self.kind)
+                own_type = _postgres(self.kind)
             case "mysql" | "mariadb":
-                found = _mysql(self.kind, self.keyed, _collation(dialect))
+                own_type = _mysql(self.kind, self.keyed, _collation(dialect))
             case "mssql":
-                found = _mssql(self.kind, self.keyed)
+                own_type = _mssql(self.kind, self.keyed)
             case _:
-                found = _other(self.kind, self.keyed)
-        return dialect.type_descriptor(found)
+                own_type = _other(self.kind, self.keyed)
+        return dialect.type_descriptor(own_type)
 
     def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:
-        """To the database. Raises ValueError where it could not be kept exactly."""
+        """Convert a value for the database. Raises ValueError if it cannot be stored exactly."""
         if value is None:
             return None
         match self.kind, dialect.name:
@@ -66,7 +69,7 @@ class ExactType(TypeDecorator[Any]):
             case _, "postgresql":
                 return value
             case "decimal", "sqlite":
-                return str(canonical(value) if self.keyed else value)  # equal keys are one key
+                return str(canonical(value) if self.keyed else value)  # equal decimals are one key: 1.0 and 1.00
             case "decimal", name:
                 return _check_decimal(value, *DECIMAL_PRECISION.get(name, DEFAULT_DECIMAL_PRECISION))
             case "moment", name:
@@ -80,7 +83,7 @@ class ExactType(TypeDecorator[Any]):
                 return value
 
     def process_result_value(self, value: Any, dialect: sa.Dialect) -> Any:
-        """Back into Python's types."""
+        """Convert a value of the database to Python's type."""
         if value is None:
             return "" if self.kind == "text" and self.keyed < 0 else None
         match self.kind:
@@ -105,7 +108,7 @@ class ExactType(TypeDecorator[Any]):
 
 
 def non_null_text(keyed: int = -1) -> ExactType:
-    """Text that is never NULL: one database takes the empty text for it."""
+    """The type of text that is read as "" where the database has NULL: Oracle stores the empty text as NULL."""
     return ExactType("text", keyed)
 
 
@@ -115,18 +118,18 @@ def _utc(value: datetime) -> datetime:
 
 def _check_decimal(value: Any, digits: int, scale: int) -> Any:
     if not isinstance(value, Decimal):
-        raise ValueError(f"{value!r} is no Decimal")
+        raise ValueError(f"{value!r} is not a Decimal")
     if not value.is_finite():
-        raise ValueError(f"{value} has no place in a column of decimals")
+        raise ValueError(f"{value} cannot be stored in a decimal column")
     shortest = value.normalize() if len(value.as_tuple().digits) <= 28 else value
     exponent = cast("int", shortest.as_tuple().exponent)
     if value and (-exponent > scale or shortest.adjusted() >= digits - scale):
-        raise ValueError(f"{value} has more than {digits - scale} digits before or {scale} behind the point")
+        raise ValueError(f"{value} has more than {digits - scale} digits before or {scale} after the point")
     return value
 
 
 def _strip_zeros(value: Decimal) -> Decimal:
-    """Without the zeros that a fixed number of places adds."""
+    """Remove the trailing zeros that the column's fixed scale added."""
     text = f"{value:f}"
     return Decimal(text.rstrip("0").rstrip(".") if "." in text else text)
 
@@ -176,7 +179,7 @@ def _common(kind: ColumnKind) -> TypeEngine[Any]:
 
 
 def _collation(dialect: sa.Dialect) -> str:
-    """The one that tells every two texts apart, blanks at their ends included."""
+    """The collation in which different texts are never equal, not even if only trailing blanks differ."""
     return "utf8mb4_nopad_bin" if getattr(dialect, "is_mariadb", False) else "utf8mb4_0900_bin"
 
 

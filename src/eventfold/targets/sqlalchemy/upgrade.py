@@ -1,7 +1,7 @@
-"""Control tables of layout 1, brought to layout 2 over SQLAlchemy: every row is given its checksum.
+"""The upgrade of control tables from layout 1 to layout 2 over SQLAlchemy: every row gets its checksum.
 
-Each step is left out where it was done, so that an upgrade which a database committed piece by piece goes on. Knows:
-what the layouts differ in. Does not know: when it is done.
+Each step is skipped if it was done before, so that an interrupted upgrade continues on a database that commits after
+each step. Knows: how the layouts differ. Does not know: when an upgrade runs.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from eventfold.targets.sqlalchemy.tables import CHECKPOINT, ENTRY, MARK, PROJECT
 
 
 def upgrade_tables(connection: sa.Connection) -> None:
-    """From layout 1 to 2; the tables that layout 2 adds are made afterwards."""
+    """Upgrade from layout 1 to 2; the caller creates the tables that layout 2 adds."""
     for statement in control_tables.UPGRADE_TABLES:
-        table, new = statement.split()[2], statement.split()
-        name = new[new.index("COLUMN") + 1] if "ADD" in new else new[-1]
+        table, words = statement.split()[2], statement.split()
+        name = words[words.index("COLUMN") + 1] if "ADD" in words else words[-1]
         if all(column["name"] != name for column in sa.inspect(connection).get_columns(table)):
             connection.exec_driver_sql(statement)
     for table in (PROJECTION, ENTRY, MARK):
         for row in connection.execute(sa.select(table)).all():
             own = sa.and_(*(column == row[index] for index, column in enumerate(table.primary_key.columns)))
-            sum_of = control_tables.checksum(table.name, *row[:-1])
-            connection.execute(sa.update(table).where(own).values(checksum=sum_of))
+            checksum = control_tables.checksum(table.name, *row[:-1])
+            connection.execute(sa.update(table).where(own).values(checksum=checksum))
     for row in connection.execute(sa.select(CHECKPOINT)).all():
         own = sa.and_(*(column == row[index] for index, column in enumerate(CHECKPOINT.primary_key.columns)))
         main, lease = control_tables.checkpoint_checksums(tuple(row[:-2]))

@@ -1,8 +1,8 @@
 """Rows in a SQLite file: the store's own, another one, or memory.
 
-In the store's own file every transaction takes the writers' turn (the same lock as appends) and is kept short;
-its commits are not fsynced one by one, since rows and checkpoint are lost or kept together and what is lost is folded
-again. Knows: apsw, files. Does not know: projections.
+In the store's own file every transaction takes the writer lock (the same lock as appends) and is short. Its commits are
+not fsynced one by one: a crash loses rows and checkpoint together, and lost events are folded again. Knows: apsw,
+files. Does not know: projections.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from eventfold.targets.sql.driver import Parameters, damaged_text_error
 from eventfold.targets.sql.statements import quote_identifier
 from eventfold.targets.sqlite.statements import add_functions, order_column_name
 
-LOCK_TIMEOUT_S = 30.0  # seconds to wait for the writers' turn
-MAX_TRANSACTION_S = 0.05  # seconds a transaction of handlers may keep appenders of the same file waiting
-WRITE_LOCK_BYTE = "120"  # the byte of the -shm file that SQLite locks for whoever writes
-MAX_ROWS_PER_STATEMENT = 500  # rows written by one statement
-MAX_STATEMENT_CHARS = 15_000  # characters of one: the driver keeps none prepared that is longer than 16,384
+LOCK_TIMEOUT_S = 30.0  # to wait for the writer lock
+MAX_TRANSACTION_S = 0.05  # the time for which a transaction of handlers may block appends to the same file
+WRITE_LOCK_BYTE = "120"  # the byte of the -shm file that SQLite locks for a writer
+MAX_ROWS_PER_STATEMENT = 500
+MAX_STATEMENT_CHARS = 15_000  # apsw does not cache prepared statements longer than 16,384
 CHECKPOINT_PAGES = 4_000  # 16 MB of WAL
 
 
@@ -52,7 +52,7 @@ def _to_iso(value: Any) -> Any:
 
 
 class SqliteDriver:
-    """See driver.Driver. Exact kinds that SQLite has no type for are kept as text: decimals, moments, dates, UUIDs."""
+    """See driver.Driver. Decimals, moments, dates and UUIDs are stored as text: SQLite has no exact type for them."""
 
     column_types: Mapping[ColumnKind, str] = {
         "text": "TEXT",
@@ -84,21 +84,21 @@ class SqliteDriver:
     value_errors: tuple[type[BaseException], ...] = (apsw.MismatchError, apsw.TooBigError, apsw.RangeError)
     max_name_bytes: int | None = None
     table_suffix = "STRICT, WITHOUT ROWID"
-    row_lock_clause = ""  # whoever writes is alone already
+    row_lock_clause = ""  # a transaction that writes excludes all other writers
 
     def __init__(self, path: str) -> None:
         in_memory = path == ":memory:"
         self.path = path if in_memory else os.path.abspath(path)
         self.address = f"sqlite:{self.path}"
         self._file: File | None = None
-        # The writers' lock is for processes; this one is for our threads. It knows which thread has it, at any moment.
+        # The file's writer lock is between processes; this one is between threads, and knows which thread has it.
         self._writer_lock: Any = threading.RLock()
         self._began_at = 0.0
         self._open_lock = threading.Lock()
         self._prepared: WeakSet[apsw.Connection] = WeakSet()
-        self._inspected = False  # whether the path leads to a store is known
+        self._inspected = False  # whether `_inspect_path` has found out if the path leads to a store
         self._guard, self._real_path, self._next_link_check = FileGuard(), self.path, 0.0
-        self._immutable = False  # whether the file is closed, in a place where nothing can be written
+        self._immutable = False  # whether no process has the file open, and its folder is not writable
         self._own_connections: Any = (
             SharedConnection(self._connect, _close_connection, _rollback_if_open)
             if in_memory
@@ -106,7 +106,7 @@ class SqliteDriver:
         )
 
     def acquire(self, write: bool, runs_user_code: bool) -> apsw.Connection | Loan[apsw.Connection]:
-        """From the store file's own pool, or one of this driver's own."""
+        """See Driver. The connection is of the store file's pool, or of this driver's own."""
         if not self._inspected:
             self._inspect_path()
         if self._file is None:
@@ -121,14 +121,14 @@ class SqliteDriver:
         return connection
 
     def connection(self, lent: apsw.Connection | Loan[apsw.Connection]) -> apsw.Connection:
-        """It is one; of what is in memory, that of the turn."""
+        """See Driver. For an in-memory database: the loan's connection."""
         if isinstance(lent, Loan):
             assert lent.connection is not None
             return lent.connection
         return lent
 
     def release(self, lent: Any, write: bool, broken: bool) -> None:
-        """Back to where it came from. The turn that an exception kept `begin` from giving back goes with it."""
+        """See Driver. Also releases the writer lock if an exception kept `begin` from releasing it."""
         if self._file is None:
             self._own_connections.release(lent, broken)
         elif broken:
@@ -143,13 +143,13 @@ class SqliteDriver:
     def _inspect_path(self) -> None:
         with self._open_lock:
             if not self._inspected and self.path != ":memory:":
-                real = os.path.realpath(self.path)
+                real_path = os.path.realpath(self.path)
                 guard = FileGuard()
                 try:
-                    guard.acquire(real, create=True)
+                    guard.acquire(real_path, create=True)
                     guard.lock_shared_early()
-                    self._immutable = guard.is_wal_mode and is_readable_without_locks(real)
-                    if _is_store(real, self._immutable):
+                    self._immutable = guard.is_wal_mode and is_readable_without_locks(real_path)
+                    if _is_store(real_path, self._immutable):
                         self._file = File(self.path, readonly=False, full_sync=False, timeout=LOCK_TIMEOUT_S)
                         self._file.open(create=False)
                         guard.release()
@@ -159,7 +159,7 @@ class SqliteDriver:
                     guard.release()
                     self._file = None
                     raise
-                self._guard, self._real_path = guard, real
+                self._guard, self._real_path = guard, real_path
             self._inspected = True
 
     def _connect(self) -> apsw.Connection:
@@ -179,12 +179,12 @@ class SqliteDriver:
             add_functions(connection)
         except BaseException as error:
             record_errno(error, connection)
-            connection.close(force=True)  # at once: as long as it is there it holds its lock
+            connection.close(force=True)  # not later by garbage collection: until then it holds its lock
             raise
         return connection
 
     def close(self) -> None:
-        """Close everything. Nothing is checkpointed here: the log belongs to whoever writes next."""
+        """Close everything, without checkpointing the WAL: the next writer does that."""
         self._own_connections.close()
         self._guard.release()
         if self._file is not None:
@@ -192,43 +192,43 @@ class SqliteDriver:
         self._file, self._inspected = None, self.path == ":memory:"
 
     def quote_relation(self, name: str) -> str:
-        """Quoted."""
+        """See Driver."""
         return quote_identifier(name)
 
     def quote_column(self, name: str) -> str:
-        """Quoted."""
+        """See Driver."""
         return quote_identifier(name)
 
     def adapt_sql(self, text: str) -> str:
-        """As it is."""
+        """Return the SQL unchanged: apsw's parameter mark is `?`."""
         return text
 
     def execute(self, connection: apsw.Connection, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
-        """One statement."""
+        """See Driver."""
         return connection.execute(sql, parameters).fetchall()
 
     def executemany(self, connection: apsw.Connection, sql: str, parameters: Iterable[Parameters]) -> None:
-        """One statement, many times."""
+        """See Driver."""
         connection.executemany(sql, parameters)
 
     def upsert(self, connection: apsw.Connection, statement: str, table: Table, rows: Sequence[Sequence[Any]]) -> None:
-        """In the order of the key: neighbours then share the pages they are put on.
+        """See Driver. Rows are written in the order of the key, so that adjacent rows share pages.
 
-        Many rows a statement: other threads may run while SQLite is at one, and it is said when to go on only once.
+        One statement writes many rows: apsw releases the GIL during each statement, and has to reacquire it once only.
         """
         ordered = sorted(rows, key=itemgetter(slice(len(table.key))))
-        width = len(rows[0])  # the table's columns, and those that statements.py adds
-        at_once = max(1, min(MAX_ROWS_PER_STATEMENT, MAX_STATEMENT_CHARS // (2 * width + 2)))
-        rest = len(ordered) % at_once
+        width = len(rows[0])  # the table's columns, and the order columns that statements.py adds
+        rows_per_statement = max(1, min(MAX_ROWS_PER_STATEMENT, MAX_STATEMENT_CHARS // (2 * width + 2)))
+        rest = len(ordered) % rows_per_statement
         if len(ordered) > rest:
             head, one, tail = statement.partition(f"({','.join('?' * width)})")
-            many = f"{head}{','.join([one] * at_once)}{tail}"
-            for first in range(rest, len(ordered), at_once):
-                connection.execute(many, list(chain.from_iterable(ordered[first : first + at_once])))
+            many = f"{head}{','.join([one] * rows_per_statement)}{tail}"
+            for first in range(rest, len(ordered), rows_per_statement):
+                connection.execute(many, list(chain.from_iterable(ordered[first : first + rows_per_statement])))
         connection.executemany(statement, ordered[:rest])
 
     def begin(self, connection: apsw.Connection) -> None:
-        """Take the writers' turn, then the write lock."""
+        """Take the file's writer lock, then SQLite's write lock."""
         if self._file is not None:
             self._writer_lock.acquire()
         try:
@@ -241,34 +241,34 @@ class SqliteDriver:
         self._began_at = time.monotonic()
 
     def prepare_foreign_connection(self, connection: apsw.Connection) -> None:
-        """It does."""
+        """Do nothing: the engine's connections read values as this driver's do."""
 
     def lock_schema_changes(self, connection: apsw.Connection) -> None:
-        """Whoever writes is alone already."""
+        """Do nothing: a transaction that writes excludes all other writers."""
 
     def commit(self, connection: apsw.Connection) -> None:
-        """Commit, and move the WAL into the file when it has grown, still in turn."""
+        """Commit, and checkpoint a WAL that has grown long, before the writer lock is released."""
         try:
             connection.execute("COMMIT")
             file = self._file
-            if file is not None and not file.is_in_place() and file.damage is not None:
-                raise file.damage
+            if file is not None and not file.presence.is_in_place() and file.presence.damage is not None:
+                raise file.presence.damage
             if file is not None and file.wal_pages >= CHECKPOINT_PAGES:
                 connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         except BaseException as error:
             record_errno(error, connection)
             if connection.in_transaction:
-                with suppress(apsw.Error):  # the error before it is the one to be raised; the connection is closed
+                with suppress(apsw.Error):  # raise the first error, not this one; the connection will be closed
                     connection.execute("ROLLBACK")
             raise
         finally:
             self._release_writer_lock()
 
     def rollback(self, connection: apsw.Connection) -> None:
-        """Roll back and let the next writer in."""
+        """Roll back, and release the writer lock."""
         try:
             if connection.in_transaction:
-                with suppress(apsw.Error):  # as above
+                with suppress(apsw.Error):  # see `commit`
                     connection.execute("ROLLBACK")
         finally:
             self._release_writer_lock()
@@ -280,77 +280,75 @@ class SqliteDriver:
                 self._writer_lock.release()
 
     def allow_full_scan(self, connection: apsw.Connection) -> AbstractContextManager[object]:
-        """Nothing to be set."""
+        """Do nothing: no setting restricts full scans."""
         return nullcontext()
 
     def now(self, connection: apsw.Connection) -> int:
-        """This machine's clock: a SQLite file is not shared between machines."""
+        """Return the time of this machine's clock: a SQLite file is not shared between machines."""
         return time.time_ns() // 1000
 
     def is_disconnect(self, connection: Any, error: BaseException) -> bool:
-        """A file does not hang up."""
+        """Return False: a file does not disconnect."""
         return False
 
     def should_yield(self) -> bool:
-        """In the store's own file: after a twentieth of a second."""
+        """Whether a transaction in the store's own file has lasted more than MAX_TRANSACTION_S."""
         return self._file is not None and time.monotonic() - self._began_at > MAX_TRANSACTION_S
 
     def key_condition(self, columns: Sequence[tuple[str, ColumnKind]], count: int) -> str:
-        """A list of row values, answered from the primary key."""
+        """See Driver: a list of row values, which SQLite looks up by the primary key."""
         if len(columns) == 1:
             return f"{columns[0][0]} IN ({','.join('?' * count)})"
         one = f"({','.join('?' * len(columns))})"
         return f"({','.join(name for name, _ in columns)}) IN (VALUES {','.join([one] * count)})"
 
     def has_relation(self, connection: apsw.Connection, name: str) -> bool:
-        """Whether anything of this name is there, whatever its case."""
+        """Whether the schema has anything of this name, compared without case."""
         return bool(connection.execute("SELECT 1 FROM sqlite_schema WHERE lower(name) = lower(?)", (name,)).fetchall())
 
     def view_columns(self, connection: apsw.Connection, name: str) -> str:
-        """Those of the row; not those that are only sorted by (see statements.py)."""
-        found = [row[0] for row in connection.execute("SELECT name FROM pragma_table_info(?)", (name,))]
-        second = {order_column_name(each) for each in found}
-        return ", ".join(quote_identifier(each) for each in found if each not in second) or "*"
+        """The columns of the fields, without the order columns (see statements.py)."""
+        names = [row[0] for row in connection.execute("SELECT name FROM pragma_table_info(?)", (name,))]
+        second = {order_column_name(each) for each in names}
+        return ", ".join(quote_identifier(each) for each in names if each not in second) or "*"
 
     def count_columns(self, connection: apsw.Connection, name: str) -> int:
-        """By the table's own description."""
+        """See Driver."""
         return connection.execute("SELECT count(*) FROM pragma_table_info(?)", (name,)).fetchone()[0]  # type: ignore[index]
 
     def translate_error(self, error: BaseException) -> EventfoldError:
-        """TargetUnavailable, with what to do about it."""
+        """See Driver: TargetUnavailable, with a remedy for the kind of error."""
         match error:
             case EventfoldError():
                 what, remedy = error.what, error.remedy
             case apsw.BusyError() | apsw.LockedError():
                 what = f"{self.path} is locked by another program{self._describe_holder()}."
-                remedy = "It is tried again; end that program, or its transaction."
+                remedy = "A runner retries. End that program, or its transaction."
             case apsw.CantOpenError() | apsw.IOError() | apsw.NoMemError():
-                said = translate_error(error, self.path)
-                what, remedy = said.what, said.remedy
+                translated = translate_error(error, self.path)
+                what, remedy = translated.what, translated.remedy
             case apsw.ReadOnlyError() | apsw.PermissionsError() | apsw.AuthError():
                 what = f"{self.path} cannot be written to ({error})."
-                remedy = "Check the path, and the rights of the file and its folder."
+                remedy = "Check the path, and the permissions of the file and its folder."
             case apsw.FullError():
-                what, remedy = (
-                    f"There is no room for {self.path}: the disk is full.",
-                    "Make room; it goes on where it was.",
-                )
+                what = f"{self.path} cannot grow: the disk is full."
+                remedy = "Free disk space. A runner then continues from its checkpoint."
             case apsw.NotADBError():
-                what, remedy = f"{self.path} is no SQLite file.", "Give the rows a file of their own."
+                what, remedy = f"{self.path} is not a SQLite file.", "Name another file for the rows."
             case UnicodeDecodeError():
                 return damaged_text_error(self.address, error)
             case _:
                 what = f"SQLite refused: {error} ({type(error).__name__})."
-                remedy = "Look at the SQL, and at the tables it names."
+                remedy = "Check the SQL, and the tables it names."
         return TargetUnavailable(what, remedy, address=self.address, detail=str(error))
 
     def lock_holder(self) -> str:
-        """The process that others wait for, where Linux tells: a writer in turn, or a program that takes no turns."""
-        turn = _find_lock(f"{self.path}.lock", "FLOCK")
-        writing = _find_lock(f"{self.path}-shm", "POSIX", WRITE_LOCK_BYTE)
-        if writing.holder and turn.holder and writing.holder != turn.holder:
-            return _describe_process(writing.holder)
-        return _describe_process(turn.holder) if turn.waiting else ""
+        """See the port: the holder of the writer lock, or a program that writes without taking it. Linux only."""
+        writer_lock = _find_lock(f"{self.path}.lock", "FLOCK")
+        write_lock = _find_lock(f"{self.path}-shm", "POSIX", WRITE_LOCK_BYTE)
+        if write_lock.holder and writer_lock.holder and write_lock.holder != writer_lock.holder:
+            return _describe_process(write_lock.holder)
+        return _describe_process(writer_lock.holder) if writer_lock.waiting else ""
 
     def _describe_holder(self) -> str:
         holder = (
@@ -373,31 +371,34 @@ def _is_store(path: str, immutable: bool) -> bool:
 
 
 def _rollback_if_open(connection: apsw.Connection) -> None:
-    """End the transaction of a call that could not end it itself."""
+    """Roll back the transaction of a call that an exception kept from ending it."""
     if connection.in_transaction:
         connection.execute("ROLLBACK")
 
 
 def _close_connection(connection: apsw.Connection) -> None:
-    with suppress(apsw.Error):  # what was committed does not depend on how a connection ends
+    with suppress(apsw.Error):  # committed data does not depend on how a connection is closed
         connection.close(force=True)
 
 
 class _FileLock(NamedTuple):
-    holder: str  # its process id, or ""
+    holder: str  # the id of the process that holds the lock, or ""
     waiting: bool
 
 
 def _find_lock(path: str, kind: str, first: str = "0") -> _FileLock:
-    """Who has a lock on a file, and whether others wait for it; nobody, where the system does not tell."""
+    """The holder of a lock on a file, and whether others wait for it; ("", False) if the system does not report locks.
+
+    `kind` and `first`, the lock's first byte, are as in /proc/locks.
+    """
     try:
         inode = os.stat(path).st_ino
         lines = [line.split() for line in Path("/proc/locks").read_text("ascii").splitlines()]
     except OSError:
         return _FileLock("", False)
     for words in lines:
-        mine = words[1] == kind and words[3] == "WRITE" and words[5].endswith(f":{inode}") and words[6] == first
-        if mine:
+        matches = words[1] == kind and words[3] == "WRITE" and words[5].endswith(f":{inode}") and words[6] == first
+        if matches:
             return _FileLock(words[4], any(each[0] == words[0] and each[1] == "->" for each in lines))
     return _FileLock("", False)
 

@@ -1,8 +1,8 @@
-"""Statements for rows in SQLite, which has no type for decimals and moments and would compare their texts.
+"""Statements for rows in SQLite, which has no type for decimals and moments and would compare them as text.
 
-Such a column keeps its readable text. Where it is part of the key or of an index, a second column beside it
-(`price__order`) holds a text that sorts as the value does, and takes its place in the key or the index; elsewhere a
-SQL function computes that text when a query asks for it. Knows: SQL. Does not know: connections, checkpoints.
+A column of these kinds stores readable text. If it is part of the key or of an index, a second column, its order column
+(`price__order`), stores a text that sorts as the value does, and replaces it in the key or the index. Otherwise a SQL
+function computes that text when a query needs it. Knows: SQL. Does not know: connections, checkpoints.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from eventfold.targets.sql.statements import Statements, quote_identifier, refus
 
 
 def add_functions(connection: apsw.Connection) -> None:
-    """Make the functions that `SqliteStatements` uses known to a connection."""
+    """Register the SQL functions that `SqliteStatements` uses with a connection."""
     for kind, order in TEXT_ORDER.items():
         connection.create_scalar_function(FUNCTIONS[kind], cast("Any", order), 1, deterministic=True)
 
 
 def columns_with_order(table: Table) -> tuple[Column, ...]:
-    """The columns of a key or an index that need a second one to sort by."""
+    """The columns of the key or an index that need an order column."""
     indexed = {name for index in (table.key, *table.indexes) for name in index}
     return tuple(column for column in table.columns if column.kind in ORDER and column.name in indexed)
 
 
 def order_column_name(name: str) -> str:
-    """The name of the second column."""
+    """The name of a column's order column."""
     return f"{name}__order"
 
 
 class SqliteStatements(Statements):
-    """See Statements. `without_order` names the tables of older releases, which have no second columns."""
+    """See Statements. `tables_without_order_columns`: tables that older releases created without order columns."""
 
     def __init__(self, driver: Driver) -> None:
         super().__init__(driver)
@@ -45,46 +45,46 @@ class SqliteStatements(Statements):
         self._order_columns_cache: dict[Table, tuple[Column, ...]] = {}
 
     def is_outdated(self, connection: Any, table: Table) -> bool:
-        """Whether its keys and indexes compare texts, as those of the first releases do."""
+        """Whether keys and indexes of the table compare text, as in tables of the first releases."""
         expected = columns_with_order(table)
         if not expected:
             return False
         if table.name not in self._inspected_tables:
             sql = "SELECT name FROM pragma_table_info(?)"
-            found = {row[0] for row in self._driver.execute(connection, sql, (table.name,))}
-            if not found:
-                return False  # it is not made yet, or no more
+            columns = {row[0] for row in self._driver.execute(connection, sql, (table.name,))}
+            if not columns:
+                return False  # the table does not exist yet, or was dropped
             self._inspected_tables.add(table.name)
-            if not found.issuperset(order_column_name(column.name) for column in expected):
+            if not columns.issuperset(order_column_name(column.name) for column in expected):
                 self.tables_without_order_columns.add(table.name)
                 self._order_columns_cache.pop(table, None)
         return table.name in self.tables_without_order_columns
 
     def _order_columns(self, table: Table) -> tuple[Column, ...]:
-        found = self._order_columns_cache.get(table)
-        if found is None:
-            found = self._order_columns_cache[table] = (
+        columns = self._order_columns_cache.get(table)
+        if columns is None:
+            columns = self._order_columns_cache[table] = (
                 () if table.name in self.tables_without_order_columns else columns_with_order(table)
             )
-        return found
+        return columns
 
     def _sort_columns(self, table: Table, names: Iterable[str]) -> list[str]:
-        """What stands for columns in keys and indexes."""
-        second = {column.name for column in self._order_columns(table)}
+        """The identifiers of columns in keys and indexes: the order column if there is one, else the column."""
+        ordered = {column.name for column in self._order_columns(table)}
         return [
-            quote_identifier(order_column_name(name)) if name in second else quote_identifier(name) for name in names
+            quote_identifier(order_column_name(name)) if name in ordered else quote_identifier(name) for name in names
         ]
 
     def create_table_sql(self, table: Table | str, name: str, generation: int) -> Iterator[str]:
-        """The statements that make a generation's table."""
+        """See Statements."""
         table_name = stored_name(name, generation)
         own = quote_identifier(table_name)
         if isinstance(table, str):
             yield f"CREATE TABLE {own} ({table})"
             return
-        second = columns_with_order(table)
+        ordered = columns_with_order(table)
         every = [(quote_identifier(c.name), self._driver.column_types[c.kind], c.nullable) for c in table.columns]
-        every += [(quote_identifier(order_column_name(c.name)), "TEXT", c.nullable) for c in second]
+        every += [(quote_identifier(order_column_name(c.name)), "TEXT", c.nullable) for c in ordered]
         described = [f"{each} {kind}{'' if nullable else ' NOT NULL'}" for each, kind, nullable in every]
         fresh = Table(table_name, table.columns, table.key, table.indexes)
         described.append(f"PRIMARY KEY ({', '.join(self._sort_columns(fresh, table.key))})")
@@ -94,13 +94,13 @@ class SqliteStatements(Statements):
             yield f"CREATE INDEX {self.index_name(name, generation, index)} ON {own} ({columns})"
 
     def upsert_sql(self, table: Table) -> str:
-        """Write a row, whole. A key that is there keeps the text it was first written as."""
-        second = self._order_columns(table)
-        if not second:
+        """See Statements. An existing key keeps the text with which it was first written."""
+        ordered = self._order_columns(table)
+        if not ordered:
             return super().upsert_sql(table)
         sql = self._upserts.get(table)
         if sql is None:
-            names = [*table.fields, *(order_column_name(column.name) for column in second)]
+            names = [*table.fields, *(order_column_name(column.name) for column in ordered)]
             of_key = {*table.key, *map(order_column_name, table.key)}
             rest = [
                 f"{quote_identifier(each)} = excluded.{quote_identifier(each)}" for each in names if each not in of_key
@@ -114,12 +114,12 @@ class SqliteStatements(Statements):
         return sql
 
     def delete_sql(self, table: Table) -> str:
-        """Delete a row by its key."""
+        """See Statements."""
         key = " AND ".join(f"{name} = ?" for name in self._sort_columns(table, table.key))
         return f"DELETE FROM {quote_identifier(table.name)} WHERE {key}"  # noqa: S608
 
     def load_sql(self, table: Table, keys: Sequence[Sequence[Any]]) -> tuple[str, list[Any]]:
-        """The rows of some keys."""
+        """See Statements."""
         kinds: dict[str, ColumnKind] = {column.name: column.kind for column in table.columns}
         names = self._sort_columns(table, table.key)
         condition = self._driver.key_condition(
@@ -131,7 +131,7 @@ class SqliteStatements(Statements):
     def select_sql(
         self, table: Table, where: Mapping[str, Any], order: Sequence[str], limit: int | None
     ) -> tuple[str, list[Any]]:
-        """Some rows."""
+        """See Statements."""
         refuse_unknown(table, where, order)
         kinds: dict[str, ColumnKind] = {column.name: column.kind for column in table.columns}
         pack, values, conditions = self._driver.encoders, list[Any](), list[str]()
@@ -156,7 +156,7 @@ class SqliteStatements(Statements):
         return sql, values
 
     def _sort_expression(self, table: Table, name: str) -> str:
-        """What compares as a column's value does: the column itself, its second column, or the function of it."""
+        """The expression that compares as a column's value does: the column, its order column, or its function."""
         (column,) = (each for each in table.columns if each.name == name)
         if column.kind not in FUNCTIONS:
             return quote_identifier(name)
@@ -165,7 +165,7 @@ class SqliteStatements(Statements):
         return f"{FUNCTIONS[column.kind]}({quote_identifier(name)})"
 
     def scan_sql(self, table: Table, further: bool, page: int) -> str:
-        """The next rows in the order of the key; behind the columns of a row, its key as it is sorted."""
+        """See Statements. The key as it is sorted follows the columns of each row."""
         names = self._sort_columns(table, table.key)
         key = ", ".join(names)
         after = f"WHERE ({key}) > ({','.join('?' * len(names))})" if further else ""
@@ -173,25 +173,24 @@ class SqliteStatements(Statements):
         return f"SELECT {self.selected_columns(table)}, {key} FROM {own} {after} ORDER BY {key} LIMIT {page}"  # noqa: S608
 
     def scan_cursor(self, table: Table, row: Sequence[Any]) -> tuple[Any, ...]:
-        """Where the scan goes on: the last columns, see `scan`."""
+        """See Statements: the last columns of the row, see `scan_sql`."""
         return tuple(row[len(table.columns) :])
 
     def encode_rows(self, table: Table, rows: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
-        """Rows as the driver takes them, the second columns behind the others."""
-        packed = super().encode_rows(table, rows)
-        second = self._order_columns(table)
-        if not second:
-            return packed
-        places = [(table.fields.index(column.name), ORDER[column.kind]) for column in second]
+        """See Statements. The values of order columns follow the others."""
+        encoded = super().encode_rows(table, rows)
+        ordered = self._order_columns(table)
+        if not ordered:
+            return encoded
+        orders = [(table.fields.index(column.name), ORDER[column.kind]) for column in ordered]
         return [
-            (*shown, *(None if row[at] is None else order(row[at]) for at, order in places))
-            for shown, row in zip(packed, rows, strict=True)
+            (*shown, *(None if row[at] is None else order(row[at]) for at, order in orders))
+            for shown, row in zip(encoded, rows, strict=True)
         ]
 
     def encode_keys(self, table: Table, keys: Sequence[Sequence[Any]]) -> Iterable[Sequence[Any]]:
-        """Keys as they are looked up."""
-        second = self._order_columns(table)
-        by_name = {column.name: ORDER[column.kind] for column in second}
+        """See Statements: keys as they are looked up, with the values of order columns."""
+        by_name = {column.name: ORDER[column.kind] for column in self._order_columns(table)}
         if not any(name in by_name for name in table.key):
             return super().encode_keys(table, keys)
         pack = self._driver.encoders
@@ -205,6 +204,6 @@ class SqliteStatements(Statements):
         ]
 
     def decode_rows(self, table: Table, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-        """Rows as the driver gave them, in Python's types, without what `scan` adds."""
+        """See Statements. Drops the columns that `scan_sql` adds."""
         width = len(table.columns)
         return super().decode_rows(table, [row[:width] for row in rows] if rows and len(rows[0]) > width else rows)

@@ -1,4 +1,4 @@
-"""An append is all or nothing: its events are in order, adjacent and durable; a refused one leaves nothing."""
+"""An append is all or nothing: its events are in order, adjacent and durable; a refused one leaves no trace."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def test_positions_are_counted_from_one(store: Store) -> None:
 
 
 def test_events_of_an_append_are_adjacent_and_in_the_order_given(store: Store) -> None:
-    """The events of one append stand next to each other, in the order they were given."""
+    """The events of one append have adjacent positions, in the order in which they were given."""
     store.append(deposit(amount=10))
     receipt = store.append(*deposits(5))
     assert list(receipt.positions) == [2, 3, 4, 5, 6]
     assert amounts(store.read(after=1)) == [1, 2, 3, 4, 5]
 
 
-def test_every_event_knows_the_append_it_was_part_of(store: Store) -> None:
-    """Each event carries the first and last position of its append, whichever page or query it was read by."""
+def test_every_event_has_the_boundaries_of_its_append(store: Store) -> None:
+    """Each event has the first and last position of its append, whichever page or query it was read by."""
     store.append(deposit("a-1"))
     store.append(deposit("a-1"), deposit("a-2"), deposit("a-1"))
     assert [(r.first, r.last) for r in store.read()] == [(1, 1), (2, 4), (2, 4), (2, 4)]
@@ -63,16 +63,16 @@ def test_an_event_gets_a_time_ordered_id(store: Store) -> None:
     assert [identity.int >> 64 for identity in ids] == sorted(identity.int >> 64 for identity in ids)
 
 
-def test_an_id_of_ones_own_is_kept(store: Store) -> None:
-    """An id that was given, of whatever version, is the event's id."""
+def test_a_given_id_is_used(store: Store) -> None:
+    """An id that was given, of any UUID version, is the event's id."""
     mine = UUID("9f6c1a52-9b3e-4b1c-8f1e-3a1f0c9d2e11")
     receipt = store.append(Draft(deposit(), id=mine))
     assert receipt.event_ids == (mine,)
     assert [recorded.id for recorded in store.read()] == [mine]
 
 
-def test_one_bad_event_keeps_all_of_them_out(store: Store) -> None:
-    """When one event of an append cannot be written, none is."""
+def test_one_invalid_event_refuses_the_whole_append(store: Store) -> None:
+    """If one event of an append cannot be written, none is."""
     with pytest.raises(InvalidInput):
         store.append(deposit(), deposit(), Draft(Noted(), tags=("bad\ntag",)))
     assert store.head() == 0
@@ -80,7 +80,7 @@ def test_one_bad_event_keeps_all_of_them_out(store: Store) -> None:
 
 
 def test_a_refused_append_leaves_no_gap(store: Store) -> None:
-    """Positions have no gaps: what was refused takes none, and the next append takes the next one."""
+    """Positions have no gaps: a refused append uses none, and the next append gets the next one."""
     store.append(deposit())
     for _ in range(3):
         with pytest.raises(ef.AppendConflict):
@@ -119,8 +119,8 @@ def test_two_handles_write_one_log(store: Store, open_again: Open) -> None:
     assert amounts(store.read()) == amounts(other.read()) == [1, 2, 3, 4, 5, 6]
 
 
-def test_what_was_acknowledged_is_there_after_reopening(store: Store, reopen: Open) -> None:
-    """Everything acknowledged is there after the store was closed and opened: events, ids, times, boundaries."""
+def test_acknowledged_events_survive_reopening(store: Store, reopen: Open) -> None:
+    """All acknowledged events exist after the store was closed and reopened, with ids, times and append boundaries."""
     store.append(*deposits(3))
     store.append(
         draft(Noted("n"), 9, tags=("x:1",), metadata={"actor": "me"}, occurred=datetime(2020, 1, 1, tzinfo=UTC))
@@ -140,8 +140,8 @@ def test_a_store_keeps_its_identity(store: Store, reopen: Open) -> None:
     assert (again.engine.store_id, again.engine.epoch) == (identity, epoch)
 
 
-def test_an_append_may_hold_a_thousand_events(store: Store) -> None:
-    """A thousand events fit into one append, and are one append."""
+def test_an_append_may_have_a_thousand_events(store: Store) -> None:
+    """One append may have 1,000 events, which are written as one append."""
     receipt = store.append(*deposits(1_000))
     assert (receipt.first, receipt.last, len(receipt.ids)) == (1, 1_000, 1_000)
     assert amounts(store.read()) == list(range(1, 1_001))
@@ -158,7 +158,7 @@ def test_extend_writes_any_number_in_batches(store: Store) -> None:
 
 
 def test_extend_with_nothing_writes_nothing(store: Store) -> None:
-    """`extend` of no events is no error and writes nothing."""
+    """`extend` without events raises no error and writes nothing."""
     assert store.extend([]) == 0
     assert store.head() == 0
 
@@ -172,22 +172,22 @@ def test_extend_stops_at_the_first_bad_event(store: Store) -> None:
 
 
 @pytest.mark.parametrize("batch", [0, -1, 1_001])
-def test_extend_refuses_a_batch_that_no_append_could_be(store: Store, batch: int) -> None:
-    """`extend` refuses batches of fewer than 1 or more than 1,000 events, rather than writing nothing quietly."""
+def test_extend_refuses_an_invalid_batch_size(store: Store, batch: int) -> None:
+    """`extend` refuses batches of fewer than 1 or more than 1,000 events: InvalidInput, and nothing is written."""
     with pytest.raises(InvalidInput):
         store.extend(deposits(1_001), batch=batch)
     assert store.head() == 0
 
 
-def test_extend_is_not_one_command(store: Store) -> None:
+def test_extend_refuses_a_command_id(store: Store) -> None:
     """`extend` makes several appends, so a command id, which is for one append, is refused."""
     with pytest.raises(InvalidInput):
         store.using(command_id="import-1").extend(deposits(3), batch=2)
     assert store.head() == 0
 
 
-def test_a_store_has_no_way_to_change_what_was_written(store: Store) -> None:
-    """The log is immutable: neither a store nor its engine has a way to change or remove an event."""
+def test_a_store_has_no_method_that_changes_events(store: Store) -> None:
+    """The log is immutable: neither a store nor its engine has a method that changes or removes an event."""
     words = ("update", "delete", "remove", "truncate", "replace", "purge", "rewrite")
     names = [name for thing in (Store, ef.AsyncStore, type(store.engine)) for name in dir(thing) if name[0] != "_"]
     assert not [name for name in names if any(word in name.lower() for word in words)]
@@ -206,8 +206,8 @@ def test_stores_at_different_places_are_different(store: Store, engine_under_tes
         assert other.head() == 0
 
 
-def test_events_without_classes_are_appended_as_they_are(store: Store) -> None:
-    """What has no class here is appended encoded, and read raw byte for byte; its class, if there is one, reads it."""
+def test_encoded_events_are_stored_unchanged(store: Store) -> None:
+    """An event without a class is appended encoded and read raw byte for byte; a class, if there is one, decodes it."""
     moment = datetime(1999, 12, 31, 23, 59, 59, 5, tzinfo=UTC)
     identity = UUID(int=(7 << 76) | (2 << 62) | 1)
     given = [
@@ -234,7 +234,7 @@ def test_events_without_classes_are_appended_as_they_are(store: Store) -> None:
 
 
 def test_encoded_events_keep_conditions_keys_and_metadata(store: Store) -> None:
-    """Conditions, request keys and the context's metadata hold for encoded events as for others; their own wins."""
+    """Conditions, request keys and the context's metadata apply to encoded events; their own metadata overrides."""
     new = NewEvent.of("conformance.unheard-of", b"{}", tags=["account:a-1"], metadata={"actor": "own"})
     with store.context(actor="context", request="r-1"):
         first = store.append_encoded(new, unless=about("a-1"), key="k")
@@ -276,7 +276,7 @@ ENCODED_WRONG: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("wrong", ENCODED_WRONG)
 def test_encoded_events_are_checked(store: Store, wrong: str) -> None:
-    """What no engine could keep or no reader could read is refused before anything is written: InvalidInput."""
+    """An invalid encoded event is refused before anything is written: InvalidInput."""
     with pytest.raises(InvalidInput):
         store.append_encoded(*ENCODED_WRONG[wrong]())
     with pytest.raises(InvalidInput):

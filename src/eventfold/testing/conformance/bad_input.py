@@ -1,4 +1,4 @@
-"""Each mistake has its own error: a class, a stable code, two sentences; and nothing is written."""
+"""Each mistake raises its own error, with a class, a stable code and two sentences, and nothing is written."""
 
 # Mistakes are made here on purpose.
 # pyright: basic
@@ -34,7 +34,7 @@ NAIVE = datetime(2020, 1, 1)
 
 
 class Held(ef.Event, type="conformance.held"):
-    """Fields for wrong values."""
+    """An event with fields for wrong values."""
 
     tag: ef.Tag = "x"
     text: str = ""
@@ -53,20 +53,20 @@ class Kind(Enum):
 
 
 class Mistake(NamedTuple):
-    """What is done wrong, and what it gets."""
+    """A wrong call, and the error that it must raise."""
 
     do: Callable[[Store], Any]
     error: type[ef.EventfoldError]
-    words: str  # something the message says
+    words: str  # a part of the message
 
 
 def held(**fields: Any) -> Callable[[Store], Any]:
-    """Append an event with these fields, after one that is fine."""
+    """Append an event with these fields, after a valid one."""
     return lambda store: store.append(Noted(), Held(**fields))
 
 
 def tagged(*tags: Any) -> Callable[[Store], Any]:
-    """Append an event under these tags."""
+    """Append an event with these tags."""
     return lambda store: store.append(ef.Draft(Noted(), tags=tags))
 
 
@@ -83,11 +83,11 @@ def read(**bounds: Any) -> Callable[[Store], Any]:
 MISTAKES: dict[str, Mistake] = {
     "no events": Mistake(lambda s: s.append(), InvalidInput, "1 to 1,000"),
     "too many events": Mistake(lambda s: s.append(*deposits(1_001)), InvalidInput, "1 to 1,000"),
-    "a list where events are meant": Mistake(lambda s: s.append([deposit()]), InvalidEvent, "no event class"),
-    "text": Mistake(lambda s: s.append("deposited"), InvalidEvent, "no event class"),
-    "nothing": Mistake(lambda s: s.append(None), InvalidEvent, "no event class"),
-    "a class instead of an event": Mistake(lambda s: s.append(Deposited), InvalidEvent, "no event class"),
-    "a draft of a draft": Mistake(lambda s: s.append(ef.Draft(ef.Draft(Noted()))), InvalidEvent, "no event class"),
+    "a list where events are meant": Mistake(lambda s: s.append([deposit()]), InvalidEvent, "not an event class"),
+    "text": Mistake(lambda s: s.append("deposited"), InvalidEvent, "not an event class"),
+    "nothing": Mistake(lambda s: s.append(None), InvalidEvent, "not an event class"),
+    "a class instead of an event": Mistake(lambda s: s.append(Deposited), InvalidEvent, "not an event class"),
+    "a draft of a draft": Mistake(lambda s: s.append(ef.Draft(ef.Draft(Noted()))), InvalidEvent, "not an event class"),
     "a value without JSON form": Mistake(held(anything=object()), InvalidEvent, "cannot be stored"),
     "a complex number": Mistake(held(anything=1j), InvalidEvent, "cannot be stored"),
     "a function": Mistake(held(anything=len), InvalidEvent, "cannot be stored"),
@@ -95,8 +95,8 @@ MISTAKES: dict[str, Mistake] = {
     "half a character": Mistake(held(text="\ud800"), InvalidEvent, "cannot be stored"),
     "not a number": Mistake(held(real=float("nan")), InvalidEvent, "conformance.held"),
     "infinity": Mistake(held(real=float("inf")), InvalidEvent, "conformance.held"),
-    "not a number where None may be": Mistake(held(maybe=float("nan")), InvalidEvent, "changed"),
-    "not a decimal number": Mistake(held(amount=Decimal("NaN")), InvalidEvent, "changed"),
+    "not a number where None may be": Mistake(held(maybe=float("nan")), InvalidEvent, "with another value"),
+    "not a decimal number": Mistake(held(amount=Decimal("NaN")), InvalidEvent, "with another value"),
     "a signalling decimal": Mistake(held(amount=Decimal("sNaN")), InvalidEvent, "conformance.held"),
     "text for a number": Mistake(held(number="5"), InvalidEvent, "$.number"),
     "a number for text": Mistake(held(text=5), InvalidEvent, "$.text"),
@@ -104,9 +104,9 @@ MISTAKES: dict[str, Mistake] = {
     "None for text": Mistake(held(text=None), InvalidEvent, "$.text"),
     "a float for a decimal": Mistake(held(amount=0.1), InvalidEvent, "amount is 0.1"),
     "a float for a decimal that is its equal": Mistake(held(amount=1.5), InvalidEvent, "amount is 1.5"),
-    "a list for a tuple": Mistake(held(pair=[1, 2]), InvalidEvent, "changed"),
+    "a list for a tuple": Mistake(held(pair=[1, 2]), InvalidEvent, "with another value"),
     "a tuple of another length": Mistake(held(pair=(1, 2, 3)), InvalidEvent, "$.pair"),
-    "an enum for anything": Mistake(held(anything=Kind.A), InvalidEvent, "changed"),
+    "an enum for anything": Mistake(held(anything=Kind.A), InvalidEvent, "with another value"),
     "an over-large event": Mistake(held(text="x" * 1_000_001), InvalidEvent, "1,000,000"),
     "over-large metadata": Mistake(drafted(metadata={"a": "x" * 1_000_001}), InvalidEvent, "1,000,000"),
     "a tag with a line break": Mistake(held(tag="a\nb"), InvalidEvent, "control character"),
@@ -163,7 +163,7 @@ MISTAKES: dict[str, Mistake] = {
 
 @pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES.keys())
 def test_a_mistake_gets_its_own_error_and_writes_nothing(store: Store, mistake: Mistake) -> None:
-    """A mistake raises the error that names it, in two sentences, and nothing is written."""
+    """A mistake raises its specific error, in two sentences, and nothing is written."""
     with pytest.raises(mistake.error) as refused:
         mistake.do(store)
     error = refused.value
@@ -175,7 +175,7 @@ def test_a_mistake_gets_its_own_error_and_writes_nothing(store: Store, mistake: 
 
 
 def two_sentences(error: ef.EventfoldError) -> bool:
-    """Whether an error says what happened and what to do now, and nothing of how it was found out."""
+    """Assert that an error has two sentences, what happened and what to do, and can be pickled."""
     for sentence in (error.what, error.remedy):
         assert sentence[0].isupper() or not sentence[0].isalpha() or "." in sentence
         assert sentence.endswith((".", ")", "!")), sentence
@@ -207,8 +207,8 @@ def test_a_reused_id_is_a_mistake_of_its_own(store: Store) -> None:
 
 
 @pytest.mark.parametrize("text", ["nul \0", "lone \ud800"])
-def test_what_no_store_can_hold_is_found_nowhere_or_refused(store: Store, text: str) -> None:
-    """Asked for by a key, a tag or a state: no store is damaged because of it, and no other text is found instead."""
+def test_text_that_cannot_be_stored_is_not_found_or_refused(store: Store, text: str) -> None:
+    """Such text as a key, a tag or a state matches no other text, and damages no store."""
     store.append(deposit("a-1", 1), key="nul")
     asked: list[Callable[[], Any]] = [
         lambda: store.receipt(text),

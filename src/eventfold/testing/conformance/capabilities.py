@@ -24,7 +24,7 @@ from eventfold.testing.faults import Faulty
 
 
 class Balance(ef.Projection, name="conformance_balance"):
-    """A read model: how much is known about an account."""
+    """A read model: the number of deposits to an account."""
 
     account: str
     events: int = 0
@@ -35,15 +35,17 @@ class Balance(ef.Projection, name="conformance_balance"):
 
 
 def test_an_engine_has_a_name_and_capabilities(store: Store, capabilities: Capabilities) -> None:
-    """An engine names itself in one word and declares each capability as true or false."""
+    """An engine has a name of one word, and declares each capability as true or false."""
     assert store.engine.name.isidentifier()
     assert all(getattr(capabilities, field) in (True, False) for field in Capabilities.__struct_fields__)
 
 
-def test_a_place_for_read_models(store: Store, engine_under_test: EngineUnderTest, capabilities: Capabilities) -> None:
-    """An engine says where read models and progress live, also through a wrapper; elsewhere they are refused.
+def test_the_default_target_stores_read_models(
+    store: Store, engine_under_test: EngineUnderTest, capabilities: Capabilities
+) -> None:
+    """An engine has a default target for read models and progress, also through a wrapper; without, both are refused.
 
-    Where the store is shared, another handle on it finds them there.
+    If stores can be shared, another handle finds them there.
     """
     where = store.engine.default_target
     assert Faulty(store.engine).default_target == where
@@ -63,7 +65,7 @@ def test_a_place_for_read_models(store: Store, engine_under_test: EngineUnderTes
 
 
 def test_conditions_over_any_query(store: Store, capabilities: Capabilities) -> None:
-    """Where `query_conditions` is declared, any query may be a condition; elsewhere one tag, and others are refused."""
+    """With `query_conditions` any query may be a condition; without, only one tag, and others are refused."""
     store.append(deposit("a-1"), unless=about("a-1"))
     conditions = [Query(), Query.of(types=Noted), about("a-1") | about("a-2"), Query.of(tags=["account:a-1", "x:1"])]
     for condition in conditions:
@@ -74,7 +76,7 @@ def test_conditions_over_any_query(store: Store, capabilities: Capabilities) -> 
 
 
 def test_request_keys(store: Store, capabilities: Capabilities) -> None:
-    """Where `request_keys` is declared they are honoured; elsewhere a key is refused, never quietly ignored."""
+    """With `request_keys` keys are supported; without, a key is refused, never ignored."""
     if capabilities.request_keys:
         store.append(deposit(), key="k")
         assert store.append(deposit(), key="k").repeated
@@ -85,7 +87,7 @@ def test_request_keys(store: Store, capabilities: Capabilities) -> None:
 
 
 def test_backups(store: Store, tmp_path: Path) -> None:
-    """A backup is a store of its own: the same events and identity, a later epoch; or it is refused with a remedy."""
+    """A backup is a store with the same events and identity and a later epoch; or it is refused with a remedy."""
     store.append(*deposits(3))
     copy = tmp_path / "backup"
     if store.engine.services.backup is None:
@@ -106,7 +108,7 @@ def test_backups(store: Store, tmp_path: Path) -> None:
 
 
 def test_closing_twice_is_harmless(store: Store) -> None:
-    """A store may be closed more than once, and by leaving its `with` block."""
+    """A store may be closed more than once, explicitly and by its `with` block."""
     store.append(deposit())
     store.close()
     store.close()
@@ -131,16 +133,18 @@ CLOSED: dict[str, Callable[[Store], Any]] = {
 }
 
 
-def holds_something(capabilities: Capabilities) -> bool:
-    """Whether there is something to close: a file, a connection. A named log in memory stays open for other handles."""
+def has_resources(capabilities: Capabilities) -> bool:
+    """Whether the engine has a file or a connection to close. A named log in memory stays open for other handles."""
     return capabilities.blocks or capabilities.suspends
 
 
-def test_a_closed_store_says_so(store: Store, engine_under_test: EngineUnderTest, capabilities: Capabilities) -> None:
-    """Using a closed store that held a file or a connection is StoreClosed, whatever is asked, and writes nothing."""
+def test_a_closed_store_raises_store_closed(
+    store: Store, engine_under_test: EngineUnderTest, capabilities: Capabilities
+) -> None:
+    """Every use of a closed store that had a file or a connection is StoreClosed, and writes nothing."""
     store.append(deposit())
     store.close()
-    if not holds_something(capabilities):
+    if not has_resources(capabilities):
         assert store.head() == 1
         return
     for call in CLOSED.values():
@@ -150,7 +154,7 @@ def test_a_closed_store_says_so(store: Store, engine_under_test: EngineUnderTest
 
 
 def test_closing_one_handle_leaves_the_others(store: Store, open_again: Callable[[], Store]) -> None:
-    """Other handles on the same store go on reading and writing when one is closed."""
+    """Other handles of the same store keep reading and writing when one is closed."""
     other = open_again()
     store.append(deposit())
     store.close()
@@ -178,7 +182,7 @@ def test_closing_a_store_ends_its_followers(store: Store, capabilities: Capabili
     thread.start()
     assert soon(lambda: len(ended) == 1)
     store.close()
-    if not holds_something(capabilities):
+    if not has_resources(capabilities):
         follower.close()
         ended.append(StoreClosed("", ""))
     thread.join(SOON)

@@ -1,4 +1,4 @@
-"""Copying: imported events are exactly as in the log they come from."""
+"""Copying: imported events are identical to those of the source log."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def original() -> tuple[Store, list[StoredEvent]]:
 
 
 def test_imported_events_are_unchanged(store: Store, port: Any, replication: Any) -> None:
-    """Ids, positions, times, occurred, tags, metadata, payloads and append boundaries are kept."""
+    """Ids, positions, times, occurred, tags, metadata, payloads and append boundaries are preserved."""
     _, events = original()
     replication.import_events(events)
     assert port.read(Query(), Span()).events == events
@@ -35,7 +35,7 @@ def test_imported_events_are_unchanged(store: Store, port: Any, replication: Any
 
 
 def test_events_can_be_imported_in_pieces(store: Store, replication: Any) -> None:
-    """Whole appends are imported in order, directly after the head; then the log accepts appends of its own."""
+    """Whole appends are imported in order, directly after the head; then the log accepts new appends."""
     _, events = original()
     replication.import_events(events[:1])
     replication.import_events(events[1:5])
@@ -44,7 +44,7 @@ def test_events_can_be_imported_in_pieces(store: Store, replication: Any) -> Non
 
 
 def test_a_gap_or_an_overlap_is_refused(store: Store, replication: Any) -> None:
-    """Events that do not begin right behind the head are refused, and nothing is written."""
+    """Events that do not begin directly after the head are refused, and nothing is written."""
     _, events = original()
     replication.import_events(events[:1])
     for wrong in (events[:1], events[5:]):
@@ -62,7 +62,7 @@ def test_time_continues_after_imported_events(store: Store, replication: Any) ->
 
 
 def test_request_keys_are_listed_and_imported(store: Store, replication: Any) -> None:
-    """A command decided in the source is known in the copy, under its key."""
+    """A request key of the source is known in the copy: the append is a repeat there."""
     source, events = original()
     keys = run(require(source.engine, "replication").keys())
     assert keys == [("first", 1), ("second", 6)]
@@ -85,7 +85,7 @@ def test_a_repeated_append_is_recognised_among_imported_events(store: Store, rep
 
 
 def test_an_empty_store_can_take_the_identity_of_another(store: Store, replication: Any) -> None:
-    """Cursors and receipts of the source hold in the store that takes its place; one with events refuses."""
+    """Cursors and receipts of the source are valid in the store that replaces it; a store with events refuses."""
     source, events = original()
     replication.take_identity(source.engine.store_id, source.engine.epoch + 1)
     replication.import_events(events)

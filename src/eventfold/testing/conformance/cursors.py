@@ -16,7 +16,7 @@ from eventfold.store import Store
 from eventfold.testing.conformance.events import Account, about, deposit, deposits, positions
 
 
-def test_a_cursor_stands_at_the_head(store: Store) -> None:
+def test_a_cursor_is_at_the_head_or_at_a_position(store: Store) -> None:
     """`cursor()` is at the last event, `cursor(position)` at that one; at 0 in an empty log."""
     assert store.cursor().position == 0
     store.append(*deposits(3))
@@ -25,8 +25,8 @@ def test_a_cursor_stands_at_the_head(store: Store) -> None:
     assert store.cursor().store == store.engine.store_id
 
 
-def test_a_cursor_is_text_and_back(store: Store) -> None:
-    """A cursor's text is short, one word, and gives the same cursor back."""
+def test_a_cursor_round_trips_as_text(store: Store) -> None:
+    """A cursor's text is one short word, and is parsed to an equal cursor."""
     store.append(*deposits(3))
     for position in range(4):
         cursor = store.cursor(position)
@@ -37,8 +37,8 @@ def test_a_cursor_is_text_and_back(store: Store) -> None:
         assert len(text) < 255
 
 
-def test_a_cursor_stays_good(store: Store, reopen: Callable[[], Store]) -> None:
-    """A cursor is good for as long as its event is there: after further appends, after reopening."""
+def test_a_cursor_stays_valid(store: Store, reopen: Callable[[], Store]) -> None:
+    """A cursor is valid as long as its event exists: after further appends, after reopening."""
     store.append(*deposits(3))
     kept = str(store.cursor())
     store.append(*deposits(2))
@@ -47,14 +47,14 @@ def test_a_cursor_stays_good(store: Store, reopen: Callable[[], Store]) -> None:
     assert positions(again.read(after=Cursor.parse(kept))) == [4, 5]
 
 
-def test_verify_gives_the_position(store: Store) -> None:
-    """`verify` takes a cursor or its text and gives the position, if this history holds it."""
+def test_verify_returns_the_position(store: Store) -> None:
+    """`verify` takes a cursor or its text and returns the position, if this history contains it."""
     store.append(*deposits(3))
     assert (store.verify(store.cursor(2)), store.verify(str(store.cursor(0)))) == (2, 0)
 
 
 def test_a_cursor_of_another_store_is_refused(store: Store) -> None:
-    """Wherever a cursor may be given, one of another store is CursorMismatch, even at an equal position."""
+    """Every use of a cursor of another store is CursorMismatch, even at an equal position."""
     store.append(*deposits(3))
     with ef.Store("memory:") as other:
         other.append(*deposits(3))
@@ -63,7 +63,7 @@ def test_a_cursor_of_another_store_is_refused(store: Store) -> None:
 
 
 def test_a_cursor_at_lost_history_is_refused(store: Store) -> None:
-    """A cursor whose position holds another event, or none, is CursorMismatch: the store was restored or replaced."""
+    """A cursor whose position has another event, or none, is CursorMismatch: the store was restored or replaced."""
     from msgspec.structs import replace
 
     store.append(*deposits(3))
@@ -74,7 +74,7 @@ def test_a_cursor_at_lost_history_is_refused(store: Store) -> None:
 
 
 def refused_everywhere(store: Store, cursor: Cursor) -> None:
-    """Each way of using a cursor refuses this one, with two sentences, having done nothing."""
+    """Assert that every use of this cursor is refused, with two sentences, and changes nothing."""
     head = store.head()
     uses: list[Callable[[], Any]] = [
         lambda: store.verify(cursor),
@@ -109,7 +109,7 @@ def refused_everywhere(store: Store, cursor: Cursor) -> None:
     ],
 )
 def test_text_that_is_no_cursor_is_refused(store: Store, text: str) -> None:
-    """Text that no follower gave is CursorMismatch, not an error of some decoder."""
+    """Text that is not a cursor is CursorMismatch, not an error of a decoder."""
     store.append(deposit())
     with pytest.raises(CursorMismatch):
         store.verify(text)
@@ -117,16 +117,16 @@ def test_text_that_is_no_cursor_is_refused(store: Store, text: str) -> None:
         next(iter(store.follow(after=text)))
 
 
-def test_a_cursor_of_the_future_cannot_be_had(store: Store) -> None:
-    """`cursor(position)` of a position that is not there is refused, as is one that is none."""
+def test_a_cursor_beyond_the_head_cannot_be_created(store: Store) -> None:
+    """`cursor(position)` of a position that does not exist, or is negative, is InvalidQuery."""
     store.append(deposit())
     for position in (2, 1_000, -1):
         with pytest.raises(InvalidQuery):
             store.cursor(position)
 
 
-def test_a_follower_notices_that_its_history_is_gone(store: Store) -> None:
-    """A follower that resumes with a cursor of a store that was replaced raises CursorMismatch at once."""
+def test_a_follower_of_a_replaced_store_is_refused(store: Store) -> None:
+    """A follower that resumes with a cursor of a store that was replaced raises CursorMismatch immediately."""
     with ef.Store("memory:") as before:
         before.append(*deposits(5))
         with before.follow() as follower:
@@ -157,10 +157,10 @@ BEYOND: dict[str, Callable[[Store, int], Any]] = {
 
 
 @pytest.mark.parametrize("asked", BEYOND)
-def test_a_position_beyond_the_head_is_refused_alike(store: Store, asked: str) -> None:
-    """A position that this store has not given is one error wherever it is given, and nothing is written.
+def test_a_position_beyond_the_head_is_refused_everywhere(store: Store, asked: str) -> None:
+    """A position beyond the head is PositionBeyondHead in every call, and nothing is written.
 
-    Most likely it is of another store, or of history that was lost. The head itself is fine.
+    It is probably of another store, or of lost history. The head itself is accepted.
     """
     store.append(*deposits(3))
     for position in (4, 1_000_000, 2**63 - 1, 2**63, 2**70):
@@ -173,7 +173,7 @@ def test_a_position_beyond_the_head_is_refused_alike(store: Store, asked: str) -
 
 
 def test_a_cursor_beyond_the_head_is_a_cursor_of_lost_history(store: Store) -> None:
-    """A cursor is verified by the event at its position: beyond the head it is CursorMismatch, too."""
+    """A cursor is verified by the event at its position: beyond the head it is CursorMismatch too."""
     store.append(*deposits(3))
     lost = msgspec.structs.replace(store.cursor(), position=4)
     asked: list[Callable[[], Any]] = [

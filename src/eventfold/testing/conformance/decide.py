@@ -1,4 +1,4 @@
-"""A decision reads states, decides, and writes under exactly what it read: consistent, retried, once per command."""
+"""A decision reads states, decides, and appends if they did not change: consistent, retried, once per command."""
 
 # Mistakes are made here on purpose.
 # pyright: basic
@@ -43,8 +43,8 @@ def test_a_decision_is_made_over_the_state_and_written(store: Store) -> None:
     assert [r.event for r in store.read(after=1)] == [r.event for r in done.events]
 
 
-def test_what_was_decided_comes_back(store: Store) -> None:
-    """The result holds the events as recorded, their positions, a receipt, and the states after them."""
+def test_a_decision_returns_its_events_and_states(store: Store) -> None:
+    """The result has the events as recorded, their positions, a receipt, and the states after them."""
     store.append(deposit("a-1", 80))
     done = store.using(actor="me").decide(transfer, Account("a-1"), Account("a-2"), Decimal(50))
     assert (done.positions, done.attempts, done.repeated) == (range(2, 4), 1, False)
@@ -56,7 +56,7 @@ def test_what_was_decided_comes_back(store: Store) -> None:
 
 
 def test_a_domain_error_passes_through(store: Store) -> None:
-    """An error of the decision reaches the caller untouched, without retry, and nothing is written."""
+    """An error of the decision reaches the caller unchanged, without retry, and nothing is written."""
     calls: list[int] = []
 
     def refusing(account: Account) -> list[ef.Event]:
@@ -69,7 +69,7 @@ def test_a_domain_error_passes_through(store: Store) -> None:
 
 
 def test_deciding_nothing_writes_nothing(store: Store) -> None:
-    """An empty list is a decision to write nothing: no receipt, no positions, the states as they are."""
+    """An empty list is a decision to write nothing: no receipt, no positions, the states unchanged."""
     store.append(deposit("a-1", 5))
     done = store.decide(lambda account: [], Account("a-1"))
     assert (done.events, done.receipt, list(done.positions), done.repeated) == ((), None, [], False)
@@ -102,7 +102,7 @@ def test_events_may_be_returned_in_any_usual_way(store: Store, function: Any, wr
 
 
 async def waiting(account: Account) -> list[ef.Event]:
-    """A coroutine function: not a decision."""
+    """A coroutine function, which is not a decision."""
     return [deposit(account.account)]
 
 
@@ -111,15 +111,15 @@ async def waiting(account: Account) -> list[ef.Event]:
     [lambda account: None, lambda account: "text", lambda account: [deposit(), 5], lambda account: {"a": 1}, waiting],
     ids=["None", "text", "a number among events", "a dict", "a coroutine"],
 )
-def test_anything_else_is_no_decision(store: Store, function: Any) -> None:
-    """A forgotten return, or anything but events, is InvalidDecision, and nothing is written."""
+def test_other_return_values_are_refused(store: Store, function: Any) -> None:
+    """A missing return, or anything but events, is InvalidDecision, and nothing is written."""
     with pytest.raises(ef.InvalidDecision):
         store.decide(function, Account("a-1"))
     assert store.head() == 0
 
 
 def test_a_conflict_is_decided_again(faults: Faults, engine_under_test: EngineUnderTest) -> None:
-    """If a rival writes to what was read, the decision is made again over the new state."""
+    """If a rival writes to a state of the decision, the decision is made again over the new state."""
     store, planned = faults()
     rival = engine_under_test.rival()
     store.append(deposit("a-1", 10))
@@ -135,8 +135,8 @@ def test_a_conflict_is_decided_again(faults: Faults, engine_under_test: EngineUn
     assert store.state(Account("a-1")).balance == done.state(Account("a-1")).balance == 0
 
 
-def test_a_rival_elsewhere_is_no_conflict(faults: Faults, engine_under_test: EngineUnderTest) -> None:
-    """What is written about anything else, or of types the states are not folded from, is in no one's way."""
+def test_an_unrelated_concurrent_event_is_no_conflict(faults: Faults, engine_under_test: EngineUnderTest) -> None:
+    """Events about other entities, or of types that the states do not fold, are no conflict."""
     store, planned = faults()
     rival = engine_under_test.rival()
     store.append(deposit("a-1", 10))
@@ -148,7 +148,7 @@ def test_a_rival_elsewhere_is_no_conflict(faults: Faults, engine_under_test: Eng
 
 @pytest.mark.parametrize("account", ["a-1", "a-2", "a-3"])
 def test_every_state_is_part_of_the_condition(faults: Faults, engine_under_test: EngineUnderTest, account: str) -> None:
-    """A decision over several states is refused if any of them was written to meanwhile, warm or cold."""
+    """A decision over several states is refused if any of them changed meanwhile, whether cached or not."""
     store, planned = faults()
     rival = engine_under_test.rival()
     store.append(deposit("a-1", 10), deposit("a-2", 10))
@@ -167,7 +167,7 @@ def test_every_state_is_part_of_the_condition(faults: Faults, engine_under_test:
     assert (len(made), amounts(done.events)) == (2, [120])
 
 
-def test_conflicts_have_a_limit(faults: Faults, engine_under_test: EngineUnderTest) -> None:
+def test_the_number_of_attempts_is_limited(faults: Faults, engine_under_test: EngineUnderTest) -> None:
     """After `attempts` conflicts AppendConflict is raised, with the conflicting event; nothing was written."""
     store, planned = faults()
     rival = engine_under_test.rival()
@@ -181,7 +181,7 @@ def test_conflicts_have_a_limit(faults: Faults, engine_under_test: EngineUnderTe
 
 
 def test_a_decision_may_change_its_arguments(store: Store) -> None:
-    """States are given as copies: a decision that changes them, down to nested collections, spoils nothing."""
+    """States are passed as copies: a decision may change them, nested collections included."""
     store.append(deposit("a-1", 10), Withdrawn("a-1", Decimal(3)))
 
     def careless(account: Account) -> list[ef.Event]:
@@ -197,8 +197,8 @@ def test_a_decision_may_change_its_arguments(store: Store) -> None:
         assert state.by_kind == {"in": [10, 1], "out": [3]}
 
 
-def test_arguments_that_are_no_states_pass_through(store: Store) -> None:
-    """Everything that is no State reaches the function as it is, by position or by name."""
+def test_other_arguments_are_passed_unchanged(store: Store) -> None:
+    """Arguments that are not States are passed to the function unchanged, by position or by name."""
     marker = object()
     seen: list[Any] = []
 
@@ -211,8 +211,8 @@ def test_arguments_that_are_no_states_pass_through(store: Store) -> None:
     assert seen == [1, marker, "text", "a-1", 3]
 
 
-def test_a_state_held_is_the_question_again(store: Store) -> None:
-    """A state of earlier, with its answer in it, asks the same question: its answer plays no part."""
+def test_a_folded_state_is_folded_again(store: Store) -> None:
+    """A folded state that is passed again is folded from the beginning by its tag fields; other fields are ignored."""
     store.append(deposit("a-1", 10))
     old = store.state(Account("a-1"))
     old.balance = Decimal(10_000)
@@ -221,21 +221,21 @@ def test_a_state_held_is_the_question_again(store: Store) -> None:
         store.decide(withdraw, old, Decimal(5))
 
 
-def test_one_question_may_be_asked_twice(store: Store) -> None:
-    """The same question given twice is folded for each, and the result is right for both."""
+def test_the_same_state_may_be_passed_twice(store: Store) -> None:
+    """A state that is passed twice is folded for each parameter, and the result is correct for both."""
     store.append(deposit("a-1", 10))
     done = store.decide(transfer, Account("a-1"), Account("a-1"), Decimal(4))
     assert done.state(Account("a-1")).balance == store.state(Account("a-1")).balance == 10
 
 
 def test_a_decision_without_states_is_an_append(store: Store) -> None:
-    """With no states there is nothing to be consistent with: the events are simply written."""
+    """Without states there is no condition: the events are appended."""
     store.append(Noted())
     assert store.decide(lambda: [Noted("x")]).positions == range(2, 3)
 
 
-def test_only_what_was_decided_over_can_be_asked_of_the_result(store: Store) -> None:
-    """The result knows the states it was decided over; another question is InvalidDecision."""
+def test_the_result_has_only_the_states_of_the_decision(store: Store) -> None:
+    """The result has the states of the decision; asking it for another one is InvalidDecision."""
     done = store.decide(lambda account: [], Account("a-1"))
     with pytest.raises(ef.InvalidDecision):
         done.state(Account("a-2"))
@@ -246,14 +246,14 @@ def test_only_what_was_decided_over_can_be_asked_of_the_result(store: Store) -> 
 
 
 class Unhashable:
-    """A value that no question can be asked by."""
+    """A value that cannot be in a tag field."""
 
     __hash__ = None  # pyright: ignore[reportAssignmentType]
 
 
 @pytest.mark.parametrize("value", [{"a": 1}, 1.5, Unhashable()], ids=["a dict", "a float", "an object"])
-def test_a_question_of_a_wrong_value_is_refused(store: Store, value: Any) -> None:
-    """Not with what Python says of values without a hash."""
+def test_a_state_with_an_unhashable_value_is_refused(store: Store, value: Any) -> None:
+    """The error is the library's, not Python's TypeError about hashing."""
     with pytest.raises(ef.EventfoldError):
         store.decide(lambda account: deposit("a-1"), Account(value))
     with pytest.raises(ef.EventfoldError):
@@ -262,7 +262,7 @@ def test_a_question_of_a_wrong_value_is_refused(store: Store, value: Any) -> Non
 
 
 def test_a_command_is_decided_once(store: Store) -> None:
-    """Under a command id a decision is made once: again, it gives the first events and states, and writes nothing."""
+    """With a command id a decision is made once: again, it returns the first events and states, and writes nothing."""
     store.append(deposit("a-1", 10))
     calls: list[int] = []
 
@@ -295,7 +295,7 @@ def test_a_command_decided_concurrently_returns_the_first_decision(
 
 
 def test_a_command_has_its_first_result_after_reopening(store: Store, reopen: Callable[[], Store]) -> None:
-    """In another life, and though the rule would refuse by now: the events, the receipt and the states of then."""
+    """Events, receipt and states are those of the first call, even if the rule would refuse now."""
     store.append(deposit("a-1", 10))
     first = store.using(command_id="c").decide(withdraw, Account("a-1"), Decimal(10))
     again = reopen().using(command_id="c").decide(withdraw, Account("a-1"), Decimal(10))
@@ -303,9 +303,7 @@ def test_a_command_has_its_first_result_after_reopening(store: Store, reopen: Ca
     assert (again.repeated, again.positions, again.state(Account("a-1")).balance) == (True, first.positions, 0)
 
 
-def test_a_command_that_its_own_first_run_makes_refuse_has_its_result(
-    store: Store, engine_under_test: EngineUnderTest
-) -> None:
+def test_a_concurrent_repeat_of_a_command_has_its_result(store: Store, engine_under_test: EngineUnderTest) -> None:
     """Sent twice at once: the slower one reads what the first has left, and gets its answer, not a refusal."""
     rival = engine_under_test.rival()
     store.append(deposit("a-1", 10))
@@ -332,7 +330,7 @@ def test_a_refused_command_may_be_tried_again(store: Store) -> None:
 
 
 class Counted(Faulty):
-    """Counts how many events are read from the engine."""
+    """A wrapper that counts the events that are read from the engine."""
 
     events = 0
 
@@ -343,8 +341,8 @@ class Counted(Faulty):
         return page
 
 
-def test_a_warm_decision_reads_nothing_again(store: Store, engine_under_test: EngineUnderTest) -> None:
-    """A state folded once is only caught up: a decision on a warm entity costs one commit and no event read twice."""
+def test_a_decision_over_a_cached_state_reads_no_event_twice(store: Store, engine_under_test: EngineUnderTest) -> None:
+    """A cached state is only caught up: a decision over it costs one commit and reads no event twice."""
     store.extend([deposit("a-1", 1) for _ in range(50)])
     counted = Counted(engine_under_test.engine())
     warm = engine_under_test.open(cast(Engine, counted))

@@ -62,7 +62,7 @@ class EngineUnderTest:
         return self.open(cast(Engine, faults)), faults
 
     def port(self, store: Store) -> Any:
-        """The engine under a store, with its coroutines run: `place.port(store).head()`."""
+        """The engine under a store, with its coroutines run: `engine_under_test.port(store).head()`."""
         return Synchronous(store.engine, self.runner)
 
     def service(self, store: Store, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""A State whose evolve takes the envelope gets it as it was written, in every way a state is folded."""
+"""A State whose evolve takes the envelope gets the written one, in every way in which a state is folded."""
 
 # pyright: basic
 
@@ -22,13 +22,13 @@ Envelope = tuple[int, datetime, datetime | None, str | None, str]
 
 
 class Statement(ef.State):
-    """Every envelope that was seen, in order: position, time, occurred, actor, id."""
+    """Every envelope that was folded, in order: position, time, occurred, actor, id."""
 
     account: ef.Tag
     lines: list[Envelope] = []
 
     def evolve(self, event: Deposited | Withdrawn, recorded: ef.Recorded) -> None:
-        """Keep the envelope."""
+        """Collect the envelope."""
         self.lines.append(line(recorded))
 
 
@@ -40,19 +40,19 @@ class Seen(ef.Aggregate):
     within: list[int] = []
 
     def deposit(self) -> None:
-        """Record two events, and look at what is known of them meanwhile."""
+        """Record two events, and check the state in between."""
         self.record(deposit(self.account))
         assert self.lines[-1][0] == 0
         assert abs((datetime.now(UTC) - self.lines[-1][1]).total_seconds()) < 60
         self.record(deposit(self.account))
 
     def evolve(self, event: Deposited, recorded: ef.Recorded) -> None:
-        """Keep the envelope."""
+        """Collect the envelope."""
         self.lines.append(line(recorded))
 
 
 class Plain(ef.State):
-    """A state beside it that asks for no envelope."""
+    """A state without envelopes, for comparison."""
 
     account: ef.Tag
     count: int = 0
@@ -63,18 +63,18 @@ class Plain(ef.State):
 
 
 def line(recorded: ef.Recorded) -> Envelope:
-    """What is kept of an envelope."""
+    """The fields of an envelope that are compared."""
     return recorded.position, recorded.time, recorded.occurred, recorded.metadata.actor, str(recorded.id)
 
 
 def written(store: Store, account: str = "a-1", until: int | None = None) -> list[Envelope]:
-    """The envelopes as they stand in the log."""
+    """The envelopes in the log."""
     query = Query.of(types=[Deposited, Withdrawn], tags=f"account:{account}")
     return [line(recorded) for recorded in store.read(query, until=until)]
 
 
 def again(account: Statement) -> list[Any]:
-    """A decision over the envelopes seen so far."""
+    """A decision over the envelopes folded so far."""
     return [deposit(account.account, len(account.lines) + 1)]
 
 
@@ -82,14 +82,14 @@ Q = TypeVar("Q", Statement, Seen)
 
 
 def agrees(store: Store, question: Q) -> None:
-    """The state kept in memory and the one folded from the beginning have the envelopes that stand in the log."""
+    """The cached state and one folded from the beginning have the envelopes of the log."""
     expected = written(store, question.account)
     assert store.state(question).lines == expected
     assert store.state(question, at=store.head()).lines == expected
 
 
 def test_the_envelope_is_what_was_written(store: Store) -> None:
-    """Time, occurred, metadata, position and id come to evolve as reading gives them, now and at any moment."""
+    """evolve gets time, occurred, metadata, position and id as a read returns them, now and for past states."""
     moment = datetime(2013, 6, 1, tzinfo=UTC)
     store.using(actor="teller-7").append(ef.Draft(deposit(), occurred=moment), deposit("a-2"), deposit())
     store.append(deposit())
@@ -104,7 +104,7 @@ def test_the_envelope_is_what_was_written(store: Store) -> None:
 
 
 def test_a_decision_folds_its_events_as_they_were_written(store: Store, open_again: Callable[[], Store]) -> None:
-    """The state that a decision gives back, and the one it leaves behind, have the envelopes of its receipt."""
+    """The state that a decision returns, and the cached one, have the envelopes of its receipt."""
     question, rival = Statement("a-1"), open_again()
     for turn in range(4):
         decided = store.using(actor=f"teller-{turn}").decide(again, question)
@@ -116,7 +116,7 @@ def test_a_decision_folds_its_events_as_they_were_written(store: Store, open_aga
 
 
 def test_a_decision_over_several_states_folds_each_as_it_asks(store: Store) -> None:
-    """States that ask for the envelope and states that do not can be decided over together."""
+    """A decision may read states with envelopes and states without."""
 
     def both(one: Statement, plain: Plain, other: Statement) -> list[Any]:
         return [deposit("a-1"), deposit("a-2"), *again(one)]
@@ -130,7 +130,7 @@ def test_a_decision_over_several_states_folds_each_as_it_asks(store: Store) -> N
 
 
 def test_an_aggregate_sees_what_it_records_before_it_is_written(store: Store) -> None:
-    """An event just recorded has position 0 and the present time; afterwards it has the envelope that was written."""
+    """An event just recorded has position 0 and the current time; after the append it has the written envelope."""
     for _ in range(3):
         decided = store.change(Seen.deposit, Seen("a-1"))
         assert decided.state(Seen("a-1")).lines == written(store)
@@ -141,7 +141,7 @@ def test_an_aggregate_sees_what_it_records_before_it_is_written(store: Store) ->
 
 
 def test_many_decisions_at_once_leave_the_envelopes_that_were_written(store: Store) -> None:
-    """Threads that decide on one state leave it with every envelope of the log, each once."""
+    """After concurrent decisions on one state it has every envelope of the log, each once."""
     from threading import Thread
 
     def decide() -> None:
@@ -157,7 +157,7 @@ def test_many_decisions_at_once_leave_the_envelopes_that_were_written(store: Sto
     agrees(store, Statement("a-1"))
 
 
-def test_a_lost_answer_leaves_the_envelopes_that_were_written(faults: Faults) -> None:
+def test_a_lost_reply_leaves_the_envelopes_that_were_written(faults: Faults) -> None:
     """If a decision was written and its reply lost, the repetition returns the envelopes of the log."""
     store, planned = faults()
     store.decide(again, Statement("a-1"))
@@ -168,8 +168,8 @@ def test_a_lost_answer_leaves_the_envelopes_that_were_written(faults: Faults) ->
     agrees(store, Statement("a-1"))
 
 
-def test_a_snapshot_keeps_what_was_made_of_the_envelope(store: Store, reopen: Callable[[], Store]) -> None:
-    """A state folded on from a snapshot is the state folded from the beginning."""
+def test_a_snapshot_includes_values_from_the_envelope(store: Store, reopen: Callable[[], Store]) -> None:
+    """A state folded from a snapshot equals the state folded from the beginning."""
     store.extend(deposits(1_200))
     before = store.state(Statement("a-1")).lines
     other = reopen()
@@ -178,7 +178,7 @@ def test_a_snapshot_keeps_what_was_made_of_the_envelope(store: Store, reopen: Ca
 
 
 def test_an_error_of_evolve_is_raised_before_anything_is_written(store: Store) -> None:
-    """As with other states: a decision whose own events cannot be folded writes nothing."""
+    """A decision whose own events cannot be folded writes nothing, as with other states."""
 
     class Refusing(ef.State):
         account: ef.Tag
@@ -191,8 +191,8 @@ def test_an_error_of_evolve_is_raised_before_anything_is_written(store: Store) -
     assert store.head() == 0
 
 
-def test_an_error_that_only_the_written_envelope_causes_is_told_when_asked(store: Store) -> None:
-    """It was written, so the decision says so; the state cannot be given, and is not kept."""
+def test_an_error_caused_by_the_written_envelope_is_raised_by_the_result(store: Store) -> None:
+    """The decision succeeds, since its events were written; reading the state raises, and the state is not cached."""
 
     class Picky(ef.State):
         account: ef.Tag
@@ -208,8 +208,8 @@ def test_an_error_that_only_the_written_envelope_causes_is_told_when_asked(store
             ask(Picky("a-1"))
 
 
-def test_evolve_takes_an_event_and_an_envelope_and_no_more(store: Store) -> None:
-    """Further parameters are refused; those that have defaults are left to them, but for one named `recorded`."""
+def test_evolve_takes_only_an_event_and_an_envelope(store: Store) -> None:
+    """Further parameters are refused unless they have defaults; one named `recorded` gets the envelope nevertheless."""
 
     class TooMany(ef.State):
         account: ef.Tag

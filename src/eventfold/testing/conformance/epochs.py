@@ -1,4 +1,4 @@
-"""What was read in one epoch of a store is no base for what is written in another: history may be lost between them."""
+"""A condition that was read in another epoch of the store is refused: history may have been lost in between."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def asked(store: Store, account: str, *, epoch: int | None, key: str | None = No
     return AppendRequest((store.registry.encode(deposit(account)),), (ConditionClause(about(account)),), key, epoch)
 
 
-def test_a_condition_is_judged_in_the_epoch_it_was_read_in(store: Store, port: Any) -> None:
-    """In the store's own epoch a condition is judged; one of any other is a conflict, though nothing matches it."""
+def test_a_condition_is_valid_only_in_the_epoch_it_was_read_in(store: Store, port: Any) -> None:
+    """In the store's own epoch a condition is checked; one of another epoch is a conflict, whatever it matches."""
     now = store.engine.epoch
     (written,) = port.append_many([asked(store, "a-1", epoch=now)])
     assert isinstance(written, Receipt)
@@ -30,7 +30,7 @@ def test_a_condition_is_judged_in_the_epoch_it_was_read_in(store: Store, port: A
 
 
 def test_a_condition_of_another_epoch_refuses_its_own_request_only(store: Store, port: Any) -> None:
-    """Others of the same commit are written, one without a condition too, and are judged against each other."""
+    """Other requests of the same commit are written, and their conditions are checked against each other."""
     now = store.engine.epoch
     plain = AppendRequest((store.registry.encode(deposit("a-4")),), (), None, now + 1)
     outcomes: list[Any] = port.append_many(
@@ -49,7 +49,7 @@ def test_a_condition_of_another_epoch_refuses_its_own_request_only(store: Store,
 
 
 def test_a_repeat_is_recognised_in_another_epoch(store: Store, port: Any) -> None:
-    """By its ids and by its key, before its condition is looked at: it was written, whatever was lost since."""
+    """A repeat is recognised by its ids and its key before its condition is checked: it was written."""
     now = store.engine.epoch
     first = asked(store, "a-1", epoch=now)
     keyed = asked(store, "a-2", epoch=now, key="k")
@@ -63,7 +63,7 @@ def test_a_repeat_is_recognised_in_another_epoch(store: Store, port: Any) -> Non
 
 
 def test_the_epoch_stays_while_nothing_is_lost(store: Store) -> None:
-    """Appending and reading do not change it, and a receipt names it."""
+    """Appending and reading do not change the epoch, and a receipt contains it."""
     now = store.engine.epoch
     receipt = store.append(deposit("a-1"), unless=about("a-1"))
     assert list(store.read())

@@ -34,13 +34,13 @@ class Withdrawn(ef.Event, type="conformance.withdrawn"):
 
 
 class Noted(ef.Event, type="conformance.noted"):
-    """Something about nothing in particular: an event without tags."""
+    """An event without tags."""
 
     text: str = ""
 
 
 class Moved(ef.Event, type="conformance.moved", version=3):
-    """Money went from one account to another: two tags of one key, in a later schema."""
+    """Money went from one account to another: an event with two tags of one key, in version 3."""
 
     source: Annotated[str, ef.tag("account")]
     target: Annotated[str, ef.tag("account")]
@@ -48,7 +48,7 @@ class Moved(ef.Event, type="conformance.moved", version=3):
 
 
 class Account(ef.State):
-    """What is in an account, and what happened to it last."""
+    """The balance of an account, its owners and its transactions."""
 
     account: ef.Tag
     balance: Decimal = Decimal(0)
@@ -57,7 +57,7 @@ class Account(ef.State):
     by_kind: dict[str, list[Decimal]] = {}
 
     def evolve(self, event: Opened | Deposited | Withdrawn) -> None:
-        """Take one event in."""
+        """Fold one event."""
         match event:
             case Opened():
                 self.owners += (event.owner,)
@@ -73,11 +73,11 @@ class Account(ef.State):
 
 
 class TooLittle(Exception):
-    """A domain error: not one of the library's."""
+    """A domain error, which is not an error of the library."""
 
 
 def withdraw(account: Account, amount: Decimal) -> list[ef.Event]:
-    """A decision: money goes out only if it is there."""
+    """A decision: a withdrawal needs a sufficient balance."""
     if account.balance < amount:
         raise TooLittle(account.account)
     return [Withdrawn(account.account, amount)]
@@ -89,30 +89,30 @@ def transfer(source: Account, target: Account, amount: Decimal) -> list[ef.Event
 
 
 def deposit(account: str = "a-1", amount: int | str = 1) -> Deposited:
-    """An event, in short."""
+    """A deposit, with defaults."""
     return Deposited(account, Decimal(amount))
 
 
 def deposits(count: int, account: str = "a-1", start: int = 1) -> list[Deposited]:
-    """Events that can be told apart by their amounts: start, start + 1, …"""
+    """Events with different amounts: start, start + 1, …"""
     return [deposit(account, start + n) for n in range(count)]
 
 
 def draft(event: Any, number: int, **more: Any) -> ef.Draft:
-    """The event under an id of its own choice."""
+    """A draft of the event, with an id that is made from `number`."""
     return ef.Draft(event, id=UUID(int=(0x0190 << 112) | (7 << 76) | (2 << 62) | number), **more)
 
 
 def about(account: str) -> ef.Query:
-    """Everything about an account."""
+    """The query for all events of an account."""
     return ef.Query.of(tags=f"account:{account}")
 
 
 def amounts(events: Any) -> list[int]:
-    """The amounts of recorded deposits and withdrawals, as they come."""
+    """The amounts of recorded deposits and withdrawals, in their order."""
     return [int(recorded.event.amount) for recorded in events]
 
 
 def positions(events: Any) -> list[int]:
-    """The positions of recorded events, as they come."""
+    """The positions of recorded events, in their order."""
     return [recorded.position for recorded in events]

@@ -36,7 +36,7 @@ __all__ = [
 
 
 def with_a_remedy(call: Callable[[], Any]) -> None:
-    """The call is refused with NotSupported, which names the engine, the capability and a way out."""
+    """Assert that the call raises NotSupported, with the engine, the capability and a remedy."""
     with pytest.raises(NotSupported) as refused:
         call()
     assert refused.value.fields["engine"]
@@ -86,7 +86,7 @@ def service(engine_under_test: EngineUnderTest, store: Store, name: str, call: C
     found = engine_under_test.service(store, name)
     if found is None:
         with_a_remedy(call)
-        pytest.skip(f"the engine has no {name}, and says so with a remedy")
+        pytest.skip(f"the engine has no {name}, and refuses its use with a remedy")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Follow: catch up, then live; every event once, in order, as soon as any writer has committed it."""
+"""Followers: catch up, then live; every event once, in order, as soon as any writer has committed it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SOON = 60.0  # seconds in which whatever is awaited must have come
 
 
 def until_caught_up(follower: Any) -> list[Any]:
-    """Everything there is now."""
+    """All events that exist now."""
     found: list[Any] = []
     for page in follower.pages(timeout=0.0):
         found.extend(page)
@@ -31,7 +31,7 @@ def until_caught_up(follower: Any) -> list[Any]:
 
 
 def take(follower: Any, count: int) -> list[int]:
-    """The positions of the next so many events; fewer when they do not come soon."""
+    """The positions of the next `count` events; fewer if they do not arrive soon."""
     found: list[int] = []
     end = time.monotonic() + SOON
     for page in follower.pages(timeout=0.2):
@@ -42,14 +42,14 @@ def take(follower: Any, count: int) -> list[int]:
 
 
 def test_a_follower_catches_up(store: Store) -> None:
-    """A follower first gives everything there is, in order, page after page."""
+    """A follower first yields all existing events, in order, page by page."""
     store.extend(deposits(2_100))
     with store.follow() as follower:
         assert amounts(islice(follower, 2_100)) == list(range(1, 2_101))
 
 
-def test_a_follower_gives_what_is_written_later(store: Store) -> None:
-    """Once caught up it gives what is written, each event once."""
+def test_a_follower_yields_later_events(store: Store) -> None:
+    """After it caught up, a follower yields new events, each once."""
     store.append(deposit())
     with store.follow() as follower:
         assert positions(until_caught_up(follower)) == [1]
@@ -61,8 +61,8 @@ def test_a_follower_gives_what_is_written_later(store: Store) -> None:
         assert until_caught_up(follower) == []
 
 
-def test_caught_up_is_said_when_there_is_no_more(store: Store) -> None:
-    """`caught_up` is true when the last look reached the end of the log as it was at that moment."""
+def test_caught_up_is_true_at_the_end_of_the_log(store: Store) -> None:
+    """`caught_up` is true if the last read reached the head of the log at that time."""
     store.extend(deposits(1_500))
     with store.follow() as follower:
         assert not follower.caught_up
@@ -73,7 +73,7 @@ def test_caught_up_is_said_when_there_is_no_more(store: Store) -> None:
         assert follower.caught_up
 
 
-def test_a_follower_begins_where_it_is_told(store: Store) -> None:
+def test_a_follower_starts_after_a_position_or_cursor(store: Store) -> None:
     """`after` is exclusive: a position, a cursor or a cursor's text."""
     store.append(*deposits(5))
     for after in (3, store.cursor(3), str(store.cursor(3))):
@@ -85,8 +85,8 @@ def test_a_follower_begins_where_it_is_told(store: Store) -> None:
         assert take(follower, 1) == [6]
 
 
-def test_a_follower_sees_only_what_it_asked_for(store: Store) -> None:
-    """A filtered follower gives the events that match, and moves past the others."""
+def test_a_follower_yields_only_matching_events(store: Store) -> None:
+    """A filtered follower yields the events that match, and advances past the others."""
     store.extend([deposit(f"a-{n % 3}", n) for n in range(1, 31)])
     with store.follow(about("a-1") | Query.of(types=Noted)) as follower:
         assert amounts(until_caught_up(follower)) == list(range(1, 31, 3))
@@ -98,14 +98,14 @@ def test_a_follower_sees_only_what_it_asked_for(store: Store) -> None:
 
 
 def test_the_cursor_moves_past_what_does_not_match(store: Store) -> None:
-    """A follower that is given nothing still gets on: its cursor reaches the head."""
-    with store.follow(about("nobody")) as follower:
+    """A follower without matching events still advances: its cursor reaches the head."""
+    with store.follow(about("unused")) as follower:
         store.extend(deposits(2_050))
         assert until_caught_up(follower) == []
         assert follower.cursor.position == 2_050
 
 
-def test_progress_is_what_was_given(store: Store) -> None:
+def test_the_cursor_is_at_the_last_yielded_event(store: Store) -> None:
     """During iteration the cursor is at the current event: a follower resumed there gets the next one."""
     store.append(*deposits(4))
     with store.follow() as follower:
@@ -118,8 +118,8 @@ def test_progress_is_what_was_given(store: Store) -> None:
         assert positions(until_caught_up(follower)) == [3, 4]
 
 
-def test_iteration_can_be_taken_up_again(store: Store) -> None:
-    """A follower left in the middle of a page and iterated again, or by pages, continues there."""
+def test_iteration_can_be_resumed(store: Store) -> None:
+    """A follower whose iteration was stopped in the middle of a page continues there, by events or by pages."""
     store.append(*deposits(7))
     with store.follow() as follower:
         assert positions(islice(follower, 2)) == [1, 2]
@@ -130,14 +130,14 @@ def test_iteration_can_be_taken_up_again(store: Store) -> None:
         assert positions(islice(follower, 1)) == [8]
 
 
-def test_a_page_is_given_whole_or_again(store: Store) -> None:
+def test_each_event_is_in_one_page(store: Store) -> None:
     """Pages are empty only at a timeout, and each event is in one page."""
     store.append(*deposits(3))
     with store.follow() as follower:
         assert [positions(page) for page in islice(follower.pages(timeout=0.01), 3)] == [[1, 2, 3], [], []]
 
 
-def test_a_follower_never_sees_half_an_append(store: Store) -> None:
+def test_a_page_of_a_follower_never_splits_an_append(store: Store) -> None:
     """A page ends with an append: all of its matching events are in it."""
     for size in (700, 700, 700):
         store.append(*deposits(size))
@@ -146,8 +146,8 @@ def test_a_follower_never_sees_half_an_append(store: Store) -> None:
     assert sizes == [1_400, 700]
 
 
-def test_several_followers_go_their_own_ways(store: Store) -> None:
-    """Followers are independent of each other: each gives every event it asked for."""
+def test_followers_are_independent(store: Store) -> None:
+    """Each follower yields every event that matches its query."""
     with store.follow() as one, store.follow(about("a-2")) as two, store.follow(after=0) as three:
         store.append(deposit("a-1"), deposit("a-2"))
         assert take(one, 2) == [1, 2]
@@ -157,7 +157,7 @@ def test_several_followers_go_their_own_ways(store: Store) -> None:
 
 
 def following(follower: Any, found: list[int]) -> threading.Thread:
-    """A thread that follows until the follower is closed."""
+    """Start a thread that follows until the follower is closed."""
 
     def run() -> None:
         found.extend(recorded.position for recorded in follower)
@@ -168,7 +168,7 @@ def following(follower: Any, found: list[int]) -> threading.Thread:
 
 
 def soon(holds: Callable[[], bool]) -> bool:
-    """Whether something becomes true soon."""
+    """Whether a condition becomes true within SOON seconds."""
     end = time.monotonic() + SOON
     while not holds() and time.monotonic() < end:
         time.sleep(0.002)
@@ -176,7 +176,7 @@ def soon(holds: Callable[[], bool]) -> bool:
 
 
 def test_a_waiting_follower_is_woken(store: Store, engine_under_test: EngineUnderTest) -> None:
-    """A follower that waits is woken by an append on its own handle, and by one on another."""
+    """A waiting follower is woken by an append through its own handle, and by one through another."""
     other = engine_under_test.rival()
     found: list[int] = []
     with store.follow() as follower:
@@ -191,7 +191,7 @@ def test_a_waiting_follower_is_woken(store: Store, engine_under_test: EngineUnde
 
 
 def test_a_follower_misses_nothing_while_others_write(store: Store, engine_under_test: EngineUnderTest) -> None:
-    """Under concurrent writers a follower gives positions 1, 2, 3 … without gap, repeat or disorder."""
+    """With concurrent writers a follower yields positions 1, 2, 3 … without gap, repeat or disorder."""
     found: list[int] = []
     writers = [threading.Thread(target=write, args=(engine_under_test.rival(), n)) for n in range(3)]
     with store.follow() as follower:
@@ -207,14 +207,14 @@ def test_a_follower_misses_nothing_while_others_write(store: Store, engine_under
 
 
 def write(store: Store, number: int) -> None:
-    """Forty events in appends of one to four."""
+    """Append forty events, one to four at a time."""
     for size in (1, 2, 3, 4) * 4:
         store.append(*deposits(size, f"w-{number}"))
 
 
 @pytest.mark.parametrize("waiting", [False, True], ids=["busy", "waiting"])
 def test_closing_ends_the_iteration(store: Store, waiting: bool) -> None:
-    """Closing a follower from another thread ends its iteration, whether it waits or has more to give."""
+    """Closing a follower from another thread ends its iteration, whether it waits or has more events."""
     store.extend(deposits(10 if waiting else 1_500))
     found: list[int] = []
     follower = store.follow()
@@ -235,8 +235,8 @@ def test_closing_ends_the_iteration(store: Store, waiting: bool) -> None:
     follower.close()
 
 
-def test_a_follower_stops_at_what_it_cannot_read(store: Store, port: Any) -> None:
-    """An unknown type stops a typed follower and is never skipped, however often it looks; a raw one reads it."""
+def test_a_follower_stops_at_an_event_that_it_cannot_decode(store: Store, port: Any) -> None:
+    """An unknown type stops a typed follower and is never skipped, at every attempt; a raw follower yields it."""
     from eventfold.testing.conformance.reading import unknown
 
     unknown(store, port, b"{}", "conformance.never-known")
@@ -251,7 +251,7 @@ def test_a_follower_stops_at_what_it_cannot_read(store: Store, port: Any) -> Non
 
 
 def test_a_follower_of_an_empty_log_waits(store: Store) -> None:
-    """An empty log can be followed: its first event is the follower's first."""
+    """An empty log can be followed: the follower yields its first event."""
     with store.follow() as follower:
         assert until_caught_up(follower) == []
         assert follower.caught_up
@@ -259,8 +259,8 @@ def test_a_follower_of_an_empty_log_waits(store: Store) -> None:
         assert take(follower, 1) == [1]
 
 
-def test_a_follower_holds_no_more_than_a_page(store: Store) -> None:
-    """Memory is bounded: a slow reader is given a page at a time, not a queue that grows with the log."""
+def test_a_follower_buffers_at_most_a_page(store: Store) -> None:
+    """Memory is bounded: a slow reader gets one page at a time; no queue grows with the log."""
     store.extend(deposits(3_500))
     with store.follow() as follower:
         pages: Iterator[list[Any]] = iter(follower.pages(timeout=0.0))
@@ -271,8 +271,8 @@ def test_a_follower_holds_no_more_than_a_page(store: Store) -> None:
     assert max(sizes) < 2_000  # a page, and the rest of an append that it would cut
 
 
-def test_following_after_the_future_is_refused(store: Store) -> None:
-    """A follower cannot begin after a position that is not there yet, named or not."""
+def test_following_from_beyond_the_head_is_refused(store: Store) -> None:
+    """A follower cannot start after a position that does not exist yet, with a name or without."""
     store.append(deposit())
     with store.follow(after=5) as follower, pytest.raises(ef.EventfoldError) as refused:
         next(iter(follower))

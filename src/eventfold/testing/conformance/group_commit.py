@@ -22,13 +22,13 @@ from eventfold.testing.conformance.events import Noted, about, amounts, deposit,
 def request(
     store: Store, *events: Any, unless: Query | None = None, after: int = 0, key: str | None = None
 ) -> AppendRequest:
-    """Events as the port takes them."""
+    """An append request of these events, as the port receives it."""
     clauses = () if unless is None else (ConditionClause(unless, after),)
     return AppendRequest(tuple(store.registry.encode(event) for event in events), clauses, key)
 
 
 def test_requests_are_written_in_their_order(store: Store, port: Any) -> None:
-    """The requests of one call are written in their order, and each has its own receipt and boundaries."""
+    """The requests of one call are written in their order, each with its own receipt and boundaries."""
     outcomes: list[Receipt] = port.append_many([request(store, *[deposit(amount=n)] * n) for n in (1, 2, 3)])
     assert [(o.first, o.last, o.repeated) for o in outcomes] == [(1, 1, False), (2, 3, False), (4, 6, False)]
     assert amounts(store.read()) == [1, 2, 2, 3, 3, 3]
@@ -36,7 +36,7 @@ def test_requests_are_written_in_their_order(store: Store, port: Any) -> None:
 
 
 def test_a_request_sees_those_before_it(store: Store, port: Any) -> None:
-    """A condition is judged against the earlier requests of the same call as against everything committed."""
+    """A condition is checked against the earlier requests of the same call and all committed events."""
     rivals = [request(store, deposit(amount=n), unless=about("a-1")) for n in (1, 2, 3)]
     first, *others = port.append_many(rivals)
     assert isinstance(first, Receipt)
@@ -45,8 +45,8 @@ def test_a_request_sees_those_before_it(store: Store, port: Any) -> None:
     assert amounts(store.read()) == [1]
 
 
-def test_a_refusal_harms_no_other_request(store: Store, port: Any) -> None:
-    """A refused request takes no position and leaves nothing; its neighbours are written as if it were not there."""
+def test_a_refusal_does_not_affect_other_requests(store: Store, port: Any) -> None:
+    """A refused request uses no position and leaves no trace; the other requests are written as if it did not exist."""
     store.append(deposit("a-1"))
     outcomes = port.append_many(
         [
@@ -63,8 +63,8 @@ def test_a_refusal_harms_no_other_request(store: Store, port: Any) -> None:
     assert [t.tag for t in store.tags()] == ["account:a-1", "account:a-2", "account:a-3", "account:a-4"]
 
 
-def test_names_first_seen_in_a_refused_request_are_filed_right_afterwards(store: Store, port: Any) -> None:
-    """Tags first met in a refused request still lead to the right events when they are used again."""
+def test_tags_of_a_refused_request_can_be_used_afterwards(store: Store, port: Any) -> None:
+    """Tags that were first used in a refused request select the right events when they are used again."""
     store.append(deposit("seen"))
     for turn in range(3):
         port.append_many(
@@ -79,8 +79,8 @@ def test_names_first_seen_in_a_refused_request_are_filed_right_afterwards(store:
     assert list(store.read(about("never"))) == []
 
 
-def test_names_of_a_reused_id_are_not_filed(store: Store, port: Any, open_again: Callable[[], Store]) -> None:
-    """An engine that begins again after a known id files every event under its own tags, for every reader."""
+def test_tags_of_a_reused_id_are_not_stored(store: Store, port: Any, open_again: Callable[[], Store]) -> None:
+    """An engine that repeats a commit after a known id stores every event under its own tags, for every reader."""
     store.append(draft(deposit("a-1"), 1))
     for turn in range(3):
         refused, written = port.append_many(
@@ -100,7 +100,7 @@ def test_names_of_a_reused_id_are_not_filed(store: Store, port: Any, open_again:
 
 
 def test_a_request_may_be_repeated_within_one_call(store: Store, port: Any) -> None:
-    """A request that is in the same call twice is written once; both have the same receipt but for `repeated`."""
+    """A request that is twice in one call is written once; the receipts are equal except for `repeated`."""
     once = request(store, draft(deposit(), 1), unless=about("a-1"))
     first, second = port.append_many([once, once])
     assert (first.first, first.repeated) == (1, False)
@@ -108,7 +108,7 @@ def test_a_request_may_be_repeated_within_one_call(store: Store, port: Any) -> N
     assert store.head() == 1
 
 
-def test_a_refused_requests_id_is_not_taken(store: Store, port: Any) -> None:
+def test_the_id_of_a_refused_request_may_be_used(store: Store, port: Any) -> None:
     """An id is known only once it is written: after a refusal in the same call, another event may have it."""
     store.append(deposit("a-1"))
     refused, written = port.append_many(
@@ -121,8 +121,8 @@ def test_a_refused_requests_id_is_not_taken(store: Store, port: Any) -> None:
     assert written.first == 2
 
 
-def test_a_key_and_an_id_that_come_back_in_one_call(store: Store, port: Any) -> None:
-    """Written under a key, repeated by its id, and asked for under the key again: one append, twice repeated."""
+def test_a_repeat_by_id_and_a_repeat_by_key_in_one_call(store: Store, port: Any) -> None:
+    """An append with a key, a repeat by its id and a repeat by its key: written once, repeated twice."""
     event = draft(deposit("a-1", 1), 1)
     outcomes = port.append_many(
         [request(store, event, key="k-1"), request(store, event), request(store, deposit("a-2", 2), key="k-1")]
@@ -132,7 +132,7 @@ def test_a_key_and_an_id_that_come_back_in_one_call(store: Store, port: Any) -> 
 
 
 def test_every_kind_of_outcome_fits_into_one_call(store: Store, port: Any) -> None:
-    """Receipts, conflicts, reused ids, known keys and conditions in the future stand side by side in one call."""
+    """One call may return receipts, conflicts, reused ids, known keys and positions beyond the head."""
     store.append(draft(deposit("a-1"), 1), key="k-1")
     outcomes = port.append_many(
         [
@@ -156,8 +156,8 @@ def test_every_kind_of_outcome_fits_into_one_call(store: Store, port: Any) -> No
     assert store.head() == 3
 
 
-def test_a_position_reached_within_the_call_is_not_in_the_future(store: Store, port: Any) -> None:
-    """A condition may look up to a position that an earlier request of the same call has just written."""
+def test_a_position_written_by_the_same_call_is_not_beyond_the_head(store: Store, port: Any) -> None:
+    """A condition may have a position that an earlier request of the same call has just written."""
     one, two = port.append_many(
         [request(store, deposit("a-1")), request(store, deposit("a-1"), unless=about("a-1"), after=1)]
     )
@@ -166,13 +166,13 @@ def test_a_position_reached_within_the_call_is_not_in_the_future(store: Store, p
 
 @pytest.mark.parametrize("count", [1, 2, 600])
 def test_any_number_of_requests_fit_into_one_call(store: Store, port: Any, count: int) -> None:
-    """A call may hold hundreds of requests; each has its own outcome, in order."""
+    """A call may have hundreds of requests; each has its own outcome, in order."""
     outcomes = port.append_many([request(store, deposit(f"a-{n}", n), unless=about(f"a-{n}")) for n in range(count)])
     assert [outcome.first for outcome in outcomes] == list(range(1, count + 1))
     assert amounts(store.read()) == list(range(count))
 
 
 def test_a_call_without_requests_does_nothing(store: Store, port: Any) -> None:
-    """No requests: no outcomes, nothing written."""
+    """A call without requests returns no outcomes and writes nothing."""
     assert port.append_many([]) == []
     assert store.head() == 0

@@ -23,7 +23,7 @@ WHEN = datetime(2020, 2, 29, 12, tzinfo=UTC)
 
 
 def several() -> list[ef.Draft]:
-    """Three events under ids of their own, the same at every call."""
+    """Three events with ids of their own, the same in each call."""
     return [
         draft(deposit("a-1", 1), 1, occurred=WHEN, metadata={"actor": "me"}),
         draft(deposit("a-1", 2), 2, tags=("batch:7",)),
@@ -32,7 +32,7 @@ def several() -> list[ef.Draft]:
 
 
 def test_a_repeated_append_is_written_once(store: Store) -> None:
-    """The same ids with equal content again: the first receipt, with `repeated` set, and nothing is written."""
+    """The same ids with equal content again return the first receipt, with `repeated` set, and write nothing."""
     first = store.append(*several())
     store.append(deposit("a-2"))
     again = store.append(*several())
@@ -48,14 +48,14 @@ def test_a_repeated_append_is_written_once(store: Store) -> None:
 
 
 def test_a_repeat_is_recognised_after_reopening(store: Store, reopen: Callable[[], Store]) -> None:
-    """A repeat is a repeat however much later it comes."""
+    """A repeat is recognised however much later it is made."""
     first = store.append(*several())
     again = reopen().append(*several())
     assert (again.first, again.repeated) == (first.first, True)
 
 
 def test_a_repeat_is_recognised_before_its_condition_is_judged(store: Store) -> None:
-    """A repeat reports the first outcome, though its own events, and others since, now break its condition."""
+    """A repeat returns the first outcome, even if its own events or later ones conflict with its condition now."""
     assert not store.append(*several(), unless=about("a-1")).repeated
     store.append(deposit("a-1"))
     again = store.append(*several(), unless=about("a-1"))
@@ -63,8 +63,8 @@ def test_a_repeat_is_recognised_before_its_condition_is_judged(store: Store) -> 
     assert store.append(*several(), unless=about("a-2"), after=4).repeated
 
 
-def test_a_repeat_needs_not_have_the_same_condition(store: Store) -> None:
-    """What makes a repeat is its events, not its condition, even one looking further than the log reaches."""
+def test_a_repeat_may_have_another_condition(store: Store) -> None:
+    """A repeat is recognised by its events, not its condition, even if that has a position beyond the head."""
     store.append(*several())
     assert store.append(*several(), unless=about("anyone"), after=1_000).repeated
 
@@ -85,7 +85,7 @@ CHANGES: dict[str, Callable[[], ef.Draft]] = {
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
 def test_a_known_id_with_other_content_is_refused(store: Store, change: Callable[[], ef.Draft]) -> None:
-    """An id that is in the log with other content is EventIdReused, which names it and its position."""
+    """An id that is in the log with other content is EventIdReused, which has the id and its position."""
     store.append(deposit("a-9"))
     store.append(several()[0])
     with pytest.raises(EventIdReused) as refused:
@@ -131,7 +131,7 @@ def test_a_known_id_in_another_version_is_refused(store: Store, port: Any) -> No
     ids=str,
 )
 def test_only_the_whole_append_is_a_repeat(store: Store, selection: list[Any]) -> None:
-    """Some of the events, more than them, or another order is no repeat: EventIdReused, and nothing is written."""
+    """Some of the events, additional events, or another order are EventIdReused, and nothing is written."""
     store.append(*several())
     events = [deposit("a-5") if which == "new" else several()[which] for which in selection]
     with pytest.raises(EventIdReused):
@@ -140,15 +140,15 @@ def test_only_the_whole_append_is_a_repeat(store: Store, selection: list[Any]) -
 
 
 def test_two_appends_are_not_repeated_as_one(store: Store) -> None:
-    """Events written by two appends are not one append's repeat, adjacent though they are."""
+    """Events that two appends wrote are not a repeat of one append, even if they are adjacent."""
     store.append(*several()[:2])
     store.append(several()[2])
     with pytest.raises(EventIdReused):
         store.append(*several())
 
 
-def test_parts_of_two_appends_are_no_append(store: Store) -> None:
-    """The end of one append and the beginning of the next, as many as either has, are no repeat of anything."""
+def test_parts_of_two_appends_are_not_a_repeat(store: Store) -> None:
+    """The end of one append with the beginning of the next, of equal length, are not a repeat."""
     store.append(*several()[:2])
     store.append(several()[2], draft(Noted("four"), 4))
     with pytest.raises(EventIdReused):
@@ -157,7 +157,7 @@ def test_parts_of_two_appends_are_no_append(store: Store) -> None:
 
 
 def test_an_id_may_be_used_once_in_an_append(store: Store) -> None:
-    """Two events of one append may not have the same id, not even when they are equal."""
+    """Two events of one append may not have the same id, even if they are equal."""
     for second in (deposit(amount=2), deposit(amount=1)):
         with pytest.raises(EventIdReused):
             store.append(draft(deposit(amount=1), 1), draft(second, 1))
@@ -165,21 +165,21 @@ def test_an_id_may_be_used_once_in_an_append(store: Store) -> None:
 
 
 def test_a_reused_id_is_refused_before_a_conflict(store: Store) -> None:
-    """A known id with other content is a mistake whatever the condition says."""
+    """A known id with other content is refused whatever the condition is."""
     store.append(*several())
     with pytest.raises(EventIdReused):
         store.append(draft(deposit("a-1", 99), 1), unless=about("a-1"))
 
 
 def test_equal_events_without_ids_are_different_events(store: Store) -> None:
-    """Appending an equal event twice writes two events: only ids and keys make a repeat."""
+    """Appending an equal event twice writes two events: only ids and keys identify a repeat."""
     store.append(deposit())
     store.append(deposit())
     assert store.head() == 2
 
 
-def test_a_key_makes_an_append_happen_once(store: Store) -> None:
-    """A second append under a request key writes nothing and reports the first one's receipt, whatever it holds."""
+def test_an_append_with_a_key_is_written_once(store: Store) -> None:
+    """A second append with a request key writes nothing and returns the first receipt, whatever its events are."""
     first = store.append(deposit(amount=1), deposit(amount=2), key="order-17")
     again = store.append(deposit("a-2", 99), key="order-17")
     assert (again.first, again.last, again.ids, again.repeated) == (1, 2, first.ids, True)
@@ -187,14 +187,14 @@ def test_a_key_makes_an_append_happen_once(store: Store) -> None:
 
 
 def test_a_known_key_is_found_before_its_condition_is_judged(store: Store) -> None:
-    """A known key reports the first outcome, though the condition is broken by now."""
+    """A known key returns the first outcome, even if the condition conflicts now."""
     store.append(deposit(), key="k", unless=about("a-1"))
     assert store.append(deposit(), key="k", unless=about("a-1")).repeated
     assert store.head() == 1
 
 
-def test_a_key_can_be_asked_for(store: Store, reopen: Callable[[], Store]) -> None:
-    """`receipt(key)` gives the receipt of the append made under a key, or None; it survives reopening."""
+def test_a_receipt_is_found_by_its_key(store: Store, reopen: Callable[[], Store]) -> None:
+    """`receipt(key)` returns the receipt of the append with that key, or None, also after reopening."""
     done = store.append(deposit(), deposit(), key="k-1")
     assert store.receipt("k-1") == done
     assert store.receipt("k-2") is None
@@ -203,8 +203,8 @@ def test_a_key_can_be_asked_for(store: Store, reopen: Callable[[], Store]) -> No
     assert again.append(deposit(), key="k-1").repeated
 
 
-def test_a_refused_append_does_not_take_its_key(store: Store) -> None:
-    """A conflict is not remembered under the key: the next append under it is written."""
+def test_a_refused_append_does_not_claim_its_key(store: Store) -> None:
+    """A conflict is not remembered under the key: the next append with the key is written."""
     store.append(deposit())
     with pytest.raises(ef.AppendConflict):
         store.append(deposit(), key="k", unless=about("a-1"))
@@ -213,7 +213,7 @@ def test_a_refused_append_does_not_take_its_key(store: Store) -> None:
 
 
 def test_a_repeat_by_its_ids_claims_its_key(store: Store, reopen: Callable[[], Store]) -> None:
-    """Events written without a key and repeated with one: a later append with that key is a repeat, too."""
+    """After events were written without a key and repeated with one, a later append with that key is a repeat too."""
     first = store.append(*several())
     store.append(deposit("a-9"))
     assert store.append(*several(), key="k").repeated
@@ -224,15 +224,15 @@ def test_a_repeat_by_its_ids_claims_its_key(store: Store, reopen: Callable[[], S
 
 
 def test_a_repeat_claims_its_key_before_its_condition_is_judged(store: Store) -> None:
-    """A broken condition makes it no less a repeat; and an append may have been made under several keys."""
+    """A repeat claims its key even if its condition conflicts; an append may have several keys."""
     first = store.append(*several(), key="k-1")
     assert store.append(*several(), key="k-2", unless=about("a-1")).repeated
     assert (store.receipt("k-1"), store.receipt("k-2")) == (first, first)
     assert store.append(deposit("a-2", 99), key="k-2").repeated
 
 
-def test_a_known_key_goes_before_known_ids(store: Store) -> None:
-    """The ids of one append under the key of another: the key's receipt, and each key stays whose it was."""
+def test_a_known_key_has_precedence_over_known_ids(store: Store) -> None:
+    """The ids of one append with the key of another return the key's receipt, and the keys stay assigned."""
     store.append(*several(), key="k-1")
     other = store.append(deposit("a-9"), key="k-2")
     again = store.append(*several(), key="k-2")
@@ -241,7 +241,7 @@ def test_a_known_key_goes_before_known_ids(store: Store) -> None:
 
 
 def test_a_reused_id_claims_no_key(store: Store) -> None:
-    """What is refused leaves the key to the next append under it."""
+    """A refused append leaves its key free for the next append."""
     store.append(*several())
     with pytest.raises(EventIdReused):
         store.append(several()[0], key="k")
@@ -250,7 +250,7 @@ def test_a_reused_id_claims_no_key(store: Store) -> None:
 
 
 def test_a_repeat_claims_its_key_within_one_commit(store: Store, port: Any) -> None:
-    """Beside others that are written: an append, its repeat under a key, and one that comes under that key."""
+    """In one commit: an append, its repeat with a key, and another append with that key."""
     from eventfold.ports.messages import AppendRequest
 
     first, other, last = (tuple(store.registry.encode(e) for e in each) for each in (several(), [deposit()], [Noted()]))
@@ -264,7 +264,7 @@ def test_a_repeat_claims_its_key_within_one_commit(store: Store, port: Any) -> N
 
 
 def test_a_decision_whose_events_were_written_before_claims_its_command_id(store: Store) -> None:
-    """Its events are found by their ids: it is `repeated`, with the states of then, and is made once from now on."""
+    """Its events are found by their ids: the result is `repeated`, with the states of then, and the id is claimed."""
     made: list[int] = []
 
     def decided(account: Account) -> ef.Draft:
@@ -281,7 +281,7 @@ def test_a_decision_whose_events_were_written_before_claims_its_command_id(store
 
 
 def test_keys_are_compared_exactly(store: Store) -> None:
-    """Keys differ if any character of them differs: letters, spaces, accents."""
+    """Keys are different if any character differs: letters, spaces, accents."""
     keys = ["key", "Key", "key ", "kéy", "ke\u0301y", "key%", "k_y", "日本"]
     for key in keys:
         assert not store.append(deposit(), key=key).repeated
@@ -290,7 +290,7 @@ def test_keys_are_compared_exactly(store: Store) -> None:
 
 
 def test_a_command_id_is_a_key(store: Store) -> None:
-    """`using(command_id=…)` appends under that key; a key given to `append` itself wins over it."""
+    """`using(command_id=…)` appends with that key; a key given to `append` itself overrides it."""
     view = store.using(command_id="c-1")
     assert not view.append(deposit()).repeated
     assert view.append(deposit()).repeated

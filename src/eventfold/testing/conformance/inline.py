@@ -1,4 +1,4 @@
-"""Read models that are folded within every append: rows and events are there together, or neither is."""
+"""Inline read models, which every append folds: rows and events are both written, or neither."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from eventfold.testing.conformance.events import Deposited, Noted, deposit
 
 
 class ConformanceSum(ef.Projection):
-    """A sum for each account, which takes no 13."""
+    """A sum for each account; it refuses the amount 13."""
 
     account: str
     sum: int = 0
 
     def evolve(self, event: Deposited) -> None:
-        """Add, then look."""
+        """Add the amount, then refuse 13."""
         self.sum += int(event.amount)
         if event.amount == 13:
             raise ValueError("13")
 
 
 def open_with_sums(engine_under_test: EngineUnderTest) -> Store | None:
-    """The store, opened with sums that every append keeps up; None where it cannot be, and says so with a remedy."""
+    """The store, opened with an inline read model of sums; None if the engine refuses that, with a remedy."""
     engine = engine_under_test.rival().engine  # it blocks: folding is work, and no work for an event loop
     if engine.services.inline is not None:
         return engine_under_test.open(inline=[ConformanceSum])
@@ -49,8 +49,8 @@ def sums(store: Store) -> dict[str, int]:
     return {row.account: row.sum for row in store.rows(ConformanceSum)}
 
 
-def test_rows_are_there_with_the_append(engine_under_test: EngineUnderTest) -> None:
-    """(P8) When an append returns, its events are in the rows, and so is all that was written before."""
+def test_rows_are_updated_by_the_append(engine_under_test: EngineUnderTest) -> None:
+    """(P8) When an append returns, its events are in the rows, and so are all events written before."""
     engine_under_test.rival().append(deposit("a-1", 3))
     store = open_with_sums(engine_under_test)
     if store is not None:
@@ -59,8 +59,8 @@ def test_rows_are_there_with_the_append(engine_under_test: EngineUnderTest) -> N
         assert sums(store) == {"a-1": 5, "a-2": 7}
 
 
-def test_what_cannot_be_folded_is_not_written(engine_under_test: EngineUnderTest) -> None:
-    """(P8) The request alone is refused, with the error of the code as the cause; nothing of it is left in rows."""
+def test_an_append_that_cannot_be_folded_is_refused(engine_under_test: EngineUnderTest) -> None:
+    """(P8) Only this request is refused, with the error of the code as the cause; its events change no row."""
     store = open_with_sums(engine_under_test)
     if store is not None:
         store.append(deposit("a-1", 5))
@@ -73,7 +73,7 @@ def test_what_cannot_be_folded_is_not_written(engine_under_test: EngineUnderTest
 
 
 def test_a_repeat_is_not_folded_again(engine_under_test: EngineUnderTest) -> None:
-    """(P8) It writes nothing, neither events nor rows."""
+    """(P8) A repeat writes neither events nor rows."""
     store = open_with_sums(engine_under_test)
     if store is not None:
         for repeated in (False, True):
@@ -81,8 +81,8 @@ def test_a_repeat_is_not_folded_again(engine_under_test: EngineUnderTest) -> Non
         assert sums(store) == {"a-1": 5}
 
 
-def test_who_lacks_the_code_writes_none_of_its_events(engine_under_test: EngineUnderTest) -> None:
-    """(P8) Whenever the store was opened; other events are written, and a repeat is reported as one."""
+def test_a_store_without_the_code_cannot_write_its_events(engine_under_test: EngineUnderTest) -> None:
+    """(P8) Whenever the store was opened; it can write other events, and a repeat is reported as one."""
     before = engine_under_test.open()
     store = open_with_sums(engine_under_test)
     if store is not None:
@@ -96,8 +96,8 @@ def test_who_lacks_the_code_writes_none_of_its_events(engine_under_test: EngineU
         assert sums(store) == {"a-1": 5}
 
 
-def test_in_a_turn_nobody_appends(engine_under_test: EngineUnderTest) -> None:
-    """What is enrolled in it holds from the next append on; where something raises, nothing of it was done."""
+def test_an_exclusive_transaction_excludes_appends(engine_under_test: EngineUnderTest) -> None:
+    """A registration in it applies from the next append on; if an exception is raised in it, it changes nothing."""
     engine = engine_under_test.rival().engine
     plain = engine_under_test.open()
     first = plain.append(deposit("a-1", 5))

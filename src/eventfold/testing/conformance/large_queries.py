@@ -23,7 +23,7 @@ TYPES = ("conformance.deposited", "conformance.noted", "conformance.none")
 
 
 class Marked(ef.Event, type="conformance.marked"):
-    """An event with two tags, which a broad one and one of its own are."""
+    """An event with two tags: one that many events have and one of its own."""
 
     account: ef.Tag
     region: ef.Tag
@@ -41,7 +41,7 @@ class Accounts(ef.State):
 
 
 def mixed(chance: Random, count: int) -> Query:
-    """A query with that many items of every kind; many of them mean nothing that is there."""
+    """A query with this number of items of every kind; many of them match no event."""
     items: list[Item] = []
     for _ in range(count):
         types = tuple(chance.sample((*TYPES, "conformance.marked"), chance.choice((0, 0, 1, 2))))
@@ -55,8 +55,8 @@ def mixed(chance: Random, count: int) -> Query:
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_a_query_with_many_items_means_what_each_of_them_means(store: Store, seed: int) -> None:
-    """Read in both directions, in pages, counted, and as a condition: as the definition says."""
+def test_a_query_with_many_items_matches_any_of_them(store: Store, seed: int) -> None:
+    """Read in both directions, in pages, counted, and as a condition: the results are those of the definition."""
     chance = Random(seed)  # noqa: S311
     for _ in range(40):
         size = chance.randint(1, 5)
@@ -80,8 +80,8 @@ def test_a_query_with_many_items_means_what_each_of_them_means(store: Store, see
         assert store.append(deposit("none"), unless=query, after=expected[-1] if expected else 0)
 
 
-def test_as_many_items_as_the_limit_are_answered(store: Store) -> None:
-    """Read, counted, followed, and as a condition."""
+def test_a_query_at_the_limit_is_accepted(store: Store) -> None:
+    """The query is read, counted, followed, and used as a condition."""
     store.append(*[Marked(f"a-{n}", "1") for n in range(5)])
     query = Query(tuple(Item((), (f"account:a-{n}",)) for n in range(3, MAX_ITEMS + 3)))
     assert [r.position for r in store.read(query)] == [4, 5]
@@ -94,7 +94,7 @@ def test_as_many_items_as_the_limit_are_answered(store: Store) -> None:
 
 
 def test_an_item_may_name_ten_thousand_types(store: Store) -> None:
-    """Alone, and beside a tag."""
+    """An item may have 10,000 types, with a tag and without."""
     store.append(Marked("a-1", "1"), Marked("a-2", "1"))
     types = ("conformance.marked", *[f"conformance.no-{n}" for n in range(9_999)])
     for query, count in ((Query((Item(types),)), 2), (Query((Item(types, ("account:a-1",)),)), 1)):
@@ -103,7 +103,7 @@ def test_an_item_may_name_ten_thousand_types(store: Store) -> None:
 
 
 def test_a_decision_may_be_about_thousands_of_entities(store: Store) -> None:
-    """A state over many values of a tag is folded, and a decision upon it is judged, in one question."""
+    """A state over many values of a tag is folded, and a decision over it is checked, by one query."""
     store.append(*[Marked(f"a-{n}", "1") for n in range(100)])
     asked = Accounts(tuple(f"a-{n}" for n in range(5, 3_000)))
     assert store.state(asked).count == 95
@@ -127,8 +127,8 @@ LONG_LIST = tuple(f"T{n}" for n in range(1_000))
 
 
 @pytest.mark.parametrize("what", LARGE)
-def test_a_query_beyond_a_limit_is_refused_by_its_name(store: Store, what: str) -> None:
-    """Wherever it is asked: InvalidQuery, which names the limit; and nothing is written."""
+def test_a_query_beyond_a_limit_is_refused(store: Store, what: str) -> None:
+    """Every use of the query is InvalidQuery, which names the limit, and nothing is written."""
     make, limit = LARGE[what]
     query = make()
     asking: list[Callable[[], Any]] = [
@@ -145,7 +145,7 @@ def test_a_query_beyond_a_limit_is_refused_by_its_name(store: Store, what: str) 
 
 
 def test_a_state_over_too_many_values_is_refused(store: Store) -> None:
-    """A state asks a query, and the limit holds for it as for any other."""
+    """The limit applies to the query of a state as to any other."""
     with pytest.raises(InvalidQuery, match=f"{MAX_ITEMS:,}"):
         store.state(Accounts(tuple(f"a-{n}" for n in range(MAX_ITEMS + 1))))
     assert store.state(Account("a-1")).balance == 0
@@ -153,18 +153,18 @@ def test_a_state_over_too_many_values_is_refused(store: Store) -> None:
 
 
 class Several(ef.State):
-    """What is in some accounts together."""
+    """The balance of several accounts together."""
 
     account: ef.Tag[tuple[str, ...]]
     events: int = 0
 
     def evolve(self, event: Deposited) -> None:
-        """Take it in."""
+        """Fold one event."""
         self.events += 1
 
 
 def test_a_state_of_many_values_is_folded_and_decided_over(store: Store, port: Any) -> None:
-    """Asked by hundreds of values it is one state; to ask changes nothing of what is known of the store."""
+    """A state with hundreds of values can be read and decided over; reading it writes nothing."""
     store.extend([deposit(f"a-{n % 400}") for n in range(1_200)])
     question, epoch = Several(tuple(f"a-{n}" for n in range(300))), port.epoch
     assert store.state(question).events == 900

@@ -24,15 +24,15 @@ def test_a_lock_is_held_by_one_and_names_its_holder(store: Store, locks: Any) ->
 
 
 def test_a_release_of_a_lock_that_is_not_held_is_harmless(store: Store, locks: Any) -> None:
-    """As a second close is."""
+    """Releasing a lock that is not held does nothing."""
     locks.release("gate")
     locks.release("gate")
 
 
-def test_a_lock_keeps_other_handles_on_the_store_out(
+def test_a_lock_excludes_other_handles(
     store: Store, locks: Any, open_again: Callable[[], Store], engine_under_test: Any
 ) -> None:
-    """A second handle, as in another process, finds it held."""
+    """A second handle, as in another process, finds the lock held."""
     other = engine_under_test.service(open_again(), "locks")
     assert locks.try_acquire("gate", "ann") is None
     assert other.try_acquire("gate", "bob") == "ann"
@@ -43,17 +43,17 @@ def test_a_lock_keeps_other_handles_on_the_store_out(
 def test_closing_a_store_releases_its_locks(
     store: Store, locks: Any, open_again: Callable[[], Store], engine_under_test: Any
 ) -> None:
-    """A closed store holds no lock."""
+    """Closing a store releases its locks."""
     second = open_again()
     other = engine_under_test.service(second, "locks")
     assert other.try_acquire("gate", "ann") is None
     second.close()
-    # A log of a single process has one engine behind every handle, which keeps the lock.
+    # A log of a single process has one engine for all handles, which holds the lock until it is released.
     assert locks.try_acquire("gate", "bob") == (None if store.engine.capabilities.shared else "ann")
 
 
-def test_a_wait_that_takes_too_long_says_who_holds_the_lock(store: Store, locks: Any, engine_under_test: Any) -> None:
-    """StoreBusy with the holder's name, after the timeout; nothing is held then."""
+def test_a_lock_timeout_names_the_holder(store: Store, locks: Any, engine_under_test: Any) -> None:
+    """After the timeout StoreBusy is raised with the holder's name, and no lock is held."""
     rival = engine_under_test.rival()
     with rival.lock(Account("a-1"), owner="ann of accounts"):
         assert locks.try_acquire(repr(Account("a-1").query()), "bob") == "ann of accounts"
@@ -65,8 +65,8 @@ def test_a_wait_that_takes_too_long_says_who_holds_the_lock(store: Store, locks:
     assert locks.try_acquire(repr(Account("a-1").query()), "bob") is None
 
 
-def test_locked_decisions_meet_no_conflict(store: Store, locks: Any, engine_under_test: Any) -> None:
-    """Eight threads deposit one after the other, and each decision is made once."""
+def test_locked_decisions_do_not_conflict(store: Store, locks: Any, engine_under_test: Any) -> None:
+    """Eight threads deposit one after the other, each with one attempt of its decision."""
     rival = engine_under_test.rival()
     attempts: list[int] = []
 

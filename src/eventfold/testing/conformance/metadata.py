@@ -1,4 +1,4 @@
-"""Metadata says who, why and caused by what; it is set around what is written, and travels with the context."""
+"""Metadata has the actor, the reason and the cause of events; a context sets it for all events written inside."""
 
 # Mistakes are made here on purpose.
 # pyright: basic
@@ -25,7 +25,7 @@ def last(store: Store) -> dict[str, Any]:
     return recorded.metadata
 
 
-def test_there_is_none_where_none_was_given(store: Store) -> None:
+def test_an_event_without_metadata_has_an_empty_dict(store: Store) -> None:
     """An event written without metadata has an empty dict, and None for the well-known keys."""
     store.append(Noted())
     (recorded,) = store.read()
@@ -38,41 +38,41 @@ def test_there_is_none_where_none_was_given(store: Store) -> None:
 
 
 def test_a_context_covers_what_is_written_inside(store: Store) -> None:
-    """Everything written inside `with store.context(…)` carries its metadata; nothing outside does."""
-    with store.context(actor="teller-7", correlation_id="c-1", causation_id="e-1", desk=4):
+    """All events written inside `with store.context(…)` have its metadata; events outside do not."""
+    with store.context(actor="teller-7", correlation_id="c-1", causation_id="e-1", counter=4):
         store.append(Noted("a"), Noted("b"))
         store.extend([Noted("c")])
         store.decide(lambda account: [deposit(account.account)], Account("a-1"))
     store.append(Noted("d"))
     *inside, outside = [recorded.metadata for recorded in store.read()]
-    assert inside == [{"actor": "teller-7", "correlation_id": "c-1", "causation_id": "e-1", "desk": 4}] * 4
+    assert inside == [{"actor": "teller-7", "correlation_id": "c-1", "causation_id": "e-1", "counter": 4}] * 4
     assert (inside[0].actor, inside[0].correlation_id, inside[0].causation_id) == ("teller-7", "c-1", "e-1")
     assert outside == {}
 
 
 def test_contexts_nest(store: Store) -> None:
-    """An inner context adds to the outer one and wins over it; None takes a key away; leaving restores."""
-    with store.context(actor="a", desk=1):
+    """An inner context adds to the outer one and overrides it; None removes a key; exiting restores the outer one."""
+    with store.context(actor="a", counter=1):
         with store.context(actor="b", shift="late"):
             store.append(Noted())
-            assert last(store) == {"actor": "b", "desk": 1, "shift": "late"}
-        with store.context(desk=None):
+            assert last(store) == {"actor": "b", "counter": 1, "shift": "late"}
+        with store.context(counter=None):
             store.append(Noted())
             assert last(store) == {"actor": "a"}
         store.append(Noted())
-        assert last(store) == {"actor": "a", "desk": 1}
+        assert last(store) == {"actor": "a", "counter": 1}
 
 
 def test_a_context_ends_with_an_error(store: Store) -> None:
-    """A context that is left by an error is left."""
+    """An exception in the block ends the context too."""
     with pytest.raises(ZeroDivisionError), store.context(actor="a"):
         raise ZeroDivisionError
     store.append(Noted())
     assert last(store) == {}
 
 
-def test_options_win_over_the_context_and_a_draft_over_both(store: Store) -> None:
-    """What is nearer to the event wins: the draft's own metadata, then `using`, then the context."""
+def test_options_override_the_context_and_a_draft_overrides_both(store: Store) -> None:
+    """Precedence: the draft's own metadata, then `using`, then the context."""
     with store.context(a="context", b="context", c="context"):
         store.using(b="using", c="using").append(ef.Draft(Noted(), metadata={"c": "draft"}), Noted())
     assert [recorded.metadata for recorded in store.read()] == [
@@ -82,23 +82,23 @@ def test_options_win_over_the_context_and_a_draft_over_both(store: Store) -> Non
 
 
 def test_options_make_a_view(store: Store) -> None:
-    """`using` changes nothing about the store it was called on; views can be refined."""
-    view = store.using(actor="a").using(desk=2)
+    """`using` does not change the store on which it is called; views can be refined."""
+    view = store.using(actor="a").using(counter=2)
     view.append(Noted())
-    assert last(view) == {"actor": "a", "desk": 2}
+    assert last(view) == {"actor": "a", "counter": 2}
     store.append(Noted())
     assert last(store) == {}
 
 
 def test_a_decision_carries_the_metadata(store: Store) -> None:
-    """The events of a decision carry the metadata of their caller, in the log as in the result."""
+    """The events of a decision have the metadata of the caller, in the log and in the result."""
     store.append(deposit("a-1", 5))
     done = store.using(actor="me").decide(withdraw, Account("a-1"), deposit().amount)
     assert done.events[0].metadata == last(store) == {"actor": "me"}
 
 
 def test_a_thread_inherits_a_context_that_is_copied_to_it(store: Store) -> None:
-    """A context reaches a thread that runs in a copy of it; a bare thread begins without one."""
+    """A thread that runs in a copy of the context has its metadata; other threads have none."""
 
     def write(text: str) -> None:
         store.append(Noted(text))
@@ -116,8 +116,8 @@ def test_a_thread_inherits_a_context_that_is_copied_to_it(store: Store) -> None:
     assert found == {"copied": {"actor": "a"}, "bare": {}}
 
 
-def test_a_context_may_be_left_in_another_one(store: Store) -> None:
-    """Frameworks enter and leave it in copies of a context: nothing is raised, and no metadata stays behind."""
+def test_a_context_may_be_exited_in_a_copy(store: Store) -> None:
+    """Frameworks enter and exit it in different copies of a context: no error, and no metadata remains."""
     manager = store.context(actor="a")
     contextvars.copy_context().run(manager.__enter__)
     store.append(Noted("outside"))
@@ -150,8 +150,8 @@ def test_contexts_of_threads_do_not_mix(store: Store) -> None:
     assert all(recorded.metadata == {"actor": recorded.event.text} for recorded in found)
 
 
-def test_any_json_value_is_kept(store: Store) -> None:
-    """Metadata keeps text, numbers, truth values, lists and dicts; ids and times become text."""
+def test_any_json_value_is_stored(store: Store) -> None:
+    """Metadata may have text, numbers, booleans, lists and dicts; ids and times become text."""
     store.using(
         text="ä\u0000\n", number=1.5, big=2**53, yes=True, many=[1, [2]], deep={"a": {"b": None}}, id=UUID(int=5)
     ).append(Noted())
@@ -170,7 +170,7 @@ def test_any_json_value_is_kept(store: Store) -> None:
 
 
 @pytest.mark.parametrize("value", [object(), {1j: 2}, lambda: 1], ids=["object", "complex", "function"])
-def test_metadata_that_cannot_be_kept_is_refused(store: Store, value: Any) -> None:
+def test_metadata_without_a_json_form_is_refused(store: Store, value: Any) -> None:
     """Metadata without a JSON form is InvalidEvent, and nothing is written."""
     with pytest.raises(InvalidEvent):
         store.using(bad=value).append(Noted())
@@ -181,8 +181,8 @@ def test_metadata_that_cannot_be_kept_is_refused(store: Store, value: Any) -> No
     assert store.head() == 0
 
 
-def test_metadata_read_is_the_readers_own(store: Store) -> None:
-    """Changing metadata that was read changes nothing anywhere."""
+def test_changing_read_metadata_changes_nothing_else(store: Store) -> None:
+    """Changing metadata that was read changes neither the log nor other readers' metadata."""
     store.using(actor="a").append(Noted())
     (recorded,) = store.read()
     recorded.metadata["actor"] = "b"

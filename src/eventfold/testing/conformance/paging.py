@@ -1,4 +1,4 @@
-"""A page of the port says how far it has scanned, and never shows half of an append."""
+"""A page of the port has the position up to which it scanned, and never splits an append."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EDGES = {1, 4, 6, 7, 11, 12, 13}
 
 
 def log(store: Store) -> list[int]:
-    """Appends of several sizes; every other event is about a-2. Returns the positions about a-1."""
+    """Appends of several sizes; every other event is about a-2. Returns the positions of events about a-1."""
     number = 0
     for size in SIZES:
         events = [deposit("a-1" if (number + n) % 2 == 0 else "a-2") for n in range(size)]
@@ -28,7 +28,7 @@ def log(store: Store) -> list[int]:
 
 
 def pages(port: Any, query: Query, span: Span) -> list[Page]:
-    """Every page of a span, read by the rule of the port."""
+    """Every page of a span, read as the port specifies."""
     from msgspec.structs import replace
 
     found: list[Page] = []
@@ -42,10 +42,10 @@ def pages(port: Any, query: Query, span: Span) -> list[Page]:
 
 
 @pytest.mark.parametrize("backwards", [False, True], ids=["forwards", "backwards"])
-def test_pages_together_are_the_whole(store: Store, port: Any, backwards: bool) -> None:
-    """Page after page, continued as the port says, gives every matching event once and in order, for any limit."""
+def test_all_pages_together_contain_every_event(store: Store, port: Any, backwards: bool) -> None:
+    """The pages, continued as the port specifies, contain every matching event once and in order, for any limit."""
     odd = log(store)
-    asked = ((Query(), list(range(1, 14))), (about("a-1"), odd), (about("nobody"), list[int]()))
+    asked = ((Query(), list(range(1, 14))), (about("a-1"), odd), (about("unused"), list[int]()))
     for (query, all_of_them), limit, after, until in product(asked, (1, 2, 3, 5, 13, 100), (0, 4), (None, 11, 0)):
         end = 13 if until is None else until
         expected = [position for position in all_of_them if after < position <= end]
@@ -56,7 +56,7 @@ def test_pages_together_are_the_whole(store: Store, port: Any, backwards: bool) 
 
 @pytest.mark.parametrize("backwards", [False, True], ids=["forwards", "backwards"])
 def test_a_page_never_ends_inside_an_append(store: Store, port: Any, backwards: bool) -> None:
-    """Where the limit would cut an append, the rest of its matching events is added."""
+    """If the limit would split an append, the rest of its matching events is added."""
     log(store)
     for query, limit in product((Query(), about("a-1")), range(1, 14)):
         matching = {event.position for event in port.read(query, Span()).events}
@@ -66,8 +66,8 @@ def test_a_page_never_ends_inside_an_append(store: Store, port: Any, backwards: 
                 assert mates <= {other.position for other in page.events}
 
 
-def test_a_page_is_hardly_longer_than_its_limit(store: Store, port: Any) -> None:
-    """A page holds at most its limit, but for the rest of one append."""
+def test_a_page_exceeds_its_limit_only_to_complete_an_append(store: Store, port: Any) -> None:
+    """A page has at most `limit` events, and the rest of one append."""
     log(store)
     for limit in range(1, 14):
         page: Page = port.read(Query(), Span(limit=limit))
@@ -75,15 +75,15 @@ def test_a_page_is_hardly_longer_than_its_limit(store: Store, port: Any) -> None
 
 
 def test_scanned_covers_what_did_not_match(store: Store, port: Any) -> None:
-    """`scanned` reaches the end of the span when nothing more matches, so that followers get past it."""
+    """`scanned` reaches the end of the span if nothing more matches, so that followers advance."""
     log(store)
-    assert (port.read(about("nobody"), Span()).scanned, port.read(about("a-1"), Span()).scanned) == (13, 13)
+    assert (port.read(about("unused"), Span()).scanned, port.read(about("a-1"), Span()).scanned) == (13, 13)
     assert port.read(Query(), Span(until=11)).scanned == 11
-    assert port.read(about("nobody"), Span(after=13)).scanned == 13
+    assert port.read(about("unused"), Span(after=13)).scanned == 13
 
 
-def test_scanned_is_true_at_every_page(store: Store, port: Any) -> None:
-    """Every matching event between `after` and `scanned` is in the page, so no one who continues there skips any."""
+def test_no_matching_event_is_missing_up_to_scanned(store: Store, port: Any) -> None:
+    """Every matching event between `after` and `scanned` is in the page, so that continuing after it skips none."""
     odd = log(store)
     after = 0
     for page in pages(port, about("a-1"), Span(limit=2)):
@@ -92,8 +92,8 @@ def test_scanned_is_true_at_every_page(store: Store, port: Any) -> None:
         after = page.scanned
 
 
-def test_a_full_page_at_the_end_may_say_more_only_if_there_is_more(store: Store, port: Any) -> None:
-    """`more` is said when the limit ended the page; following it leads to an end."""
+def test_following_more_reaches_the_end(store: Store, port: Any) -> None:
+    """`more` is true if the limit ended the page; continuing reaches a page without it."""
     store.append(*deposits(3))
     last = pages(port, Query(), Span(limit=3))[-1]
     assert not last.more
@@ -102,7 +102,7 @@ def test_a_full_page_at_the_end_may_say_more_only_if_there_is_more(store: Store,
 
 @pytest.mark.parametrize("number", [0, 1, 40], ids=["everything", "one alternative", "many alternatives"])
 def test_a_page_of_large_events_is_bounded_by_their_bytes(store: Store, port: Any, number: int) -> None:
-    """It ends with the event that reaches PAGE_BYTES, and with the rest of the append of that one."""
+    """A page ends with the event that reaches PAGE_BYTES, and with the rest of the append of that event."""
     large = 900_000
     accounts = [f"a-{n}" for n in range(number)]
     query = Query.any_of([item for name in accounts for item in about(name).items]) if number else Query()
@@ -121,23 +121,23 @@ def test_a_page_of_large_events_is_bounded_by_their_bytes(store: Store, port: An
 
 
 def test_an_empty_log_has_an_empty_page(store: Store, port: Any) -> None:
-    """An empty log, or an empty span, is a page without events, without more."""
+    """The page of an empty log or an empty span has no events, and `more` is false."""
     for span in (Span(), Span(backwards=True), Span(until=0), Span(limit=1)):
         page: Page = port.read(Query(), span)
         assert (page.events, page.more) == ([], False)
         assert page.scanned <= 1
 
 
-def test_a_span_that_begins_in_the_future_scans_to_the_head(store: Store, port: Any) -> None:
-    """Asked after a position that is not there, a page scans less than it was asked for: so it is noticed."""
+def test_a_span_beyond_the_head_scans_to_the_head(store: Store, port: Any) -> None:
+    """`scanned` of a page after a position beyond the head is less than that position, which shows the mistake."""
     store.append(*deposits(3))
     page: Page = port.read(Query(), Span(after=10))
     assert (page.events, page.more, page.scanned) == ([], False, 3)
 
 
 @pytest.mark.parametrize("limit", [1, 2, 100])
-def test_pages_keep_to_the_business_time(store: Store, port: Any, limit: int) -> None:
-    """Bounds on the business's time hold on every page, and `scanned` gets past what lies outside them."""
+def test_pages_respect_bounds_on_occurred(store: Store, port: Any, limit: int) -> None:
+    """Bounds on `occurred` apply to every page, and `scanned` advances past events outside them."""
     import eventfold as ef
     from eventfold.core.envelope import from_micros
 

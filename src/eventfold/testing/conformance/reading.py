@@ -62,7 +62,7 @@ def small_log(store: Store) -> None:
 
 @pytest.mark.parametrize(("query", "found"), QUERIES.values(), ids=QUERIES.keys())
 def test_a_query_selects_what_it_matches(store: Store, query: Query, found: list[int]) -> None:
-    """A query selects the events of any of its items' types that carry all of the item's tags, each once, in order."""
+    """A query selects the events of any of an item's types with all of its tags, each once, in order."""
     small_log(store)
     events = list(store.read())
     assert [r.position for r in events if query.matches(r.type, r.tags)] == found
@@ -73,7 +73,7 @@ def test_a_query_selects_what_it_matches(store: Store, query: Query, found: list
 
 @pytest.mark.parametrize(("query", "found"), QUERIES.values(), ids=QUERIES.keys())
 def test_bounds_cut_a_query(store: Store, query: Query, found: list[int]) -> None:
-    """`after` is exclusive and `until` inclusive, for every query, in both directions, for count as for read."""
+    """`after` is exclusive and `until` inclusive, for every query, in both directions, for `count` as for `read`."""
     small_log(store)
     for after, until in product([0, 1, 3, 5, 6], [1, 2, 5, 6]):
         whole = {1: 2, 3: 5}.get(until, until)  # the last position of the append that wrote `until`
@@ -84,8 +84,8 @@ def test_bounds_cut_a_query(store: Store, query: Query, found: list[int]) -> Non
 
 
 @pytest.mark.parametrize("limit", [0, 1, 3, 4, 99])
-def test_a_limit_takes_the_first_of_them(store: Store, limit: int) -> None:
-    """`limit` gives at most so many events: the first in order, or the last when read backwards."""
+def test_a_limit_returns_the_first_events(store: Store, limit: int) -> None:
+    """`limit` returns at most this number of events: the first in order, or the last if read backwards."""
     small_log(store)
     assert positions(store.read(limit=limit)) == [1, 2, 3, 4, 5, 6][:limit]
     assert positions(store.read(limit=limit, backwards=True)) == [6, 5, 4, 3, 2, 1][:limit]
@@ -93,8 +93,8 @@ def test_a_limit_takes_the_first_of_them(store: Store, limit: int) -> None:
     assert positions(store.read(about("a-1"), until=4, limit=limit, backwards=True)) == [4, 3, 1][:limit]
 
 
-def test_the_last_event_is_read_at_once(store: Store) -> None:
-    """`backwards=True, limit=1` gives the newest matching event, however long the log is."""
+def test_the_last_event_is_read_backwards(store: Store) -> None:
+    """`backwards=True, limit=1` returns the newest matching event, however long the log is."""
     store.extend(deposits(2_200, "a-1"))
     store.append(deposit("a-2"))
     (last,) = store.read(about("a-1"), backwards=True, limit=1)
@@ -103,7 +103,7 @@ def test_the_last_event_is_read_at_once(store: Store) -> None:
 
 @pytest.mark.parametrize("size", [1, 7, 1_000])
 def test_a_long_log_is_read_without_gap_or_repeat(store: Store, port: Any, size: int) -> None:
-    """Reading gives every event once, in order, however many pages it takes and however appends are cut."""
+    """A read returns every event once, in order, over any number of pages and sizes of appends."""
     events = [store.registry.encode(event) for event in deposits(2_345)]
     appends = [AppendRequest(tuple(events[n : n + size])) for n in range(0, len(events), size)]
     for n in range(0, len(appends), 500):
@@ -114,7 +114,7 @@ def test_a_long_log_is_read_without_gap_or_repeat(store: Store, port: Any, size:
 
 
 def test_sparse_matches_are_found_in_a_long_log(store: Store) -> None:
-    """A query finds its few events among many others, in both directions."""
+    """A query finds few events among many others, in both directions."""
     events = [deposit("rare" if n % 700 == 0 else f"a-{n % 9}", n) for n in range(2_500)]
     store.extend(events)
     assert amounts(store.read(about("rare"))) == [0, 700, 1_400, 2_100]
@@ -122,16 +122,16 @@ def test_sparse_matches_are_found_in_a_long_log(store: Store) -> None:
     assert amounts(store.read(about("rare"), after=701, until=2_101)) == [1_400, 2_100]
 
 
-def test_what_was_read_never_changes(store: Store) -> None:
-    """Reading a stretch again gives the same events, whatever was appended meanwhile."""
+def test_read_events_never_change(store: Store) -> None:
+    """Reading a range again returns the same events, whatever was appended meanwhile."""
     small_log(store)
     before = [recorded.stored for recorded in store.read()]
     store.append(*deposits(10))
     assert [recorded.stored for recorded in store.read(until=6)] == before
 
 
-def test_a_read_may_be_left_early(store: Store) -> None:
-    """A reader that stops half way blocks no other reader or writer."""
+def test_a_read_may_be_abandoned(store: Store) -> None:
+    """A reader that stops in the middle blocks no other reader or writer."""
     store.extend(deposits(1_500))
     reading = iter(store.read())
     assert next(reading).position == 1
@@ -142,8 +142,8 @@ def test_a_read_may_be_left_early(store: Store) -> None:
     assert store.append(deposit("a-2")).first == 1_502
 
 
-def test_events_come_back_typed_and_equal(store: Store) -> None:
-    """An event is read as its class, equal to what was appended."""
+def test_events_are_read_as_equal_objects_of_their_class(store: Store) -> None:
+    """An event is read as an object of its class that equals the appended one."""
     event = Moved("a-1", "a-2", deposit(amount="12.50").amount)
     store.append(event)
     (recorded,) = store.read()
@@ -153,14 +153,14 @@ def test_events_come_back_typed_and_equal(store: Store) -> None:
     assert recorded.tags == ("account:a-1", "account:a-2")
 
 
-def test_tags_are_sorted_and_single(store: Store) -> None:
-    """The tags of an event come sorted and without doubles, those of fields and of the draft together."""
+def test_tags_are_sorted_without_duplicates(store: Store) -> None:
+    """The tags of an event, of its fields and of its draft, are sorted and without duplicates."""
     store.append(ef.Draft(Moved("b", "b", deposit().amount), tags=("z:1", "a:9", "account:b")))
     assert [recorded.tags for recorded in store.read()] == [("a:9", "account:b", "z:1")]
 
 
 def test_any_event_can_be_read_raw(store: Store) -> None:
-    """`raw=True` gives the stored bytes, whatever the type, with everything else as usual."""
+    """`raw=True` returns the stored bytes, whatever the type; the rest of the envelope is as usual."""
     store.append(deposit("a-1", "1.50"))
     (recorded,) = store.read(raw=True)
     assert isinstance(recorded.event, RawEvent)
@@ -170,7 +170,7 @@ def test_any_event_can_be_read_raw(store: Store) -> None:
 
 
 def unknown(store: Store, port: Any, data: bytes, name: str = "conformance.from-elsewhere") -> None:
-    """Append an event that no class here reads, as another deployment would."""
+    """Append an event that no class here can decode, as another deployment would."""
     from msgspec.structs import replace
 
     new = replace(store.registry.encode(deposit("a-1")), type=name, data=data)
@@ -178,7 +178,7 @@ def unknown(store: Store, port: Any, data: bytes, name: str = "conformance.from-
 
 
 def test_an_unknown_type_is_named_and_not_skipped(store: Store, port: Any) -> None:
-    """An event of a type unknown here stops a typed read with UnknownEventType, and is read raw untouched."""
+    """An event of an unknown type stops a typed read with UnknownEventType, and can be read raw."""
     store.append(deposit())
     unknown(store, port, b'{"what": 1}')
     store.append(deposit())
@@ -190,8 +190,8 @@ def test_an_unknown_type_is_named_and_not_skipped(store: Store, port: Any) -> No
     assert positions(store.read(Query.of(types="conformance.from-elsewhere"), raw=True)) == [2]
 
 
-def test_a_payload_that_no_longer_fits_is_named(store: Store, port: Any) -> None:
-    """A payload that its class cannot read is UndecodableEvent, which names position, type and field."""
+def test_an_undecodable_payload_is_reported(store: Store, port: Any) -> None:
+    """A payload that its class cannot decode is UndecodableEvent, with position, type and field."""
     unknown(store, port, b'{"account":"a-1","amount":[]}', name="conformance.deposited")
     with pytest.raises(UndecodableEvent) as refused:
         list(store.read())
@@ -203,17 +203,17 @@ def test_a_payload_that_no_longer_fits_is_named(store: Store, port: Any) -> None
 
 @pytest.mark.parametrize("bounds", [{"after": -1}, {"limit": -1}, {"until": -1}], ids=str)
 def test_negative_bounds_are_refused(store: Store, bounds: dict[str, Any]) -> None:
-    """Positions and limits are not negative: InvalidQuery."""
+    """Negative positions and limits are InvalidQuery."""
     store.append(deposit())
     with pytest.raises(InvalidQuery):
         list(store.read(**bounds))
 
 
-def test_reading_after_the_future_is_refused(store: Store) -> None:
-    """Reading after a position that is not there yet is InvalidQuery, since it would skip what comes up to it."""
+def test_reading_from_beyond_the_head_is_refused(store: Store) -> None:
+    """Reading after a position that does not exist yet is InvalidQuery: it would skip the events up to it."""
     store.append(deposit())
     assert list(store.read(after=1)) == []
-    for query in (Query(), about("a-1"), about("nobody")):
+    for query in (Query(), about("a-1"), about("unused")):
         with pytest.raises(InvalidQuery):
             list(store.read(query, after=2))
 
@@ -235,8 +235,8 @@ def test_recorded_time_bounds_a_read(store: Store, clock: Callable[[], int]) -> 
     assert store.count(query, until=moments[2]) == 3
 
 
-def test_the_business_time_bounds_a_read(store: Store) -> None:
-    """`occurred_since` and `occurred_until` are inclusive; an event that says nothing occurred when it was recorded."""
+def test_occurred_bounds_a_read(store: Store) -> None:
+    """`occurred_since` and `occurred_until` are inclusive; for an event without `occurred` its recorded time counts."""
     day = datetime(2013, 6, 1, tzinfo=UTC)
     for number in (3, 1, 2):
         store.append(ef.Draft(deposit(amount=number), occurred=day + timedelta(days=number)))
@@ -251,8 +251,8 @@ def test_the_business_time_bounds_a_read(store: Store) -> None:
     assert read(occurred_since=day, limit=2) == [3, 1]
 
 
-def test_the_business_time_is_kept(store: Store) -> None:
-    """`occurred` comes back as the same moment in UTC, at microseconds, long ago or far ahead; None where not given."""
+def test_occurred_is_stored(store: Store) -> None:
+    """`occurred` is read back as the same time in UTC, at microseconds, for any year; None if it was not given."""
     moments = [
         datetime(1800, 1, 1, 12, 30, 15, 123456, tzinfo=UTC),
         datetime(1969, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
@@ -284,7 +284,7 @@ def test_an_event_is_found_by_its_id(store: Store, lookups: Any) -> None:
 
 
 def test_an_event_of_an_unknown_type_is_found_raw(store: Store, port: Any, lookups: Any) -> None:
-    """Without its class an event can be looked up raw; otherwise the error is that of reading it."""
+    """Without its class an event can be looked up raw; otherwise the error is that of a read."""
     new = NewEvent(new_id(), "conformance.unheard-of", 1, b'{"x":1}', ())
     port.append_many([AppendRequest((new,))])
     identity = UUID(bytes=new.id)

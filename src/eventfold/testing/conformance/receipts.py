@@ -1,4 +1,4 @@
-"""A receipt states which events were acknowledged, as a proof for later."""
+"""A receipt identifies the acknowledged events, as a proof for later."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from eventfold.testing.conformance.events import Noted, about, deposit, deposits
 WHEN = datetime(1815, 12, 10, tzinfo=UTC)
 
 
-def test_a_receipt_names_the_store_and_the_place(store: Store) -> None:
-    """A receipt holds the store's id and epoch, the positions, and the ids of the events in order."""
+def test_a_receipt_names_the_store_and_the_positions(store: Store) -> None:
+    """A receipt has the store's id and epoch, the positions, and the ids of the events in order."""
     store.append(deposit())
     receipt = store.append(*deposits(3))
     events = list(store.read(after=1))
@@ -29,14 +29,14 @@ def test_a_receipt_names_the_store_and_the_place(store: Store) -> None:
     assert not receipt.repeated
 
 
-def test_a_receipt_tells_the_recorded_time(store: Store) -> None:
-    """Its time, in µs since 1970 UTC, is the recorded time of its events."""
+def test_a_receipt_has_the_recorded_time(store: Store) -> None:
+    """`time`, in µs since 1970 UTC, is the recorded time of the events."""
     receipt = store.append(*deposits(3))
     assert {recorded.time for recorded in store.read()} == {from_micros(receipt.time)}
 
 
 def test_a_receipts_digest_is_that_of_the_events_in_the_log(store: Store, reopen: Callable[[], Store]) -> None:
-    """The digest can be computed again from the log, now and after reopening: that is the proof."""
+    """The digest can be computed again from the log, also after reopening, as a proof."""
     receipts = [
         store.append(*deposits(3)),
         store.append(draft(Noted("ä\u0000"), 7, tags=("x:ä", "b:1"), metadata={"actor": "é"}, occurred=WHEN)),
@@ -47,11 +47,11 @@ def test_a_receipts_digest_is_that_of_the_events_in_the_log(store: Store, reopen
         for receipt in receipts:
             events = [recorded.stored for recorded in log.read(after=receipt.first - 1, until=receipt.last)]
             assert digest(events) == receipt.digest
-            assert by_the_book(events) == receipt.digest
+            assert expected_digest(events) == receipt.digest
 
 
-def by_the_book(events: Sequence[StoredEvent]) -> str:
-    """The digest as it is specified, written a second time and otherwise."""
+def expected_digest(events: Sequence[StoredEvent]) -> str:
+    """The digest as specified, by an independent implementation."""
     text = bytearray()
     for event in events:
         text += event.id
@@ -77,8 +77,8 @@ CHANGES: dict[str, Callable[[], Sequence[Any]]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
-def test_a_digest_differs_with_anything_a_writer_chose(store: Store, change: Callable[[], Sequence[Any]]) -> None:
-    """Equal events have an equal digest in every store; whatever their writer chose otherwise changes it."""
+def test_a_digest_depends_on_everything_a_writer_chose(store: Store, change: Callable[[], Sequence[Any]]) -> None:
+    """Equal events have an equal digest in every store; any other choice of the writer changes it."""
     with ef.Store("memory:") as one, ef.Store("memory:") as two:
         one.append(Noted())  # positions and times are the store's, and not in the digest
         digests = [each.append(draft(deposit(), 1), draft(Noted(), 2)).digest for each in (one, two)]
@@ -87,7 +87,7 @@ def test_a_digest_differs_with_anything_a_writer_chose(store: Store, change: Cal
 
 
 def test_a_repeats_receipt_is_the_first_one(store: Store) -> None:
-    """The receipt of a repeat equals the first one but for `repeated`."""
+    """The receipt of a repeat equals the first one except for `repeated`."""
     from msgspec.structs import replace
 
     first = store.append(draft(deposit(), 1), key="k")
@@ -97,7 +97,7 @@ def test_a_repeats_receipt_is_the_first_one(store: Store) -> None:
 
 
 def test_a_receipt_cannot_be_changed(store: Store) -> None:
-    """A receipt is a frozen value, hashable and comparable."""
+    """A receipt is a frozen, hashable value that is compared by value."""
     receipt = store.append(deposit())
     with pytest.raises(AttributeError):
         receipt.first = 9  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""What is appended can be read: every value comes back equal, of its own type, and stored bytes are not touched."""
+"""Every appended value is read back equal and of its own type, and stored bytes are not changed."""
 
 # Mistakes are made here on purpose.
 # pyright: basic
@@ -22,21 +22,21 @@ from eventfold.store import Store
 from eventfold.testing.conformance.events import Noted, positions
 
 
-class Colour(Enum):
-    """By value."""
+class Paint(Enum):
+    """An enumeration of texts."""
 
     RED = "red"
     GREEN = "green"
 
 
 class Size(IntEnum):
-    """By number."""
+    """An enumeration of numbers."""
 
     SMALL = 1
 
 
 class Point(msgspec.Struct, frozen=True):
-    """A struct within an event."""
+    """A struct as a field of an event."""
 
     x: int
     y: Decimal
@@ -44,7 +44,7 @@ class Point(msgspec.Struct, frozen=True):
 
 
 class Everything(ef.Event, type="conformance.everything", kw_only=True):
-    """A field of every kind."""
+    """An event with a field of every kind."""
 
     text: str = ""
     number: int = 0
@@ -57,7 +57,7 @@ class Everything(ef.Event, type="conformance.everything", kw_only=True):
     clock: time = time(0)
     lapse: timedelta = timedelta(0)
     raw: bytes = b""
-    colour: Colour = Colour.RED
+    paint: Paint = Paint.RED
     size: Size = Size.SMALL
     point: Point = Point(0, Decimal(0))
     maybe: Decimal | None = None
@@ -66,7 +66,7 @@ class Everything(ef.Event, type="conformance.everything", kw_only=True):
     row: tuple[date, ...] = ()
     names: frozenset[str] = frozenset()
     by_name: dict[str, Point] = {}
-    by_number: dict[int, list[Colour]] = {}
+    by_number: dict[int, list[Paint]] = {}
 
 
 VALUES: dict[str, list[Any]] = {
@@ -90,7 +90,7 @@ VALUES: dict[str, list[Any]] = {
     "clock": [time(23, 59, 59, 999999), time(12, 0, tzinfo=UTC)],
     "lapse": [timedelta(days=-1, microseconds=1), timedelta(days=10_000, seconds=1)],
     "raw": [b"\x00\xff\n", bytes(range(256))],
-    "colour": [Colour.GREEN],
+    "paint": [Paint.GREEN],
     "size": [Size.SMALL],
     "point": [Point(1, Decimal("2.50"), "p")],
     "maybe": [None, Decimal("0.00")],
@@ -99,13 +99,13 @@ VALUES: dict[str, list[Any]] = {
     "row": [(), (date(2020, 1, 1), date(2019, 1, 1))],
     "names": [frozenset({"b", "a", "c"})],
     "by_name": [{"": Point(1, Decimal(1)), "z": Point(2, Decimal(2), ""), "a": Point(3, Decimal(3))}],
-    "by_number": [{-1: [], 10: [Colour.GREEN, Colour.RED], 2: [Colour.RED]}],
+    "by_number": [{-1: [], 10: [Paint.GREEN, Paint.RED], 2: [Paint.RED]}],
 }
 
 
 @pytest.mark.parametrize("field", VALUES)
-def test_values_come_back_equal(store: Store, field: str) -> None:
-    """A value of any usual type comes back equal and of the same type, however extreme."""
+def test_values_are_read_back_equal(store: Store, field: str) -> None:
+    """A value of any supported type is read back equal and of the same type, also at its extremes."""
     given = [Everything(**{field: value}) for value in VALUES[field]]
     store.append(*given)
     for before, recorded in zip(given, store.read(), strict=True):
@@ -115,14 +115,14 @@ def test_values_come_back_equal(store: Store, field: str) -> None:
 
 
 def test_the_order_of_a_dict_is_kept(store: Store) -> None:
-    """The keys of a dict come back in the order they were given."""
+    """The keys of a dict are read back in their order."""
     store.append(Everything(by_number={3: [], 1: [], 2: []}))
     (recorded,) = store.read()
     assert list(recorded.event.by_number) == [3, 1, 2]
 
 
 def new(data: bytes, **more: Any) -> NewEvent:
-    """An event of bytes, as another program, or a copy, would append it."""
+    """An event of encoded bytes, as another program or a copy would append it."""
     return NewEvent(**({"id": new_id(), "type": "conformance.noted", "version": 1, "data": data, "tags": ()} | more))
 
 
@@ -140,15 +140,15 @@ def new(data: bytes, **more: Any) -> NewEvent:
     ],
     ids=repr,
 )
-def test_bytes_are_stored_as_they_are(store: Store, port: Any, data: bytes) -> None:
-    """A payload is bytes, kept verbatim: no key is sorted, no space removed, no character refused."""
+def test_bytes_are_stored_unchanged(store: Store, port: Any, data: bytes) -> None:
+    """A payload is stored byte for byte: no key is sorted, no space removed, no character refused."""
     port.append_many([AppendRequest((new(data),))])
     (recorded,) = store.read(raw=True)
     assert recorded.event.data == data
 
 
-def test_the_whole_envelope_comes_back(store: Store, port: Any) -> None:
-    """Every field of an event's envelope comes back as it was given, at its extremes too."""
+def test_the_whole_envelope_is_read_back(store: Store, port: Any) -> None:
+    """Every field of an event's envelope is read back equal, also at its extremes."""
     events = (
         new(b"{}", version=2**31 - 1, tags=("a", "b:ä", "z" * 255), occurred=-(2**62), metadata=b'{"b":1,"a":2}'),
         new(b"\x01", codec="cbor", key="key-7", type="t" * 255, occurred=0),
@@ -164,7 +164,7 @@ def test_the_whole_envelope_comes_back(store: Store, port: Any) -> None:
 
 
 def test_a_payload_of_another_codec_is_read_raw_only(store: Store, port: Any) -> None:
-    """A payload in a format this process does not know is UndecodableEvent when typed, and bytes when raw."""
+    """A payload of an unknown codec is UndecodableEvent in a typed read, and bytes in a raw one."""
     port.append_many([AppendRequest((new(b"\x01", codec="cbor"),))])
     with pytest.raises(UndecodableEvent) as refused:
         list(store.read())
@@ -176,7 +176,7 @@ def test_a_payload_of_another_codec_is_read_raw_only(store: Store, port: Any) ->
 
 
 def test_the_largest_event_fits(store: Store) -> None:
-    """An event of just below the limit of one million bytes is stored and read."""
+    """An event of just below one million bytes can be written and read."""
     text = "x" * 999_000
     store.append(Noted(text))
     (recorded,) = store.read()
@@ -184,7 +184,7 @@ def test_the_largest_event_fits(store: Store) -> None:
 
 
 def test_sixty_four_tags_fit(store: Store) -> None:
-    """An event may have 64 tags of up to 255 bytes, and is found by each of them."""
+    """An event may have 64 tags of up to 255 bytes, and each of them selects it."""
     tags = tuple(sorted(f"{n:02}:{'ä' * 126}" for n in range(64)))
     assert {len(tag.encode()) for tag in tags} == {255}
     store.append(Noted(), ef.Draft(Noted(), tags=tags))
@@ -194,7 +194,7 @@ def test_sixty_four_tags_fit(store: Store) -> None:
 
 
 def test_tags_are_compared_exactly(store: Store) -> None:
-    """Tags differ if any character of them differs: letters, accents, spaces, however alike they look."""
+    """Tags are different if any character differs: letters, accents, spaces, even if they look alike."""
     names = [
         "k:a",
         "k:A",
@@ -218,8 +218,8 @@ def test_tags_are_compared_exactly(store: Store) -> None:
         assert [recorded.event.text for recorded in store.read(ef.Query.of(tags=name))] == [name]
 
 
-def test_nothing_was_corrupted(store: Store) -> None:
-    """Reading verifies what was written: a CorruptEvent is an Unreadable error and never seen in a sound log."""
+def test_a_sound_log_has_no_corrupt_event(store: Store) -> None:
+    """Reading verifies checksums: CorruptEvent is an Unreadable error, and is not raised for an undamaged log."""
     store.append(*[Noted(str(n)) for n in range(100)])
     try:
         assert len(list(store.read())) == 100

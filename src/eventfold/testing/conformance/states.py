@@ -1,4 +1,4 @@
-"""A state is a fold over the log: now, at a past moment, or step by step; what is handed out is the caller's own."""
+"""A state is a fold over the log: now, at a past time, or step by step; each caller gets a copy."""
 
 # Mistakes are made here on purpose.
 # pyright: basic
@@ -29,21 +29,21 @@ from eventfold.testing.conformance.events import (
 
 
 def test_a_state_is_folded_from_its_events(store: Store) -> None:
-    """A state is folded from the events of its types that carry its question's tags, in order."""
+    """A state is folded, in order, from the events of its types that have the tags of its fields."""
     store.append(Opened("a-1", "ada"), deposit("a-1", 5), deposit("a-2", 100), Noted(), Opened("a-1", "bob"))
     store.append(Withdrawn("a-1", Decimal(2)), Moved("a-1", "a-2", Decimal(1)))
     state = store.state(Account("a-1"))
     assert (state.account, state.balance, state.owners, state.amounts) == ("a-1", 3, ("ada", "bob"), [5, -2])
 
 
-def test_a_state_of_nothing_is_its_defaults(store: Store) -> None:
-    """What no event is about has the answer it was declared with."""
+def test_a_state_without_events_has_its_defaults(store: Store) -> None:
+    """A state without matching events has its declared defaults."""
     store.append(deposit("a-1"))
     assert store.state(Account("a-9")) == Account("a-9")
 
 
 def test_a_state_is_up_to_date(store: Store, engine_under_test: EngineUnderTest) -> None:
-    """Every call sees everything acknowledged before it, by whatever handle it was written."""
+    """Every call includes all events acknowledged before it, whichever handle wrote them."""
     other = engine_under_test.rival()
     for count in range(1, 6):
         (store if count % 2 else other).append(deposit("a-1", 1))
@@ -52,14 +52,14 @@ def test_a_state_is_up_to_date(store: Store, engine_under_test: EngineUnderTest)
 
 
 def test_a_long_state_is_folded_over_all_its_pages(store: Store) -> None:
-    """Folding does not end with a page."""
+    """A state is folded from all pages of its events."""
     store.extend(deposits(2_500))
     state = store.state(Account("a-1"))
     assert (state.balance, len(state.amounts)) == (sum(range(2_501)), 2_500)
 
 
 def test_a_state_handed_out_is_a_copy(store: Store) -> None:
-    """Whatever the caller does to a state, nested collections included, no one else sees it."""
+    """Changes that a caller makes to a state, nested collections included, are visible to no other caller."""
     store.append(deposit("a-1", 1), Withdrawn("a-1", Decimal(1)))
     for _ in range(2):
         state = store.state(Account("a-1"))
@@ -73,7 +73,7 @@ def test_a_state_handed_out_is_a_copy(store: Store) -> None:
 
 
 def test_a_past_state_is_a_copy_too(store: Store) -> None:
-    """A state of the past, and each step of a history, belongs to the caller alone."""
+    """A past state, and each step of a history, is a copy for the caller."""
     store.append(deposit("a-1", 1))
     store.append(deposit("a-1", 2))
     for state in (store.state(Account("a-1"), at=1), store.state(Account("a-1"), at=2)):
@@ -87,7 +87,7 @@ def test_a_past_state_is_a_copy_too(store: Store) -> None:
 
 
 def test_without_a_cache_states_are_the_same(store: Store, engine_under_test: EngineUnderTest) -> None:
-    """`cache=0` keeps no states, `cache=1` one: neither changes any answer."""
+    """`cache=0` caches no states, `cache=1` one; results do not depend on it."""
     store.append(deposit("a-1", 1), deposit("a-2", 2))
     for size in (0, 1):
         small = engine_under_test.open(cache=size)
@@ -97,7 +97,7 @@ def test_without_a_cache_states_are_the_same(store: Store, engine_under_test: En
 
 
 def test_a_history_has_every_step(store: Store) -> None:
-    """`history` gives each event that the state is folded from, with the state after it."""
+    """`history` yields each event of the state, with the state after it."""
     store.append(Opened("a-1", "ada"), deposit("a-2", 9), deposit("a-1", 5))
     store.append(Withdrawn("a-1", Decimal(2)))
     steps = list(store.history(Account("a-1")))
@@ -107,8 +107,8 @@ def test_a_history_has_every_step(store: Store) -> None:
     assert [type(step.recorded.event) for step in steps] == [Opened, Deposited, Withdrawn]
 
 
-def test_a_history_can_be_cut(store: Store) -> None:
-    """Steps up to `after` are folded but not given; those beyond `until` are neither."""
+def test_a_history_can_be_bounded(store: Store) -> None:
+    """Events up to `after` are folded but not yielded; events after `until` are not folded."""
     for amount in (1, 2, 3, 4):
         store.append(deposit("a-1", amount))
     assert [s.state.balance for s in store.history(Account("a-1"), after=2)] == [6, 10]
@@ -129,55 +129,55 @@ def test_two_moments_can_be_compared(store: Store) -> None:
 
 
 class Notes(ef.State):
-    """Asked by type alone: a state without a question."""
+    """A state without tag fields: it selects by type only."""
 
     texts: list[str] = []
 
     def evolve(self, event: Noted) -> None:
-        """Take one event in."""
+        """Fold one event."""
         self.texts.append(event.text)
 
 
 class Several(ef.State):
-    """Asked by several values of one tag: any of them."""
+    """A state that selects any of several values of one tag."""
 
     account: ef.Tag[tuple[str, ...]]
     total: Decimal = Decimal(0)
 
     def evolve(self, event: Deposited) -> None:
-        """Take one event in."""
+        """Fold one event."""
         self.total += event.amount
 
 
 class Everything(ef.State):
-    """Asked by a query of its own."""
+    """A state that defines its query."""
 
     count: int = 0
 
     def query(self) -> Query:
-        """Every event there is."""
+        """All events."""
         return Query()
 
     def evolve(self, event: ef.Event) -> None:
-        """Take one event in."""
+        """Fold one event."""
         self.count += 1
 
 
-def test_a_state_may_ask_by_type_alone(store: Store) -> None:
+def test_a_state_may_select_by_type_only(store: Store) -> None:
     """A state without tag fields is folded from every event of its types."""
     store.append(Noted("a"), deposit(), Noted("b"))
     assert store.state(Notes()).texts == ["a", "b"]
 
 
-def test_a_state_may_ask_by_any_of_several(store: Store) -> None:
-    """A tuple in the question means any of its values; each event counts once."""
+def test_a_state_may_select_any_of_several_values(store: Store) -> None:
+    """A tuple in a tag field means any of its values; each event is folded once."""
     store.append(deposit("a-1", 1), deposit("a-2", 20), deposit("a-3", 300))
     assert store.state(Several(("a-1", "a-3"))).total == 301
     assert store.state(Several(("a-1", "a-1"))).total == 1
 
 
-def test_a_state_may_ask_by_a_query_of_its_own(store: Store) -> None:
-    """Overriding `query()` asks another question, for state, decide and condition alike."""
+def test_a_state_may_define_its_query(store: Store) -> None:
+    """Overriding `query()` changes the query of state, decide and condition."""
     store.append(deposit(), Noted())
     assert store.state(Everything()).count == 2
     done = store.decide(lambda everything: [Noted(str(everything.count))], Everything())
@@ -187,7 +187,7 @@ def test_a_state_may_ask_by_a_query_of_its_own(store: Store) -> None:
 
 
 class Returning(ef.State):
-    """Its evolve returns something, which would be lost."""
+    """A state whose evolve wrongly returns a value."""
 
     account: ef.Tag
     balance: Decimal = Decimal(0)
@@ -198,27 +198,27 @@ class Returning(ef.State):
 
 
 def test_an_evolve_that_returns_something_is_refused(store: Store) -> None:
-    """`evolve` changes the state and returns nothing; a returned value is InvalidState rather than quietly lost."""
+    """`evolve` changes the state and returns None; another value is InvalidState, since it would be ignored."""
     store.append(deposit("a-1"))
     with pytest.raises(InvalidState):
         store.state(Returning("a-1"))
 
 
 def test_an_empty_question_is_refused(store: Store) -> None:
-    """A question with an empty value asks for nothing and is InvalidState, rather than matching everything."""
+    """A state with an empty tag value is InvalidState: without it, the state would match everything."""
     with pytest.raises(InvalidState):
         store.state(Several(()))
 
 
 @pytest.mark.parametrize("what", ["a-1", None, Account, 5])
-def test_only_a_question_can_be_asked(store: Store, what: Any) -> None:
+def test_only_a_state_is_accepted(store: Store, what: Any) -> None:
     """`state` takes a State; anything else is InvalidState."""
     with pytest.raises(InvalidState):
         store.state(what)
 
 
 def test_an_event_that_cannot_be_read_stops_a_fold(store: Store, port: Any) -> None:
-    """A state is never folded around an event that it cannot read: UndecodableEvent."""
+    """A state never skips an event that it cannot decode: UndecodableEvent."""
     from eventfold.testing.conformance.reading import unknown
 
     store.append(deposit("a-1", 1))
@@ -230,7 +230,7 @@ def test_an_event_that_cannot_be_read_stops_a_fold(store: Store, port: Any) -> N
 
 
 def test_a_state_sees_events_under_their_older_names(store: Store) -> None:
-    """A state by class is folded from events stored under the class's older names as well."""
+    """A state by class is also folded from events that are stored under older names of the class."""
 
     class Before(ef.Event, type="conformance.state-before"):
         account: ef.Tag
@@ -251,7 +251,7 @@ def test_a_state_sees_events_under_their_older_names(store: Store) -> None:
 
 
 def test_a_state_after_reopening_is_the_same(store: Store, reopen: Callable[[], Store]) -> None:
-    """A state is in its events alone: after reopening it is folded again, equal."""
+    """A state depends on its events only: after reopening it is folded again, equal."""
     store.append(Opened("a-1", "ada"), *deposits(10))
     before = store.state(Account("a-1"))
     assert reopen().state(Account("a-1")) == before

@@ -17,7 +17,7 @@ from eventfold.testing.conformance.events import Noted, Opened, about, deposit, 
 
 
 def test_the_head_is_the_last_event(store: Store, port: Any) -> None:
-    """The head is the last committed event's position, time and id; 0, 0 and nothing in an empty log."""
+    """The head has the position, time and id of the last committed event; 0, 0 and b"" in an empty log."""
     assert (store.head(), port.head().position, port.head().time, port.head().id) == (0, 0, 0, b"")
     store.append(*deposits(3))
     (last,) = store.read(backwards=True, limit=1)
@@ -25,8 +25,8 @@ def test_the_head_is_the_last_event(store: Store, port: Any) -> None:
     assert (store.head(), head.position, head.time, head.id) == (3, 3, to_micros(last.time), last.stored.id)
 
 
-def test_a_count_is_how_many_a_read_would_give(store: Store) -> None:
-    """`count` counts matching events in (after, until], and reads none."""
+def test_a_count_equals_the_number_of_read_events(store: Store) -> None:
+    """`count` counts the matching events in (after, until] without reading them."""
     store.extend([deposit(f"a-{n % 3}") for n in range(1_000)])
     for query in (Query(), about("a-1"), about("a-1") | about("a-2"), about("a-9"), Query.of(types=Noted)):
         for after, until in ((0, None), (10, 500), (999, None), (1_000, None), (500, 500)):
@@ -46,8 +46,8 @@ def test_types_are_listed_with_their_counts(store: Store) -> None:
     ]
 
 
-def test_types_are_counted_on(store: Store, engine_under_test: EngineUnderTest) -> None:
-    """Asked again after more was written, here and by others, the counts are those of the whole log."""
+def test_type_counts_include_later_events(store: Store, engine_under_test: EngineUnderTest) -> None:
+    """A later call counts the whole log, with the events that this and other handles wrote since."""
     assert store.types() == []
     rival = engine_under_test.rival()
     expected: dict[str, int] = {}
@@ -63,7 +63,7 @@ def test_types_are_counted_on(store: Store, engine_under_test: EngineUnderTest) 
 
 
 def test_tags_are_listed_with_their_counts(store: Store) -> None:
-    """Every tag in the log is listed, in code point order: how many events carry it, the first and the last of them."""
+    """Every tag of the log is listed, in code point order: its number of events, the first and the last of them."""
     store.append(Opened("b", "ada"), deposit("b"), deposit("a"), deposit("B"), Noted())
     assert store.tags() == [
         TagCount("account:B", 1, 4, 4),
@@ -74,7 +74,7 @@ def test_tags_are_listed_with_their_counts(store: Store) -> None:
 
 
 def test_one_tag_is_looked_up(store: Store) -> None:
-    """The same for one tag, with zeros if no event has it; its last position is what a condition needs."""
+    """`tag` returns the same for one tag, with zeros if no event has it; its last position serves a condition."""
     store.append(deposit("a-10"), *deposits(3), deposit("a-2"))
     store.append(deposit("a-1"))
     assert store.tag("account:a-1") == TagCount("account:a-1", 4, 2, 6)
@@ -91,7 +91,7 @@ def test_one_tag_is_looked_up(store: Store) -> None:
 
 
 def test_tags_are_in_code_point_order(store: Store) -> None:
-    """Code point order is the same on every engine and machine, whatever its language."""
+    """Code point order is the same on every engine and machine, whatever its locale."""
     names = ["a", "B", "ä", "z", "é", "ß", "日", "\U0001f600", "\uffee", "A", "0", "-", "~"]
     store.append(ef.Draft(Noted(), tags=tuple(names)))
     assert [each.tag for each in store.tags()] == sorted(names)
@@ -99,16 +99,16 @@ def test_tags_are_in_code_point_order(store: Store) -> None:
     assert recorded.tags == tuple(sorted(names))
 
 
-def test_tags_can_be_asked_by_prefix(store: Store) -> None:
-    """A prefix is taken as it is written: no letter, percent sign or underscore means anything else in it."""
+def test_tags_can_be_filtered_by_prefix(store: Store) -> None:
+    """A prefix is literal: no letter, percent sign or underscore has a special meaning."""
     names = ("k:1", "k:10", "k:2", "K:1", "k%:1", "k_:1", "kx:1", "k", "l:1", "k:\U0001f600", "k:*", "k:[1]")
     store.append(ef.Draft(Noted(), tags=names))
     for prefix in ("", "k", "k:", "k:1", "K", "k%", "k_", "k:*", "k:[", "k:\U0001f600", "zzz"):
         assert [each.tag for each in store.tags(prefix)] == sorted(n for n in names if n.startswith(prefix))
 
 
-def test_tags_can_be_leafed_through(store: Store) -> None:
-    """`limit` and `after` (exclusive) give one page after the other."""
+def test_tags_can_be_listed_in_pages(store: Store) -> None:
+    """`limit` and `after` (exclusive) select one page after the other."""
     store.append(*[deposit(f"a-{n:02}") for n in range(25)], Opened("z", "o"))
     found: list[str] = []
     while page := store.tags("account:a", limit=10, after=found[-1] if found else ""):
@@ -120,22 +120,22 @@ def test_tags_can_be_leafed_through(store: Store) -> None:
 
 
 def test_a_tag_is_counted_once_per_event(store: Store) -> None:
-    """A tag that an event has twice, by a field and by its draft, counts once."""
+    """A tag that an event has twice, from a field and from its draft, counts once."""
     store.append(ef.Draft(deposit("a-1"), tags=("account:a-1", "account:a-1")))
     assert store.tags() == [TagCount("account:a-1", 1, 1, 1)]
     assert store.count(about("a-1")) == 1
 
 
-def test_stats_tell_the_operator_something(store: Store) -> None:
-    """`stats` names the engine and counts the events; everything else differs between engines."""
+def test_stats_name_the_engine_and_count_events(store: Store) -> None:
+    """`stats` has the engine's name and the number of events; the rest depends on the engine."""
     store.append(*deposits(3))
     stats = store.stats()
     assert (stats["engine"], stats["events"]) == (store.engine.name, 3)
     assert all(isinstance(key, str) for key in stats)
 
 
-def test_a_log_with_many_tags_is_leafed_through_whole(store: Store) -> None:
-    """Two thousand tags come in two pages of the default length."""
+def test_many_tags_are_listed_completely(store: Store) -> None:
+    """Two thousand tags are listed in two pages of the default size."""
     store.extend([deposit(f"{n:04}") for n in range(2_000)])
     first = store.tags("account:")
     second = store.tags("account:", after=first[-1].tag)

@@ -22,8 +22,8 @@ from eventfold.testing.conformance.events import Account, about, amounts, deposi
 TICK = timedelta(microseconds=1)
 
 
-def test_recorded_time_is_the_clocks(store: Store, clock: Clock) -> None:
-    """An append is recorded at the time it was written, in UTC."""
+def test_recorded_time_is_the_time_of_the_clock(store: Store, clock: Clock) -> None:
+    """The recorded time of an append is the time at which it was written, in UTC."""
     store.append(deposit())
     clock.advance(1.5)
     store.append(deposit())
@@ -44,7 +44,7 @@ def test_recorded_time_never_decreases(store: Store, clock: Clock) -> None:
 def test_time_does_not_step_back_after_reopening(
     store: Store, clock: Clock, reopen: Callable[[], Store], engine_under_test: Any
 ) -> None:
-    """Nor does it step back when the store was closed and opened with a slower clock."""
+    """Recorded time does not decrease either when the store is reopened with a slower clock."""
     store.append(deposit())
     store.close()
     clock.back(7_200)
@@ -54,7 +54,7 @@ def test_time_does_not_step_back_after_reopening(
     assert second == first
 
 
-def test_a_moment_is_the_last_position_recorded_by_then(store: Store, clock: Clock, port: Any) -> None:
+def test_a_time_selects_the_last_position_recorded_by_then(store: Store, clock: Clock, port: Any) -> None:
     """`at=T` is the last position whose time is not after T; 0 before the first event."""
     moments: list[datetime] = []
     for _ in range(3):
@@ -68,16 +68,16 @@ def test_a_moment_is_the_last_position_recorded_by_then(store: Store, clock: Clo
     assert (at(datetime(1900, 1, 1, tzinfo=UTC)), at(datetime(2999, 1, 1, tzinfo=UTC))) == (0, 6)
 
 
-def test_many_events_of_one_microsecond_are_one_moment(store: Store, clock: Clock) -> None:
-    """Events recorded in the same microsecond belong to the same moment: all of them, or none."""
+def test_events_of_one_microsecond_are_selected_together(store: Store, clock: Clock) -> None:
+    """Of the events recorded in the same microsecond a time selects all or none."""
     for _ in range(5):
         store.append(deposit())
     assert store.count(until=clock.now) == 5
     assert store.count(until=clock.now - TICK) == 0
 
 
-def test_a_state_can_be_asked_as_of_any_position(store: Store) -> None:
-    """`at=position` folds everything up to it, and with it the whole of the append that wrote it."""
+def test_a_state_can_be_read_as_of_any_position(store: Store) -> None:
+    """`at=position` folds all events up to it, and the whole append that wrote it."""
     store.append(deposit(amount=1))
     store.append(deposit(amount=2), deposit(amount=3))
     store.append(deposit(amount=4))
@@ -85,7 +85,7 @@ def test_a_state_can_be_asked_as_of_any_position(store: Store) -> None:
     assert balances == [0, 1, 6, 6, 10]
 
 
-def test_a_state_can_be_asked_as_of_any_time(store: Store, clock: Clock) -> None:
+def test_a_state_can_be_read_as_of_any_time(store: Store, clock: Clock) -> None:
     """`at=datetime` is the state as it was recorded by then, in whatever zone the time is given."""
     moments: list[datetime] = []
     for amount in (1, 2, 3):
@@ -99,7 +99,7 @@ def test_a_state_can_be_asked_as_of_any_time(store: Store, clock: Clock) -> None
 
 
 def test_a_date_is_a_day_in_utc(store: Store, clock: Clock) -> None:
-    """As a beginning it is the first moment of that day, as an end the last."""
+    """As a beginning a date is the first microsecond of that day, as an end the last."""
     today = clock.now.date()
     store.append(deposit(amount=1))
     clock.advance(86_400)
@@ -117,8 +117,8 @@ def test_a_date_is_a_day_in_utc(store: Store, clock: Clock) -> None:
     assert (store.count(until=today), len(list(store.history(Account("a-1"), until=tomorrow)))) == (1, 2)
 
 
-def test_the_past_can_be_asked_in_any_order(store: Store) -> None:
-    """Moments may be asked in any order, and between appends: each answer is the one of that moment."""
+def test_past_states_can_be_read_in_any_order(store: Store) -> None:
+    """Past states can be read in any order, and between appends, with the same results."""
     for amount in (1, 2, 3, 4):
         store.append(deposit(amount=amount))
         assert store.state(Account("a-1")).balance == sum(range(amount + 1))
@@ -128,7 +128,7 @@ def test_the_past_can_be_asked_in_any_order(store: Store) -> None:
 
 
 def test_nothing_recorded_later_changes_a_past_moment(store: Store, clock: Clock) -> None:
-    """A past moment stays what it was, even if the clock steps back before the next append."""
+    """A past state does not change, even if the clock steps back before the next append."""
     store.append(deposit(amount=1))
     moment = clock.advance(10)
     assert store.state(Account("a-1"), at=moment).balance == 1
@@ -140,8 +140,8 @@ def test_nothing_recorded_later_changes_a_past_moment(store: Store, clock: Clock
     assert amounts(store.read(until=moment)) == [1]
 
 
-def test_a_state_can_be_asked_as_far_as_the_business_had_come(store: Store) -> None:
-    """`occurred_until` folds what had occurred by then, whenever recorded; with `at`, what was known of it then."""
+def test_a_state_can_be_bounded_by_occurred(store: Store) -> None:
+    """`occurred_until` folds events that had occurred by then, whenever recorded; with `at`, those recorded by `at`."""
     day = lambda n: datetime(2020, 1, n, tzinfo=UTC)  # noqa: E731
     for number, amount in ((10, 1), (5, 20), (20, 300)):
         store.append(ef.Draft(deposit(amount=amount), occurred=day(number)))
@@ -153,8 +153,8 @@ def test_a_state_can_be_asked_as_far_as_the_business_had_come(store: Store) -> N
     assert asked() == 321
 
 
-def test_a_moment_in_the_future_is_no_moment(store: Store) -> None:
-    """`at` a position that the log has not reached is refused; a time in the future is simply now."""
+def test_a_state_at_a_position_in_the_future_is_refused(store: Store) -> None:
+    """`at` a position beyond the head is refused; `at` a time in the future is the current state."""
     store.append(deposit())
     with pytest.raises(PositionBeyondHead):
         store.state(Account("a-1"), at=2)
@@ -163,7 +163,7 @@ def test_a_moment_in_the_future_is_no_moment(store: Store) -> None:
 
 @pytest.mark.parametrize("name", ["since", "until", "occurred_since", "occurred_until"])
 def test_a_time_without_zone_is_refused(store: Store, name: str) -> None:
-    """A naive datetime names no moment and is refused wherever a time may be given."""
+    """A naive datetime is refused wherever a time may be given."""
     bounds: dict[str, Any] = {name: datetime(2020, 1, 1)}
     with pytest.raises(InvalidInput):
         list(store.read(**bounds))
@@ -175,8 +175,8 @@ def test_a_time_without_zone_is_refused(store: Store, name: str) -> None:
 
 
 @pytest.mark.parametrize("position", [2, 3, 4])
-def test_no_moment_shows_half_of_an_append(store: Store, position: int) -> None:
-    """`until` and `at` inside an append mean the whole of it, for reading, counting, folding and history."""
+def test_a_bound_never_splits_an_append(store: Store, position: int) -> None:
+    """`until` and `at` inside an append include all of it, for reading, counting, folding and history."""
     store.append(deposit(amount=1))
     store.append(*deposits(3, start=2))
     store.append(deposit(amount=5))

@@ -1,4 +1,4 @@
-"""A tag that is a moment means that moment, in whatever time zone it was written: new ones are written in UTC."""
+"""Tags of equal times are equal, in whatever time zone they were written; new ones are written in UTC."""
 
 from __future__ import annotations
 
@@ -28,35 +28,35 @@ class Booked(ef.Event, type="conformance.booked"):
 
 
 class Slot(ef.State):
-    """Who has a slot."""
+    """The owner of a slot."""
 
     at: ef.Tag[datetime]
     by: str = ""
 
     def evolve(self, event: Booked) -> None:
-        """Take it in."""
+        """Fold one event."""
         self.by = event.by
 
 
 class Taken(Exception):
-    """The rule."""
+    """A domain error: the slot is taken."""
 
 
 def book(slot: Slot, by: str) -> Booked:
-    """Once only."""
+    """A decision: a slot is booked once."""
     if slot.by:
         raise Taken
     return Booked(slot.at, by)
 
 
 def as_before(tag: str = OLD, by: str = "old", **more: Any) -> NewEvent:
-    """The event as an older eventfold has written it: with the time zone of its writer."""
+    """The event as an older eventfold wrote it: with the time zone of the writer."""
     data = b'{"at":"2026-01-02T12:00:00+02:00","by":"%b"}' % by.encode()
     return NewEvent.of("conformance.booked", data, tags=[tag, f"by:{by}"], **more)
 
 
 def test_a_moment_is_tagged_in_utc(store: Store) -> None:
-    """Whatever its time zone; one without a time zone names no moment, and stays as it is."""
+    """A datetime is tagged in UTC whatever its time zone; one without a time zone is tagged unchanged."""
     naive = datetime(2026, 1, 2, 10)
     store.append(Booked(TEN, "a"), Booked(NOON, "b"), Booked(naive, "c"))
     assert [each.tags[0] for each in store.read()] == [NEW, NEW, "at:2026-01-02T10:00:00"]
@@ -66,7 +66,7 @@ def test_a_moment_is_tagged_in_utc(store: Store) -> None:
 
 @pytest.mark.parametrize("asked_before", [False, True], ids=["not asked before", "asked before"])
 def test_an_older_spelling_is_found(store: Store, port: Any, asked_before: bool) -> None:
-    """By states, queries, counts, and among many alternatives; its tag stays as it was written."""
+    """States, queries, counts and many alternatives find it; its tag stays as it was written."""
     odd = "at:2026-01-02T10:19:32+00:19:32"
     if asked_before:
         assert store.state(Slot(TEN)).by == ""
@@ -88,7 +88,7 @@ def test_an_older_spelling_is_found(store: Store, port: Any, asked_before: bool)
 
 
 def test_a_decision_over_a_moment_sees_older_spellings(store: Store) -> None:
-    """An event in the log with another spelling of the time was decided before."""
+    """A decision includes an event that has another spelling of the same time."""
     store.append_encoded(as_before())
     for at in (TEN, NOON):
         with pytest.raises(Taken):
@@ -110,7 +110,7 @@ def test_a_decision_over_a_moment_conflicts_with_older_spellings(
 
 
 def test_a_condition_over_a_moment_holds_for_every_spelling(store: Store) -> None:
-    """Once only, whichever spelling was written and whichever is asked for."""
+    """Any spelling of a time conflicts with any other spelling of it."""
     store.append_encoded(as_before(by="first"), unless=Query.of(tags=NEW))
     for tag in (OLD, NEW):
         with pytest.raises(ef.AppendConflict):
@@ -121,7 +121,7 @@ def test_a_condition_over_a_moment_holds_for_every_spelling(store: Store) -> Non
 
 
 def test_an_append_is_the_same_however_its_moments_are_spelled(store: Store) -> None:
-    """Repeated by a newer eventfold, with the ids of the first time, it is written once."""
+    """If a newer eventfold repeats an append with the same ids, it is written once."""
     identity = UUID(int=7)
     first = store.append_encoded(as_before(id=identity))
     again = store.append(ef.Draft(Booked(NOON, "old"), id=identity))

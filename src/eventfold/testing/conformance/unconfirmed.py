@@ -19,10 +19,10 @@ Faults = Callable[..., tuple[Store, Faulty]]
 
 
 @pytest.mark.parametrize("fault", ["lose_reply", "drop_request"])
-def test_a_lost_answer_is_asked_for_again(faults: Faults, fault: str) -> None:
-    """When the answer is lost, written or not, `append` repeats the identical events; they are written once.
+def test_a_lost_reply_repeats_the_append(faults: Faults, fault: str) -> None:
+    """If the reply is lost, whether the events were written or not, `append` repeats the identical events.
 
-    That is one append, its caller's first: it is not reported as a repeat.
+    They are written once. For the caller it is the first append, so its receipt is not `repeated`.
     """
     store, planned = faults()
     getattr(planned, fault)(times=2)
@@ -32,8 +32,8 @@ def test_a_lost_answer_is_asked_for_again(faults: Faults, fault: str) -> None:
     assert amounts(store.read()) == [7]
 
 
-def test_a_caller_that_must_not_wait_gets_the_unconfirmed_error(faults: Faults) -> None:
-    """With one attempt a lost answer is AppendUnconfirmed; repeating the same ids afterwards writes once."""
+def test_with_one_attempt_the_unconfirmed_error_is_raised(faults: Faults) -> None:
+    """With one attempt a lost reply is AppendUnconfirmed; repeating the same ids afterwards writes once."""
     store, planned = faults()
     planned.lose_reply()
     event = draft(deposit(amount=7), 1)
@@ -45,14 +45,14 @@ def test_a_caller_that_must_not_wait_gets_the_unconfirmed_error(faults: Faults) 
 
 
 def test_an_unconfirmed_append_is_no_conflict(faults: Faults) -> None:
-    """AppendConflict and AppendUnconfirmed are different errors: neither is a kind of the other."""
+    """AppendConflict and AppendUnconfirmed are different errors: neither is a subclass of the other."""
     assert not issubclass(ef.AppendConflict, ef.AppendUnconfirmed)
     assert not issubclass(ef.AppendUnconfirmed, ef.AppendConflict)
 
 
-@pytest.mark.parametrize("error", [StoreBusy("It is held.", "Try again."), StoreFull("It is full.", "Make room.")])
+@pytest.mark.parametrize("error", [StoreBusy("Locked.", "Try again."), StoreFull("The disk is full.", "Free space.")])
 def test_an_error_before_the_commit_has_written_nothing(faults: Faults, error: ef.EventfoldError) -> None:
-    """Any other error means that nothing was written; it reaches the caller as it is, and is not repeated."""
+    """Any other error means that nothing was written; it is raised unchanged, and the append is not repeated."""
     store, planned = faults()
     planned.fail_before(error)
     with pytest.raises(type(error)):
@@ -62,8 +62,8 @@ def test_an_error_before_the_commit_has_written_nothing(faults: Faults, error: e
 
 
 @pytest.mark.parametrize("fault", ["lose_reply", "drop_request"])
-def test_a_decision_survives_a_lost_answer(faults: Faults, fault: str) -> None:
-    """`decide` repeats the identical events after a lost answer: it neither decides again nor writes twice."""
+def test_a_decision_survives_a_lost_reply(faults: Faults, fault: str) -> None:
+    """`decide` repeats the identical events after a lost reply: it neither decides again nor writes twice."""
     store, planned = faults()
     store.append(deposit("a-1", 10))
     calls: list[Decimal] = []
@@ -81,7 +81,7 @@ def test_a_decision_survives_a_lost_answer(faults: Faults, fault: str) -> None:
     assert store.head() == 2
 
 
-def test_a_lost_answer_under_the_key_of_another_append_is_a_repeat(
+def test_a_lost_reply_under_the_key_of_another_append_is_a_repeat(
     faults: Faults, engine_under_test: EngineUnderTest
 ) -> None:
     """If a rival wrote under the key meanwhile, nothing was written here: the receipt is the rival's, `repeated`."""
@@ -94,8 +94,10 @@ def test_a_lost_answer_under_the_key_of_another_append_is_a_repeat(
     assert amounts(store.read()) == [99]
 
 
-def test_a_state_is_right_after_a_lost_answer_and_a_rival(faults: Faults, engine_under_test: EngineUnderTest) -> None:
-    """After a lost answer, with a rival's event written before the repetition, the state counts every event once."""
+def test_a_state_is_correct_after_a_lost_reply_and_a_concurrent_event(
+    faults: Faults, engine_under_test: EngineUnderTest
+) -> None:
+    """After a lost reply and a rival's event before the repetition, the state includes every event once."""
     store, planned = faults()
     rival = engine_under_test.rival()
     store.append(deposit("a-1", 10))
@@ -108,8 +110,8 @@ def test_a_state_is_right_after_a_lost_answer_and_a_rival(faults: Faults, engine
     assert store.state(Account("a-1")).balance == Decimal(100)
 
 
-def test_a_conflict_after_a_lost_answer_is_a_conflict(faults: Faults, engine_under_test: EngineUnderTest) -> None:
-    """If the lost append was not written and a rival wrote meanwhile, its repetition meets the conflict."""
+def test_a_conflict_after_a_lost_reply_is_a_conflict(faults: Faults, engine_under_test: EngineUnderTest) -> None:
+    """If the append was not written and a rival wrote meanwhile, the repetition raises the conflict."""
     store, planned = faults()
     rival = engine_under_test.rival()
     planned.drop_request()
@@ -119,8 +121,8 @@ def test_a_conflict_after_a_lost_answer_is_a_conflict(faults: Faults, engine_und
     assert amounts(store.read()) == [99]
 
 
-def test_a_watcher_that_raises_harms_no_append(store: Store, caplog: pytest.LogCaptureFixture) -> None:
-    """What was committed is acknowledged, other watchers are called, and the error goes to the program's log."""
+def test_a_failing_watcher_does_not_affect_appends(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """The append is acknowledged, other watchers are called, and the error is logged."""
     called = threading.Event()
 
     def fail() -> None:

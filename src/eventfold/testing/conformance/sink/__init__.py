@@ -1,8 +1,8 @@
-"""What every sink promises (`eventfold.ports.sink`), as one suite of plain test functions.
+"""The conformance suite for sinks: what every sink promises (`eventfold.ports.sink`), as plain test functions.
 
     batches         a batch is applied once, all or nothing; a missing one is noticed
-    generations     what readers see is what was shown last; a dropped generation is gone
-    delivery        a store that sends rows there: lost answers, repeats, losses, rebuilds end in the plain fold
+    generations     readers see the generation that was shown last; a dropped one is removed
+    delivery        a store with the sink: after lost replies, repeats, losses, rebuilds, readers see the plain fold
 
 A sink runs the suite with a fixture `sink_under_test` (see `sink_under_test.py`) and two lines in test files:
 

@@ -1,4 +1,4 @@
-"""Batches: each is applied once, all or nothing; an older one is left alone, and a missing one is noticed."""
+"""Batches: each is applied once, all or nothing; an older one is ignored, and a missing one is noticed."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def batch(number: int, after: int = 0, puts: dict[str, int] | None = None, **fie
 
 
 def test_a_batch_is_refused_until_a_generation_is_shown(sink: Sink) -> None:
-    """The sink does not know what readers see: it answers False; the store shows a generation and sends all again."""
+    """`write` returns False until a generation is shown; then the store shows one and sends all rows again."""
     assert not sink.write(batch(10, puts={"a": 1}))
 
 
 def test_rows_are_put_and_deleted_by_their_keys(sink: Sink, sink_under_test: SinkUnderTest) -> None:
-    """A row is replaced whole; a deleted row is gone; a key that does not exist is no error."""
+    """A row is replaced whole; a deleted row is removed; deleting a key that does not exist is no error."""
     sink.show(NAME, 1, "store-1")
     assert sink.write(batch(10, puts={"a": 1, "b": 2}))
     assert sink_under_test.seen(NAME) == [("a", 1), ("b", 2)]
@@ -45,7 +45,7 @@ def test_rows_are_put_and_deleted_by_their_keys(sink: Sink, sink_under_test: Sin
 
 
 def test_a_repeated_batch_changes_nothing(sink: Sink, sink_under_test: SinkUnderTest) -> None:
-    """It is taken as before, also when later ones came in between."""
+    """A repeated batch is accepted, even after later ones, and changes nothing."""
     sink.show(NAME, 1, "store-1")
     first, second = batch(10, puts={"a": 1}), batch(20, 10, puts={"a": 2})
     for each in (first, first, second, first, second):
@@ -54,15 +54,15 @@ def test_a_repeated_batch_changes_nothing(sink: Sink, sink_under_test: SinkUnder
 
 
 def test_a_batch_whose_predecessor_is_missing_is_refused(sink: Sink, sink_under_test: SinkUnderTest) -> None:
-    """False, and nothing of it is applied: what came before it was lost."""
+    """`write` returns False and applies nothing: the previous batch was lost."""
     sink.show(NAME, 1, "store-1")
     assert sink.write(batch(10, puts={"a": 1}))
     assert not sink.write(batch(30, 20, puts={"a": 3}))
     assert sink_under_test.seen(NAME) == [("a", 1)]
 
 
-def test_everything_is_sent_again_in_chunks(sink: Sink, sink_under_test: SinkUnderTest) -> None:
-    """From chunk 1, whatever was there before; a chunk without the one before it is refused; then batches continue."""
+def test_all_rows_are_sent_again_in_chunks(sink: Sink, sink_under_test: SinkUnderTest) -> None:
+    """Chunk 1 replaces what was there before; a chunk without the previous one is refused; then batches continue."""
     sink.show(NAME, 1, "store-1")
     assert not sink.write(batch(30, puts={"b": 2}, chunk=2))
     assert sink.write(batch(30, puts={"a": 1}, chunk=1, more=True))
@@ -73,7 +73,7 @@ def test_everything_is_sent_again_in_chunks(sink: Sink, sink_under_test: SinkUnd
 
 
 def test_chunks_of_an_older_number_are_left_alone(sink: Sink, sink_under_test: SinkUnderTest) -> None:
-    """A worker that stood still sends what another has sent since: nothing changes."""
+    """Chunks of a stalled worker, older than what another worker has sent since, change nothing."""
     sink.show(NAME, 1, "store-1")
     assert sink.write(batch(10, puts={"a": 1}))
     assert sink.write(batch(20, 10, puts={"a": 2}))
@@ -82,7 +82,7 @@ def test_chunks_of_an_older_number_are_left_alone(sink: Sink, sink_under_test: S
 
 
 def test_partitions_have_numbers_of_their_own(sink: Sink, sink_under_test: SinkUnderTest) -> None:
-    """Each counts by itself, and all rows are seen together."""
+    """Each partition has its own numbers; readers see the rows of all partitions together."""
     sink.show(NAME, 1, "store-1")
     assert sink.write(batch(10, puts={"a": 1}, partition=0))
     assert sink.write(batch(5, puts={"b": 2}, partition=1))
@@ -90,8 +90,8 @@ def test_partitions_have_numbers_of_their_own(sink: Sink, sink_under_test: SinkU
     assert sink_under_test.seen(NAME) == [("a", 1), ("b", 3)]
 
 
-def test_a_sink_says_what_it_has(sink: Sink) -> None:
-    """The number of the last batch of each partition, whose rows they are, which generation is shown; or None."""
+def test_a_sink_reports_what_it_has(sink: Sink) -> None:
+    """`held` returns the last batch of each partition, the store of the rows and the shown generation; or None."""
     sink.show(NAME, 1, "store-1")
     assert sink.write(batch(10, puts={"a": 1}))
     state = sink.held(NAME, 1, 0)
@@ -103,8 +103,8 @@ def test_a_sink_says_what_it_has(sink: Sink) -> None:
     assert empty.number == 0
 
 
-def test_a_sink_that_lost_everything_says_so(sink: Sink, lose: Callable[[], None]) -> None:
-    """Asked, it has nothing; not asked, it refuses the next batch."""
+def test_a_sink_reports_that_it_lost_everything(sink: Sink, lose: Callable[[], None]) -> None:
+    """`held` reports nothing; a sink without `held` refuses the next batch."""
     sink.show(NAME, 1, "store-1")
     assert sink.write(batch(10, puts={"a": 1}))
     lose()

@@ -1,4 +1,4 @@
-"""Delivery: whatever fails, repeats itself or is lost between a store and the sink, readers see the plain fold."""
+"""Delivery: after failures, repeats and losses between a store and the sink, readers see the plain fold."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def sent_to(sink: Sink, partitions: int = 1) -> type[CarrierMonth]:
 def test_rows_arrive_as_they_are_folded(
     sending_store: Store, faulty_sink: FaultySink, sink_under_test: SinkUnderTest
 ) -> None:
-    """After every call of `project`; numbers grow, and each batch names the one before."""
+    """Rows arrive after every call of `project`; numbers increase, and each batch has the previous number."""
     model = sent_to(faulty_sink)
     for round_ in range(3):
         sending_store.append(*flights(60, 60 * round_))
@@ -42,10 +42,10 @@ def test_rows_arrive_as_they_are_folded(
 
 
 @pytest.mark.parametrize("partitions", [1, 3])
-def test_lost_answers_and_repeats_change_nothing(
+def test_lost_replies_and_repeats_change_nothing(
     sending_store: Store, faulty_sink: FaultySink, sink_under_test: SinkUnderTest, partitions: int
 ) -> None:
-    """Failures before and after a batch arrives, batches that arrive twice: in the end readers see the plain fold."""
+    """After failures before and after a batch arrives, and repeated batches, readers see the plain fold."""
     model, chance, written = sent_to(faulty_sink, partitions), random.Random(7), 0  # noqa: S311
     for _ in range(12):
         sending_store.append(*flights(10, written))
@@ -65,7 +65,7 @@ def test_lost_answers_and_repeats_change_nothing(
 def test_a_loss_is_noticed_and_everything_is_sent_again(
     sending_store: Store, faulty_sink: FaultySink, sink_under_test: SinkUnderTest, lose: Callable[[], None]
 ) -> None:
-    """At the latest with the next event."""
+    """A loss is noticed at the next event at the latest, and all rows are sent again."""
     model = sent_to(faulty_sink)
     sending_store.append(*flights(60))
     sending_store.project(model)
@@ -78,7 +78,7 @@ def test_a_loss_is_noticed_and_everything_is_sent_again(
 def test_a_rebuild_is_seen_when_it_is_switched_to(
     sending_store: Store, faulty_sink: FaultySink, sink_under_test: SinkUnderTest
 ) -> None:
-    """Switched, rolled back, discarded, removed: readers of the sink see what readers of the store see."""
+    """After switch, rollback, discard and remove, readers of the sink see what readers of the store see."""
     model = sent_to(faulty_sink)
     sending_store.append(*flights(60))
     sending_store.project(model)
@@ -100,12 +100,12 @@ def test_a_rebuild_is_seen_when_it_is_switched_to(
 def test_rows_of_another_store_are_refused(
     sending_store: Store, faulty_sink: FaultySink, sink_under_test: SinkUnderTest
 ) -> None:
-    """By a sink that says whose rows it has: TargetUnavailable, and the rows of the first store stay."""
+    """A sink that reports the store of its rows keeps them: TargetUnavailable for another store."""
     model = sent_to(faulty_sink)
     sending_store.append(*flights(20))
     sending_store.project(model)
     if faulty_sink.held(NAME, 1, 0) is None:
-        pytest.skip("this sink cannot be asked whose rows it has")
+        pytest.skip("this sink does not report the store of its rows")
     with Store("memory:") as other:
         other.append(*flights(40))
         with pytest.raises(TargetUnavailable, match="rows of another store"):

@@ -30,9 +30,9 @@ def faulty_sink(sink: Sink) -> FaultySink:
 
 @pytest.fixture
 def lose(sink_under_test: SinkUnderTest) -> Callable[[], None]:
-    """Makes the sink lose everything."""
+    """A function that makes the sink lose everything."""
     if sink_under_test.lose is None:
-        pytest.skip("this sink cannot be made to lose what it has")
+        pytest.skip("this sink has no way to lose its rows")
     return sink_under_test.lose
 
 

@@ -1,4 +1,4 @@
-"""Generations: readers see the one that was shown last, whole; others stand beside it until they are dropped."""
+"""Generations: readers see all rows of the one that was shown last; others exist beside it until they are dropped."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from eventfold.testing.conformance.sink.sink_under_test import SinkUnderTest
 
 
 def test_readers_see_the_generation_that_is_shown(sink: Sink, sink_under_test: SinkUnderTest) -> None:
-    """Another one is written beside it; shown, it is what readers see, and may be taken back."""
+    """Another generation is written without being visible; once shown, readers see it, and it may be rolled back."""
     sink.show(NAME, 1, "store-1")
     assert sink.write(batch(10, puts={"a": 1}))
     assert sink.write(batch(20, puts={"a": 2, "b": 2}, generation=2))
@@ -22,8 +22,8 @@ def test_readers_see_the_generation_that_is_shown(sink: Sink, sink_under_test: S
     assert sink_under_test.seen(NAME) == [("a", 3)]
 
 
-def test_a_dropped_generation_is_gone(sink: Sink, sink_under_test: SinkUnderTest) -> None:
-    """Dropped twice as once; the others stay; its numbers begin again."""
+def test_a_dropped_generation_is_removed(sink: Sink, sink_under_test: SinkUnderTest) -> None:
+    """Dropping twice is harmless; other generations stay; the numbers of a dropped one start again."""
     sink.show(NAME, 1, "store-1")
     assert sink.write(batch(10, puts={"a": 1}))
     assert sink.write(batch(20, puts={"a": 2}, generation=2))
@@ -36,7 +36,7 @@ def test_a_dropped_generation_is_gone(sink: Sink, sink_under_test: SinkUnderTest
 
 
 def test_the_live_generation_may_be_dropped_and_sent_again(sink: Sink, sink_under_test: SinkUnderTest) -> None:
-    """That is how rows are replaced that the store does not know: nothing of them is left."""
+    """Dropping the live generation also removes rows that the store does not know."""
     sink.show(NAME, 1, "store-1")
     assert sink.write(batch(10, puts={"a": 1, "b": 1}))
     sink.drop(NAME, 1, "store-1")
@@ -46,7 +46,7 @@ def test_the_live_generation_may_be_dropped_and_sent_again(sink: Sink, sink_unde
 
 
 def test_a_removed_projection_leaves_nothing(sink: Sink) -> None:
-    """Every generation and what was shown is gone: the next batch is refused until a generation is shown again."""
+    """All generations are removed: the next batch is refused until a generation is shown again."""
     sink.show(NAME, 1, "store-1")
     assert sink.write(batch(10, puts={"a": 1}))
     sink.drop(NAME, None, "store-1")
@@ -56,7 +56,7 @@ def test_a_removed_projection_leaves_nothing(sink: Sink) -> None:
 
 
 def test_projections_do_not_touch_each_other(sink: Sink, sink_under_test: SinkUnderTest) -> None:
-    """Numbers, rows and what is shown are those of one projection."""
+    """Numbers, rows and the shown generation are separate for each projection."""
     other = "conformance_other"
     for name, count in ((NAME, 1), (other, 2)):
         sink.show(name, 1, "store-1")

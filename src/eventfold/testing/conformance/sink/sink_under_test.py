@@ -10,11 +10,13 @@ from typing import Any
 
 from eventfold.ports.sink import Batch, Sink, SinkState
 
+FIELDS = ("carrier", "month", "flights", "delay", "cancelled")  # of the suite's rows, in the order of their classes
+
 
 class SinkUnderTest:
-    """An empty sink. `readers(projection)` gives the rows that readers see, each as a dict, in any order.
+    """An empty sink. `readers(projection)` returns the rows that readers see, each as a dict, in any order.
 
-    `lose()` makes the sink lose everything it has; None: it cannot, and tests of that are skipped.
+    `lose()` makes the sink lose everything it has; None: it cannot, and tests that need it are skipped.
     """
 
     def __init__(
@@ -26,14 +28,14 @@ class SinkUnderTest:
         self.sink, self.readers, self.lose = sink, readers, lose
 
     def seen(self, projection: str) -> list[tuple[Any, ...]]:
-        """The rows that readers see, as tuples in order."""
-        return sorted(tuple(row.values()) for row in self.readers(projection))
+        """The rows that readers see, sorted: each a tuple of its values, in the order of `FIELDS`."""
+        return sorted(tuple(row[name] for name in FIELDS if name in row) for row in self.readers(projection))
 
 
 class FaultySink:
-    """A sink around a sink. `faults` says what happens at the next calls of `write`, one word each.
+    """A wrapper of a sink. `faults` are those of the next calls of `write`, one word each; "" is none.
 
-    "before": it fails before the batch arrives; "after": the answer is lost; "twice": the batch arrives twice.
+    "before": it fails before the batch arrives; "after": the reply is lost; "twice": the batch arrives twice.
     """
 
     def __init__(self, sink: Sink) -> None:
@@ -55,7 +57,7 @@ class FaultySink:
         if fault == "twice":
             applied = self._sink.write(batch)
         if fault == "after":
-            raise OSError("the answer was lost")
+            raise OSError("the reply was lost")
         return applied
 
     def show(self, projection: str, generation: int, store: str) -> None:
@@ -67,4 +69,4 @@ class FaultySink:
         self._sink.drop(projection, generation, store)
 
     def close(self) -> None:
-        """The sink under test is closed by its author's fixture."""
+        """Do nothing: the author's fixture closes the sink under test."""

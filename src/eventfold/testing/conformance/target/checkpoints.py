@@ -1,4 +1,4 @@
-"""Checkpoints: progress is written in one transaction with the rows it stands for, or not at all."""
+"""Checkpoints: progress is written in one transaction with the rows that it accounts for, or not at all."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def update(position: int, **fields: object) -> CheckpointUpdate:
 
 
 def test_a_checkpoint_is_advanced_with_its_rows(target: Target, held: Checkpoint) -> None:
-    """What the transaction returns is what is stored, under the next revision."""
+    """The returned checkpoint is the stored one, with the next revision."""
     with target.transaction(KEY) as tx:
         tx.upsert(TABLE, [("a", 1, 5, "x")])
         moved = tx.advance(held, update(5, stats='{"n":1}'))
@@ -58,7 +58,7 @@ def test_a_checkpoint_is_advanced_with_its_rows(target: Target, held: Checkpoint
 
 
 def test_an_exception_rolls_back_rows_and_progress(target: Target, held: Checkpoint) -> None:
-    """Whatever is raised in the block: neither a row nor the checkpoint is changed."""
+    """After any exception in the block, neither rows nor checkpoint are changed."""
     with pytest.raises(RuntimeError, match="on purpose"), target.transaction(KEY) as tx:
         tx.upsert(TABLE, [("a", 1, 5, "x")])
         tx.advance(held, update(5, parked=[PARKED], mark=True))
@@ -69,7 +69,7 @@ def test_an_exception_rolls_back_rows_and_progress(target: Target, held: Checkpo
 
 
 def test_a_stale_revision_is_refused(target: Target, held: Checkpoint) -> None:
-    """After an operator's change the worker has to read the checkpoint again: CheckpointChanged, nothing is written."""
+    """After an operator's change the worker must reload the checkpoint: CheckpointChanged, and nothing is written."""
     with target.control(NAME) as tx:
         tx.update_checkpoint(KEY, stopped="paused")
     with pytest.raises(CheckpointChanged), target.transaction(KEY) as tx:
@@ -94,7 +94,7 @@ def test_a_stale_token_is_refused(target: Target, held: Checkpoint) -> None:
 
 
 def test_parked_events_are_saved_changed_and_settled(target: Target, held: Checkpoint) -> None:
-    """In the order of their positions, with key, state, error, attempts and reason."""
+    """Parked events are ordered by position, and have key, state, error, attempts and reason."""
     later = ParkedEvent(7, "1" * 32, "conformance.departed", "c1", "parked")
     skipped = ParkedEvent(3, PARKED.event_id, PARKED.type, "c1", "skipped", PARKED.error, 2, "sent by mistake")
     with target.transaction(KEY) as tx:
@@ -106,8 +106,8 @@ def test_parked_events_are_saved_changed_and_settled(target: Target, held: Check
     assert target.parked(PartitionKey(NAME, 1, 1)) == []
 
 
-def test_marks_are_left_where_they_are_asked_for(target: Target, held: Checkpoint) -> None:
-    """The first one at the beginning of the ledger, the others with the tally of the events seen there."""
+def test_ledger_marks_are_saved_on_request(target: Target, held: Checkpoint) -> None:
+    """The first mark is at the start of the ledger, the others have the tally of the events up to their position."""
     began = target.ledger_marks(KEY)
     with target.transaction(KEY) as tx:
         held = tx.advance(held, update(5, mark=True))
@@ -118,7 +118,7 @@ def test_marks_are_left_where_they_are_asked_for(target: Target, held: Checkpoin
 
 
 def test_every_partition_has_its_own_checkpoint(target: Target) -> None:
-    """By generation and partition; one that does not exist is None."""
+    """Checkpoints are separate by generation and partition; one that does not exist is None."""
     name = "conformance_parts"
     record = ProjectionRecord(name=name, kind="rows", code="m:C", live=1, tables=(name,))
     with target.control(name) as tx:

@@ -17,7 +17,7 @@ def create(target: Target) -> None:
 
 
 def test_every_change_is_noticed_by_the_revision(target: Target) -> None:
-    """A changed checkpoint, parked event or record gives the checkpoint a later revision."""
+    """A change of a checkpoint, parked event or record increases the revision of the checkpoint."""
     create(target)
     revisions: list[int] = []
 
@@ -43,7 +43,7 @@ def test_every_change_is_noticed_by_the_revision(target: Target) -> None:
 
 
 def test_a_command_reads_what_is_committed(target: Target) -> None:
-    """Record, checkpoints and parked events are those that the target itself reports."""
+    """Record, checkpoints and parked events equal those that the target itself returns."""
     create(target)
     with target.control(NAME) as tx:
         tx.save_parked(KEY, [PARKED])
@@ -57,7 +57,7 @@ def test_a_command_reads_what_is_committed(target: Target) -> None:
 
 
 def test_commands_wait_for_the_log_of_their_store(target: Target) -> None:
-    """In the order of their ids, which grow with time, until they are removed; those of other stores are left out."""
+    """Pending commands are listed by id, which grows with time, until removed; those of other stores are not listed."""
     create(target)
     commands = [PendingCommand(f"{number:032x}", "s", NAME, f'{{"n":{number}}}', "{}") for number in (2, 1, 3)]
     for command in [*commands, PendingCommand("f" * 32, "other", NAME, "{}")]:
@@ -71,13 +71,13 @@ def test_commands_wait_for_the_log_of_their_store(target: Target) -> None:
 
 
 def test_the_clock_of_the_target_goes_forward(target: Target) -> None:
-    """In µs since 1970, UTC: leases are judged by it."""
+    """The target's clock, by which leases are checked, is in µs since 1970 UTC and does not go back."""
     first = target.now()
     assert 1_600_000_000_000_000 < first <= target.now()
 
 
 def test_rows_that_are_committed_are_delivered(target: Target) -> None:
-    """A target that does not forward rows has nothing undelivered."""
+    """A target that does not forward rows has no delivery lag."""
     create(target)
     if not target.forwards:
         assert target.delivery_lag(NAME, 1) == ""
@@ -86,7 +86,7 @@ def test_rows_that_are_committed_are_delivered(target: Target) -> None:
 
 
 def test_closing_twice_is_harmless(target: Target) -> None:
-    """The second time there is nothing to release."""
+    """Closing a second time does nothing."""
     create(target)
     target.close()
     target.close()

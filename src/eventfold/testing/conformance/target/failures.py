@@ -1,4 +1,4 @@
-"""Failures: a handler that fails is tried again, stops or parks, says why, and loses nothing."""
+"""Failures: a handler that fails is retried, then stops the projection or parks the event, with the reason recorded."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ POISON: set[int] = set()  # delays at which every handler fails, for now
 
 
 class Careful(ef.Projection, attempts=2):
-    """Stops at what it cannot handle."""
+    """A read model that stops at an event it cannot handle."""
 
     carrier: str
     minutes: int = 0
@@ -33,7 +33,7 @@ class Careful(ef.Projection, attempts=2):
 
 
 class Lenient(ef.Projection, on_error="park", attempts=1):
-    """Parks what it cannot handle, and what comes after it of the same carrier."""
+    """A read model that parks events it cannot handle, and later events of the same carrier."""
 
     carrier: str
     delays: list[int] = []
@@ -47,12 +47,12 @@ class Lenient(ef.Projection, on_error="park", attempts=1):
 
 @pytest.fixture(autouse=True)
 def no_poison() -> None:
-    """Every test begins with handlers that do not fail."""
+    """Start every test with handlers that do not fail."""
     POISON.clear()
 
 
 def acts(store: ef.Store) -> list[str]:
-    """What was done by hand, as the log tells it."""
+    """The operator's commands in the log."""
     query = ef.Query.of(types="$projection-acted")
     return [recorded.event.act for recorded in store.read(query) if isinstance(recorded.event, ProjectionActed)]
 
@@ -68,7 +68,7 @@ def delays(store: ef.Store) -> dict[str, list[int]]:
 
 
 def test_a_projection_that_stops_says_where_and_why(store: ef.Store) -> None:
-    """What stands before the failing append is committed, nothing of it is; fixed and resumed, it continues."""
+    """Events before the failing append are committed, none of it is; after a fix and a resume it continues."""
     POISON.add(13)
     store.append(Departed("a", 1, 1))
     store.append(Departed("a", 1, 2), Departed("a", 1, 13))
@@ -91,7 +91,7 @@ def test_a_projection_that_stops_says_where_and_why(store: ef.Store) -> None:
 
 
 def test_an_event_may_be_skipped_with_a_reason(store: ef.Store) -> None:
-    """A skipped event is counted apart in the ledger for good, with the reason, also after the code could handle it."""
+    """A skipped event stays in the ledger separately, with the reason, even if later code could handle it."""
     POISON.add(13)
     store.append(Departed("a", 1, 13))
     store.append(Departed("a", 1, 2))
@@ -115,12 +115,12 @@ def test_an_event_may_be_skipped_with_a_reason(store: ef.Store) -> None:
 
 
 def test_a_command_that_comes_too_late_names_what_happened(store: ef.Store) -> None:
-    """What another operator had tried again, skipped or handled meanwhile is named, not called unknown."""
+    """An event that another operator retried, skipped or settled meanwhile is reported as that, not as unknown."""
     POISON.add(13)
     store.append(Departed("a", 1, 13))
     store.project(Lenient)
     store.projections.retry(Lenient, 1)
-    with pytest.raises(EventNotParked, match="another command has had it tried again") as caught:
+    with pytest.raises(EventNotParked, match="another command has marked it for a retry") as caught:
         store.projections.retry(Lenient, 1)
     assert (caught.value.fields["state"], caught.value.code) == ("due", "event-not-parked")
     store.project(Lenient)  # it fails again
@@ -135,14 +135,14 @@ def test_a_command_that_comes_too_late_names_what_happened(store: ef.Store) -> N
     POISON.clear()
     store.projections.retry(Lenient)
     store.project(Lenient)
-    with pytest.raises(EventNotParked, match="it was handled, or retried and handled since"):
+    with pytest.raises(EventNotParked, match="it was handled, also if by a retry"):
         store.projections.retry(Lenient, 3)
-    with pytest.raises(EventNotParked, match=r"it has come to position \d+ only"):
+    with pytest.raises(EventNotParked, match=r"it has only reached position \d+"):
         store.projections.retry(Lenient, 999)
 
 
-def test_parking_lets_other_keys_go_on_and_keeps_order_within_one(store: ef.Store) -> None:
-    """The poisoned key waits, in order; everything else is current; retried, it is as if nothing had happened."""
+def test_parking_blocks_only_its_key_and_keeps_the_order(store: ef.Store) -> None:
+    """Events of the failing key wait in order; others are handled; after a retry the rows equal the plain fold."""
     POISON.add(13)
     for number in range(60):
         store.append(Departed(f"c{number % 3}", 1, number))
@@ -170,8 +170,8 @@ def test_parking_lets_other_keys_go_on_and_keeps_order_within_one(store: ef.Stor
     assert proved(store)
 
 
-def test_a_skipped_parked_event_lets_its_key_go_on(store: ef.Store) -> None:
-    """Skipping the first of a key's parked events has the later ones tried again, in order."""
+def test_skipping_a_parked_event_unblocks_its_key(store: ef.Store) -> None:
+    """After the first parked event of a key is skipped, the later ones are retried in order."""
     POISON.add(3)
     store.append(*(Departed("a", 1, number) for number in range(8)))
     store.project(Lenient)
@@ -183,7 +183,7 @@ def test_a_skipped_parked_event_lets_its_key_go_on(store: ef.Store) -> None:
 
 
 def test_an_event_that_cannot_be_read_stops_even_what_parks(store: ef.Store) -> None:
-    """Its key is unknown, so nothing may pass it; skipped by hand, the rest goes on."""
+    """Its key is unknown, so later events must not pass it; after a skip by an operator the rest is handled."""
     store.append(Departed("a", 1, 1))
     broken(store)
     store.append(Departed("a", 1, 3))
@@ -203,7 +203,7 @@ def broken(store: ef.Store) -> None:
 
 
 def test_an_event_that_cannot_be_read_may_be_parked_alone(store: ef.Store) -> None:
-    """Where the class says so: nothing waits for it, it is listed with its error, and skipped or proved like others."""
+    """With the class's option no event waits for it; it is listed with its error, and can be skipped and verified."""
 
     class Alone(Lenient, on_error="park", without_key="park", attempts=1, name="alone"):
         def evolve(self, event: Departed) -> None:
@@ -230,7 +230,7 @@ def test_an_event_that_cannot_be_read_may_be_parked_alone(store: ef.Store) -> No
 
 
 def test_a_handler_that_fails_at_an_event_without_a_key_parks_it_alone(store: ef.Store) -> None:
-    """An event that concerns no key holds up no key."""
+    """An event without a key blocks no key."""
 
     class Loose(ef.SqlProjection, on_error="park", without_key="park", attempts=1):
         tables = {"loose": "carrier TEXT, delay INTEGER"}
@@ -259,7 +259,7 @@ def test_a_handler_that_fails_at_an_event_without_a_key_parks_it_alone(store: ef
 
 @pytest.mark.parametrize("policy", ["stop", "park"])
 def test_a_split_projection_is_proved_around_what_no_class_could_read(store: ef.Store, policy: str) -> None:
-    """Every partition meets the event, since it has no known key: one skip is for all, and each is proved."""
+    """Every partition gets the event, since its key is unknown: one skip applies to all, and each is verified."""
 
     class Halves(Lenient, on_error="park", without_key=policy, attempts=1, name="halves", partitions=2):  # type: ignore[arg-type]
         def evolve(self, event: Departed) -> None:
@@ -286,7 +286,7 @@ def request(event: NewEvent) -> AppendRequest:
 
 
 def test_a_row_that_the_database_refuses_is_the_events_fault(open_store: Callable[[], ef.Store]) -> None:
-    """A value that does not fit its column fails the one event that made it, and the others of its page are kept."""
+    """A value that its column cannot store fails only its event; the other events of the page are handled."""
 
     class Typed(ef.Projection, on_error="park", attempts=1):
         carrier: str
@@ -304,8 +304,8 @@ def test_a_row_that_the_database_refuses_is_the_events_fault(open_store: Callabl
         assert proved(store)
 
 
-def test_what_fails_once_is_tried_again(store: ef.Store) -> None:
-    """A failure that passes by itself leaves no trace."""
+def test_a_transient_failure_is_retried(store: ef.Store) -> None:
+    """A failure that does not recur has no lasting effect."""
     left = [2]
 
     class Flaky(ef.SqlProjection, attempts=3):
@@ -324,7 +324,7 @@ def test_what_fails_once_is_tried_again(store: ef.Store) -> None:
 
 
 def test_an_evolve_that_returns_something_is_refused(store: ef.Store) -> None:
-    """A returned value would be lost without a word."""
+    """A returned value would be ignored silently."""
 
     class Returns(ef.Projection, attempts=1):
         carrier: str
@@ -334,14 +334,14 @@ def test_an_evolve_that_returns_something_is_refused(store: ef.Store) -> None:
             return ef.Query()  # type: ignore[return-value]
 
     store.append(Departed("a", 1, 1))
-    with pytest.raises(ProjectionStopped, match="evolve changes self"):
+    with pytest.raises(ProjectionStopped, match="has to change self"):
         store.project(Returns)
-    with pytest.raises(InvalidProjection, match="evolve changes self"):
+    with pytest.raises(InvalidProjection, match="has to change self"):
         store.view(Returns)
 
 
 def test_a_paused_projection_does_not_move(store: ef.Store) -> None:
-    """Not by anyone, until it is resumed; the reason is in its status."""
+    """No runner or call advances it until it is resumed; the reason is in its status."""
     store.extend(flights(50))
     store.project(Careful)
     store.projections.pause(Careful, "the accountants are looking")
@@ -356,8 +356,8 @@ def test_a_paused_projection_does_not_move(store: ef.Store) -> None:
     assert acts(store) == ["pause", "resume"]
 
 
-def test_a_runner_notices_what_is_done_by_hand(open_store: Callable[[], ef.Store]) -> None:
-    """Stopped, paused, resumed, retried: within about a second, without being started again."""
+def test_a_runner_notices_operators_commands(open_store: Callable[[], ef.Store]) -> None:
+    """A running runner notices stop, pause, resume and retry within about a second."""
     POISON.add(13)
     with open_store() as store, open_store() as admin:
         with store.run(Careful, Lenient) as runner:
@@ -375,15 +375,15 @@ def test_a_runner_notices_what_is_done_by_hand(open_store: Callable[[], ef.Store
 
 
 def until(true: Callable[[], bool], seconds: float = 5.0) -> None:
-    """Wait for something that is bound to come about."""
+    """Wait until a condition becomes true."""
     ends = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < ends
         time.sleep(0.02)
 
 
-def test_why_a_projection_stopped_is_kept_as_facts(store: ef.Store) -> None:
-    """The checkpoint holds position, type, handler, error and attempts, for programs that read it."""
+def test_the_reason_of_a_stop_is_stored_as_data(store: ef.Store) -> None:
+    """The checkpoint has position, type, handler, error and attempts, as JSON for programs."""
     POISON.add(13)
     store.append(Departed("a", 1, 13))
     with pytest.raises(ProjectionStopped) as raised:

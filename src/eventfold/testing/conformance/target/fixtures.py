@@ -18,7 +18,7 @@ __all__ = ["open_store", "store", "target"]
 
 @pytest.fixture
 def store(target_under_test: TargetUnderTest) -> Store:
-    """An empty store whose read models live in the target."""
+    """An empty store whose read models are stored in the target."""
     return target_under_test.open_store()
 
 

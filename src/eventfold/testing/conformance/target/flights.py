@@ -59,7 +59,7 @@ class Split(CarrierMonth, name="conformance_split_month", partitions=3):
 
 
 def flights(count: int, start: int = 0) -> Iterator[Departed | Cancelled]:
-    """Events of eight carriers, always the same."""
+    """Yield events of eight carriers, the same in each call."""
     for n in range(start, start + count):
         carrier, month = f"c{n * 7 % 8}", n * 13 % 12 + 1
         yield Cancelled(carrier, month) if n % 11 == 3 else Departed(carrier, month, n % 90 - 10)
@@ -85,17 +85,17 @@ def folded(events: Iterable[object]) -> list[Row]:
 
 
 def as_tuples(found: Iterable[CarrierMonth]) -> list[Row]:
-    """Rows as `folded` gives them."""
+    """Rows in the form that `folded` returns."""
     return sorted((row.carrier, row.month, row.flights, row.delay, row.cancelled) for row in found)
 
 
 def rows(store: Store, projection: type[CarrierMonth] = CarrierMonth) -> list[Row]:
-    """The rows that readers see."""
+    """The rows that readers see, as tuples."""
     return as_tuples(store.rows(projection))
 
 
 def proved(store: Store) -> bool:
-    """Whether every ledger of a store is proved."""
+    """Whether every ledger of a store is verified."""
     proofs = store.projections.verify()
     assert proofs
     return all(proof.proved for proof in proofs)

@@ -1,4 +1,4 @@
-"""Generations: rebuilt beside what readers see, compared, switched, rolled back, discarded."""
+"""Generations: rebuilt beside the live rows, compared, switched, rolled back, discarded."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Delays(ef.Projection):
 
 
 class Changed(ef.Projection, name="delays"):
-    """The same name with another rule: only what is late counts."""
+    """The same name with another rule: only delays count."""
 
     carrier: str
     minutes: int = 0
@@ -53,7 +53,7 @@ Changed.__qualname__ = "Delays"  # as it is when the class is edited where it st
 
 
 def test_a_changed_class_is_noticed_and_rebuilt_beside_the_old_one(open_store: Callable[[], ef.Store]) -> None:
-    """Refused with what to do; readers see the old rows until the switch, then the new, after a rollback the old."""
+    """It is refused with a remedy; readers see the old rows until the switch, and again after a rollback."""
     events = list(flights(300))
     with open_store() as store:
         store.extend(events)
@@ -81,7 +81,7 @@ def test_a_changed_class_is_noticed_and_rebuilt_beside_the_old_one(open_store: C
 
 
 def test_a_comparison_counts_rows_and_shows_differences(store: ef.Store) -> None:
-    """Equal after an honest rebuild; a row that was changed by hand is shown, before and after."""
+    """Equal after a rebuild; a row that was changed by SQL is shown, before and after."""
     store.extend(flights(400))
     store.project(CarrierMonth)
     store.projections.rebuild(CarrierMonth)
@@ -106,8 +106,8 @@ def test_a_comparison_counts_rows_and_shows_differences(store: ef.Store) -> None
     assert rows(store) == folded(flights(400))
 
 
-def test_a_rebuild_can_be_stopped_and_gone_on_with(store: ef.Store) -> None:
-    """Stopped in the middle it keeps what it has; the next rebuild goes on there, and progress is reported."""
+def test_an_interrupted_rebuild_continues(store: ef.Store) -> None:
+    """The next rebuild continues where the interrupted one ended, and progress is reported."""
     store.extend(flights(3_000), batch=20)
     store.project(CarrierMonth)
     reported: list[tuple[int, int]] = []
@@ -118,7 +118,7 @@ def test_a_rebuild_can_be_stopped_and_gone_on_with(store: ef.Store) -> None:
     generation = store.projections.rebuild(CarrierMonth, progress=progress, stop=lambda: len(reported) >= 3)
     first = reported[-1][0]
     assert 0 < first < 3_000
-    with pytest.raises(UnknownProjection, match="has no generation to go back to"):
+    with pytest.raises(UnknownProjection, match="has no previous generation to roll back to"):
         store.projections.rollback(CarrierMonth)
     assert store.projections.rebuild(CarrierMonth, progress=progress) == generation
     assert reported[3][0] > first
@@ -130,20 +130,20 @@ def test_a_rebuild_can_be_stopped_and_gone_on_with(store: ef.Store) -> None:
     assert acts == ["rebuild", "switch"]  # to go on with it, or to find it done, is no command of its own
 
 
-def test_what_is_built_can_be_given_up(store: ef.Store) -> None:
-    """Discarded, its tables are gone, readers noticed nothing, and there is nothing to switch to."""
+def test_a_generation_being_built_can_be_discarded(store: ef.Store) -> None:
+    """Its tables are dropped, readers notice nothing, and there is nothing to switch to."""
     store.extend(flights(100))
     store.project(CarrierMonth)
     store.projections.rebuild(CarrierMonth)
     store.projections.discard(CarrierMonth)
-    with pytest.raises(UnknownProjection, match="Nothing is built beside conformance_carrier_month"):
+    with pytest.raises(UnknownProjection, match="No new generation of conformance_carrier_month is being built"):
         store.projections.switch(CarrierMonth)
     assert len({held.place.generation for held in store.projections.checkpoints(CarrierMonth)}) == 1
     assert rows(store) == folded(flights(100))
 
 
-def test_yesterdays_read_model_stands_beside_todays(store: ef.Store) -> None:
-    """A generation as of a moment in the past is built, asked, compared, proved; it never goes live."""
+def test_a_generation_as_of_the_past_can_be_built(store: ef.Store) -> None:
+    """A generation as of a past time can be built, read, compared and verified; it cannot go live."""
     events = list(flights(300))
     store.extend(events, batch=100)
     store.project(CarrierMonth)
@@ -155,14 +155,14 @@ def test_yesterdays_read_model_stands_beside_todays(store: ef.Store) -> None:
     with pytest.raises(UnknownProjection):
         store.projections.switch(CarrierMonth)
     assert proved(store)
-    with pytest.raises(InvalidProjection, match="what readers see"):
+    with pytest.raises(InvalidProjection, match="the live or the previous one"):
         store.projections.discard(CarrierMonth, 1)
     store.projections.discard(CarrierMonth, past)
     assert {held.place.generation for held in store.projections.checkpoints(CarrierMonth)} == {1}
 
 
 def test_closing_a_store_stops_its_runners(open_store: Callable[[], ef.Store]) -> None:
-    """Nothing goes on in the background of a store that was closed; the lease is given back."""
+    """No runner of a closed store continues, and its leases are released."""
     store = open_store()
     runner = store.run(CarrierMonth)
     store.append(*flights(20))
@@ -173,7 +173,7 @@ def test_closing_a_store_stops_its_runners(open_store: Callable[[], ef.Store]) -
 
 
 def test_a_rebuild_under_live_writes_ends_exact(open_store: Callable[[], ef.Store]) -> None:
-    """Writers write, a runner runs, readers read; rebuilt and switched meanwhile, every row is right in the end."""
+    """With concurrent writers, a runner, readers, a rebuild and a switch, every row is correct in the end."""
     with open_store() as store, open_store() as writing, open_store() as admin:
         store.extend(flights(400))
         stop = threading.Event()
@@ -202,7 +202,7 @@ def test_a_rebuild_under_live_writes_ends_exact(open_store: Callable[[], ef.Stor
 
 
 def test_a_change_that_leaves_the_rows_right_can_be_accepted(store: ef.Store) -> None:
-    """Accepted by hand and on record, the changed code goes on with the rows there are."""
+    """After `accept`, which is recorded, the changed code continues with the existing rows."""
 
     class Before(ef.Projection, name="accepted"):
         carrier: str
@@ -230,12 +230,12 @@ def test_a_change_that_leaves_the_rows_right_can_be_accepted(store: ef.Store) ->
 
 
 def test_effects_are_not_rebuilt(store: ef.Store) -> None:
-    """A subscription has effects, and they are not done again."""
+    """A subscription has effects, which must not be repeated."""
 
     class Mail(ef.Subscription, start="beginning"):
         def send(self, event: Departed) -> None: ...
 
     store.append(Departed("a", 1, 1))
     store.project(Mail)
-    with pytest.raises(InvalidProjection, match="not done again"):
+    with pytest.raises(InvalidProjection, match="not repeated"):
         store.projections.rebuild(Mail)

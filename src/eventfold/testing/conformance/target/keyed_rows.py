@@ -35,7 +35,7 @@ THING = UUID(int=7)
 
 
 class Thing(ef.Projection):
-    """Every kind of column there is."""
+    """A read model with every kind of column."""
 
     thing: UUID
     paint: Paint = Paint.RED
@@ -48,7 +48,7 @@ class Thing(ef.Projection):
     weight: float = 0.0
 
     def evolve(self, event: Painted, recorded: ef.Recorded[Painted]) -> None:
-        """Take the paint."""
+        """Store the values of the event."""
         self.paint, self.price, self.day = event.paint, event.price, event.day
         self.seen = recorded.time
         self.parts = self.parts + event.parts
@@ -56,7 +56,7 @@ class Thing(ef.Projection):
 
 
 def test_rows_are_the_plain_fold(store: ef.Store) -> None:
-    """A table of keyed rows is what a loop over the log gives, in pages and over several runs."""
+    """A table of keyed rows equals the result of a loop over the log, over pages and several runs."""
     events = list(flights(700))
     store.extend(events[:400], batch=7)
     store.project(CarrierMonth)
@@ -67,7 +67,7 @@ def test_rows_are_the_plain_fold(store: ef.Store) -> None:
 
 
 def test_partitions_together_are_the_plain_fold(store: ef.Store) -> None:
-    """A projection split by key gives the same rows, and each partition's ledger is proved."""
+    """A projection split by key has the same rows, and each partition's ledger is verified."""
     events = list(flights(500))
     store.extend(events, batch=50)
     store.project(Split)
@@ -78,11 +78,11 @@ def test_partitions_together_are_the_plain_fold(store: ef.Store) -> None:
     assert sum(proof.counted for proof in proofs) == 500
 
 
-def test_every_kind_of_column_comes_back_as_it_went(store: ef.Store) -> None:
-    """Enums, decimals, dates, moments, UUIDs, lists, bytes: what was folded is what is read, also after a reload."""
+def test_every_kind_of_column_round_trips(store: ef.Store) -> None:
+    """Enums, decimals, dates, moments, UUIDs, lists, bytes are read as they were folded, also after a reload."""
     for part in ("a", "b"):
         store.append(Painted(THING, Paint.GREEN, Decimal("1.10"), date(2026, 1, 2), [part]))
-        store.project(Thing)  # each time with nothing in memory
+        store.project(Thing)  # each time without cached rows
     (row,) = store.rows(Thing, thing=THING)
     assert row.thing == THING
     assert row.paint is Paint.GREEN
@@ -94,8 +94,8 @@ def test_every_kind_of_column_comes_back_as_it_went(store: ef.Store) -> None:
     assert store.rows(Thing, paint=Paint.RED) == []
 
 
-def test_rows_are_asked_by_any_column_in_any_order(store: ef.Store) -> None:
-    """`rows` takes equal fields, an order, a limit; an unknown column is refused, and those that exist are named."""
+def test_rows_can_be_selected_by_any_column_in_any_order(store: ef.Store) -> None:
+    """`rows` takes equal fields, an order and a limit; an unknown column is refused with the valid names."""
     for order in (3, [3], ["carrier", None]):
         with pytest.raises(InvalidProjection, match="cannot be sorted by"):
             store.rows(CarrierMonth, order=order)  # type: ignore[arg-type]
@@ -108,8 +108,8 @@ def test_rows_are_asked_by_any_column_in_any_order(store: ef.Store) -> None:
         store.rows(CarrierMonth, planet=1)
 
 
-def test_a_key_may_be_computed_be_several_or_be_none(store: ef.Store) -> None:
-    """`key` gives a tuple, a single value, a list of either, or None for an event that concerns no row."""
+def test_a_key_may_be_computed_multiple_or_none(store: ef.Store) -> None:
+    """`key` returns a tuple, a single value, a list of either, or None for an event without a row."""
 
     class ByEnd(ef.Projection, name="by_end"):
         end: str
@@ -125,11 +125,11 @@ def test_a_key_may_be_computed_be_several_or_be_none(store: ef.Store) -> None:
     store.append(Departed("x", 1, 5), Departed("x", 2, 0), Departed("y", 1, -1))
     store.project(ByEnd)
     assert {row.end: row.count for row in store.rows(ByEnd)} == {"x": 2, "month-1": 1, "month-2": 1}
-    assert proved(store)  # the event without a row was taken, too
+    assert proved(store)  # the event without a row was handled, too
 
 
-def test_a_row_that_is_not_kept_is_deleted_and_may_begin_again(store: ef.Store) -> None:
-    """`keep` decides after every event; what is gone starts from the defaults when its key comes again."""
+def test_a_row_that_is_not_kept_is_deleted_and_may_be_created_again(store: ef.Store) -> None:
+    """`keep` decides after every event; a deleted row starts from the defaults when its key occurs again."""
 
     class Late(ef.Projection):
         carrier: str
@@ -150,7 +150,7 @@ def test_a_row_that_is_not_kept_is_deleted_and_may_begin_again(store: ef.Store) 
 
 
 def test_two_projections_of_one_name_are_refused(store: ef.Store) -> None:
-    """In one call, and against what the store knows already."""
+    """They are refused in one call, and against the store's record."""
 
     class Twin(ef.Projection, name="conformance_carrier_month"):
         carrier: str
@@ -160,5 +160,5 @@ def test_two_projections_of_one_name_are_refused(store: ef.Store) -> None:
     with pytest.raises(InvalidProjection, match="both called conformance_carrier_month"):
         store.project(CarrierMonth, Twin)
     store.project(CarrierMonth)
-    with pytest.raises(InvalidProjection, match="has the same name and is not the same"):
+    with pytest.raises(InvalidProjection, match="is another class"):
         store.project(Twin)

@@ -1,4 +1,4 @@
-"""Leases: one holder, a fencing token, and what happens to a worker that was away too long."""
+"""Leases: one holder, a fencing token, and a worker that stalls longer than its lease."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def work(store: ef.Store, holder: str, lease: float, page: int = 20) -> Partitio
 
 
 def test_one_lease_has_one_holder(store: ef.Store) -> None:
-    """While one works, the other sees that it is held; released, it continues exactly there."""
+    """While one worker has the lease, another finds it held; after the release it continues at the checkpoint."""
     store.project(CarrierMonth)
     store.extend(flights(100), batch=5)
     first, second = work(store, "first", 10), work(store, "second", 10)
@@ -48,13 +48,13 @@ def test_one_lease_has_one_holder(store: ef.Store) -> None:
     assert proved(store)
 
 
-def test_a_runner_whose_clock_stood_still_is_fenced_off(store: ef.Store) -> None:
-    """It folded a page, stalled past its lease, and wakes up: another has the token, so nothing of it is written."""
+def test_a_stalled_runner_is_fenced_off(store: ef.Store) -> None:
+    """A runner that folded a page and stalled past its lease writes nothing of it: another has the token."""
     store.project(CarrierMonth)
     store.extend(flights(200), batch=5)
     stalled, other = work(store, "stalled", 0.05), work(store, "other", 10)
     assert run(stalled.step()) == StepResult.PROGRESSED
-    time.sleep(0.1)  # the lease runs out by the target's clock, which the stalled one does not look at
+    time.sleep(0.1)  # the lease expires by the target's clock, which the stalled worker does not read
     assert run(other.step()) == StepResult.PROGRESSED
     assert stalled.checkpoint is not None
     assert run(stalled.step()) == StepResult.LEASE_HELD_ELSEWHERE  # it folded, and tried to commit with the old token
@@ -67,7 +67,7 @@ def test_a_runner_whose_clock_stood_still_is_fenced_off(store: ef.Store) -> None
 
 
 def test_the_fence_is_in_the_target(store: ef.Store) -> None:
-    """A commit with an old token is refused by the database, whatever its holder believes."""
+    """The database refuses a commit with an old token, whatever state its worker has."""
     store.project(CarrierMonth)
     target = store.projections.target(CarrierMonth)
     place = KEY
@@ -82,13 +82,13 @@ def test_the_fence_is_in_the_target(store: ef.Store) -> None:
         tx.advance(old, step)
     with pytest.raises(LeaseLost):
         target.renew_lease(old, 10)
-    target.release(old)  # not ours any more: nothing happens
+    target.release(old)  # the lease is another worker's now: nothing happens
     assert target.claim(place, "third", 10) is None
     target.release(new)
 
 
 def test_partitions_are_shared_between_runners(open_store: Callable[[], ef.Store]) -> None:
-    """Two runners of one split projection share its partitions; one stops, the other takes over what it held."""
+    """Two runners of one split projection share its partitions; when one stops, the other claims the rest."""
     with open_store() as store, open_store() as other:
         store.extend(flights(300))
         first = store.run(Split)
@@ -118,8 +118,8 @@ def test_project_waits_for_a_runner_that_holds_the_lease(open_store: Callable[[]
             assert rows(store) == folded(flights(number * 10 + 10))
 
 
-def test_a_runner_that_comes_later_is_given_its_share(open_store: Callable[[], ef.Store]) -> None:
-    """One has every partition of a split projection; another comes, and soon each has two; then the first one ends."""
+def test_a_later_runner_gets_its_share_of_the_partitions(open_store: Callable[[], ef.Store]) -> None:
+    """One runner has all four partitions; with a second runner each has two; then the first one ends."""
 
     class Quarters(CarrierMonth, name="quarters", partitions=4):
         pass

@@ -1,4 +1,4 @@
-"""Records: projections are known under their names, with their generations; all of it is gone when they are removed."""
+"""Records: a projection is recorded under its name, with its generations; removing it removes all of them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def create(target: Target) -> None:
 
 
 def test_an_empty_target_has_no_record(target: Target) -> None:
-    """Nothing is created by a question."""
+    """Reading creates nothing."""
     assert target.record(NAME) is None
     assert target.records() == []
     assert target.pending_commands("s") == []
 
 
 def test_a_projection_is_recorded_as_it_was_created(target: Target) -> None:
-    """Kind, code, generations and tables come back; all are listed by name, but for those that begin with `$`."""
+    """Kind, code, generations and tables are read back; records are listed by name, except names with `$`."""
     create(target)
     for name in ("conformance_b", "$conformance", "conformance_a"):
         with target.control(name) as tx:
@@ -39,7 +39,7 @@ def test_a_projection_is_recorded_as_it_was_created(target: Target) -> None:
 
 
 def test_a_command_that_fails_changes_nothing(target: Target) -> None:
-    """Whatever is raised in the block of `control`: what it changed is rolled back."""
+    """An exception in the block of `control` rolls back its changes."""
     create(target)
     with pytest.raises(RuntimeError, match="on purpose"), target.control(NAME) as tx:
         tx.save_record(ProjectionRecord(name=NAME, kind="rows", code="other", live=1, paused="x", tables=(NAME,)))
@@ -57,8 +57,8 @@ def test_a_generation_is_created_once(target: Target) -> None:
     assert len(target.checkpoints(NAME)) == 1
 
 
-def test_generations_stand_beside_each_other(target: Target) -> None:
-    """Each has rows and checkpoints of its own; the record says which one readers see; a dropped one is gone."""
+def test_generations_are_independent(target: Target) -> None:
+    """Each has its own rows and checkpoints; the record has the live one; a dropped one is removed."""
     create(target)
     building = ProjectionRecord(name=NAME, kind="rows", code="m:C", live=1, building=2, tables=(NAME,))
     with target.control(NAME) as tx:
@@ -81,7 +81,7 @@ def test_generations_stand_beside_each_other(target: Target) -> None:
 
 
 def test_a_removed_projection_leaves_nothing(target: Target) -> None:
-    """Record, checkpoints and rows are gone, and the name may be used again."""
+    """Record, checkpoints and rows are removed, and the name may be used again."""
     create(target)
     with target.transaction(PartitionKey(NAME, 1)) as tx:
         tx.upsert(generation_table(DECLARED, 1), [("a", 1, 5, "")])

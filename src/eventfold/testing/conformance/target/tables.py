@@ -31,7 +31,7 @@ def table(target: Target) -> Table:
 
 
 def test_rows_are_loaded_by_their_keys(target: Target, table: Table) -> None:
-    """Those that exist; a key without a row is no error."""
+    """`load` returns the rows that exist; a key without a row is no error."""
     assert target.load(table, [("a", 2), ("z", 1), ("c", 1)]) in (
         [("a", 2, None, "y"), ("c", 1, 5, "")],
         [("c", 1, 5, ""), ("a", 2, None, "y")],
@@ -40,7 +40,7 @@ def test_rows_are_loaded_by_their_keys(target: Target, table: Table) -> None:
 
 
 def test_a_row_is_replaced_whole_and_deleted_by_its_key(target: Target, table: Table) -> None:
-    """Within one transaction as well; a deleted key that does not exist is no error."""
+    """Also within one transaction; deleting a key that does not exist is no error."""
     with target.transaction(KEY) as tx:
         tx.upsert(table, [("a", 1, None, "new")])
         tx.delete(table, [("b", 1), ("z", 9)])
@@ -53,7 +53,7 @@ def test_a_row_is_replaced_whole_and_deleted_by_its_key(target: Target, table: T
 
 
 def test_rows_are_selected_by_equal_columns(target: Target, table: Table) -> None:
-    """Several columns must all be equal; None means that the value is missing; a limit bounds what is returned."""
+    """All columns must be equal; None selects missing values; a limit bounds the result."""
     assert [row[:2] for row in target.select(table, {"amount": 5}, ["id"], None)] == [("a", 1), ("c", 1)]
     assert [row[:2] for row in target.select(table, {"amount": 5, "note": ""}, [], None)] == [("c", 1)]
     assert [row[:2] for row in target.select(table, {"amount": None}, [], None)] == [("a", 2)]
@@ -62,7 +62,7 @@ def test_rows_are_selected_by_equal_columns(target: Target, table: Table) -> Non
 
 
 def test_rows_are_ordered_up_and_down(target: Target, table: Table) -> None:
-    """By several columns; a missing value is the least."""
+    """Rows are ordered by several columns, ascending and descending; missing values sort first."""
     up = [row[:2] for row in target.select(table, {}, ["amount", "id"], None)]
     down = [row[:2] for row in target.select(table, {}, ["-amount", "id"], None)]
     assert up == [("a", 2), ("b", 1), ("a", 1), ("c", 1)]
@@ -70,7 +70,7 @@ def test_rows_are_ordered_up_and_down(target: Target, table: Table) -> None:
 
 
 def test_a_scan_gives_every_row_once_in_the_order_of_keys(target: Target, table: Table) -> None:
-    """In pages, however many rows there are."""
+    """A scan returns all rows, in pages, however many there are."""
     with target.transaction(KEY) as tx:
         tx.upsert(table, [("n", number, number, "") for number in range(2_500)])
     pages = list(target.scan(table))
@@ -81,12 +81,12 @@ def test_a_scan_gives_every_row_once_in_the_order_of_keys(target: Target, table:
 
 
 def test_a_dump_gives_every_row(target: Target, table: Table) -> None:
-    """Sorted by the database, the same twice."""
+    """The database sorts the rows; two dumps are equal."""
     dumped = list(target.dump(NAME, 1))
     assert len(dumped) == 4
     assert dumped == list(target.dump(NAME, 1))
 
 
 def test_a_table_of_this_release_is_not_outdated(target: Target, table: Table) -> None:
-    """Only tables that earlier releases made otherwise have to be rebuilt."""
+    """Only tables of earlier releases may have to be rebuilt."""
     assert not target.outdated(table)

@@ -12,7 +12,7 @@ from eventfold.store import Store
 
 
 class TargetUnderTest:
-    """An empty place for rows, and the address of a log that does not exist yet.
+    """An empty target, and the address of a log that does not exist yet.
 
     `target` is the target's address, or a function that opens it; None: the default target of the log's engine.
     `log` must be an address that several stores may open at once, such as a path, unless `shared` is False: then tests

@@ -17,7 +17,7 @@ BERLIN, DENVER = timezone(timedelta(hours=2)), timezone(timedelta(hours=-6))
 
 
 class Size(Enum):
-    """Sizes, whose names sort otherwise than their values."""
+    """An enum whose names sort differently from its values."""
 
     SMALL = "c"
     LARGE = "a"
@@ -48,7 +48,7 @@ class Item(ef.Projection, name="value_item", indexes=["price"]):
     vat: Decimal = Decimal(0)
 
     def evolve(self, event: Measured) -> None:
-        """Take them."""
+        """Store the values of the event."""
         self.price, self.at, self.day, self.uuid = event.price, event.at, event.day, event.uuid
         self.size, self.sold, self.vat = event.size, event.sold, event.price
 
@@ -87,7 +87,7 @@ def measured(number: int, price: str, at: datetime = NOON) -> Measured:
 
 
 def moments() -> list[datetime]:
-    """Moments in three zones; their texts sort otherwise."""
+    """Times in three zones, whose texts sort differently from the times."""
     zones = (UTC, BERLIN, DENVER)
     offsets = (0, 90, -60, 30, 3600 * 5, -3600 * 4, 1, 0, 7, 3600, 7200, 59, 61, 3601, 8)
     return [(NOON + timedelta(seconds=each)).astimezone(zones[n % 3]) for n, each in enumerate(offsets)]
@@ -103,7 +103,7 @@ def filled(store: ef.Store) -> ef.Store:
 
 @pytest.mark.parametrize("column", ["price", "at", "day", "uuid", "size", "sold", "vat"])
 def test_rows_are_ordered_by_value(filled: ef.Store, column: str) -> None:
-    """Up and down, with an index and without, as Python orders the values."""
+    """Ascending and descending, with an index and without, rows are in Python's order of the values."""
 
     def value(row: Item) -> Any:
         found = getattr(row, column)
@@ -124,14 +124,14 @@ class Sparse(ef.Projection, name="value_sparse", indexes=["vat"]):
     at: datetime | None = None
 
     def evolve(self, event: Measured) -> None:
-        """Leave out those of the small ones."""
+        """Leave the values of small sizes missing."""
         if event.size is Size.LARGE:
             self.vat, self.at = event.price, event.at
 
 
 @pytest.mark.parametrize("column", ["vat", "at"])
 def test_none_is_the_least_value(filled: ef.Store, column: str) -> None:
-    """First where it goes up, last where it goes down, on every target: `limit=1` gives the same row everywhere."""
+    """Missing values are first in ascending order and last in descending order, on every target."""
     filled.project(Sparse)
     up = [getattr(row, column) is None for row in filled.rows(Sparse, order=column)]
     down = [getattr(row, column) is None for row in filled.rows(Sparse, order=f"-{column}")]
@@ -140,7 +140,7 @@ def test_none_is_the_least_value(filled: ef.Store, column: str) -> None:
 
 
 def test_rows_are_found_by_value(filled: ef.Store) -> None:
-    """1 finds 1.0 and 1.00; a moment is found from any zone; enums, dates, UUIDs and booleans as what they are."""
+    """1 finds 1.0 and 1.00; a time finds equal times in any zone; enums, dates, UUIDs and booleans find equal ones."""
     for column in ("price", "vat"):
         found = filled.rows(Item, {column: Decimal("1.000")})
         assert [row.item for row in found] == ["i05", "i06"]
@@ -154,7 +154,7 @@ def test_rows_are_found_by_value(filled: ef.Store) -> None:
 
 
 def test_equal_keys_are_one_row_however_events_came(store: ef.Store) -> None:
-    """One by one as a runner takes them, in one page as a rebuild does: the same rows, and equal digests."""
+    """Events one by one, as for a runner, and in one page, as for a rebuild, give the same rows and digests."""
     later = NOON.astimezone(BERLIN)
     for number, (price, at) in enumerate((("1.0", NOON), ("1.00", later), ("1", NOON), ("2", later), ("0E+1", NOON))):
         store.append(measured(number, price, at))
@@ -173,7 +173,7 @@ def test_equal_keys_are_one_row_however_events_came(store: ef.Store) -> None:
 
 
 def test_a_row_that_is_not_kept_is_deleted_by_the_value_of_its_key(store: ef.Store) -> None:
-    """A row that was written under 1.00 goes when an event of 1.0 ends it."""
+    """An event with the key 1.0 deletes the row that was written with the key 1.00."""
 
     class Open(ef.Projection, name="value_open"):
         price: Decimal
