@@ -6,9 +6,8 @@ only grow, a page is complete up to the head that was read before it.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Generator, Iterable, Iterator
+from itertools import chain, islice
 from operator import gt, itemgetter, lt
 from typing import Any, NamedTuple, NoReturn
 from zlib import crc32
@@ -37,8 +36,8 @@ from eventfold.ports.messages import PAGE_BYTES, Page, Span
 FIRST_FETCH_ROWS = 8  # fetched first, while the size of rows is unknown; an event is below 1 MB
 MIN_INT64, MAX_INT64 = -(2**63), 2**63 - 1
 
-_pack = msgspec.msgpack.Encoder().encode
-_body, _checksum = itemgetter(slice(0, -1)), itemgetter(-1)
+_pack, _json = msgspec.msgpack.Encoder().encode, msgspec.json.Encoder().encode
+_body, _checksum, _type_id = itemgetter(slice(0, -1)), itemgetter(-1), itemgetter(2)
 
 
 def decode_request_key(row: tuple[Any, ...]) -> tuple[str, int]:
@@ -63,7 +62,7 @@ class RowDecoder:
         return self._decode(connection, found, map(_pack, map(_body, found))) if found else []
 
     def decode_up_to(
-        self, connection: apsw.Connection, rows: apsw.Cursor, max_bytes: int
+        self, connection: apsw.Connection, rows: Iterator[tuple[Any, ...]], max_bytes: int
     ) -> tuple[list[StoredEvent], bool]:
         """Rows up to the one with which payloads and metadata reach `most` bytes, and one more; whether there is one.
 
@@ -83,7 +82,6 @@ class RowDecoder:
             if size < max_bytes:
                 step = max(FIRST_FETCH_ROWS, (max_bytes - size) * len(events) // (2 * size))
             elif (size := page_length(events, len(events), max_bytes)) < len(events):
-                rows.close(True)
                 del events[size + 1 :]
                 return events, True
             else:
@@ -96,7 +94,7 @@ class RowDecoder:
         if list(map(crc32, packed)) != list(map(_checksum, found)):
             self._raise_corrupt(found)
         known = self._types.names_by_id
-        for type in {row[2] for row in found}.difference(known):
+        for type in set(map(_type_id, found)).difference(known):
             self._types.name(connection, type)
         return [  # positional arguments without a star: half the time
             StoredEvent(p, id, known[type], v, data, tags, time, occurred, meta, at or 0, of or 1, codec or "json", key)
@@ -208,65 +206,45 @@ class _Fetch:
 
     def __call__(self, after: int, until: int, limit: int, most: int | None) -> tuple[list[StoredEvent], bool]:
         """The first matching events in (after, until]; with `most` as `decode_up_to` has it."""
-        if self._lookup is None:
-            cursor = self._connection.execute(
-                page_sql(None, self._backwards, bool(self._bounds)), [after, until, *self._bounds, limit]
-            )
-            return self._decode(cursor, most)
-        indexed = min(until, self._lookup.indexed)
-        parts = [(self._from_tables, after, indexed), (self._from_tail, max(after, indexed), until)]
-        events, full, left = list[StoredEvent](), False, most
-        for fetch, low, high in reversed(parts) if self._backwards else parts:
-            if low < high and not full and len(events) < limit:
-                more, full = fetch(self._lookup, low, high, limit - len(events), left)
-                if events:
-                    more = events + more
-                    full = _cut(more, limit, most) or full
-                events = more
-                left = None if most is None else max(1, most - sum(len(event.data) for event in events))
-        return events, full
+        cursors = self._cursors(after, until, limit)
+        rows = islice(chain.from_iterable(cursors), limit)
+        try:
+            if most is None:
+                return self._rows.decode_all(self._connection, rows), False
+            return self._rows.decode_up_to(self._connection, rows, most)
+        finally:
+            cursors.close()
 
-    def _decode(self, cursor: apsw.Cursor, most: int | None) -> tuple[list[StoredEvent], bool]:
-        if most is None:
-            return self._rows.decode_all(self._connection, cursor), False
-        return self._rows.decode_up_to(self._connection, cursor, most)
+    def _cursors(self, after: int, until: int, limit: int) -> Generator[apsw.Cursor, None, None]:
+        """Run the statements of the fetch, each when its rows are needed; end it when no more are."""
+        for sql, bindings in self._statements(after, until, limit):
+            cursor = self._connection.execute(sql, bindings)
+            try:
+                yield cursor
+            finally:
+                cursor.close(True)  # an unfinished statement would keep its snapshot
 
-    def _from_tables(
-        self, lookup: NameLookup, after: int, until: int, limit: int, most: int | None
-    ) -> tuple[list[StoredEvent], bool]:
+    def _statements(self, after: int, until: int, limit: int) -> Iterator[tuple[str, list[Any]]]:
+        lookup, backwards, bounds = self._lookup, self._backwards, self._bounds
+        if lookup is None:
+            yield page_sql(None, backwards, bool(bounds)), [after, until, *bounds, limit]
+            return
+        places: Iterator[int] = iter(find_in_tail(lookup.segments, self._query, after, until, backwards=backwards))
+        indexed = min(until, lookup.indexed)
         if has_many_items(self._query):
-            places = find_positions(lookup, self._query, after, until, backwards=self._backwards)
-            return self._at(places, limit, most)
-        found = compile_query(lookup, self._query, after, until)
-        if found.is_empty:
-            return [], False
-        sql = page_sql(found, self._backwards, bool(self._bounds))
-        return self._decode(self._connection.execute(sql, [*found.bindings, *self._bounds, limit]), most)
+            earlier = find_positions(lookup, self._query, after, indexed, backwards=backwards)
+            places, indexed = chain(places, earlier) if backwards else chain(earlier, places), after
+        if backwards:
+            yield from self._at(places, limit)
+        if after < indexed and not (found := compile_query(lookup, self._query, after, indexed)).is_empty:
+            yield page_sql(found, backwards, bool(bounds)), [*found.bindings, *bounds, limit]
+        if not backwards:
+            yield from self._at(places, limit)
 
-    def _from_tail(
-        self, lookup: NameLookup, after: int, until: int, limit: int, most: int | None
-    ) -> tuple[list[StoredEvent], bool]:
-        places = find_in_tail(lookup.segments, self._query, after, until, backwards=self._backwards)
-        return self._at(iter(places), limit, most)
-
-    def _at(self, places: Iterator[int], limit: int, most: int | None) -> tuple[list[StoredEvent], bool]:
-        """The first events at some positions, in their order."""
-        sql, events, full = rows_sql(self._backwards, bool(self._bounds)), list[StoredEvent](), False
-        while not full and len(events) < limit and (chunk := list(islice(places, limit - len(events)))):
-            cursor = self._connection.execute(sql, [json.dumps(chunk), *self._bounds])
-            left = None if most is None else max(1, most - sum(len(event.data) for event in events))
-            more, is_cut = self._decode(cursor, left)
-            events += more
-            full = _cut(events, limit, most) or is_cut
-        return events, full
-
-
-def _cut(events: list[StoredEvent], limit: int, most: int | None) -> bool:
-    """Keep the events with which the bytes reach `most`, and one more: whether there is one."""
-    if most is None or (size := page_length(events, limit, most)) >= len(events):
-        return False
-    del events[size + 1 :]
-    return True
+    def _at(self, places: Iterator[int], limit: int) -> Iterator[tuple[str, list[Any]]]:
+        """Statements for the events at some positions, in their order; more than one if `occurred` excludes some."""
+        while chunk := list(islice(places, limit)):
+            yield rows_sql(bool(self._bounds)), [_json(chunk).decode(), *self._bounds]
 
 
 def _verify_matches(events: list[StoredEvent], query: Query, span: Span, until: int, more: bool) -> None:

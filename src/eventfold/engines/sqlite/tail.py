@@ -107,10 +107,13 @@ class Segment:
         entries = self._entries(item)
         begin, end = bisect_right(entries, after, key=_position), bisect_right(entries, until, key=_position)
         types, tags = item.types, item.tags
+        if len(tags) == 1:
+            among = entries[begin:end]
+            return [position for position, type, _ in among if type in types] if types else list(map(_position, among))
         return [
             position
             for position, type, carried in entries[begin:end]
-            if (not types or type in types) and (len(tags) == 1 or all(tag in carried for tag in tags))
+            if (not types or type in types) and all(tag in carried for tag in tags)
         ]
 
     def _entries(self, item: Item) -> Sequence[Entry]:
