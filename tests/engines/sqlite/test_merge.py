@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -344,3 +345,27 @@ def test_flipped_bits_of_the_index_are_an_error_or_repaired(path: str, name: str
         with ef.Store(path) as store:
             assert len(list(store.read())) == 12
     assert repaired
+
+
+# ------------------------------------------------------------------------------------------ several writers
+
+
+@pytest.mark.parametrize("unless", [(), (Query.of(tags="who:none"),)])
+def test_a_writer_reads_the_events_of_others_before_it_takes_the_lock(path: str, unless: tuple[Query, ...]) -> None:
+    """Under the lock it reads only the events that were committed while it waited: none here."""
+    with ef.Store(path) as one, ef.Store(path) as other:
+        engine = engine_of(one)
+        assert engine._writer is not None
+        read, was_held = engine._names.tail._read, list[bool]()
+
+        def observed(connection: Any, after: int, until: int) -> Any:
+            was_held.append(engine._file.lock.is_held())
+            return read(connection, after, until)
+
+        engine._names.tail._read = observed
+        for n in range(4):
+            other.append(noted(n))
+            mine = request(raw(n, "who:me"), unless=[ConditionClause(query, 0) for query in unless])
+            written(run(engine.append_many([mine]))[0])
+        assert was_held[-2:] == [False, False]
+        assert one.count(Query.of(tags="who:me")) == 4

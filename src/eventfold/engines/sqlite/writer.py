@@ -57,6 +57,8 @@ class Writer:
         self._checkpoint_at = CHECKPOINT_PAGES
         self._committed = False  # whether the current call has committed
         self._written = 0  # events appended by this process
+        self._next_position = 0  # after the last append of this process
+        self._others_append = False  # whether other processes appended between its last two appends
         file.on_reopen = self._forget_names
 
     def append(self, requests: Sequence[AppendRequest]) -> list[Outcome]:
@@ -141,6 +143,7 @@ class Writer:
         return StoreUnavailable(what, "See what it says.", path=self._file.path)
 
     def _append(self, connection: apsw.Connection, requests: Sequence[AppendRequest]) -> list[Outcome]:
+        self._catch_up_early(connection, requests)
         judged = self._precheck_old_conditions(connection, requests)
         self._file.lock.acquire()
         # Optimistic first attempt: event ids are assumed to be new, without a look-up. If a trigger of the database
@@ -176,6 +179,25 @@ class Writer:
             self._rollback(connection)
             raise
         self._commit(connection, head)
+
+    def _catch_up_early(self, connection: apsw.Connection, requests: Sequence[AppendRequest]) -> None:
+        """Read what other processes appended into the tail before the lock is taken, so that they need not wait for it.
+
+        Best effort: what is missing afterwards is read under the lock, and errors are raised there.
+        """
+        if self.names.tail.segments:
+            is_needed = self._others_append
+        else:
+            is_needed = self._written >= CATCH_UP_ROWS or any(request.unless for request in requests)
+        if is_needed:
+            with suppress(EventfoldError, apsw.Error):
+                self._read_tail(connection)
+
+    def _read_tail(self, connection: apsw.Connection) -> None:
+        """Read the tail up to the last committed event, without the checks of `HeadTracker`."""
+        row = connection.execute(schema.HEAD).fetchone()
+        if row is not None:
+            self.names.tail.covering(connection, row[0])
 
     def _precheck_old_conditions(
         self, connection: apsw.Connection, requests: Sequence[AppendRequest]
@@ -268,6 +290,8 @@ class Writer:
         """Add committed events to the tail, and begin to merge its first segment when that is full."""
         tail, first, last = self.names.tail, entries[0][0][0], entries[-1][0][0]
         self._written += len(entries)
+        self._others_append = 0 < self._next_position < first
+        self._next_position = last + 1
         if tail.segments and tail.segments[-1].end >= first - 1:
             tail.extend(first, entries)
         else:
@@ -354,6 +378,9 @@ class Writer:
         """
         if not self._written:
             return
+        if self._is_merged_by_others(self.head.read_head(connection).position - read_through(connection)):
+            return
+        self._read_tail(connection)
         self._file.lock.acquire(0)
         connection.set_busy_timeout(0)
         self._merge = None
@@ -361,7 +388,7 @@ class Writer:
         try:
             head = self.head.read_head(connection)
             left = head.position - read_through(connection)
-            if left <= 0 or max(CATCH_UP_ROWS, 4 * self._written) < left < 3 * MERGE_EVENTS:
+            if self._is_merged_by_others(left):
                 connection.execute("ROLLBACK")
                 return
             segments = self.names.tail.covering(connection, head.position)
@@ -373,6 +400,10 @@ class Writer:
             self._rollback(connection)
             raise
         self._commit(connection, head)
+
+    def _is_merged_by_others(self, left: int) -> bool:
+        """Whether a tail of `left` events is left to other processes, or is empty."""
+        return left <= 0 or max(CATCH_UP_ROWS, 4 * self._written) < left < 3 * MERGE_EVENTS
 
     def _final_checkpoint(self, connection: apsw.Connection) -> None:
         self._file.lock.acquire(0)
