@@ -192,7 +192,7 @@ def _fetch(
     limit: int,
     most: int | None,
 ) -> tuple[list[StoredEvent], bool]:
-    """The first matching events in (after, until], in the order of the span; with `most` as `up_to` has it."""
+    """The first matching events in (after, until], in the order of the span; with `most` as in `decode_up_to`."""
     bounds: list[Any] = []
     if occurred := span.occurred_since is not None or span.occurred_until is not None:
         bounds.append(MIN_INT64 if span.occurred_since is None else span.occurred_since)
