@@ -269,7 +269,7 @@ def test_an_unknown_type_comes_with_near_ones() -> None:
 
 
 def test_a_type_claimed_twice_is_read_as_neither() -> None:
-    """Two classes of one name in different places are an error that names both; once one of them is freed, the other is used."""
+    """Two classes of one name in two places are an error that names both. Once one is freed, the other is used."""
     import gc
 
     def clash() -> list[type]:
