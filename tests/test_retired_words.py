@@ -41,7 +41,7 @@ PATTERN = re.compile(r"(?<![a-z])(?:" + "|".join(RETIRED) + r")(?![a-z])", re.IG
 ALLOWED = re.compile(
     r"hotel|chat room|room (?:number|id)|colou?rs? .*(?:red|green|terminal)|(?:red|green|terminal).*colou?r"
     r"|colour(?:\"|=\W+).*mode|forgive\W+clear"  # old names, in the tables that name the new ones
-    r"|forgive.{0,2} was renamed"
+    r"|forgive.{0,2} was renamed|told\W+description|desk is projection ?admin now"
     r"|\"postgres\", \"nobody\""  # accounts of the system
     r"|decisions/\d{4}-"  # the file name of a decision
     r"|\"eventfold\.process\.wishes\"",  # a module's name in stored fingerprints

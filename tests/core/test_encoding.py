@@ -108,13 +108,13 @@ def test_foreign_classes_come_back_equal(event: Any, tags: tuple[str, ...]) -> N
 )
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_foreign_classes_are_checked_too(event: Any) -> None:
-    """What their own constructors let through is refused before it is written."""
+    """Values that their own constructors accept are checked before they are written."""
     with pytest.raises(InvalidEvent):
         Registry().encode(event)
 
 
 def test_a_foreign_class_is_frozen_or_not_as_it_likes() -> None:
-    """A mutable dataclass is an event as well; what counts is its value when it is appended."""
+    """A mutable dataclass is an event as well: the value that it has when it is appended is stored."""
 
     @ef.event("encoding.mutable")
     @dataclass
@@ -237,7 +237,7 @@ def test_a_number_may_be_given_where_it_is_exact() -> None:
 
 
 class Renamed(ef.Event, type="encoding.renamed", aliases=("encoding.before", "old.module.Before"), version=2):
-    """Once called otherwise, in another module."""
+    """An event that earlier had another name, in another module."""
 
     account: ef.Tag
     note: str = "default"
@@ -269,7 +269,7 @@ def test_an_unknown_type_comes_with_near_ones() -> None:
 
 
 def test_a_type_claimed_twice_is_read_as_neither() -> None:
-    """Two classes of one name in different places are an error that names both; once one is gone, all is well."""
+    """Two classes of one name in two places are an error that names both. Once one is freed, the other is used."""
     import gc
 
     def clash() -> list[type]:
@@ -372,7 +372,7 @@ class Nested(msgspec.Struct, frozen=True):
 @ef.event("encoding.sets")
 @dataclass(frozen=True)
 class Sets:
-    """Sets of everything, everywhere."""
+    """Sets of several element types, also nested."""
 
     paints: frozenset[Paint]
     mixed: frozenset[int | str | None]

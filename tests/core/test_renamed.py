@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 from typing import Any
 
+import msgspec
 import pytest
 
 import eventfold as ef
@@ -15,11 +16,15 @@ from eventfold.core import renamed
 from eventfold.core.renamed import ATTRIBUTES, KEYWORDS, MODULES, NAMES, RenamedModules
 from eventfold.engines.memory import MemoryEngine
 from eventfold.processes import effect, webhook
+from eventfold.processes.actions import Decision
+from eventfold.processes.effects import Effect
 from eventfold.projections.admin import ProjectionAdmin
 from eventfold.projections.async_admin import AsyncProjectionAdmin
 from tests.cli.commands import run
 
 CLASSES: dict[str, list[type]] = {
+    "Decision": [Decision],
+    "Effect": [Effect],
     "EventfoldError": [ef.EventfoldError],
     "Store": [ef.Store, ef.AsyncStore],
     "ProjectionAdmin": [ProjectionAdmin],
@@ -77,7 +82,7 @@ def test_an_old_attribute_names_the_new_one(cls: type, old: str, new: str) -> No
     with pytest.raises(AttributeError, match=rf"^{cls.__name__}\.{old} was renamed. Write {cls.__name__}\.{new}\.$"):
         getattr(cls, old)
     with pytest.raises(AttributeError, match=f"{new}"):
-        getattr(ef.Query() if cls is ef.Query else cls.__new__(cls), old)
+        getattr(cls(*[()] * len(cls.__struct_fields__)) if issubclass(cls, msgspec.Struct) else cls.__new__(cls), old)
     assert hasattr(cls, new) or new == "remedy"
     assert not hasattr(cls, old)
 

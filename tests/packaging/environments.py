@@ -21,6 +21,8 @@ UNREACHABLE = (
     "Temporary failure in name resolution",
     "dns error",
     "Connection error",
+    "Failed to fetch",  # uv, whatever the cause: no route, an unknown certificate, a time limit
+    "not found in the package registry",
 )
 
 
@@ -31,7 +33,7 @@ def run(command: Sequence[object], folder: Path = ROOT, more: Mapping[str, str] 
         list(map(str, command)),
         cwd=folder, env=environment, capture_output=True, text=True, timeout=PIP_TIMEOUT_S, check=False,
     )  # fmt: skip
-    if done.returncode and any(words in done.stderr for words in UNREACHABLE):
+    if done.returncode and any(words in done.stdout + done.stderr for words in UNREACHABLE):
         raise Missing("a package index that pip, uv and pipx can reach")
     assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     return done.stdout

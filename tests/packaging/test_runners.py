@@ -26,7 +26,7 @@ def test_uvx_runs_the_command(tools: Path, wheel: Path, tmp_path: Path) -> None:
 
 def test_pipx_runs_the_command(tools: Path, wheel: Path, tmp_path: Path) -> None:
     """With the extra in brackets, as the documents say."""
-    own = {"PIPX_HOME": str(tmp_path / "pipx")}
+    own = {"PIPX_HOME": str(tmp_path / "pipx"), "UV_SYSTEM_CERTS": "1"}  # pipx installs by uv where it finds it
     pipx = [tools / "pipx", "run", "--spec", f"{wheel}[cli]", "eventfold"]
     assert run([*pipx, "--version"], tmp_path, own).startswith("eventfold ")
     run([*pipx, "init", "seats.db"], tmp_path, own)

@@ -16,7 +16,7 @@ import eventfold as ef
 from tests.projections.flights import CarrierMonth, flights, folded, proved, rows
 
 # A process that forks a runner for each line it reads, so that a hundred runners need not start a hundred interpreters.
-NURSERY = """
+PARENT = """
 import os, sys
 import eventfold.engines.sqlite, eventfold.targets.sqlite.driver, eventfold.targets.sql.target
 if "postgresql" in sys.argv[1]:
@@ -44,9 +44,9 @@ def test_killed_runners_skip_and_repeat_nothing(shared_url: str) -> None:
     written = 0
     with ef.Store(shared_url) as store:
         store.project(CarrierMonth)
-        nursery = nursery_of(NURSERY, shared_url)
-        assert nursery.stdin is not None
-        assert nursery.stdout is not None
+        parent = parent_of(PARENT, shared_url)
+        assert parent.stdin is not None
+        assert parent.stdout is not None
         positions: set[int] = set()
         try:
             ends = time.monotonic() + 80
@@ -55,9 +55,9 @@ def test_killed_runners_skip_and_repeat_nothing(shared_url: str) -> None:
                     break  # on a slow machine a hundred take too long
                 store.extend(flights(40, written), batch=8)
                 written += 40
-                nursery.stdin.write("\n")
-                nursery.stdin.flush()
-                child = int(nursery.stdout.readline())
+                parent.stdin.write("\n")
+                parent.stdin.flush()
+                child = int(parent.stdout.readline())
                 while number % 4 == 0 and time.monotonic() < ends:  # when it has begun, however long that takes
                     (held,) = store.projections.checkpoints(CarrierMonth)
                     if held.position > max(positions, default=0):
@@ -67,16 +67,16 @@ def test_killed_runners_skip_and_repeat_nothing(shared_url: str) -> None:
                 os.kill(child, signal.SIGKILL)
                 positions.update(held.position for held in store.projections.checkpoints(CarrierMonth))
         finally:
-            nursery.stdin.close()
-            nursery.wait(60)
-            nursery.stdout.close()
+            parent.stdin.close()
+            parent.wait(60)
+            parent.stdout.close()
         assert len(positions) > 10  # they were killed while they worked, not before
         store.project(CarrierMonth)
         assert rows(store) == folded(flights(written))
         assert proved(store)
 
 
-def nursery_of(code: str, url: str) -> subprocess.Popen[str]:
+def parent_of(code: str, url: str) -> subprocess.Popen[str]:
     """Start a process that forks runners."""
     root = Path(__file__).parents[2]
     return subprocess.Popen(
@@ -89,7 +89,7 @@ def nursery_of(code: str, url: str) -> subprocess.Popen[str]:
     )
 
 
-# Two runners with a lease of a third of a second, until the nursery is stopped.
+# Two runners with a lease of a third of a second, until the parent is stopped.
 RIVALS = """
 import os, signal, sys, threading
 import eventfold as ef
@@ -124,12 +124,12 @@ def test_rivals_whose_time_stands_still_are_fenced_off(shared_url: str) -> None:
     chance, written = random.Random(11), 0
     with ef.Store(shared_url) as store:
         store.project(CarrierMonth)
-        nursery = nursery_of(RIVALS, shared_url)
-        assert nursery.stdin is not None
-        assert nursery.stdout is not None
+        parent = parent_of(RIVALS, shared_url)
+        assert parent.stdin is not None
+        assert parent.stdout is not None
         tokens: set[int] = set()
         try:
-            rivals = [int(nursery.stdout.readline()) for _ in range(2)]
+            rivals = [int(parent.stdout.readline()) for _ in range(2)]
             for _ in range(12):
                 (held,) = store.projections.checkpoints(CarrierMonth)
                 tokens.add(held.token)
@@ -149,10 +149,10 @@ def test_rivals_whose_time_stands_still_are_fenced_off(shared_url: str) -> None:
                 os.kill(stalled, signal.SIGCONT)
             store.wait(CarrierMonth, timeout=60)
         finally:
-            nursery.stdin.close()
-            nursery.wait(60)
-            output = nursery.stdout.read()
-            nursery.stdout.close()
+            parent.stdin.close()
+            parent.wait(60)
+            output = parent.stdout.read()
+            parent.stdout.close()
         assert output == "well\nwell\n"
         assert len(tokens) > 4  # the lease changed its holder
         assert rows(store) == folded(flights(written))

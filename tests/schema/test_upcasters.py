@@ -67,7 +67,7 @@ def test_two_kinds_become_one() -> None:
 
 
 def test_a_field_moves_into_an_event_of_its_own() -> None:
-    """What had the field is read as two, and today's code records the two."""
+    """An old event with the field is read as two events, and the current code records two."""
 
     class Placed(ef.Event, type="moving-placed"):
         order: ef.Tag

@@ -29,7 +29,7 @@ def elsewhere(address: Any) -> type[CarrierMonth]:
     return ElsewhereMonth
 
 
-def nursery(store: str, address: str) -> subprocess.Popen[str]:
+def forking_process(store: str, address: str) -> subprocess.Popen[str]:
     """Start this module as a process."""
     root = Path(__file__).parents[2]
     return subprocess.Popen(

@@ -19,7 +19,7 @@ import pytest
 import eventfold as ef
 from eventfold.errors import InvalidUrl, MissingExtra, ProjectionStopped, TargetUnavailable
 from tests.projections.flights import Departed, flights, folded, proved, rows
-from tests.targets.killed import elsewhere, nursery
+from tests.targets.killed import elsewhere, forking_process
 
 COLUMNS = "SELECT carrier, month, flights, delay, cancelled FROM "
 
@@ -170,17 +170,17 @@ def test_killed_runners_skip_and_repeat_nothing(kind: str, store: ef.Store, tmp_
     address = f"duckdb:{tmp_path}/rows.duckdb" if kind == "duckdb" else f"parquet:{tmp_path}/rows?every=0"
     kept, chance, written = elsewhere(address), random.Random(4), 0
     store.project(kept)
-    ward = nursery(str(tmp_path / "store.db"), address)
-    assert ward.stdin is not None and ward.stdout is not None
+    parent = forking_process(str(tmp_path / "store.db"), address)
+    assert parent.stdin is not None and parent.stdout is not None
     positions: set[int] = set()
     try:
         ends = time.monotonic() + 120
         for number in range(30):
             store.extend(flights(200, written), batch=8)
             written += 200
-            ward.stdin.write("\n")
-            ward.stdin.flush()
-            child = int(ward.stdout.readline())
+            parent.stdin.write("\n")
+            parent.stdin.flush()
+            child = int(parent.stdout.readline())
             while number % 2 and time.monotonic() < ends:  # once it works, however long that takes
                 if max(held.position for held in store.projections.checkpoints(kept)) > max(positions, default=0):
                     break
@@ -191,9 +191,9 @@ def test_killed_runners_skip_and_repeat_nothing(kind: str, store: ef.Store, tmp_
             if kind == "parquet":  # complete in any case
                 duckdb.sql(f"{COLUMNS} '{tmp_path}/rows/carrier_month.parquet'").fetchall()
     finally:
-        ward.stdin.close()
-        ward.wait(60)
-        ward.stdout.close()
+        parent.stdin.close()
+        parent.wait(60)
+        parent.stdout.close()
     assert len(positions) > 8  # they were killed while working, not before
     store.project(kept)
     assert rows(store, kept) == folded(flights(written))

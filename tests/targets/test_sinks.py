@@ -32,7 +32,7 @@ from tests.docs.pages import blocks, pages
 from tests.projections.flights import Cancelled, CarrierMonth, Departed, flights, folded, proved, rows
 from tests.support.servers import redis as redis_server
 from tests.support.servers.postgres import shared
-from tests.targets.killed import elsewhere, nursery
+from tests.targets.killed import elsewhere, forking_process
 from tests.targets.receiver import SECRET, MemorySink, receiving, shown
 
 
@@ -644,8 +644,8 @@ def test_killed_runners_skip_and_repeat_nothing(kind: str, store: ef.Store, tmp_
     """Killed before a batch is sent, or between its arrival and the removal of its body: readers see the plain fold."""
     with receiving() as receiver:
         address = receiver.url if kind == "http" else redis_server.shared().database()
-        ward = nursery(str(tmp_path / "store.db"), address)
-        assert ward.stdin is not None and ward.stdout is not None
+        parent = forking_process(str(tmp_path / "store.db"), address)
+        assert parent.stdin is not None and parent.stdout is not None
         kept, chance, written, caught = elsewhere(address), random.Random(4), 0, 0
         if kind == "http":
             kept = elsewhere(HttpSink(address, secret=SECRET))
@@ -657,9 +657,9 @@ def test_killed_runners_skip_and_repeat_nothing(kind: str, store: ef.Store, tmp_
             for number in range(60):
                 store.extend(flights(60, written), batch=8)
                 written += 60
-                ward.stdin.write("\n")
-                ward.stdin.flush()
-                child = int(ward.stdout.readline())
+                parent.stdin.write("\n")
+                parent.stdin.flush()
+                child = int(parent.stdout.readline())
                 if number % 2:  # once a batch is being sent, however long that takes
                     before, at = max(positions, default=0), 0
                     while at < written and time.monotonic() < ends:
@@ -672,9 +672,9 @@ def test_killed_runners_skip_and_repeat_nothing(kind: str, store: ef.Store, tmp_
                 positions.update(held.position for held in store.projections.checkpoints(kept))
                 caught += bool(target.delivery_lag("carrier_month", 1))
         finally:
-            ward.stdin.close()
-            ward.wait(60)
-            ward.stdout.close()
+            parent.stdin.close()
+            parent.wait(60)
+            parent.stdout.close()
         assert len(positions) > 10  # they were killed while working, not before
         assert caught > 10  # and while a batch was being sent
         store.project(kept)

@@ -163,7 +163,7 @@ class Lines(ef.Projection):
 
 
 def encoded(store: ef.Store) -> None:
-    """What adapters use is typed."""
+    """The methods that adapters use are typed."""
     new = ef.NewEvent.of("MoneyDeposited", b"{}", tags=["account:a-1"])
     assert_type(store.append_encoded(new).last, int)
     assert_type(store.tag("account:a-1").last, int)

@@ -42,7 +42,7 @@ class Returned:
 
 
 class Order(ef.State):
-    """What is decided over."""
+    """The state of the decisions below."""
 
     order: ef.Tag
     cents: int = 0

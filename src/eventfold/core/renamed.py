@@ -17,7 +17,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
-# Modules, below `eventfold`. What stands below an old folder is found by its longest beginning in this table.
+# Modules, below `eventfold`. A module of an old folder is found by its longest beginning in this table.
 MODULES = {
     "aggregate": "core.aggregate",
     "bridge": "concurrency",
@@ -26,6 +26,7 @@ MODULES = {
     "fingerprint": "core.fingerprint",
     "flow": "log",
     "inlined": "ports.inline",
+    "integrity": "ports.integrity",
     "joining": "transactions",
     "posting": "webhooks",
     "process": "processes",
@@ -40,6 +41,9 @@ MODULES = {
     "snapshot": "core.snapshot",
     "state": "core.state",
     "target": "ports.target",
+    "targets.alchemy": "targets.sqlalchemy",
+    "targets.beside": "targets.outbox",
+    "targets.duck": "targets.duckdb",
     "testing.conformance.every": "testing.conformance.all_chapters",
     "testing.conformance.place": "testing.conformance.engine_under_test",
     "unknown": "core.unknown_fields",
@@ -47,9 +51,12 @@ MODULES = {
 }
 # Names that were renamed as well when their module was, or that are exported by `eventfold` now.
 HINTS = {
+    "engine": "Optional methods of an engine are in its services now; request is receipt_of.",
     "query": "Query is in eventfold itself; Clause is ConditionClause now.",
     "record": "Receipt and NewEvent are in eventfold itself.",
+    "running": "Desk is ProjectionAdmin now, in eventfold.projections.admin.",
     "sink": "Held is SinkState now.",
+    "target": "Place is PartitionKey, Entry is ParkedEvent, Registered is ProjectionRecord now.",
     "testing.conformance.place": "Place is EngineUnderTest now, and the fixture place is engine_under_test.",
 }
 # Names in modules, below `eventfold`.
@@ -62,6 +69,8 @@ NAMES = {
 }
 # Attributes and methods, by class.
 ATTRIBUTES = {
+    "Decision": {"told": "description"},
+    "Effect": {"take": "call_with"},
     "EventfoldError": {"now": "remedy"},
     "Store": {
         "authorised": "with_authorization",

@@ -31,8 +31,8 @@ class AppendRequest(msgspec.Struct, frozen=True):
     `events`  1 to 1,000 encoded events.
     `unless`  the condition. The request is refused if, for any clause, an event that matches its query has a position
               greater than `after` (exclusive: the head up to which the log was scanned for the query). A clause may
-              name an event, `behind`: then only events after that one count, and the request is also refused if that
-              event is not in the log.
+              name an event, `after_event`: then only events after that one count, and the request is also refused if
+              that event is not in the log.
     `key`     an optional request key, unique in the store: a second append with it writes nothing and returns the
               receipt of the first.
     `epoch`   the epoch in which the positions of `unless` were read. In another epoch the request is refused with an

@@ -32,7 +32,7 @@ def _query_text(clause: ConditionClause) -> str:
 
 
 def base_event_missing(clause: ConditionClause, number: int) -> AppendConflict:
-    """The error of a clause whose event `behind` is not in the log. `number`: see conflict."""
+    """The error of a clause whose `after_event` is not in the log. `number`: see conflict."""
     return AppendConflict(
         "This append was based on an event that was refused itself.",
         "Read again and decide again.",

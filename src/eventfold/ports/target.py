@@ -54,7 +54,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     `holder`, `expires`   who has the lease, and until when; holder "": it is free.
     `stopped`             why the partition does not continue, as JSON; "": it does.
     `stats`               figures of the worker, as JSON.
-    `at`, `beat`          when the checkpoint last advanced, and when its worker last showed that it is alive.
+    `at`, `beat`          when the checkpoint last advanced, and when its worker last renewed the lease (heartbeat).
     """
 
     place: PartitionKey

@@ -13,6 +13,7 @@ import msgspec
 
 from eventfold.core.envelope import to_micros
 from eventfold.core.event import is_event_class
+from eventfold.core.renamed import refuse_old_attributes
 from eventfold.errors import EventfoldError, InvalidProcess
 
 P = ParamSpec("P")
@@ -20,6 +21,7 @@ Refused = type[Exception] | tuple[type[Exception], ...]
 X = TypeVar("X", bound=Exception)
 
 
+@refuse_old_attributes("Decision")
 class Decision(msgspec.Struct, frozen=True):
     """A command: `store.decide(function, *args, **kwargs)`, made once, even if the reaction is repeated."""
 

@@ -19,7 +19,7 @@ import msgspec
 from eventfold.core.annotations import EventHint, event_classes, resolving_annotations
 from eventfold.core.backoff import Backoff, with_jitter
 from eventfold.core.event import Recorded, hint_for_generic, is_event_class
-from eventfold.core.renamed import refuse_old_keywords
+from eventfold.core.renamed import refuse_old_attributes, refuse_old_keywords
 from eventfold.core.tags import fields_by_tag, tag_values
 from eventfold.errors import InvalidProcess
 from eventfold.processes.actions import class_of
@@ -45,6 +45,7 @@ class RetryPolicy(msgspec.Struct, frozen=True):
         return with_jitter(Backoff(self.first_delay, self.max_delay, factor=4.0).pause(attempts), spread=0.25)
 
 
+@refuse_old_attributes("Effect")
 class Effect(msgspec.Struct, frozen=True):
     """A function that is called for events. Calling the effect calls the function, so that it can be tested."""
 

@@ -157,7 +157,7 @@ class RowCache:
         self._fetch(to_load, missing)
 
     def _fetch(self, to_load: Iterable[Key], missing: dict[Key, None]) -> None:
-        """Load the `wanted` rows. The `missing` ones that are not found do not exist."""
+        """Load the rows of `to_load`. The `missing` ones that are not found do not exist."""
         if to_load:
             columns = self._of.table.columns
             keys = self._packed(self._of.pack_key, to_load, "key")

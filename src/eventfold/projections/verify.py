@@ -62,7 +62,9 @@ async def prove_log(log: Log, progress: Progress) -> LogProof:
 
 
 class Proof(msgspec.Struct, frozen=True):
-    """The result for one checkpoint: numbers of events in the log up to `position` (`counted`), handled and so on.
+    """The result for one checkpoint: numbers of events up to `position`.
+
+    `counted` of those in the log, `handled`, `parked` and `skipped` of those that the projection has processed.
 
     `verdict` is one sentence. `place`: the positions (after, until] of the first difference, or of the one event if it
     can be found. `provable` is False for a previous generation, kept for a rollback, of history that this log does not

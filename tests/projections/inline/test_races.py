@@ -215,14 +215,14 @@ def test_killed_writers_leave_rows_and_events_that_agree(url: str) -> None:
     """Forty processes of four threads each are killed while they append (kill -9); rows then equal the fold."""
     chance = random.Random(8)
     with ef.Store(url, inline=ALL) as store:
-        nursery, heads = process(url, 0), set[int]()
-        assert nursery.stdin is not None
-        assert nursery.stdout is not None
+        parent, heads = process(url, 0), set[int]()
+        assert parent.stdin is not None
+        assert parent.stdout is not None
         try:
             for round in range(40):
-                nursery.stdin.write(f"{round}\n")
-                nursery.stdin.flush()
-                child = int(nursery.stdout.readline())
+                parent.stdin.write(f"{round}\n")
+                parent.stdin.flush()
+                child = int(parent.stdout.readline())
                 before = store.head()
                 while store.head() == before:
                     time.sleep(0.001)
@@ -232,9 +232,9 @@ def test_killed_writers_leave_rows_and_events_that_agree(url: str) -> None:
                 heads.add(store.head())
                 assert balances(store) == folded(store) == ledger(store)
         finally:
-            nursery.stdin.close()
-            nursery.wait(60)
-            nursery.stdout.close()
+            parent.stdin.close()
+            parent.wait(60)
+            parent.stdout.close()
         assert len(heads) == 40
         assert max(heads) > 100  # they were killed at work: theirs are more than ours
         assert right(store)

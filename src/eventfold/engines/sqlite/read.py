@@ -205,7 +205,7 @@ class _Fetch:
             self._query = self._lookup.with_all_spellings(query)
 
     def __call__(self, after: int, until: int, limit: int, most: int | None) -> tuple[list[StoredEvent], bool]:
-        """The first matching events in (after, until]; with `most` as `decode_up_to` has it."""
+        """The first matching events in (after, until], in the order of the span; with `most` as in `decode_up_to`."""
         cursors = self._cursors(after, until, limit)
         rows = islice(chain.from_iterable(cursors), limit)
         try:
