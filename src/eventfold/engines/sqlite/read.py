@@ -36,6 +36,8 @@ from eventfold.ports.messages import PAGE_BYTES, Page, Span
 FIRST_FETCH_ROWS = 8  # fetched first, while the size of rows is unknown; an event is below 1 MB
 MIN_INT64, MAX_INT64 = -(2**63), 2**63 - 1
 
+Statement = tuple[str, list[Any]]  # SQL and its bindings
+
 _pack, _json = msgspec.msgpack.Encoder().encode, msgspec.json.Encoder().encode
 _body, _checksum, _type_id = itemgetter(slice(0, -1)), itemgetter(-1), itemgetter(2)
 
@@ -199,15 +201,19 @@ class _Fetch:
             self._bounds.append(MIN_INT64 if span.occurred_since is None else span.occurred_since)
             self._bounds.append(MAX_INT64 if span.occurred_until is None else span.occurred_until)
         self._lookup: NameLookup | None = None
-        self._query = query
+        self._query, self._is_single = query, True
         if query.items:
             self._lookup = names.lookup(connection, until)
             self._query = self._lookup.with_all_spellings(query)
 
     def __call__(self, after: int, until: int, limit: int, most: int | None) -> tuple[list[StoredEvent], bool]:
         """The first matching events in (after, until], in the order of the span; with `most` as in `decode_up_to`."""
-        cursors = self._cursors(after, until, limit)
-        rows = islice(chain.from_iterable(cursors), limit)
+        cursors = self._cursors(self._statements(after, until, limit))
+        rows = next(cursors, None)
+        if rows is None:
+            return [], False
+        if not self._is_single:
+            rows = islice(chain(rows, chain.from_iterable(cursors)), limit)
         try:
             if most is None:
                 return self._rows.decode_all(self._connection, rows), False
@@ -215,33 +221,37 @@ class _Fetch:
         finally:
             cursors.close()
 
-    def _cursors(self, after: int, until: int, limit: int) -> Generator[apsw.Cursor, None, None]:
+    def _cursors(self, statements: Iterable[Statement]) -> Generator[Iterator[tuple[Any, ...]], None, None]:
         """Run the statements of the fetch, each when its rows are needed; end it when no more are."""
-        for sql, bindings in self._statements(after, until, limit):
+        for sql, bindings in statements:
             cursor = self._connection.execute(sql, bindings)
             try:
                 yield cursor
             finally:
                 cursor.close(True)  # an unfinished statement would keep its snapshot
 
-    def _statements(self, after: int, until: int, limit: int) -> Iterator[tuple[str, list[Any]]]:
-        lookup, backwards, bounds = self._lookup, self._backwards, self._bounds
+    def _statements(self, after: int, until: int, limit: int) -> Iterable[Statement]:
+        """The statements that select the rows. `_is_single`: there is one, which limits them."""
+        lookup, query, backwards, bounds = self._lookup, self._query, self._backwards, self._bounds
+        self._is_single = True
         if lookup is None:
-            yield page_sql(None, backwards, bool(bounds)), [after, until, *bounds, limit]
-            return
-        places: Iterator[int] = iter(find_in_tail(lookup.segments, self._query, after, until, backwards=backwards))
+            return [(page_sql(None, backwards, bool(bounds)), [after, until, *bounds, limit])]
         indexed = min(until, lookup.indexed)
-        if has_many_items(self._query):
-            earlier = find_positions(lookup, self._query, after, indexed, backwards=backwards)
-            places, indexed = chain(places, earlier) if backwards else chain(earlier, places), after
-        if backwards:
-            yield from self._at(places, limit)
-        if after < indexed and not (found := compile_query(lookup, self._query, after, indexed)).is_empty:
-            yield page_sql(found, backwards, bool(bounds)), [*found.bindings, *bounds, limit]
-        if not backwards:
-            yield from self._at(places, limit)
+        places = find_in_tail(lookup.segments, query, after, until, backwards=backwards) if indexed < until else []
+        statements = list[Statement]()
+        if has_many_items(query):
+            self._is_single = False
+            earlier = find_positions(lookup, query, after, indexed, backwards=backwards)
+            return self._at(chain(places, earlier) if backwards else chain(earlier, places), limit)
+        if after < indexed and not (found := compile_query(lookup, query, after, indexed)).is_empty:
+            statements.append((page_sql(found, backwards, bool(bounds)), [*found.bindings, *bounds, limit]))
+        if places:
+            self._is_single = False
+            at = self._at(iter(places), limit)
+            return chain(at, statements) if backwards else chain(statements, at)
+        return statements
 
-    def _at(self, places: Iterator[int], limit: int) -> Iterator[tuple[str, list[Any]]]:
+    def _at(self, places: Iterator[int], limit: int) -> Iterator[Statement]:
         """Statements for the events at some positions, in their order; more than one if `occurred` excludes some."""
         while chunk := list(islice(places, limit)):
             yield rows_sql(bool(self._bounds)), [_json(chunk).decode(), *self._bounds]
