@@ -10,6 +10,7 @@ from soak.rounds import Family
 
 FAMILIES = (
     Family("kills-sqlite", "kills", 1_300, kills.sqlite),
+    Family("merges-sqlite", "kills", 300, kills.merges, longest=240.0),
     Family("kills-postgres", "kills", 700, kills.postgres, postgres=True),
     Family("kills-server", "server kills", 60, kills.server, postgres=True, longest=240.0),
     Family("power-files", "power cuts", 150, power.file_system, root=True),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent
-LAYOUTS = (1,)
+LAYOUTS = {"sqlite": (1, 2), "postgres": (1,)}
 
 
 def sqlite_store(layout: int, path: str) -> str:

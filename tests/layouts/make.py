@@ -3,7 +3,7 @@
     python make.py sqlite:/tmp/1.store  or  python make.py postgresql://…?schema=eventfold_kept
 
 Prints the store's identity, and then every event of the store as a line of JSON. Knows: the engines' port as it was at
-layout 1. Does not know: later changes.
+layouts 1 and 2. Does not know: later changes.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ def main(url: str) -> None:
     """Write appends of one and of several events, request keys, a snapshot and a registration."""
     with ef.Store(url, create=True) as store:
         engine = store.engine
+        services: Any = getattr(engine, "services", engine)  # of layout 1: the engine itself
 
         def append(*events: NewEvent, key: str | None = None) -> None:
             run(engine.append_many([AppendRequest(events, (), key)]))
@@ -55,12 +56,12 @@ def main(url: str) -> None:
         for number in range(5):
             append(event("Deposited", f"account:a-{number % 3}"))
         last = run(engine.read(Query(), Span())).events[-1]
-        run(engine.snapshots.put("app.Account [1]", Snapshot("f" * 8, last.position, last.id, b'{"total":46}')))
+        run(services.snapshots.put("app.Account [1]", Snapshot("f" * 8, last.position, last.id, b'{"total":46}')))
 
         async def enrol(turn: Any) -> None:
             await turn.register(InlineRegistration("balance", "c0de", ("Archived", "Restored"), "t1"))
 
-        run(engine.inline.exclusive(enrol))
+        run(services.inline.exclusive(enrol))
         print(json.dumps({"store": engine.store_id, "epoch": engine.epoch}))
         for stored in run(engine.read(Query(), Span())).events:
             print(json.dumps(described(stored)))

@@ -45,7 +45,7 @@ DEFINITIONS = (
 )
 
 
-@pytest.fixture(params=LAYOUTS)
+@pytest.fixture(params=LAYOUTS["postgres"])
 def old(request: pytest.FixtureRequest, url: str, schema: str) -> str:  # noqa: F811
     """The name of a schema with a store of an older layout."""
     with psycopg.connect(url, autocommit=True) as connection:

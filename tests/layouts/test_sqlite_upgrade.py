@@ -22,11 +22,11 @@ from eventfold.ports.messages import AppendRequest, Span
 from tests.cli.commands import run as eventfold
 from tests.layouts.kept import LAYOUTS, as_described, described, sqlite_store
 
-IDENTITY, EVENTS = described("sqlite", 1)
+EVENTS = described("sqlite", 1)[1]  # of layout 2 the same, with other ids
 ROWS = "SELECT * FROM event ORDER BY position"
 
 
-@pytest.fixture(params=LAYOUTS)
+@pytest.fixture(params=LAYOUTS["sqlite"])
 def old(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A store of an older layout."""
     return sqlite_store(request.param, str(tmp_path / "bank.db"))
@@ -58,20 +58,22 @@ def test_opening_is_refused_and_names_the_command(old: str, options: dict[str, A
     with pytest.raises(StoreVersionMismatch) as refused:
         ef.Store(old, **options)
     assert f"eventfold upgrade {old}" in refused.value.remedy
-    assert refused.value.fields["layout"] == 1
+    assert refused.value.fields["layout"] == layout_of(old)
     assert Path(old).read_bytes() == before
 
 
 def test_every_event_reads_and_verifies_as_before(old: str) -> None:
     """The rows keep their bytes and checksums, and the store its id, its epoch, its keys and registrations."""
-    before = rows(old), rows(old, "SELECT * FROM tagged"), rows(old, "SELECT * FROM request ORDER BY key")
+    layout, tagged = layout_of(old), "SELECT * FROM tagged WHERE tag > 0"
+    identity, events = described("sqlite", layout)
+    before = rows(old), rows(old, tagged), rows(old, "SELECT * FROM request ORDER BY key")
     done = upgraded(old)
-    assert (done.had, done.now) == (1, schema.LAYOUT)
-    assert (rows(old), rows(old, "SELECT * FROM tagged"), rows(old, "SELECT * FROM request ORDER BY key")) == before
+    assert (done.had, done.now) == (layout, schema.LAYOUT)
+    assert (rows(old), rows(old, tagged), rows(old, "SELECT * FROM request ORDER BY key")) == before
     with ef.Store(old, create=False) as store:
-        assert {"store": store.engine.store_id, "epoch": store.engine.epoch} == IDENTITY
+        assert {"store": store.engine.store_id, "epoch": store.engine.epoch} == identity
         read = run(store.engine.read(Query(), Span())).events
-        assert [as_described(event) for event in read] == EVENTS
+        assert [as_described(event) for event in read] == events
         assert [key for key, _ in run(store.engine.services.replication.keys())] == ["open a-1", "transfer t-1"]
         assert run(store.engine.receipt_of("transfer t-1")).first == 3
         assert run(store.engine.services.inline.registrations()) == [
@@ -82,12 +84,13 @@ def test_every_event_reads_and_verifies_as_before(old: str) -> None:
 
 def test_an_upgraded_store_takes_appends(old: str) -> None:
     """They are written after the last event; a repeat of an old append is recognised."""
+    was = described("sqlite", layout_of(old))[1]
     upgraded(old)
     with ef.Store(old) as store:
         new = NewEvent(new_id(), "Deposited", 1, b'{"amount":2}', ("account:a-1",))
         (receipt,) = run(store.engine.append_many([AppendRequest((new,))]))
         assert receipt.first == len(EVENTS) + 1
-        first = EVENTS[0]
+        first = was[0]
         again = NewEvent(bytes.fromhex(first["id"]), "Opened", 1, bytes.fromhex(first["data"]), ("account:a-1",))
         (repeat,) = run(store.engine.append_many([AppendRequest((again,))]))
         assert repeat.repeated and repeat.first == 1
@@ -104,21 +107,22 @@ def test_an_upgraded_file_is_defined_like_a_new_one(old: str, tmp_path: Path) ->
 
 def test_the_store_before_the_upgrade_is_copied_beside_it(old: str) -> None:
     """It has the old layout and the old events; none is written where none is requested."""
-    before = rows(old)
+    before, layout = rows(old), layout_of(old)
     done = upgraded(old)
-    assert done.backup == f"{old}.layout-1"
-    assert (layout_of(done.backup), rows(done.backup)) == (1, before)
+    assert done.backup == f"{old}.layout-{layout}"
+    assert (layout_of(done.backup), rows(done.backup)) == (layout, before)
     assert upgraded(done.backup, copies=False).backup is None
     assert layout_of(done.backup) == schema.LAYOUT
 
 
 def test_the_copy_of_an_interrupted_upgrade_does_not_prevent_the_next(old: str, tmp_path: Path) -> None:
     """The next copy gets a number; a chosen name is refused if a file with it exists."""
-    Path(f"{old}.layout-1").write_text("left behind")
+    layout = layout_of(old)
+    Path(f"{old}.layout-{layout}").write_text("left behind")
     with pytest.raises(NotAStore, match="exists already"):
-        upgraded(old, f"{old}.layout-1")
-    assert layout_of(old) == 1
-    assert upgraded(old).backup == f"{old}.layout-1.2"
+        upgraded(old, f"{old}.layout-{layout}")
+    assert layout_of(old) == layout
+    assert upgraded(old).backup == f"{old}.layout-{layout}.2"
 
 
 def test_a_store_of_the_newest_layout_is_left_as_it_is(old: str) -> None:
@@ -131,19 +135,20 @@ def test_a_store_of_the_newest_layout_is_left_as_it_is(old: str) -> None:
 
 def test_a_file_that_is_open_elsewhere_is_not_upgraded(old: str) -> None:
     """Any connection that has read it counts, as an old eventfold keeps one: it could write by the old rules later."""
+    layout = layout_of(old)
     other = apsw.Connection(old)
     other.execute("SELECT count(*) FROM event").fetchall()
     with pytest.raises(StoreBusy, match="open in another process"):
         upgraded(old)
-    assert layout_of(old) == 1
+    assert layout_of(old) == layout
     other.close()
-    assert upgraded(old).had == 1
+    assert upgraded(old).had == layout
 
 
 @pytest.mark.parametrize("point", ["first", "last"])
 def test_a_killed_upgrade_leaves_the_old_layout_whole(old: str, point: str) -> None:
     """Killed before the first step or right before COMMIT, the store is unchanged, and can be upgraded later."""
-    before = rows(old)
+    before, layout = rows(old), layout_of(old)
     dying = f"""
 import os, signal, sys
 from eventfold.concurrency.run import run
@@ -155,13 +160,13 @@ def dies(*given):
 if {point!r} == "last":
     whole, upgrade.check_definitions = upgrade.check_definitions, dies
 else:
-    upgrade.STEPS[1] = dies
+    upgrade.STEPS[{layout}] = dies
 run(SqliteEngine({old!r}).upgrade())
 """
     killed = subprocess.run([sys.executable, "-c", dying], capture_output=True, timeout=60)
     assert killed.returncode == -9, killed.stderr.decode()
-    assert (layout_of(old), rows(old)) == (1, before)
-    assert upgraded(old).had == 1
+    assert (layout_of(old), rows(old)) == (layout, before)
+    assert upgraded(old).had == layout
     with ef.Store(old) as store:
         assert store.head() == len(EVENTS)
         assert list(store.engine.check()) == []
@@ -173,25 +178,28 @@ def test_a_step_that_fails_changes_nothing(old: str, monkeypatch: pytest.MonkeyP
     def full(_connection: Any) -> None:
         raise apsw.FullError("disk full")
 
-    monkeypatch.setitem(upgrade.STEPS, 1, full)
-    with pytest.raises(StoreFull):
-        upgraded(old)
-    monkeypatch.setitem(upgrade.STEPS, 1, lambda connection: connection.execute("DROP TABLE snapshot"))
+    layout = layout_of(old)
+    with monkeypatch.context() as patch:
+        patch.setitem(upgrade.STEPS, layout, full)
+        with pytest.raises(StoreFull):
+            upgraded(old)
+    monkeypatch.setitem(upgrade.STEPS, schema.LAYOUT - 1, lambda connection: connection.execute("DROP TABLE snapshot"))
     with pytest.raises(StoreDamaged, match="definition of"):
         upgraded(old)
-    assert layout_of(old) == 1 and len(rows(old, "SELECT * FROM snapshot")) == 1
+    assert layout_of(old) == layout and len(rows(old, "SELECT * FROM snapshot")) == 1
 
 
 def test_the_command_reports_what_it_did(old: str) -> None:
     """It prints what it did, on the first run and on the second, and refuses an address without a layout."""
+    layout = layout_of(old)
     done, again = eventfold("upgrade", old, "--table"), eventfold("upgrade", old, "--table")
     assert (done.code, again.code) == (0, 0)
-    assert "was upgraded from layout 1 to 2" in " ".join(done.out.split()) and "bank.db.layout-1" in "".join(
+    assert f"was upgraded from layout {layout} to {schema.LAYOUT}" in " ".join(
         done.out.split()
-    )
+    ) and f"bank.db.layout-{layout}" in "".join(done.out.split())
     assert "Nothing was changed" in " ".join(again.out.split())
     (line,) = eventfold("upgrade", old, "--json").lines
-    assert line == {"had": 2, "layout": 2, "backup": None}
+    assert line == {"had": schema.LAYOUT, "layout": schema.LAYOUT, "backup": None}
     refused = eventfold("upgrade", "memory:")
     assert refused.code == 1 and "no older layout" in refused.err
     assert eventfold("upgrade", f"{old}.none").code == 4

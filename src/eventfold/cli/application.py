@@ -15,7 +15,7 @@ from eventfold.cli.copy import copy
 from eventfold.cli.demo import demo
 from eventfold.cli.history import history
 from eventfold.cli.inspection import cursor, stats, tags, types
-from eventfold.cli.maintenance import backup, init, restored, snapshots, upgrade
+from eventfold.cli.maintenance import backup, init, reindex, restored, snapshots, upgrade
 from eventfold.cli.processes import processes
 from eventfold.cli.projections import projections
 from eventfold.cli.read import read
@@ -61,6 +61,7 @@ for panel, command in (
     (WRITE_PANEL, copy),
     (WRITE_PANEL, restored),
     (MAINTENANCE_PANEL, upgrade),
+    (MAINTENANCE_PANEL, reindex),
     (MODELS_PANEL, run),
     (MODELS_PANEL, verify),
     (PROCESSES_PANEL, processes),

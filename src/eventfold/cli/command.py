@@ -75,6 +75,7 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         ("a file of an older version", "eventfold upgrade bank.db"),
         ("with the copy of the old file elsewhere", "eventfold upgrade bank.db --backup bank-before.db"),
     ),
+    "reindex": (("an index that differs from the events", "eventfold reindex bank.db"),),
     "drop": (("all snapshots", "eventfold snapshots drop bank.db"),),
     "run": (("bring a read model up to date", "eventfold run bank.db bank:Balance --once"),),
     "verify": (("prove that no event was skipped", "eventfold verify bank.db"),),

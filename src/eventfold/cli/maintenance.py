@@ -1,4 +1,4 @@
-"""`eventfold init`, `backup`, `upgrade`, `restored` and `snapshots drop`: what is done to a whole store.
+"""`eventfold init`, `backup`, `upgrade`, `reindex`, `restored` and `snapshots drop`: what is done to a whole store.
 
 Knows: addresses, flags, what is printed afterwards. Does not know: how any engine does it.
 """
@@ -15,7 +15,7 @@ from eventfold.cli.formatting import count_of, format_size
 from eventfold.cli.options import STORE_VARIABLE, Json, Url, hide_password, open_store, split_store_argument
 from eventfold.cli.output import Output
 from eventfold.concurrency.run import run
-from eventfold.engines import begin_epoch_after_restore, open_engine, upgrade_layout
+from eventfold.engines import begin_epoch_after_restore, open_engine, rebuild_index, upgrade_layout
 from eventfold.errors import InvalidInput, StoreNotFound
 from eventfold.ports.services import require
 from eventfold.store import Store
@@ -115,6 +115,25 @@ def upgrade(
         output.print(f"{shown} was upgraded from layout {done.had} to {done.now}. No event was rewritten.")
         if done.backup is not None:
             output.print(f"The copy from before is {done.backup}. Remove it when the upgraded store works.")
+
+
+def reindex(url: Url = None, as_json: Json = None) -> None:
+    """Rebuild the index of tags and types of a file from its events.
+
+    Run it if `eventfold verify` names it. Stop every process that uses the store first. It is one transaction: if it
+    fails or is interrupted, the store is unchanged. Every event is verified, and none is rewritten.
+    """
+    if not url:
+        raise typer.BadParameter(f"name the store, or set {STORE_VARIABLE}.", param_hint="STORE")
+    output = Output(as_json)
+    done = run(rebuild_index(open_engine(url, "sync", False, {})))
+    if output.is_json:
+        output.write_value({"events": done.events, "tags": done.tags, "entries": done.entries})
+    else:
+        output.print(
+            f"The index of {hide_password(url)} was rebuilt from {count_of(done.events, 'event')}: "
+            f"{count_of(done.tags, 'tag')}, {done.entries:,} entries."
+        )
 
 
 def restored(url: Url = None, as_json: Json = None) -> None:

@@ -15,7 +15,7 @@ from eventfold.engines import entry_points
 from eventfold.engines.addresses import MEMORY, address_text, file_path
 from eventfold.errors import InvalidInput, InvalidUrl, MissingExtra, NotSupported
 from eventfold.ports.engine import Engine
-from eventfold.ports.services import RestoreResult, UpgradeResult, require
+from eventfold.ports.services import ReindexResult, RestoreResult, UpgradeResult, require
 
 Mode = Literal["sync", "async"]
 SCHEMES = ("memory", "sqlite", "postgresql", "postgres", "file")
@@ -71,6 +71,11 @@ async def upgrade_layout(engine: Engine, copy: str | None, *, copies: bool) -> U
     `copy`: where a copy is written first; None: beside the store, unless `copies` is false.
     """
     return await require(engine, "maintenance").upgrade(copy, copies=copies)
+
+
+async def rebuild_index(engine: Engine) -> ReindexResult:
+    """Rebuild the index of the store of an engine that is not open. Raises NotSupported without one of its own."""
+    return await require(engine, "maintenance").reindex()
 
 
 async def begin_epoch_after_restore(engine: Engine) -> RestoreResult:

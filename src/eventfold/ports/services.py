@@ -156,8 +156,16 @@ class RestoreResult(msgspec.Struct, frozen=True):
     epoch: int
 
 
+class ReindexResult(msgspec.Struct, frozen=True):
+    """The result of `Maintenance.reindex`: how many events, tags and entries the rebuilt index has."""
+
+    events: int
+    tags: int
+    entries: int
+
+
 class Maintenance(Protocol):
-    """Operators' tasks on the storage of a log. `upgrade` and `restored` are called before `open`."""
+    """Operators' tasks on the storage of a log. `upgrade`, `restored` and `reindex` are called before `open`."""
 
     def check(self, progress: Progress = ...) -> Iterable[Problem] | AsyncIterable[Problem]:
         """Compare all redundant data in the store and yield each difference.
@@ -176,6 +184,10 @@ class Maintenance(Protocol):
 
     async def restored(self) -> RestoreResult:
         """Begin a new epoch after the store was restored by other tools."""
+        ...
+
+    async def reindex(self) -> ReindexResult:
+        """Rebuild the index of tags and types from the events."""
         ...
 
 

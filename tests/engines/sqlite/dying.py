@@ -1,6 +1,7 @@
 """A program that dies (kill -9) at each step of creating a file in turn, and checks each time what is left.
 
-Run as `python -m tests.engines.sqlite.dying backup|create FOLDER`; prints the number of steps, and the problems.
+Run as `python -m tests.engines.sqlite.dying backup|create|merge|reindex FOLDER [STRIDE]`; prints the number of steps
+and of kills, and the problems. For merges, every STRIDE-th step is tried.
 Steps are SQLite's calls of its file system and, for a backup, the system calls that make the copy visible.
 """
 
@@ -15,10 +16,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import eventfold as ef
-from eventfold.engines.sqlite import backup
+from eventfold.concurrency.run import run
+from eventfold.engines.sqlite import SqliteEngine, backup, merge, writer
 from eventfold.errors import StoreNotFound
 from tests.engines.sqlite.faulty import Disk
-from tests.engines.sqlite.noted import assert_whole, noted
+from tests.engines.sqlite.noted import Noted, assert_whole, engine_of, noted
 
 MAX_STEPS = 400
 FINISHED = 7
@@ -122,6 +124,60 @@ def creations(folder: Path) -> tuple[int, list[str]]:
     raise AssertionError("it never ended by itself")
 
 
+def merges(folder: Path, stride: int = 1) -> tuple[int, list[str]]:
+    """Appends whose commits carry slices of merges, and the merge at close: the log and its index are whole.
+
+    What was acknowledged is there; the store goes on with what the last process left.
+    """
+    path, acknowledged = folder / "log.db", folder / "acknowledged"
+    merge.SLICE_ENTRIES = writer.SLICE_ENTRIES = 4
+    writer.SLICE_FACTOR = 1
+    wrong: list[str] = []
+    ef.Store(str(path)).close()
+    for n in range(1, 10 * MAX_STEPS, stride):
+        acknowledged.write_text("0")
+
+        def work(n: int = n) -> None:
+            with ef.Store(str(path), merge_events=3) as store:
+                for number in range(n % 3, 14):
+                    last = store.append(noted(number, f"w-{number % 4}"), noted(number, f"new-{n}-{number}")).last
+                    acknowledged.write_text(str(last))
+
+        finished = dying(n, work)
+        with ef.Store(str(path), create=False) as store:
+            wrong += [f"step {n}: {problem}" for problem in engine_of(store).check()]
+            if store.head() < int(acknowledged.read_text() or 0):
+                wrong.append(f"step {n}: {acknowledged.read_text()} was acknowledged, and {store.head()} is the head")
+            every = [(each.position, each.event.who) for each in store.read() if isinstance(each.event, Noted)]
+            for who in ("w-1", f"new-{n}-5", f"new-{n}-13"):
+                found = [each.position for each in store.read(ef.Query.of(tags=f"who:{who}"))]
+                if found != [position for position, name in every if name == who]:
+                    wrong.append(f"step {n}: {who} at {found}")
+        if assert_whole(path) != len(every):
+            wrong.append(f"step {n}: not whole")
+        if finished:
+            return n, wrong
+    raise AssertionError("it never ended by itself")
+
+
+def reindexing(folder: Path, stride: int = 1) -> tuple[int, list[str]]:
+    """Rebuilds of the index that die: the index before or the new one, never a part."""
+    path = folder / "log.db"
+    wrong: list[str] = []
+    with ef.Store(str(path)) as store:
+        for n in range(40):
+            store.append(noted(n))
+    for n in range(1, 10 * MAX_STEPS, stride):
+        finished = dying(n, lambda: run(SqliteEngine(str(path)).reindex()))
+        with ef.Store(str(path), create=False) as store:
+            wrong += [f"step {n}: {problem}" for problem in engine_of(store).check()]
+        if assert_whole(path) != 40:
+            wrong.append(f"step {n}: not whole")
+        if finished:
+            return n, wrong
+    raise AssertionError("it never ended by itself")
+
+
 def remove(path: Path) -> None:
     """Remove a store and the files that belong to it."""
     for end in ("", "-wal", "-shm", "-journal", ".lock"):
@@ -129,5 +185,7 @@ def remove(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    steps, problems = {"backup": backups, "create": creations}[sys.argv[1]](Path(sys.argv[2]))
-    print(json.dumps({"steps": steps, "wrong": problems}))
+    ways = {"backup": backups, "create": creations, "merge": merges, "reindex": reindexing}
+    more = map(int, sys.argv[3:])
+    steps, problems = ways[sys.argv[1]](Path(sys.argv[2]), *more)
+    print(json.dumps({"steps": steps, "kills": steps // int((sys.argv[3:] or ["1"])[0]), "wrong": problems}))

@@ -51,6 +51,16 @@ def engine_of(store: ef.Store) -> SqliteEngine:
     return store.engine
 
 
+def merge(engine: SqliteEngine) -> None:
+    """Merge the whole tail of an engine into the index tables, and forget it."""
+    writer = engine._writer
+    assert writer is not None
+    writer._written += 1_000_000  # as if all of it were its own
+    writer._run_alone(writer._final_merge)
+    writer._written -= 1_000_000
+    engine._names.tail.forget()
+
+
 def files(path: Path) -> list[Path]:
     """Return a store file and the files that belong to it, as far as they exist."""
     return [found for end in ("", "-wal", "-shm", ".lock") if (found := Path(f"{path}{end}")).exists()]
@@ -86,16 +96,21 @@ def assert_whole(path: Path | str) -> int:
             'SELECT position, id, tags, type, ifnull("offset", 0), ifnull(size, 1) FROM event ORDER BY position'
         ).fetchall()
         names = dict(connection.execute("SELECT id, name FROM tag"))
+        names |= {-number: number for (number,) in connection.execute("SELECT id FROM type")}
         index = {(position, names[tag], type) for tag, position, type in connection.execute("SELECT * FROM tagged")}
+        (through,) = connection.execute("SELECT through FROM indexed").fetchone()
         (intact,) = connection.execute("PRAGMA integrity_check").fetchone()
     finally:
         connection.close()
     assert intact == "ok"
     assert [row[0] for row in rows] == list(range(1, len(rows) + 1)), "positions are not contiguous"
     assert len({row[1] for row in rows}) == len(rows), "an id is there twice"
-    assert index == {(row[0], tag, row[3]) for row in rows for tag in row[2].split("\n") if tag}, (
-        "the tag index differs"
+    entries = {(row[0], tag, row[3]) for row in rows for tag in (row[3], *row[2].split("\n")) if tag}
+    assert through <= len(rows), "the mark of the index is behind the last event"
+    assert {each for each in index if each[0] <= through} == {each for each in entries if each[0] <= through}, (
+        "the index differs"
     )
+    assert index <= entries, "the index has entries that no event has"  # behind the mark a merge may have begun
     left = 0
     for position, _, _, _, offset, size in rows:
         assert offset == (0 if left == 0 else size - left), f"an append is cut at {position}"

@@ -17,7 +17,7 @@ from eventfold.ports.messages import AppendRequest
 from tests.engines.sqlite.noted import engine_of, noted
 
 STEPS: dict[str, Callable[[Any], tuple[Any, str]]] = {
-    "publishing names": lambda engine: (engine._writer.types, "commit"),
+    "publishing names": lambda engine: (engine._writer.names.types, "commit"),
     "looking whether the file is in its place": lambda engine: (engine._file.presence, "is_in_place"),
     "noting the head": lambda engine: (engine._writer.head, "record_commit"),
     "the checkpoint": lambda engine: (engine._writer, "_checkpoint"),

@@ -18,7 +18,7 @@ from eventfold.engines.sqlite import schema
 from eventfold.engines.sqlite.errors import memory_file_system
 from eventfold.engines.sqlite.file_guards import FileGuard
 from eventfold.errors import AppendUnconfirmed, StoreDamaged, StoreUnsafe
-from tests.engines.sqlite.noted import assert_whole, engine_of, foreign, noted
+from tests.engines.sqlite.noted import assert_whole, engine_of, foreign, merge, noted
 from tests.engines.sqlite.other import Other
 
 OPEN_AND_CLOSE = """
@@ -178,6 +178,7 @@ def test_the_database_itself_refuses_to_change_the_log(path: str, change: str) -
     with ef.Store(path) as store:
         store.append(noted(1), key="once")
         store.append(noted(2), noted(3))
+        merge(engine_of(store))
         before = snapshot(path)
         with pytest.raises(sqlite3.DatabaseError, match="eventfold: "):
             foreign(path, change)
@@ -196,14 +197,15 @@ def test_replacing_in_the_tag_index_removes_nothing_from_it(path: str) -> None:
     with ef.Store(path) as store:
         store.append(noted(1, "a"))
         store.append(noted(2, "b"))
+        merge(engine_of(store))
         foreign(path, "INSERT INTO type (name) VALUES ('Forged')")
         foreign(path, "REPLACE INTO tagged SELECT tag, position, 2 FROM tagged WHERE position = 1")
-        assert foreign(path, "SELECT count(*) FROM tagged WHERE type = 1") == [(4,)]
+        assert foreign(path, "SELECT count(*) FROM tagged WHERE type = 1") == [(6,)]
         for false in (ef.Query.of(tags="who:a"), ef.Query.of(types="Forged", tags="who:a")):
             with pytest.raises(StoreDamaged):
                 list(store.read(false))
         assert [recorded.event.n for recorded in store.read(ef.Query.of(tags="who:b"))] == [2]
-        assert len(list(engine_of(store).check())) == 3  # two tags have two entries each, and the counts differ
+        assert len(list(engine_of(store).check())) == 4  # a type and two tags have two entries each; and the remedy
 
 
 def test_a_store_whose_guards_were_dropped_is_refused(path: str) -> None:

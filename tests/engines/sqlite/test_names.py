@@ -15,7 +15,7 @@ from eventfold.core.query import Query
 from eventfold.engines.sqlite.batch import Batch
 from eventfold.errors import EventIdReused, StoreDamaged
 from eventfold.ports.messages import Span
-from tests.engines.sqlite.noted import assert_whole, engine_of, foreign, raw, request, written
+from tests.engines.sqlite.noted import assert_whole, engine_of, foreign, merge, raw, request, written
 
 
 def test_a_freed_id_is_not_cached_for_a_type_that_was_rolled_back(store: ef.Store) -> None:
@@ -99,7 +99,7 @@ def test_names_stay_correct_while_batches_fail_and_readers_query(store: ef.Store
     assert not failed
     stored = run(engine.read(Query(), Span(limit=10_000))).events
     assert Counter((event.type, event.tags) for event in stored) == expected
-    for table, cache in (("type", engine._types), ("tag", engine._tags)):
+    for table, cache in (("type", engine._names.types), ("tag", engine._names.tags)):
         truth = dict(foreign(path, f"SELECT name, id FROM {table}"))
         assert cache._ids_by_name.items() <= truth.items()
         assert {(name, number) for number, name in cache.names_by_id.items()} <= set(truth.items())
@@ -112,7 +112,7 @@ def test_a_full_cache_of_names_is_emptied_and_filled_again(store: ef.Store, monk
     engine = engine_of(store)
     for n in range(40):
         run(engine.append_many([request(raw(n, f"t:{n}", f"u:{n % 15}", type=f"T{n % 12}"))]))
-    assert len(engine._tags._ids_by_name) <= 10
+    assert len(engine._names.tags._ids_by_name) <= 10
     for n in range(40):
         found = run(engine.read(Query.of(types=f"T{n % 12}", tags=f"t:{n}"), Span())).events
         assert [event.type for event in found] == [f"T{n % 12}"]
@@ -123,11 +123,12 @@ def test_a_name_and_its_number_must_agree_in_both_directions(store: ef.Store) ->
     """A dictionary whose index and table differ is reported as damage; no other name's events are returned."""
     engine = engine_of(store)
     run(engine.append_many([request(raw(1, "a:1")), request(raw(2, "b:1"))]))
-    engine._tags._ids_by_name.clear()
-    engine._tags._by_id = "SELECT 'b:1' WHERE ? > 0"  # the answer of a changed page
+    merge(engine)
+    engine._names.tags._ids_by_name.clear()
+    engine._names.tags._by_id = "SELECT 'b:1' WHERE ? > 0"  # the answer of a changed page
     with pytest.raises(StoreDamaged, match="id of another"):
         run(engine.read(Query.of(tags="a:1"), Span()))
-    engine._types.names_by_id.clear()
-    engine._types._by_name = "SELECT 77 WHERE ? > ''"
+    engine._names.types.names_by_id.clear()
+    engine._names.types._by_name = "SELECT 77 WHERE ? > ''"
     with pytest.raises(StoreDamaged, match="no name of its own"):
         run(engine.read(Query(), Span()))

@@ -87,7 +87,7 @@ def test_a_file_that_is_no_database_is_not_a_store(path: str, content: bytes) ->
 def test_a_store_without_its_tables_is_damaged(path: str) -> None:
     """The file is marked as a store, but the tables of a store are missing."""
     connection = sqlite3.connect(path)
-    connection.executescript("PRAGMA application_id = 0x65666C64; PRAGMA user_version = 2; CREATE TABLE event (a)")
+    connection.executescript("PRAGMA application_id = 0x65666C64; PRAGMA user_version = 3; CREATE TABLE event (a)")
     connection.close()
     refused(path, StoreDamaged)
 

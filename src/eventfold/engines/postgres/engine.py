@@ -30,7 +30,7 @@ from eventfold.engines.postgres.writer import PostgresWriter
 from eventfold.errors import NotSupported
 from eventfold.ports.integrity import Problem, Progress
 from eventfold.ports.messages import AppendRequest, Capabilities, Head, Outcome, Page, Span, TagCount, TypeCount
-from eventfold.ports.services import RestoreResult, Services, UpgradeResult
+from eventfold.ports.services import ReindexResult, RestoreResult, Services, UpgradeResult
 
 
 class PostgresEngine:
@@ -131,6 +131,14 @@ class PostgresEngine:
                 engine=self.name,
             )
         return UpgradeResult(await self._servers.upgrade(), schema.LAYOUT)
+
+    async def reindex(self) -> ReindexResult:
+        """Raises NotSupported: the server maintains and rebuilds its indexes itself."""
+        raise NotSupported(
+            "A PostgreSQL server maintains the indexes of a store itself.",
+            "Rebuild them by the server's own command: REINDEX SCHEMA.",
+            engine=self.name,
+        )
 
     async def restored(self) -> RestoreResult:
         """Begin a new epoch after a restore by other tools. Needs the rights of the store's owner.

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import apsw
 
 from eventfold.core.envelope import NewEvent, Receipt, StoredEvent, digest, make_receipt
-from eventfold.core.query import ConditionClause
+from eventfold.core.query import ConditionClause, with_spellings
 from eventfold.engines.sqlite import schema
 from eventfold.engines.sqlite.inline import read_registrations
 from eventfold.engines.sqlite.queries import NameLookup, first_match
 from eventfold.engines.sqlite.read import decode_request_key
-from eventfold.engines.sqlite.recent_window import MAX_EVENTS
 from eventfold.engines.sqlite.schema import with_checksum
+from eventfold.engines.sqlite.tail import Entry, Segment, first_in_tail
 from eventfold.errors import EventfoldError, EventIdReused, InvalidQuery, Unreadable
 from eventfold.ports.inline import AppendMode, InlineTransaction, missing_code
 from eventfold.ports.messages import AppendRequest, Head, Outcome
@@ -32,12 +32,20 @@ class Batch:
 
     `judged`: id of a clause -> position through which it is already known to hold. `mode`: what to do in
     addition after a failed attempt. Without CHECK_IDS event ids are assumed to be new; if not, `insert` fails.
+    `is_judged_together`: whether a condition of a later request is to be compared with events of an earlier one.
     """
 
-    def __init__(self, writer: Writer, connection: apsw.Connection, judged: dict[int, int], mode: AppendMode) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        connection: apsw.Connection,
+        judged: dict[int, int],
+        mode: AppendMode,
+        is_judged_together: bool,
+    ) -> None:
         self._writer, self._connection, self._judged = writer, connection, judged
         self._mode = mode
-        self._names = NameLookup(connection, writer.types, writer.tags, writing=True)
+        self._names: NameLookup | None = None
         before = writer.head.read_head(connection)
         self._head_before, self._position = before, before.position
         self._registrations = read_registrations(connection)
@@ -50,11 +58,9 @@ class Batch:
         if self._registrations and writer.projector is not None:
             self.inline = writer.projector.begin(connection, self._position, self._registrations)
         self._time = max(writer.clock(), before.time)
-        self._window = window = writer.window
-        if window.end != self._position or window.end - window.start > MAX_EVENTS:
-            window.restart(self._position)
+        self._own = Segment(self._position) if is_judged_together else None  # the events accepted so far
         self._rows: list[tuple[Any, ...]] = []
-        self._tagged: list[tuple[int, int, int]] = []
+        self.entries: list[tuple[Entry, int]] = []  # of the accepted events, for the tail
         self._keys: dict[str, int] = {}
         self._accepted: list[tuple[int, Sequence[NewEvent]]] = []
         self._stored: dict[bytes, StoredEvent] = {}
@@ -97,7 +103,7 @@ class Batch:
         return folding.fold(placed, AppendMode.WRITE_EACH in self._mode)
 
     def _check_clause(self, clause: ConditionClause, number: int, epoch: int | None) -> EventfoldError | None:
-        after, window = clause.after, self._window
+        after, head = clause.after, self._head_before.position
         if epoch is not None and epoch != self._writer.head.epoch:
             return epoch_ended(clause, epoch, self._writer.head.epoch)
         if after > self._position:
@@ -108,12 +114,18 @@ class Batch:
                 return base_event_missing(clause, number)
             after = max(after, behind)
         found = None
-        if after < window.start:
-            checked = max(after, self._judged.get(id(clause), 0))
-            found = first_match(self._names, clause.query, checked, window.start)
-        if found is None:
-            found = window.first_match(self._names.with_all_spellings(clause.query), after)
+        if after < head:
+            names = self._names = self._names or self._writer.names.lookup(self._connection, head)
+            found = first_match(names, clause.query, max(after, self._judged.get(id(clause), 0)), head)
+        if found is None and self._own is not None:
+            query = (
+                with_spellings(clause.query, self._other_spellings) if clause.query.names_moments() else clause.query
+            )
+            found = first_in_tail((self._own,), query, after, self._position)
         return None if found is None else conflict(clause, found, number)
+
+    def _other_spellings(self, tag: str) -> list[str]:
+        return [] if self._own is None else self._own.moments.get(tag, [])
 
     def _position_of(self, identity: bytes) -> int | None:
         """The position of an event by its id, in the log or in this batch."""
@@ -178,14 +190,14 @@ class Batch:
         return make_receipt(self._writer.head.store_id, self._writer.head.epoch, events, repeated=True)
 
     def _accept(self, request: AppendRequest) -> Receipt:
-        writer, connection, window, time = self._writer, self._connection, self._window, self._time
+        writer, connection, time = self._writer, self._connection, self._time
         events, first = request.events, self._position + 1
         size = len(events)
         alone = size == 1
         position = self._position
         for offset, event in enumerate(events):
             position += 1
-            type_id = writer.types.ensure(connection, event.type)
+            type_id = writer.names.types.ensure(connection, event.type)
             self._rows.append(
                 with_checksum(
                     (
@@ -205,9 +217,10 @@ class Batch:
                     )
                 )
             )
-            for tag in event.tags:
-                self._tagged.append((writer.tags.ensure(connection, tag), position, type_id))
-            window.add(position, event.type, event.tags)
+            entry = (position, event.type, event.tags)
+            self.entries.append((entry, len(event.data)))
+            if self._own is not None:
+                self._own.add(entry, 0)
         self._position = position
         self._accepted.append((first, events))
         self._last_positions[events[-1].id] = position
@@ -231,8 +244,6 @@ class Batch:
         """
         if self._rows:
             self._connection.executemany(schema.INSERT_EVENT, self._rows)
-            if self._tagged:
-                self._connection.executemany(schema.INSERT_TAGGED, self._tagged)
         if self._keys:
             self._connection.executemany(schema.INSERT_REQUEST, map(with_checksum, self._keys.items()))
         if self.inline is not None and self._rows:

@@ -29,17 +29,12 @@ class MomentSpellings:
         self._known_through = 0  # the id up to which committed tags have been read
         self._others: dict[str, dict[str, None]] = {}
 
-    def others_of(self, connection: apsw.Connection, tag: str, writing: bool) -> list[str]:
-        """Other spellings of a tag in UTC.
-
-        `writing`: inside the writer's transaction, whose new tags are not cached.
-        """
+    def others_of(self, connection: apsw.Connection, tag: str) -> list[str]:
+        """Other spellings of a tag in UTC. Not after a merge within the same transaction, which may be rolled back."""
         last: int = connection.execute(_LAST_TAG).get
         if last <= self._known_through:
             return list(self._others.get(tag, ()))
         new = [name for (name,) in connection.execute(_NEW_MOMENT_TAGS, (self._known_through, last)) if is_moment(name)]
-        if writing:
-            return [*self._others.get(tag, ()), *(name for name in new if in_utc(name) == tag)]
         for name in new:
             self._others.setdefault(in_utc(name), {})[name] = None
         self._known_through = max(self._known_through, last)
@@ -62,16 +57,14 @@ class NameDictionary:
         self._uncommitted: dict[str, int] = {}
         self.spellings = MomentSpellings()  # of tags
 
-    def id(self, connection: apsw.Connection, name: str, writing: bool = False) -> int | None:
-        """The id of a name, or None if no event uses it. `writing`: inside the writer's transaction."""
+    def id(self, connection: apsw.Connection, name: str) -> int | None:
+        """The id of a committed name, or None if it has none."""
         known = self._ids_by_name.get(name)
-        if known is None and writing:
-            known = self._uncommitted.get(name)
         return self._look_up(connection, name) if known is None else known
 
-    def ids(self, connection: apsw.Connection, names: Iterable[str], writing: bool = False) -> list[int]:
-        """The ids of those names that exist."""
-        return [found for name in names if (found := self.id(connection, name, writing)) is not None]
+    def ids(self, connection: apsw.Connection, names: Iterable[str]) -> list[int]:
+        """The ids of those names that have one."""
+        return [found for name in names if (found := self.id(connection, name)) is not None]
 
     def ensure(self, connection: apsw.Connection, name: str) -> int:
         """The id of a name, created if needed.
@@ -93,6 +86,13 @@ class NameDictionary:
     def rollback(self) -> None:
         """After a ROLLBACK: discard the ids that the transaction created."""
         self._uncommitted.clear()
+
+    def forget(self) -> None:
+        """Forget all names."""
+        self._ids_by_name.clear()
+        self.names_by_id.clear()
+        self._uncommitted.clear()
+        self.spellings = MomentSpellings()
 
     def name(self, connection: apsw.Connection, number: int) -> str:
         """The name for the id of a committed event."""

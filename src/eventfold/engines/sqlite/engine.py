@@ -17,12 +17,11 @@ import apsw
 
 from eventfold.core.envelope import Receipt, StoredEvent, make_receipt
 from eventfold.core.query import Query
-from eventfold.engines.sqlite import queries, schema
+from eventfold.engines.sqlite import queries, schema, summaries
 from eventfold.engines.sqlite.backup import backup, begin_epoch
 from eventfold.engines.sqlite.dictionary import NameDictionary
 from eventfold.engines.sqlite.errors import (
     NOT_DURABLE,
-    inconsistency_error,
     memory_file_system,
     record_errno,
     translate_error,
@@ -33,9 +32,9 @@ from eventfold.engines.sqlite.head import HeadTracker
 from eventfold.engines.sqlite.integrity import find_problems
 from eventfold.engines.sqlite.named_locks import NamedLocks
 from eventfold.engines.sqlite.overwrite_detection import Mark
-from eventfold.engines.sqlite.queries import NameLookup, compile_query
-from eventfold.engines.sqlite.read import RowDecoder, decode_request_key, missing_error, read_page
-from eventfold.engines.sqlite.schema import read_identity
+from eventfold.engines.sqlite.read import Names, RowDecoder, decode_request_key, missing_error, read_page
+from eventfold.engines.sqlite.reindex import reindex
+from eventfold.engines.sqlite.schema import read_identity, read_through
 from eventfold.engines.sqlite.services import (
     Access,
     SqliteInlineProjections,
@@ -44,13 +43,14 @@ from eventfold.engines.sqlite.services import (
     SqliteReplication,
     SqliteSnapshots,
 )
+from eventfold.engines.sqlite.tail import MERGE_EVENTS, Tail
 from eventfold.engines.sqlite.upgrade import upgrade
 from eventfold.engines.sqlite.watch import Watch
 from eventfold.engines.sqlite.writer import Writer
 from eventfold.errors import CorruptEvent, InvalidInput, StoreDamaged, Unreadable
 from eventfold.ports.integrity import Problem, Progress
 from eventfold.ports.messages import AppendRequest, Capabilities, Head, Outcome, Page, Span, TagCount, TypeCount
-from eventfold.ports.services import RestoreResult, Services, UpgradeResult
+from eventfold.ports.services import ReindexResult, RestoreResult, Services, UpgradeResult
 
 T = TypeVar("T")
 MAX_READ_ATTEMPTS = 5  # attempts at one read, each disturbed by a checkpoint
@@ -67,7 +67,8 @@ class SqliteEngine:
     `durability` "full": fsync before every acknowledgement. "normal": a power failure may lose every append since the
     last checkpoint of the WAL; a crash of the process loses none. `timeout`: seconds that a writer waits for the writer
     lock. `readonly`: open the file without write access. A file that is unused for `max_idle` seconds is closed until
-    its next use; a follower keeps the store in use. `clock` returns µs since 1970 UTC.
+    its next use; a follower keeps the store in use. `merge_events`: so many new events are indexed in memory only,
+    before they are merged into the index tables. `clock` returns µs since 1970 UTC.
     """
 
     name = "sqlite"
@@ -81,10 +82,13 @@ class SqliteEngine:
         durability: str = "full",
         timeout: float = 30.0,
         max_idle: float | None = None,
+        merge_events: int = MERGE_EVENTS,
         clock: Callable[[], int] = now_micros,
     ) -> None:
         if durability not in ("full", "normal"):
             raise InvalidInput(f"durability={durability!r} is unknown.", 'Use "full" (the default) or "normal".')
+        if merge_events < 1:
+            raise InvalidInput(f"merge_events={merge_events!r} is too small.", "Use 1 or more.")
         if not path:
             raise InvalidInput("The path of the store is empty.", "Give a path, for example store.db.")
         self.capabilities = Capabilities(durable=durability == "full", pushes=False)
@@ -92,11 +96,12 @@ class SqliteEngine:
         self.path = path
         self._create, self._clock, self._timeout = create, clock, timeout
         self._file = File(path, readonly=readonly, full_sync=durability == "full", timeout=timeout, max_idle=max_idle)
-        self._types, self._tags = NameDictionary("type"), NameDictionary("tag")
-        self._rows = RowDecoder(self._types)
+        types = NameDictionary("type")
+        self._rows = RowDecoder(types)
+        self._names = Names(types, NameDictionary("tag"), Tail(self._rows.between, read_through, merge_events))
         self._watch = Watch(self._file)
         self._head_tracker: HeadTracker | None = None
-        self._type_counts = (0, 0, dict[str, int]())  # cached by `types`: epoch, last counted position, events per type
+        self._type_counts = (0, 0, dict[str, TypeCount]())  # cached by `types`: epoch, last counted position, by type
         self._writer: Writer | None = None
         self._locks = NamedLocks(self._file.real_path)
 
@@ -126,7 +131,7 @@ class SqliteEngine:
         self.store_id, self.epoch, _ = self._file.open(self._create)
         try:
             self._head_tracker = HeadTracker(self._file, self._rows, self.store_id, self.epoch)
-            self._writer = Writer(self._file, self._types, self._tags, self._rows, self._head_tracker, self._clock)
+            self._writer = Writer(self._file, self._names, self._rows, self._head_tracker, self._clock)
             self._run_read(self._head_tracker.read_head)
         except Unreadable:  # if the last event is corrupt, reads report it; earlier events stay readable
             return
@@ -142,6 +147,15 @@ class SqliteEngine:
         else has the file open. If a step fails or the process ends, the store is unchanged.
         """
         return upgrade(self._file, self._timeout, copy, copies)
+
+    @translate_errors
+    async def reindex(self) -> ReindexResult:
+        """Rebuild the index of tags and types from the events. Call it on an engine that is not open.
+
+        Raises StoreBusy if anything else has the file open, CorruptEvent if an event is damaged. After any error the
+        store is unchanged.
+        """
+        return reindex(self._file, self._timeout)
 
     @translate_errors
     async def restored(self) -> RestoreResult:
@@ -230,7 +244,7 @@ class SqliteEngine:
 
         def page(connection: apsw.Connection) -> Page:
             head = self._read_head(connection).position
-            return read_page(connection, self._rows, (self._types, self._tags), head, query, span)
+            return read_page(connection, self._rows, self._names, head, query, span)
 
         return self._run_read(page)
 
@@ -248,14 +262,7 @@ class SqliteEngine:
             end = head if until is None else min(until, head)
             if not query.items or end <= after:
                 return max(0, end - after)
-            names = NameLookup(connection, self._types, self._tags)
-            asked = names.with_all_spellings(query)
-            if queries.has_many_items(asked):
-                return queries.count_positions(names, asked, after, end)
-            found = compile_query(names, asked, after, end)
-            if found.is_empty:
-                return 0
-            return connection.execute(f"SELECT count(*) FROM ({found.sql('ASC')})", found.bindings).get  # noqa: S608
+            return queries.count_matches(self._names.lookup(connection, end), query, after, end)
 
         return self._run_read(counted)
 
@@ -301,46 +308,30 @@ class SqliteEngine:
     @translate_errors
     async def types(self) -> list[TypeCount]:
         """See the port."""
+
         # Events are never deleted: within an epoch only events after the last count have to be counted.
-        sql = """SELECT t.id, (SELECT count(*) FROM event WHERE type = t.id AND position > ? AND position <= ?),
-            (SELECT min(position) FROM event WHERE type = t.id),
-            (SELECT max(position) FROM event WHERE type = t.id AND position <= ?) FROM type t"""
+        def counted(connection: apsw.Connection) -> tuple[dict[str, TypeCount], int, list[TypeCount]]:
+            head = self._read_head(connection).position
+            names = self._names.lookup(connection, head)
+            epoch, through, known = self._type_counts
+            until = min(names.indexed, head)
+            if epoch != self.epoch or through > until:
+                through, known = 0, dict[str, TypeCount]()
+            found = summaries.count_types(names, known, through, until)
+            return found, until, summaries.types_with_tail(found, names.segments, head)
 
-        def counted(connection: apsw.Connection) -> tuple[list[TypeCount], tuple[int, int]]:
-            head, epoch = self._read_head(connection).position, self.epoch
-            known_epoch, through, counts = self._type_counts
-            if known_epoch != epoch or through > head:
-                through, counts = 0, dict[str, int]()
-            found: list[TypeCount] = []
-            for type, more, first, last in connection.execute(sql, (through, head, head)):
-                if last is not None:
-                    name = self._types.name(connection, type)
-                    found.append(TypeCount(name, counts.get(name, 0) + more, first, last))
-            return found, (epoch, head)
-
-        found, through = self._run_read(counted)  # cached only after a consistent read
-        self._type_counts = (*through, {each.type: each.count for each in found})
-        return sorted(found, key=lambda each: each.type)
+        epoch = self.epoch
+        found, through, types = self._run_read(counted)
+        self._type_counts = (epoch, through, found)  # cached only after a consistent read
+        return types
 
     @translate_errors
     async def tags(self, prefix: str = "", limit: int = 1000, after: str = "") -> list[TagCount]:
         """See the port."""
-        # The index returns names in order, the table returns the name of an id: both must agree.
-        sql = """SELECT name, (SELECT count(*) FROM tagged WHERE tag = t.id),
-            (SELECT min(position) FROM tagged WHERE tag = t.id), (SELECT max(position) FROM tagged WHERE tag = t.id),
-            (SELECT name FROM tag WHERE id = t.id)
-            FROM tag t WHERE name >= ? AND name < ? AND name > ? ORDER BY name LIMIT ?"""
-        bindings = (prefix, prefix + "\U0010ffff", after, limit)
 
         def counted(connection: apsw.Connection) -> list[TagCount]:
-            found: list[TagCount] = []
-            for name, count, first, last, again in connection.execute(sql, bindings):
-                if name != again:
-                    raise inconsistency_error(f"the tags {name!r} and {again!r} have the same id")
-                if not count:
-                    raise inconsistency_error(f"the tag {name!r} has no events")
-                found.append(TagCount(name, count, first, last))
-            return found
+            head = self._read_head(connection).position
+            return summaries.count_tags(self._names.lookup(connection, head), prefix, limit, after, head)
 
         return self._run_read(counted)
 
@@ -349,14 +340,18 @@ class SqliteEngine:
         """See the port."""
 
         def facts(connection: apsw.Connection) -> dict[str, Any]:
+            head, through = self._read_head(connection).position, read_through(connection)
             return {
                 "engine": self.name,
                 "path": self._file.path,
                 "store": self.store_id,
                 "epoch": self.epoch,
-                "events": self._read_head(connection).position,
+                "events": head,
                 "types": connection.execute("SELECT count(*) FROM type").get,
-                "tags": connection.execute("SELECT count(*) FROM tag").get,
+                "tags": summaries.count_all_tags(self._names, connection, head),
+                "indexed_through": through,
+                "tail_events": head - through,
+                "tail_bytes": self._names.tail.memory,
                 "bytes": connection.pragma("page_count") * connection.pragma("page_size"),
                 "wal_bytes": _file_size(self._file.real_path + "-wal"),
                 "created": read_identity(connection).created,
@@ -379,7 +374,7 @@ class SqliteEngine:
         called with the number of events compared so far and the total. Appends and reads may continue meanwhile.
         """
         try:
-            yield from find_problems(self._run_read, progress, self.store_id)
+            yield from find_problems(self._run_read, progress, self.store_id, self._file.path)
         except apsw.Error as error:
             raise translate_error(error, self._file.path) from error
 

@@ -262,6 +262,15 @@ def inconsistency_error(what: str) -> StoreDamaged:
     )
 
 
+def index_error(what: str) -> StoreDamaged:
+    """The error for an index that does not agree with the events, from which it can be rebuilt."""
+    return StoreDamaged(
+        f"The file is damaged: {what}.",
+        "Stop writing to it, keep a copy as it is, and run eventfold verify: it says if eventfold reindex is enough.",
+        detail=what,
+    )
+
+
 def translate_errors(method: Callable[P, CoroutineType[Any, Any, T]]) -> Callable[P, CoroutineType[Any, Any, T]]:
     """Decorator: translate errors of SQLite raised by an engine's method. The engine has an attribute `path`."""
 

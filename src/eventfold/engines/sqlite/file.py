@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -53,6 +54,7 @@ class File:
         self.presence = FilePresence(self.path, self.real_path, self.pool.close_idle)
         self._may_create = self._opened = self._closed = False
         self._next_presence_check = self._next_link_check = 0.0
+        self.on_reopen: Callable[[], None] = lambda: None  # called after the file was closed while idle
         self.max_idle, self.last_used = max_idle, time.monotonic()  # seconds; monotonic time of the last use
         self._is_idle = False
 
@@ -213,6 +215,7 @@ class File:
         self._is_idle = False
         if not self.presence.is_in_place():
             self.check()
+        self.on_reopen()
 
     @property
     def is_inherited(self) -> bool:

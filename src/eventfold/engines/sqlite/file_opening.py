@@ -84,12 +84,7 @@ def is_new(connection: apsw.Connection, path: str) -> bool:
             layout=layout,
         )
     if application == APPLICATION_ID and layout >= OLDEST_LAYOUT:
-        raise StoreVersionMismatch(
-            f"{path} has layout {layout}, and this version of eventfold writes layout {LAYOUT}.",
-            f"Stop the processes that use it, then upgrade it once: eventfold upgrade {shlex.quote(path)}.",
-            path=path,
-            layout=layout,
-        )
+        raise older_layout_error(path, layout)
     if application == 0 and layout == 0 and empty:
         return True
     raise NotAStore(
@@ -173,4 +168,14 @@ def not_wal_error(path: str, mode: str) -> StoreUnsafe:
         "Nothing was written: close the other programs that have the file open, then open the store again.",
         path=path,
         journal_mode=mode,
+    )
+
+
+def older_layout_error(path: str, layout: int) -> StoreVersionMismatch:
+    """The error for a store of an older layout."""
+    return StoreVersionMismatch(
+        f"{path} has layout {layout}, and this version of eventfold writes layout {LAYOUT}.",
+        f"Stop the processes that use it, then upgrade it once: eventfold upgrade {shlex.quote(path)}.",
+        path=path,
+        layout=layout,
     )

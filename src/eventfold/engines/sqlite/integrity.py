@@ -6,11 +6,13 @@ of repeated ids miss its event until this check. Even this check does not find a
 is gone from every place at once; a removed end of the log is detected by the note in the lock file.
 
 Knows: all redundant data: events and their indexes, tags in rows and in the tag index, names and ids, append
-boundaries, order of times. Does not know: how to repair damage.
+boundaries, order of times. Does not know: how to
+repair damage (reindex.py rebuilds the index).
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 
 import apsw
@@ -20,7 +22,7 @@ from eventfold.engines.sqlite import schema
 from eventfold.engines.sqlite.dictionary import NameDictionary
 from eventfold.engines.sqlite.inline import read_registrations
 from eventfold.engines.sqlite.read import RowDecoder
-from eventfold.engines.sqlite.schema import with_checksum
+from eventfold.engines.sqlite.schema import read_through, with_checksum
 from eventfold.engines.sqlite.snapshots import damaged_keys
 from eventfold.errors import EventfoldError
 from eventfold.ports.integrity import Problem, Progress, placement_problems
@@ -32,14 +34,33 @@ REQUEST_KEYS = """SELECT CAST(r.key AS BLOB), r.first, r.crc, e.position, ifnull
     FROM request r LEFT JOIN event e ON e.position = r.first"""
 
 
+ENTRIES_OF_TAIL = "SELECT tag, position FROM tagged WHERE position > ? AND position <= ? ORDER BY position"
+OTHER_TABLES = ("event", "type", "request", "store", "snapshot", "inlined", "sealed")
 RunRead = Callable[[Callable[[apsw.Connection], list[Problem]]], list[Problem]]
 
 
-def find_problems(reading: RunRead, progress: Progress, store_id: str) -> Iterator[Problem]:
+class IndexProblem(Problem, frozen=True):
+    """A difference of the index, which can be rebuilt from the events."""
+
+
+def find_problems(reading: RunRead, progress: Progress, store_id: str, path: str) -> Iterator[Problem]:
     """Yield all problems up to the current head. `progress` is called with the events compared and their total.
 
-    `reading` runs one step with a connection, which is borrowed for that step only.
+    `reading` runs one step with a connection, which is borrowed for that step only. The last one names the remedy if
+    only the index differs.
     """
+    are_of_index: set[bool] = set()
+    for problem in _find_problems(reading, progress, store_id):
+        are_of_index.add(isinstance(problem, IndexProblem))
+        yield Problem(problem.what, problem.position)
+    if are_of_index == {True}:
+        command = f"eventfold reindex {shlex.quote(path)}"
+        yield Problem(
+            f"Only the index differs from the events: stop everything that uses the store, then run {command}."
+        )
+
+
+def _find_problems(reading: RunRead, progress: Progress, store_id: str) -> Iterator[Problem]:
     whole = _Comparison(store_id)
     yield from reading(whole.begin)
     for first in range(1, whole.head + 1, EVENTS_PER_STEP):
@@ -51,12 +72,21 @@ def find_problems(reading: RunRead, progress: Progress, store_id: str) -> Iterat
 
 def _check_structure(connection: apsw.Connection) -> Iterator[Problem]:
     """Run SQLite's own check: pages, order of keys, each row in each index."""
+    found: list[str] = []
     try:
-        for (text,) in connection.execute(f"PRAGMA integrity_check({MAX_SQLITE_PROBLEMS})"):
-            if text != "ok":
-                yield Problem(f"SQLite: {text}.")
+        found += [text for (text,) in connection.execute(f"PRAGMA integrity_check({MAX_SQLITE_PROBLEMS})")]
     except (apsw.Error, UnicodeDecodeError) as error:
-        yield Problem(f"SQLite: {error}.")
+        found.append(str(error))
+    if found != ["ok"]:
+        kind = IndexProblem if all(_is_intact(connection, table) for table in OTHER_TABLES) else Problem
+        yield from (kind(f"SQLite: {text}.") for text in found if text != "ok")
+
+
+def _is_intact(connection: apsw.Connection, table: str) -> bool:
+    try:
+        return connection.execute(f"PRAGMA integrity_check({table})").fetchall() == [("ok",)]
+    except (apsw.Error, UnicodeDecodeError):
+        return False
 
 
 class _Comparison:
@@ -67,13 +97,19 @@ class _Comparison:
         self._types, self._tags = NameDictionary("type"), NameDictionary("tag")
         self._rows = RowDecoder(self._types)
         self._last: StoredEvent | None = None
-        self._tagged = 0
+        self._entries = 0  # found of events
+        self._through = 0  # the index tables are complete through this position
         self.head = 0
 
     def begin(self, connection: apsw.Connection) -> list[Problem]:
         """Read the head, and run SQLite's own check."""
         self.head = connection.execute("SELECT ifnull(max(position), 0) FROM event").get
-        return list(_check_structure(connection))
+        found = list(_check_structure(connection))
+        try:
+            self._through = read_through(connection)
+        except EventfoldError as error:
+            found.append(IndexProblem(error.what))
+        return found
 
     def compare(self, connection: apsw.Connection, span: range) -> list[Problem]:
         """Compare the events at these positions."""
@@ -88,20 +124,28 @@ class _Comparison:
                 found += placement_problems(before, event)
                 found += self._check_index(connection, event)
                 self._last = event
-                self._tagged += len(event.tag_set)
             except (EventfoldError, UnicodeDecodeError) as error:
                 found.append(Problem(getattr(error, "what", str(error)), position))
         return found
 
     def _check_index(self, connection: apsw.Connection, event: StoredEvent) -> Iterator[Problem]:
+        """Up to the mark an event has its entries; behind it a merge may have begun to write them."""
         type_id = self._types.id(connection, event.type)
+        is_indexed = event.position <= self._through
+        entries = connection.execute(schema.TYPES_AT, (-(type_id or 0), event.position)).fetchall()
+        if entries != [(type_id,)] and (is_indexed or entries):
+            yield IndexProblem("The index of types does not lead to it.", event.position)
+        self._entries += len(entries) * is_indexed
         for tag in event.tag_set:
             number = self._tags.id(connection, tag)
             if number is None:
-                yield Problem(f"Its tag {tag!r} is in no dictionary.", event.position)
+                if is_indexed:
+                    yield IndexProblem(f"Its tag {tag!r} is in no dictionary.", event.position)
                 continue
-            if connection.execute(schema.TYPES_AT, (number, event.position)).fetchall() != [(type_id,)]:
-                yield Problem(f"The tag index does not lead to it by {tag!r}.", event.position)
+            entries = connection.execute(schema.TYPES_AT, (number, event.position)).fetchall()
+            self._entries += len(entries) * is_indexed
+            if entries != [(type_id,)] and (is_indexed or entries):
+                yield IndexProblem(f"The tag index does not lead to it by {tag!r}.", event.position)
 
     def end(self, connection: apsw.Connection) -> list[Problem]:
         """Check what events do not refer to: request keys, snapshots, registrations, surplus index entries."""
@@ -120,7 +164,29 @@ class _Comparison:
             read_registrations(connection)
         except (EventfoldError, UnicodeDecodeError) as error:
             found.append(Problem(getattr(error, "what", str(error))))
-        entries: int = connection.execute("SELECT count(*) FROM tagged WHERE position <= ?", (self.head,)).get
-        if entries != self._tagged:
-            found.append(Problem(f"The tag index has {entries} entries, and the events carry {self._tagged} tags."))
+        surplus = connection.execute("SELECT count(*) FROM tagged WHERE position <= ?", (self._through,)).get
+        surplus += self._count_surplus_of_tail(connection) - self._entries
+        if surplus > 0:
+            found.append(IndexProblem(f"The index has {surplus} entries that no event has."))
         return found
+
+    def _count_surplus_of_tail(self, connection: apsw.Connection) -> int:
+        """How many entries behind the mark no event has. Merges may have added entries since `compare`."""
+        surplus = 0
+        event: StoredEvent | None = None
+        for tag, position in connection.execute(ENTRIES_OF_TAIL, (self._through, self.head)):
+            if event is None or event.position != position:
+                try:
+                    event = self._rows.event_at(connection, position)
+                except (EventfoldError, UnicodeDecodeError):
+                    continue  # `compare` has reported it
+            try:
+                is_known = event is not None and (
+                    self._types.id(connection, event.type) == -tag
+                    if tag < 0
+                    else self._tags.name(connection, tag) in event.tag_set
+                )
+            except (EventfoldError, UnicodeDecodeError):
+                is_known = False
+            surplus += not is_known
+        return surplus

@@ -1,4 +1,6 @@
-"""Queries as SQL: they select exactly what `Query.matches` selects, in order of position, by indexes.
+"""Queries as SQL: they select exactly what `Query.matches` selects, in order of position, by the index tables.
+
+The tables are asked up to the start of the tail (tail.py), which has the rest.
 
 A query with few items becomes one compound select: each item is a select in index order, merged lazily, so the cost is
 that of a page, not of the log. SQLite merges many items at a cost per row that grows with their number, so they are
@@ -19,6 +21,7 @@ import apsw
 from eventfold.core.query import SCANNED_ITEMS, Item, Query, with_spellings
 from eventfold.engines.sqlite.dictionary import NameDictionary
 from eventfold.engines.sqlite.schema import COLUMNS
+from eventfold.engines.sqlite.tail import Segment, find_in_tail, first_in_tail, other_spellings
 
 MAX_PROBED_ENTRIES = 200  # index entries read to find the rarest tag of an item
 
@@ -31,16 +34,25 @@ _OCCURRED = " AND (e.crc IS NULL OR ifnull(e.occurred, e.time) BETWEEN ? AND ?)"
 
 
 class NameLookup(NamedTuple):
-    """How names are looked up: a connection, both dictionaries, and whether it is in the writer's transaction."""
+    """What a query is looked up in: a connection, both dictionaries, and the tail."""
 
     connection: apsw.Connection
     types: NameDictionary
     tags: NameDictionary
-    writing: bool = False
+    segments: tuple[Segment, ...]
+
+    @property
+    def indexed(self) -> int:
+        """The position through which the index tables are asked."""
+        return self.segments[0].start
 
     def with_all_spellings(self, query: Query) -> Query:
         """The query with all spellings of the moments in its tags that the log contains."""
-        return with_spellings(query, lambda tag: self.tags.spellings.others_of(self.connection, tag, self.writing))
+        return with_spellings(query, self._other_spellings)
+
+    def _other_spellings(self, tag: str) -> list[str]:
+        found = self.tags.spellings.others_of(self.connection, tag)
+        return [*found, *other_spellings(self.segments, tag)]
 
 
 class PositionQuery:
@@ -63,26 +75,26 @@ class PositionQuery:
 
 def compile_query(names: NameLookup, query: Query, after: int, until: int) -> PositionQuery:
     """Compile a query with few items (at least one). See `find_positions` for many items."""
-    connection, types, _, writing = names
+    connection, types, _, _ = names
     compiled = PositionQuery([], [])
     for item in query.items:
-        type_ids = types.ids(connection, item.types, writing)
+        type_ids = types.ids(connection, item.types)
         if item.types and not type_ids:
             continue
         if item.tags:
             _compile_tags(names, item, type_ids, after, until, compiled)
         else:
             for each in type_ids:
-                compiled.parts.append("SELECT position FROM event WHERE type = ? AND position > ? AND position <= ?")
-                compiled.bindings += (each, after, until)
+                compiled.parts.append("SELECT position FROM tagged WHERE tag = ? AND position > ? AND position <= ?")
+                compiled.bindings += (-each, after, until)
     return compiled
 
 
 def _compile_tags(
     names: NameLookup, item: Item, type_ids: list[int], after: int, until: int, into: PositionQuery
 ) -> None:
-    connection, _, tags, writing = names
-    ids = tags.ids(connection, item.tags, writing)
+    connection, _, tags, _ = names
+    ids = tags.ids(connection, item.tags)
     if len(ids) < len(item.tags):
         return
     if len(ids) > 1:
@@ -106,12 +118,15 @@ def _estimate_frequency(connection: apsw.Connection, tag: int, after: int, until
     ).get
 
 
-def rows_sql(backwards: bool, occurred: bool) -> str:
-    """SQL for the rows at given positions. Bindings: a JSON array of positions, then the bounds of `occurred`."""
+def rows_sql(occurred: bool) -> str:
+    """SQL for the rows at given positions. Bindings: a JSON array of positions, then the bounds of `occurred`.
+
+    Rows come in the order of the array: an outer join keeps its left table outside, and `json_each` reads in order.
+    Sorting would cost a tenth; `read_page` verifies the order.
+    """
     return (
         f"SELECT {_P_COLUMNS} FROM (SELECT value AS position FROM json_each(?)) p "  # noqa: S608
-        f"LEFT JOIN event e ON e.position = p.position WHERE 1{_OCCURRED if occurred else ''} "
-        f"ORDER BY p.position {'DESC' if backwards else 'ASC'}"
+        f"LEFT JOIN event e ON e.position = p.position{' WHERE 1' + _OCCURRED if occurred else ''}"
     )
 
 
@@ -157,27 +172,28 @@ class ItemGroup(NamedTuple):
 
 def group_items(dictionary: NameLookup, query: Query) -> list[ItemGroup]:
     """One group for all items without tags, and one for each combination of types and number of tags."""
-    connection, types, tags, writing = dictionary
+    connection, types, tags, _ = dictionary
     alone: set[int] = set()
     among: dict[tuple[str, ...], list[int] | None] = {(): None}  # type names -> ids; None: any type
     alike: dict[tuple[tuple[str, ...], int], list[list[int]]] = {}
     asked = Counter(tag for item in query.items if len(item.tags) > 1 for tag in item.tags)
     for item in query.items:
         if item.types not in among:
-            among[item.types] = types.ids(connection, item.types, writing)
+            among[item.types] = types.ids(connection, item.types)
         of_types = among[item.types]
         if not item.tags:
             alone.update(of_types or ())
         elif of_types is None or of_types:
             # Begin with the tag in the fewest items: probably that of one entity, not one that many events carry.
             names = sorted(item.tags, key=asked.__getitem__) if len(item.tags) > 1 else item.tags
-            ids = tags.ids(connection, names, writing)
+            ids = tags.ids(connection, names)
             if len(ids) == len(item.tags):
                 alike.setdefault((item.types, len(ids)), []).append(ids)
     found = [_compile_group(among[types], count, items) for (types, count), items in alike.items()]
     if alone:
-        sql = "SELECT e.position FROM json_each(?) u CROSS JOIN event e WHERE e.type = u.value"
-        found.append(ItemGroup(f"{sql} AND e.position > ? AND e.position <= ?", (json.dumps(sorted(alone)),)))
+        sql = "SELECT t.position FROM json_each(?) u CROSS JOIN tagged t WHERE t.tag = u.value"
+        numbers = json.dumps([-each for each in sorted(alone)])
+        found.append(ItemGroup(f"{sql} AND t.position > ? AND t.position <= ?", (numbers,)))
     return found
 
 
@@ -239,17 +255,38 @@ def first_position(dictionary: NameLookup, query: Query, after: int, until: int)
     return next(find_positions(dictionary, query, after, until), None)
 
 
-def first_match(dictionary: NameLookup, query: Query, after: int, until: int) -> int | None:
-    """The first matching position in (after, until], found by the indexes alone."""
+def first_match(names: NameLookup, query: Query, after: int, until: int) -> int | None:
+    """The first matching position in (after, until], found by the index tables and the tail alone."""
     if until <= after:
         return None
     if not query.items:
         return after + 1
-    query = dictionary.with_all_spellings(query)
+    query = names.with_all_spellings(query)
+    found = first_indexed(names, query, after, min(until, names.indexed)) if after < names.indexed else None
+    return first_in_tail(names.segments, query, after, until) if found is None else found
+
+
+def first_indexed(names: NameLookup, query: Query, after: int, until: int) -> int | None:
+    """The first matching position in (after, until] by the index tables, for a query with all spellings."""
     if has_many_items(query):
-        return first_position(dictionary, query, after, until)
-    found = compile_query(dictionary, query, after, until)
+        return first_position(names, query, after, until)
+    found = compile_query(names, query, after, until)
     if found.is_empty:
         return None
-    row = dictionary.connection.execute(f"{found.sql('ASC')} LIMIT 1", found.bindings).fetchone()
+    row = names.connection.execute(f"{found.sql('ASC')} LIMIT 1", found.bindings).fetchone()
     return row[0] if row else None
+
+
+def count_matches(names: NameLookup, query: Query, after: int, until: int) -> int:
+    """The number of matching positions in (after, until], for a query with items."""
+    query = names.with_all_spellings(query)
+    count = len(find_in_tail(names.segments, query, after, until))
+    until = min(until, names.indexed)
+    if until <= after:
+        return count
+    if has_many_items(query):
+        return count + count_positions(names, query, after, until)
+    found = compile_query(names, query, after, until)
+    if found.is_empty:
+        return count
+    return count + names.connection.execute(f"SELECT count(*) FROM ({found.sql('ASC')})", found.bindings).get  # noqa: S608

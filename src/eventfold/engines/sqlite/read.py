@@ -6,12 +6,10 @@ only grow, a page is complete up to the head that was read before it.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
-from functools import partial
-from itertools import islice
+from collections.abc import Generator, Iterable, Iterator
+from itertools import chain, islice
 from operator import gt, itemgetter, lt
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 from zlib import crc32
 
 import apsw
@@ -21,25 +19,27 @@ from eventfold.core.envelope import StoredEvent, page_length
 from eventfold.core.query import Query
 from eventfold.engines.sqlite import schema
 from eventfold.engines.sqlite.dictionary import NameDictionary
-from eventfold.engines.sqlite.errors import inconsistency_error
+from eventfold.engines.sqlite.errors import inconsistency_error, index_error
 from eventfold.engines.sqlite.queries import (
     NameLookup,
-    PositionQuery,
     compile_query,
+    find_positions,
     has_many_items,
     page_sql,
     rows_sql,
 )
-from eventfold.engines.sqlite.queries import find_positions as found_by_many
 from eventfold.engines.sqlite.schema import with_checksum
+from eventfold.engines.sqlite.tail import Tail, find_in_tail
 from eventfold.errors import CorruptEvent
 from eventfold.ports.messages import PAGE_BYTES, Page, Span
 
 FIRST_FETCH_ROWS = 8  # fetched first, while the size of rows is unknown; an event is below 1 MB
 MIN_INT64, MAX_INT64 = -(2**63), 2**63 - 1
 
-_pack = msgspec.msgpack.Encoder().encode
-_body, _checksum = itemgetter(slice(0, -1)), itemgetter(-1)
+Statement = tuple[str, list[Any]]  # SQL and its bindings
+
+_pack, _json = msgspec.msgpack.Encoder().encode, msgspec.json.Encoder().encode
+_body, _checksum, _type_id = itemgetter(slice(0, -1)), itemgetter(-1), itemgetter(2)
 
 
 def decode_request_key(row: tuple[Any, ...]) -> tuple[str, int]:
@@ -64,7 +64,7 @@ class RowDecoder:
         return self._decode(connection, found, map(_pack, map(_body, found))) if found else []
 
     def decode_up_to(
-        self, connection: apsw.Connection, rows: apsw.Cursor, max_bytes: int
+        self, connection: apsw.Connection, rows: Iterator[tuple[Any, ...]], max_bytes: int
     ) -> tuple[list[StoredEvent], bool]:
         """Rows up to the one with which payloads and metadata reach `most` bytes, and one more; whether there is one.
 
@@ -84,7 +84,6 @@ class RowDecoder:
             if size < max_bytes:
                 step = max(FIRST_FETCH_ROWS, (max_bytes - size) * len(events) // (2 * size))
             elif (size := page_length(events, len(events), max_bytes)) < len(events):
-                rows.close(True)
                 del events[size + 1 :]
                 return events, True
             else:
@@ -97,7 +96,7 @@ class RowDecoder:
         if list(map(crc32, packed)) != list(map(_checksum, found)):
             self._raise_corrupt(found)
         known = self._types.names_by_id
-        for type in {row[2] for row in found}.difference(known):
+        for type in set(map(_type_id, found)).difference(known):
             self._types.name(connection, type)
         return [  # positional arguments without a star: half the time
             StoredEvent(p, id, known[type], v, data, tags, time, occurred, meta, at or 0, of or 1, codec or "json", key)
@@ -116,6 +115,14 @@ class RowDecoder:
         found = self.decode_all(connection, connection.execute(schema.BY_POSITION, (position,)))
         return found[0] if found else None
 
+    def between(self, connection: apsw.Connection, after: int, until: int) -> list[StoredEvent]:
+        """All events in (after, until], which must be there. Raises CorruptEvent if one is missing."""
+        events = self.decode_all(connection, connection.execute(schema.BETWEEN, (after + 1, until)))
+        if len(events) != until - after:
+            there = {each.position for each in events}
+            raise missing_error(next(place for place in range(after + 1, until + 1) if place not in there))
+        return events
+
     def append_at(self, connection: apsw.Connection, first: int) -> list[StoredEvent]:
         """All events of the append that begins at a position."""
         event = self.event_at(connection, first)
@@ -123,11 +130,7 @@ class RowDecoder:
             raise missing_error(first)
         if event.size == 1:
             return [event]
-        events = self.decode_all(connection, connection.execute(schema.BETWEEN, (first, event.last)))
-        if len(events) != event.size:
-            there = {each.position for each in events}
-            raise missing_error(next(place for place in range(first, event.last + 1) if place not in there))
-        return events
+        return self.between(connection, first - 1, event.last)
 
 
 def corrupt_error(position: int | None) -> CorruptEvent:
@@ -150,21 +153,26 @@ def missing_error(position: int) -> CorruptEvent:
     )
 
 
-def read_page(
-    connection: apsw.Connection,
-    rows: RowDecoder,
-    names: tuple[NameDictionary, NameDictionary],
-    head: int,
-    query: Query,
-    span: Span,
-) -> Page:
+class Names(NamedTuple):
+    """The dictionaries and the tail of an engine."""
+
+    types: NameDictionary
+    tags: NameDictionary
+    tail: Tail
+
+    def lookup(self, connection: apsw.Connection, until: int) -> NameLookup:
+        """What a query on events up to `until` (committed) is looked up in."""
+        return NameLookup(connection, self.types, self.tags, self.tail.covering(connection, until))
+
+
+def read_page(connection: apsw.Connection, rows: RowDecoder, names: Names, head: int, query: Query, span: Span) -> Page:
     """Read one page, see the port's `read`. `head` was read before."""
     until = head if span.until is None else min(span.until, head)
     end = span.after + 1 if span.backwards else until
     if until <= span.after:
         return Page([], end, False)
-    fetch = partial(_fetch, connection, rows, names, query, span)
     most = PAGE_BYTES if span.limit >= FIRST_FETCH_ROWS else None
+    fetch = _Fetch(connection, rows, names, query, span, until)
     # One additional event shows whether more follow.
     events, full = fetch(span.after, until, span.limit + 1, most)
     size = min(span.limit, len(events) - full)
@@ -181,46 +189,72 @@ def read_page(
     return Page(events, edge.position, True)
 
 
-def _fetch(
-    connection: apsw.Connection,
-    rows: RowDecoder,
-    names: tuple[NameDictionary, NameDictionary],
-    query: Query,
-    span: Span,
-    after: int,
-    until: int,
-    limit: int,
-    most: int | None,
-) -> tuple[list[StoredEvent], bool]:
-    """The first matching events in (after, until], in the order of the span; with `most` as in `decode_up_to`."""
-    bounds: list[Any] = []
-    if occurred := span.occurred_since is not None or span.occurred_until is not None:
-        bounds.append(MIN_INT64 if span.occurred_since is None else span.occurred_since)
-        bounds.append(MAX_INT64 if span.occurred_until is None else span.occurred_until)
-    found: PositionQuery | None = None
-    if query.items:
-        dictionary = NameLookup(connection, *names)
-        query = dictionary.with_all_spellings(query)
-        if has_many_items(query):
-            places = found_by_many(dictionary, query, after, until, backwards=span.backwards)
-            sql, events, full = rows_sql(span.backwards, occurred), list[StoredEvent](), False
-            while not full and len(events) < limit and (chunk := list(islice(places, limit - len(events)))):
-                cursor = connection.execute(sql, [json.dumps(chunk), *bounds])
-                if most is None:
-                    events += rows.decode_all(connection, cursor)
-                    continue
-                events += rows.decode_up_to(
-                    connection, cursor, max(1, most - sum(len(event.data) for event in events))
-                )[0]
-                full = page_length(events, limit, most) < len(events)
-            return events, full
-        found = compile_query(dictionary, query, after, until)
-        if found.is_empty:
+class _Fetch:
+    """Fetches matching events in the order of a span: from the index tables, and from the tail."""
+
+    def __init__(
+        self, connection: apsw.Connection, rows: RowDecoder, names: Names, query: Query, span: Span, until: int
+    ) -> None:
+        self._connection, self._rows, self._backwards = connection, rows, span.backwards
+        self._bounds: list[Any] = []  # of `occurred`
+        if span.occurred_since is not None or span.occurred_until is not None:
+            self._bounds.append(MIN_INT64 if span.occurred_since is None else span.occurred_since)
+            self._bounds.append(MAX_INT64 if span.occurred_until is None else span.occurred_until)
+        self._lookup: NameLookup | None = None
+        self._query, self._is_single = query, True
+        if query.items:
+            self._lookup = names.lookup(connection, until)
+            self._query = self._lookup.with_all_spellings(query)
+
+    def __call__(self, after: int, until: int, limit: int, most: int | None) -> tuple[list[StoredEvent], bool]:
+        """The first matching events in (after, until], in the order of the span; with `most` as in `decode_up_to`."""
+        cursors = self._cursors(self._statements(after, until, limit))
+        rows = next(cursors, None)
+        if rows is None:
             return [], False
-    bindings = [after, until] if found is None else found.bindings
-    sql = page_sql(found, span.backwards, occurred)
-    cursor = connection.execute(sql, [*bindings, *bounds, limit])
-    return (rows.decode_all(connection, cursor), False) if most is None else rows.decode_up_to(connection, cursor, most)
+        if not self._is_single:
+            rows = islice(chain(rows, chain.from_iterable(cursors)), limit)
+        try:
+            if most is None:
+                return self._rows.decode_all(self._connection, rows), False
+            return self._rows.decode_up_to(self._connection, rows, most)
+        finally:
+            cursors.close()
+
+    def _cursors(self, statements: Iterable[Statement]) -> Generator[Iterator[tuple[Any, ...]], None, None]:
+        """Run the statements of the fetch, each when its rows are needed; end it when no more are."""
+        for sql, bindings in statements:
+            cursor = self._connection.execute(sql, bindings)
+            try:
+                yield cursor
+            finally:
+                cursor.close(True)  # an unfinished statement would keep its snapshot
+
+    def _statements(self, after: int, until: int, limit: int) -> Iterable[Statement]:
+        """The statements that select the rows. `_is_single`: there is one, which limits them."""
+        lookup, query, backwards, bounds = self._lookup, self._query, self._backwards, self._bounds
+        self._is_single = True
+        if lookup is None:
+            return [(page_sql(None, backwards, bool(bounds)), [after, until, *bounds, limit])]
+        indexed = min(until, lookup.indexed)
+        places = find_in_tail(lookup.segments, query, after, until, backwards=backwards) if indexed < until else []
+        statements = list[Statement]()
+        if has_many_items(query):
+            self._is_single = False
+            earlier = find_positions(lookup, query, after, indexed, backwards=backwards)
+            return self._at(chain(places, earlier) if backwards else chain(earlier, places), limit)
+        if after < indexed and not (found := compile_query(lookup, query, after, indexed)).is_empty:
+            statements.append((page_sql(found, backwards, bool(bounds)), [*found.bindings, *bounds, limit]))
+        if places:
+            self._is_single = False
+            at = self._at(iter(places), limit)
+            return chain(at, statements) if backwards else chain(statements, at)
+        return statements
+
+    def _at(self, places: Iterator[int], limit: int) -> Iterator[Statement]:
+        """Statements for the events at some positions, in their order; more than one if `occurred` excludes some."""
+        while chunk := list(islice(places, limit)):
+            yield rows_sql(bool(self._bounds)), [_json(chunk).decode(), *self._bounds]
 
 
 def _verify_matches(events: list[StoredEvent], query: Query, span: Span, until: int, more: bool) -> None:
@@ -228,7 +262,7 @@ def _verify_matches(events: list[StoredEvent], query: Query, span: Span, until: 
     if query.items:
         places = [event.position for event in events]
         if not all(map(gt if span.backwards else lt, places, places[1:])) or not _all_match(query, events):
-            raise inconsistency_error(f"an index leads to events that do not match {query!r}")
+            raise index_error(f"an index leads to events that do not match {query!r}")
     elif span.occurred_since is None and span.occurred_until is None:
         count = len(events) if more else until - span.after
         low = until - count + 1 if span.backwards else span.after + 1

@@ -12,26 +12,32 @@ import apsw
 
 from eventfold.core.envelope import StoredEvent
 from eventfold.engines.sqlite import schema
-from eventfold.engines.sqlite.dictionary import NameDictionary
 from eventfold.engines.sqlite.inline import read_registrations
-from eventfold.engines.sqlite.schema import with_checksum, write_identity
+from eventfold.engines.sqlite.merge import merge_all
+from eventfold.engines.sqlite.read import Names
+from eventfold.engines.sqlite.schema import read_through, with_checksum, write_identity, write_through
 from eventfold.ports.inline import import_refused
 from eventfold.ports.refusals import import_gap
 
 
 def import_events(
     connection: apsw.Connection,
-    types: NameDictionary,
-    tags: NameDictionary,
+    names: Names,
     events: Sequence[StoredEvent],
     keys: Sequence[tuple[str, int]],
 ) -> None:
-    """Insert events and request keys, inside the writer's transaction. Raises AppendConflict on a gap."""
+    """Insert events and request keys, inside the writer's transaction. Raises AppendConflict on a gap.
+
+    The events are indexed at once: so many of them come that a tail would not be short.
+    """
+    types, tags = names.types, names.tags
     refuse_inline_models(connection)
     row = connection.execute(schema.HEAD).fetchone()
     head = row[0] if row else 0
     if events and events[0].position != head + 1:
         raise import_gap(head, events[0].position)
+    if events and read_through(connection) < head:
+        merge_all(connection, types, tags, names.tail.covering(connection, head))
     rows: list[tuple[Any, ...]] = []
     tagged: list[tuple[int, int, int]] = []
     for event in events:
@@ -56,9 +62,12 @@ def import_events(
                 )
             )
         )
+        tagged.append((-type_id, event.position, type_id))
         tagged += [(tags.ensure(connection, tag), event.position, type_id) for tag in event.tag_set]
     connection.executemany(schema.INSERT_EVENT, rows)
-    connection.executemany(schema.INSERT_TAGGED, tagged)
+    connection.executemany(schema.INSERT_TAGGED, sorted(tagged))
+    if events:
+        write_through(connection, events[-1].position)
     connection.executemany(schema.INSERT_REQUEST, map(with_checksum, keys))
 
 

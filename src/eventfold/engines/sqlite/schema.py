@@ -1,8 +1,9 @@
 """The tables of a store file, the triggers that make the log append-only, and the row that identifies the store.
 
 Knows: SQL, the checksum of a row, the store's id, epoch and time of creation. Does not know: events, files.
-Each index has a purpose: `event_id` finds repeated appends, `event_type` serves queries without tags, `tagged` carries
-the type, so that a condition is checked in the index alone.
+`event_id` finds repeated appends. The index tables `tag` and `tagged` are derived from the events' rows and written
+later, in the order of their keys (merge.py); `indexed` says through which position they are complete. `tagged` carries
+the type, so that a condition is checked in the index alone; it lists the events of a type as those of a negative tag.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from zlib import crc32
 import apsw
 import msgspec
 
-from eventfold.engines.sqlite.errors import inconsistency_error
+from eventfold.engines.sqlite.errors import inconsistency_error, index_error
 from eventfold.errors import StoreDamaged
 
 APPLICATION_ID = 0x65666C64  # "efld": identifies a store file
-LAYOUT = 2  # PRAGMA user_version; a newer file is refused, an older one is upgraded by a command (upgrade.py)
+LAYOUT = 3  # PRAGMA user_version; a newer file is refused, an older one is upgraded by a command (upgrade.py)
 OLDEST_LAYOUT = 1  # the oldest layout that can be upgraded
 
 _TABLES = """
@@ -49,17 +50,8 @@ CREATE TABLE event (
     crc INTEGER NOT NULL         -- CRC-32 of the columns above, as a MessagePack array
 ) STRICT;
 CREATE UNIQUE INDEX event_id ON event (id);
-CREATE INDEX event_type ON event (type);  -- an index ends with the rowid, so this is (type, position)
 
 CREATE TABLE type (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
-CREATE TABLE tag (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
-CREATE TABLE tagged (
-    tag INTEGER NOT NULL,
-    position INTEGER NOT NULL,
-    type INTEGER NOT NULL,
-    PRIMARY KEY (tag, position, type)  -- all of it, so that REPLACE has nothing to replace
-) STRICT, WITHOUT ROWID;
-
 CREATE TABLE request (
     key TEXT PRIMARY KEY,
     first INTEGER NOT NULL,
@@ -76,6 +68,24 @@ CREATE TRIGGER event_no_update BEFORE UPDATE ON event
 BEGIN SELECT RAISE(ABORT, 'eventfold: the log is append-only'); END;
 """
 
+# The index tables (`tagged.tag`: an id of `tag`, or -type for the events of a type), and the position through which
+# they are complete.
+_INDEX = """
+CREATE TABLE tag (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
+CREATE TABLE tagged (
+    tag INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    type INTEGER NOT NULL,
+    PRIMARY KEY (tag, position, type)  -- all of it, so that REPLACE has nothing to replace
+) STRICT, WITHOUT ROWID;
+"""
+INDEXED = """
+CREATE TABLE indexed (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    through INTEGER NOT NULL,
+    crc INTEGER NOT NULL         -- of through, as in event
+) STRICT;
+"""
 # A cache, not part of the log.
 SNAPSHOT = """
 CREATE TABLE snapshot (
@@ -130,14 +140,25 @@ CREATE TRIGGER store_no_delete BEFORE DELETE ON store
 BEGIN SELECT RAISE(ABORT, 'eventfold: a store keeps its id'); END;
 """
 
+_KNOWN_NAME = "id = NEW.id OR name = NEW.name"
+CREATE_INDEX = "".join(
+    (
+        _INDEX,
+        INDEXED,
+        *(_FROZEN.format(table=table) for table in ("tagged", "tag")),
+        _UNIQUE.format(table="tag", known=_KNOWN_NAME),
+    )
+)
+DROP_INDEX = "".join(f"DROP TABLE IF EXISTS {table};" for table in ("indexed", "tagged", "tag"))
 CREATE = "".join(
     (
         _TABLES,
+        CREATE_INDEX,
         SNAPSHOT,
         INLINED,
         NO_DELETE,
-        *(_FROZEN.format(table=table) for table in ("tagged", "type", "tag", "request")),
-        *(_UNIQUE.format(table=table, known="id = NEW.id OR name = NEW.name") for table in ("type", "tag")),
+        *(_FROZEN.format(table=table) for table in ("type", "request")),
+        _UNIQUE.format(table="type", known=_KNOWN_NAME),
         _UNIQUE.format(table="request", known="key = NEW.key"),
         _UNIQUE.format(table="store", known="1"),
         _STORE,
@@ -150,7 +171,7 @@ HEAD_AND_EPOCH = (
     "SELECT position, id, (SELECT epoch FROM store WHERE one = 1) FROM event ORDER BY position DESC LIMIT 1"
 )
 INSERT_EVENT = f"INSERT INTO event ({COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608
-INSERT_TAGGED = "INSERT INTO tagged (tag, position, type) VALUES (?,?,?)"
+INSERT_TAGGED = "INSERT OR IGNORE INTO tagged (tag, position, type) VALUES (?,?,?)"
 INSERT_REQUEST = "INSERT INTO request (key, first, crc) VALUES (?,?,?)"
 BY_ID = f"SELECT {COLUMNS} FROM event WHERE id = ?"  # noqa: S608
 POSITION_OF = "SELECT position FROM event WHERE id = ?"
@@ -159,6 +180,7 @@ KEYS = "SELECT key, first, crc FROM request WHERE key > ? ORDER BY key LIMIT ?"
 BY_POSITION = f"SELECT {COLUMNS} FROM event WHERE position = ?"  # noqa: S608
 BETWEEN = f"SELECT {COLUMNS} FROM event WHERE position BETWEEN ? AND ? ORDER BY position"  # noqa: S608
 TYPES_AT = "SELECT type FROM tagged WHERE tag = ? AND position = ?"
+THROUGH = "SELECT through, crc FROM indexed"
 DEFINITIONS = "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL"
 
 
@@ -190,6 +212,22 @@ def create_identity(connection: apsw.Connection) -> None:
     """Assign the store's id and epoch, inside the transaction that creates the store."""
     row = with_checksum((secrets.token_hex(16), 1, time.time_ns() // 1000))
     connection.execute("INSERT INTO store (one, id, epoch, created, crc) VALUES (1, ?, ?, ?, ?)", row)
+    write_through(connection, 0)
+
+
+def read_through(connection: apsw.Connection) -> int:
+    """The position through which the index tables are complete. Raises StoreDamaged if the row is damaged."""
+    row = connection.execute(THROUGH).fetchone()
+    if row is None or with_checksum(row[:-1]) != row:
+        raise index_error("the mark of the index does not have its checksum")
+    return row[0]
+
+
+def write_through(connection: apsw.Connection, position: int) -> None:
+    """Set that position, inside a transaction of the caller."""
+    connection.execute(
+        "INSERT OR REPLACE INTO indexed (one, through, crc) VALUES (1, ?, ?)", with_checksum((position,))
+    )
 
 
 def write_identity(connection: apsw.Connection, store_id: str, epoch: int) -> None:

@@ -85,15 +85,13 @@ class SqliteSnapshots(_Service):
     async def put(self, key: str, snapshot: Snapshot) -> None:
         """See services.Snapshots."""
         access = self._access
-        access.writer.transact(
-            lambda connection, _types, _tags: snapshots.save(connection, access.store_id, key, snapshot)
-        )
+        access.writer.transact(lambda connection: snapshots.save(connection, access.store_id, key, snapshot))
 
     @translate_errors
     async def delete_prefix(self, prefix: str = "") -> int:
         """See services.Snapshots."""
         count: list[int] = []
-        self._access.writer.transact(lambda connection, _types, _tags: count.append(snapshots.drop(connection, prefix)))
+        self._access.writer.transact(lambda connection: count.append(snapshots.drop(connection, prefix)))
         return count[0]
 
 
@@ -136,17 +134,14 @@ class SqliteReplication(_Service):
     @translate_errors
     async def import_events(self, events: Sequence[StoredEvent], keys: Sequence[tuple[str, int]] = ()) -> None:
         """See services.Replication."""
-        self._access.writer.transact(
-            lambda connection, types, tags: replication.import_events(connection, types, tags, events, keys)
-        )
+        writer = self._access.writer
+        writer.transact(lambda connection: replication.import_events(connection, writer.names, events, keys))
         self._access.watch.notify()
 
     @translate_errors
     async def take_identity(self, store_id: str, epoch: int) -> None:
         """See services.Replication."""
-        self._access.writer.transact(
-            lambda connection, _types, _tags: replication.take_identity(connection, store_id, epoch)
-        )
+        self._access.writer.transact(lambda connection: replication.take_identity(connection, store_id, epoch))
         self._set_identity(store_id, epoch)
 
 

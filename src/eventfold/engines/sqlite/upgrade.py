@@ -19,6 +19,7 @@ from eventfold.engines.sqlite.file import File
 from eventfold.engines.sqlite.schema import (
     APPLICATION_ID,
     HEAD,
+    INDEXED,
     INLINED,
     LAYOUT,
     NO_DELETE,
@@ -27,6 +28,7 @@ from eventfold.engines.sqlite.schema import (
     check_definitions,
     read_identity,
     with_checksum,
+    write_through,
 )
 from eventfold.errors import NotAStore, StoreBusy, StoreVersionMismatch
 from eventfold.ports.services import UpgradeResult
@@ -44,8 +46,18 @@ def _upgrade_to_2(connection: apsw.Connection) -> None:
     )
 
 
+def _upgrade_to_3(connection: apsw.Connection) -> None:
+    """Move the index of types into `tagged`, and add the mark through which the index tables are complete."""
+    connection.execute("DROP INDEX event_type")
+    connection.execute(
+        "INSERT INTO tagged (tag, position, type) SELECT -type, position, type FROM event ORDER BY type DESC, position"
+    )
+    connection.execute(INDEXED)
+    write_through(connection, connection.execute("SELECT ifnull(max(position), 0) FROM event").get)
+
+
 # From layout n to n + 1. A step that is no longer the last needs its own copy of the definitions that it creates.
-STEPS: dict[int, Callable[[apsw.Connection], None]] = {1: _upgrade_to_2}
+STEPS: dict[int, Callable[[apsw.Connection], None]] = {1: _upgrade_to_2, 2: _upgrade_to_3}
 
 
 def upgrade(file: File, timeout: float, copy: str | None, copies: bool) -> UpgradeResult:
@@ -66,14 +78,14 @@ def _upgrade(file: File, timeout: float, copy: str | None, copies: bool) -> Upgr
     connection = connect(file.real_path, flags=apsw.SQLITE_OPEN_READWRITE)
     try:
         connection.set_busy_timeout(int(timeout * 1000))
-        had = _read_layout(connection, file.path)
+        had = read_layout(connection, file.path)
         if had == LAYOUT:
             return UpgradeResult(had, LAYOUT)
         file.lock.acquire()
         file.guard.write_entry_mark()
         try:
-            _lock_exclusively(connection, file.path)
-            had = _read_layout(connection, file.path)
+            lock_exclusively(connection, file.path, "upgrade")
+            had = read_layout(connection, file.path)
             kept = (copy or _free_path(f"{file.path}.layout-{had}")) if copies and had < LAYOUT else None
             if kept is not None:
                 backup(connection, kept)
@@ -88,7 +100,7 @@ def _upgrade(file: File, timeout: float, copy: str | None, copies: bool) -> Upgr
     return UpgradeResult(had, LAYOUT, kept)
 
 
-def _read_layout(connection: apsw.Connection, path: str) -> int:
+def read_layout(connection: apsw.Connection, path: str) -> int:
     """Read the file's layout. Raises NotAStore, or StoreVersionMismatch if it cannot be upgraded."""
     application, layout = connection.pragma("application_id"), connection.pragma("user_version")
     if application != APPLICATION_ID or layout < OLDEST_LAYOUT:
@@ -103,8 +115,8 @@ def _read_layout(connection: apsw.Connection, path: str) -> int:
     return layout
 
 
-def _lock_exclusively(connection: apsw.Connection, path: str) -> None:
-    """Lock the file exclusively. Raises StoreBusy if it is open elsewhere."""
+def lock_exclusively(connection: apsw.Connection, path: str, command: str) -> None:
+    """Lock the file exclusively, for a command of eventfold. Raises StoreBusy if it is open elsewhere."""
     connection.set_busy_timeout(0)
     connection.pragma("locking_mode", "exclusive")
     connection.pragma("synchronous", "full")
@@ -114,7 +126,7 @@ def _lock_exclusively(connection: apsw.Connection, path: str) -> None:
         raise StoreBusy(
             f"{path} is open in another process, or in another store of this one.",
             "Nothing was changed: stop everything that uses it, then run the command again: "
-            f"eventfold upgrade {shlex.quote(path)}.",
+            f"eventfold {command} {shlex.quote(path)}.",
             path=path,
         ) from error
 

@@ -16,15 +16,16 @@ from eventfold.core.mutex import Mutex
 from eventfold.core.query import Query
 from eventfold.engines.sqlite import schema
 from eventfold.engines.sqlite.batch import Batch
-from eventfold.engines.sqlite.dictionary import NameDictionary
 from eventfold.engines.sqlite.errors import is_uncommitted, record_errno, translate_error
 from eventfold.engines.sqlite.file import File
 from eventfold.engines.sqlite.head import HeadTracker
 from eventfold.engines.sqlite.inline import SqliteExclusiveTransaction
-from eventfold.engines.sqlite.queries import NameLookup, first_match
-from eventfold.engines.sqlite.read import RowDecoder, read_page
-from eventfold.engines.sqlite.recent_window import RecentWindow
-from eventfold.errors import AppendUnconfirmed, EventfoldError, InlineFailed, StoreUnavailable
+from eventfold.engines.sqlite.merge import MAX_BACKLOG, SLICE_ENTRIES, SLICE_FACTOR, Merge, StaleTail, merge_all
+from eventfold.engines.sqlite.queries import first_indexed
+from eventfold.engines.sqlite.read import Names, RowDecoder, read_page
+from eventfold.engines.sqlite.schema import read_through
+from eventfold.engines.sqlite.tail import CATCH_UP_ROWS, MERGE_EVENTS, Entry
+from eventfold.errors import AppendUnconfirmed, EventfoldError, InlineFailed, StoreUnavailable, Unreadable
 from eventfold.ports.inline import AppendMode, ExclusiveTransaction, InlineProjector, StaleRows
 from eventfold.ports.messages import AppendRequest, Head, Outcome, Page, Span
 
@@ -40,14 +41,13 @@ class Writer:
     def __init__(
         self,
         file: File,
-        types: NameDictionary,
-        tags: NameDictionary,
+        names: Names,
         rows: RowDecoder,
         end: HeadTracker,
         clock: Callable[[], int],
     ) -> None:
-        self.types, self.tags, self.rows, self.head, self.clock = types, tags, rows, end, clock
-        self.window = RecentWindow()
+        self.names, self.rows, self.head, self.clock = names, rows, end, clock
+        self._merge: Merge | None = None  # of the first segment of the tail, once it is closed
         self.projector: InlineProjector | None = None  # folds inline read models within the transaction
         self._file = file
         self._mutex = Mutex()
@@ -56,6 +56,10 @@ class Writer:
         )
         self._checkpoint_at = CHECKPOINT_PAGES
         self._committed = False  # whether the current call has committed
+        self._written = 0  # events appended by this process
+        self._next_position = 0  # after the last append of this process
+        self._others_append = False  # whether other processes appended between its last two appends
+        file.on_reopen = self._forget_names
 
     def append(self, requests: Sequence[AppendRequest]) -> list[Outcome]:
         """Append in one commit.
@@ -64,18 +68,18 @@ class Writer:
         """
         return self._run_alone(lambda connection: self._append(connection, requests))
 
-    def transact(self, work: Callable[[apsw.Connection, NameDictionary, NameDictionary], None]) -> None:
+    def transact(self, work: Callable[[apsw.Connection], None]) -> None:
         """Run `work` in one transaction: imported events, snapshots, registrations."""
         self._run_alone(lambda connection: self._transact_alone(connection, work))
 
     def run_exclusive(self, work: Callable[[ExclusiveTransaction], Awaitable[None]]) -> None:
         """Run `work` in one transaction, during which no append can commit. `work` must not suspend."""
 
-        def within(connection: apsw.Connection, types: NameDictionary, tags: NameDictionary) -> None:
+        def within(connection: apsw.Connection) -> None:
             head = self.head.read_head(connection).position
 
             def ask(query: Query, span: Span) -> Page:
-                return read_page(connection, self.rows, (types, tags), head, query, span)
+                return read_page(connection, self.rows, self.names, head, query, span)
 
             driven = work(SqliteExclusiveTransaction(connection, head, ask)).__await__()
             with suppress(StopIteration):
@@ -139,6 +143,7 @@ class Writer:
         return StoreUnavailable(what, "See what it says.", path=self._file.path)
 
     def _append(self, connection: apsw.Connection, requests: Sequence[AppendRequest]) -> list[Outcome]:
+        self._catch_up_early(connection, requests)
         judged = self._precheck_old_conditions(connection, requests)
         self._file.lock.acquire()
         # Optimistic first attempt: event ids are assumed to be new, without a look-up. If a trigger of the database
@@ -161,14 +166,12 @@ class Writer:
                     raise stale.__cause__ or stale from None
                 mode |= AppendMode.REREAD_ROWS
 
-    def _transact_alone(
-        self, connection: apsw.Connection, work: Callable[[apsw.Connection, NameDictionary, NameDictionary], None]
-    ) -> None:
+    def _transact_alone(self, connection: apsw.Connection, work: Callable[[apsw.Connection], None]) -> None:
         self._file.lock.acquire()
         try:
             connection.execute("BEGIN IMMEDIATE")
             head = self.head.read_head(connection)
-            work(connection, self.types, self.tags)
+            work(connection)
             row = connection.execute(schema.HEAD).fetchone()
             if row is not None and row[0] != head.position:
                 head = Head(row[0], row[2], row[1])
@@ -177,6 +180,25 @@ class Writer:
             raise
         self._commit(connection, head)
 
+    def _catch_up_early(self, connection: apsw.Connection, requests: Sequence[AppendRequest]) -> None:
+        """Read what other processes appended into the tail before the lock is taken, so that they need not wait for it.
+
+        Best effort: what is missing afterwards is read under the lock, and errors are raised there.
+        """
+        if self.names.tail.segments:
+            is_needed = self._others_append
+        else:
+            is_needed = self._written >= CATCH_UP_ROWS or any(request.unless for request in requests)
+        if is_needed:
+            with suppress(EventfoldError, apsw.Error):
+                self._read_tail(connection)
+
+    def _read_tail(self, connection: apsw.Connection) -> None:
+        """Read the tail up to the last committed event, without the checks of `HeadTracker`."""
+        row = connection.execute(schema.HEAD).fetchone()
+        if row is not None:
+            self.names.tail.covering(connection, row[0])
+
     def _precheck_old_conditions(
         self, connection: apsw.Connection, requests: Sequence[AppendRequest]
     ) -> dict[int, int]:
@@ -184,14 +206,22 @@ class Writer:
         clauses = [clause for request in requests for clause in request.unless]
         if not clauses:
             return {}
-        start = self.window.start if self.window.start >= 0 else self.head.last_seen.position
+        segments = self.names.tail.segments
+        start = segments[0].start if segments else self.head.last_seen.position
         long = [clause for clause in clauses if clause.query.items and start - clause.after > OLD_CONDITION_POSITIONS]
         if not long:
             return {}
         mark = self._file.presence.read_mark()
-        until = self.head.read_head(connection).position
-        names = NameLookup(connection, self.types, self.tags)
-        judged = {id(c): until for c in long if first_match(names, c.query, c.after, until) is None}
+        try:
+            names = self.names.lookup(connection, self.head.read_head(connection).position)
+            until = names.indexed
+            judged = {
+                id(clause): until
+                for clause in long
+                if first_indexed(names, names.with_all_spellings(clause.query), clause.after, until) is None
+            }
+        except Unreadable:  # checked under the lock, an unreadable event fails only the requests that depend on it
+            return {}
         # Otherwise everything is checked under the lock.
         return judged if self._file.presence.is_unchanged_since(mark) else {}
 
@@ -206,9 +236,12 @@ class Writer:
         try:
             try:
                 connection.execute("BEGIN IMMEDIATE")
-                batch = Batch(self, connection, judged, mode)
+                is_judged_together = len(requests) > 1 and any(request.unless for request in requests[1:])
+                batch = Batch(self, connection, judged, mode, is_judged_together)
                 outcomes = [batch.judge(request) for request in requests]
                 batch.insert()
+                if batch.entries:
+                    self._merge_slice(connection, len(batch.entries))
             except BaseException:
                 self._rollback(connection)
                 raise
@@ -217,6 +250,8 @@ class Writer:
             else:
                 self._commit(connection, batch.new_head)
                 head = batch.new_head.position
+                if batch.entries:
+                    self._extend_tail(connection, batch.entries)
         finally:
             if batch is not None and batch.inline is not None:
                 batch.inline.end(head)
@@ -238,8 +273,11 @@ class Writer:
             self._rollback(connection)
             raise
         self._committed = True
-        self.types.commit()
-        self.tags.commit()
+        self.names.types.commit()
+        self.names.tags.commit()
+        if self._merge is not None and self._merge.commit():
+            self.names.tail.drop_through(self._merge.end)
+            self._merge = None
         presence = self._file.presence
         if not presence.is_in_place():
             assert presence.damage is not None
@@ -247,6 +285,41 @@ class Writer:
         self.head.record_commit(head)
         if self._file.wal_pages >= self._checkpoint_at:
             self._checkpoint(connection)
+
+    def _extend_tail(self, connection: apsw.Connection, entries: Sequence[tuple[Entry, int]]) -> None:
+        """Add committed events to the tail, and begin to merge its first segment when that is full."""
+        tail, first, last = self.names.tail, entries[0][0][0], entries[-1][0][0]
+        self._written += len(entries)
+        self._others_append = 0 < self._next_position < first
+        self._next_position = last + 1
+        if tail.segments and tail.segments[-1].end >= first - 1:
+            tail.extend(first, entries)
+        else:
+            with suppress(EventfoldError, apsw.Error):  # reads report it; what was committed stays so
+                if not tail.segments and self._written < CATCH_UP_ROWS < last - read_through(connection):
+                    return  # a short-lived process beside others: they merge
+                tail.covering(connection, last)
+        if self._merge is None and len(tail.segments) > 1:
+            self._merge = Merge(tail.segments[0])
+
+    def _merge_slice(self, connection: apsw.Connection, events: int) -> None:
+        """Merge a slice of the tail within the transaction of an append of so many events."""
+        if self._merge is None:
+            return
+        entries = max(SLICE_ENTRIES, SLICE_FACTOR * events * self._merge.entries_per_event)
+        backlog = min(MAX_BACKLOG, max(1, len(self.names.tail.segments) - 1))
+        try:
+            self._merge.step(connection, self.names.types, self.names.tags, entries * backlog)
+        except StaleTail:
+            self._merge = None
+            self.names.tail.forget()
+
+    def _forget_names(self) -> None:
+        """Forget what is cached of the index: while the file was closed here, another program may have rebuilt it."""
+        self._merge = None
+        self.names.tail.forget()
+        self.names.types.forget()
+        self.names.tags.forget()
 
     def _unconfirmed_error(self, what: str, cause: EventfoldError) -> AppendUnconfirmed:
         return AppendUnconfirmed(
@@ -264,9 +337,10 @@ class Writer:
 
     def _discard_uncommitted(self) -> None:
         """Discard cached names and recent events of a transaction that did not commit."""
-        self.types.rollback()
-        self.tags.rollback()
-        self.window.restart(-1)
+        self.names.types.rollback()
+        self.names.tags.rollback()
+        if self._merge is not None:
+            self._merge.rollback()
 
     def _checkpoint(self, connection: apsw.Connection) -> None:
         """Copy the WAL into the database file and restart it, as far as readers allow; always under the writer lock.
@@ -293,10 +367,43 @@ class Writer:
         """
         if not (self._file.wal_pages or self._file.has_leftover_wal):
             return
-        try:
-            self._run_alone(self._final_checkpoint)
-        except (EventfoldError, apsw.Error):
+        for work in (self._final_merge, self._final_checkpoint):
+            with suppress(EventfoldError, apsw.Error):
+                self._run_alone(work)
+
+    def _final_merge(self, connection: apsw.Connection) -> None:
+        """Merge the whole tail, so that the next process to open the store has none to read.
+
+        A process that wrote little of it leaves it to those that wrote the rest: their appends would wait.
+        """
+        if not self._written:
             return
+        if self._is_merged_by_others(self.head.read_head(connection).position - read_through(connection)):
+            return
+        self._read_tail(connection)
+        self._file.lock.acquire(0)
+        connection.set_busy_timeout(0)
+        self._merge = None
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            head = self.head.read_head(connection)
+            left = head.position - read_through(connection)
+            if self._is_merged_by_others(left):
+                connection.execute("ROLLBACK")
+                return
+            segments = self.names.tail.covering(connection, head.position)
+            if segments[0].start > head.position - left:
+                self.names.tail.forget()  # StaleTail, see merge.py
+                segments = self.names.tail.covering(connection, head.position)
+            merge_all(connection, self.names.types, self.names.tags, segments)
+        except BaseException:
+            self._rollback(connection)
+            raise
+        self._commit(connection, head)
+
+    def _is_merged_by_others(self, left: int) -> bool:
+        """Whether a tail of `left` events is left to other processes, or is empty."""
+        return left <= 0 or max(CATCH_UP_ROWS, 4 * self._written) < left < 3 * MERGE_EVENTS
 
     def _final_checkpoint(self, connection: apsw.Connection) -> None:
         self._file.lock.acquire(0)

@@ -19,25 +19,17 @@ from eventfold.testing.conformance.target.flights import CarrierMonth, Split, fl
 KEY = PartitionKey("conformance_carrier_month", 1)
 
 
-def worker_of(
-    store: ef.Store, projection: type[ef.Projection], holder: str, lease: float, page: int = 20
-) -> PartitionWorker:
-    """A worker on the first generation of a projection in one partition, driven step by step."""
-    context = WorkerContext(
+def work(store: ef.Store, holder: str, lease: float, page: int = 20) -> PartitionWorker:
+    """A worker on CarrierMonth, driven step by step."""
+    means = WorkerContext(
         store.projections.log,
-        store.projections.target(projection),
+        store.projections.target(CarrierMonth),
         time.perf_counter,
         lease=lease,
         page=page,
         start_in_thread=start_in_thread,
     )
-    definition = projection_definition(projection)
-    return PartitionWorker(definition, context, PartitionKey(definition.name, 1), holder)
-
-
-def work(store: ef.Store, holder: str, lease: float, page: int = 20) -> PartitionWorker:
-    """A worker on CarrierMonth, driven step by step."""
-    return worker_of(store, CarrierMonth, holder, lease, page)
+    return PartitionWorker(projection_definition(CarrierMonth), means, KEY, holder)
 
 
 def test_one_lease_has_one_holder(store: ef.Store) -> None:

@@ -1,0 +1,98 @@
+"""Which types and tags the log has: how many events have each, the first and the last position of them.
+
+Knows: the index tables and the tail. Does not know: what is cached between calls (the engine does).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from heapq import merge
+from typing import Any
+
+import apsw
+
+from eventfold.engines.sqlite.errors import inconsistency_error
+from eventfold.engines.sqlite.queries import NameLookup
+from eventfold.engines.sqlite.read import Names
+from eventfold.engines.sqlite.tail import Segment, tag_stretch, type_stretch
+from eventfold.errors import Unreadable
+from eventfold.ports.messages import TagCount, TypeCount
+
+# The index returns names in order, the table returns the name of an id: both must agree.
+_TAGS = """SELECT name, (SELECT count(*) FROM tagged WHERE tag = t.id AND position <= ?1),
+    (SELECT min(position) FROM tagged WHERE tag = t.id AND position <= ?1),
+    (SELECT max(position) FROM tagged WHERE tag = t.id AND position <= ?1),
+    (SELECT name FROM tag WHERE id = t.id)
+    FROM tag t WHERE name >= ?2 AND name < ?3 AND name > ?4 ORDER BY name LIMIT ?5"""
+_LAST = "SELECT ifnull(max(position), 0) FROM event"
+_ALL_TAGS = """SELECT (SELECT count(*) FROM tag)
+    + (SELECT count(*) FROM json_each(?) u WHERE NOT EXISTS (SELECT 1 FROM tag WHERE name = u.value))"""
+_OF_TYPE = """SELECT count(*), (SELECT min(position) FROM tagged WHERE tag = ?1 AND position <= ?3), max(position)
+    FROM tagged WHERE tag = ?1 AND position > ?2 AND position <= ?3"""
+
+
+def count_types(names: NameLookup, known: Mapping[str, TypeCount], through: int, until: int) -> dict[str, TypeCount]:
+    """The types of the index tables up to `until`, given those counted up to `through` before."""
+    found: dict[str, TypeCount] = {}
+    numbers: list[Any] = names.connection.execute("SELECT id FROM type").fetchall()
+    for (number,) in numbers:
+        name = names.types.name(names.connection, number)
+        rows: list[Any] = names.connection.execute(_OF_TYPE, (-number, through, until)).fetchall()
+        more, first, last = rows[0]
+        before = known.get(name)
+        if before is not None:
+            found[name] = TypeCount(name, before.count + more, before.first, last or before.last)
+        elif more:
+            found[name] = TypeCount(name, more, first, last)
+    return found
+
+
+def types_with_tail(indexed: Mapping[str, TypeCount], segments: Sequence[Segment], head: int) -> list[TypeCount]:
+    """All types up to `head`, sorted by name: those of the index tables and of the tail."""
+    found = dict(indexed)
+    for name in {name for segment in segments for name in list(segment.by_type)}:
+        tail = type_stretch(segments, name, head)
+        if tail is not None:
+            before = found.get(name)
+            found[name] = TypeCount(
+                name, tail.events + (before.count if before else 0), before.first if before else tail.first, tail.last
+            )
+    return sorted(found.values(), key=lambda each: each.type)
+
+
+def count_tags(names: NameLookup, prefix: str, limit: int, after: str, head: int) -> list[TagCount]:
+    """Tags that begin with a prefix, in order, after a tag."""
+    bindings = (min(names.indexed, head), prefix, prefix + "\U0010ffff", after, limit)
+    indexed: dict[str, TagCount] = {}
+    rows: Iterable[Any] = names.connection.execute(_TAGS, bindings)
+    for name, count, first, last, again in rows:
+        if name != again:
+            raise inconsistency_error(f"the tags {name!r} and {again!r} have the same id")
+        indexed[name] = TagCount(name, count, first or 0, last or 0)
+    new = {tag for each in names.segments for tag in list(each.by_tag) if tag.startswith(prefix) and tag > after}
+    last_fetched = max(indexed) if indexed and len(indexed) == limit else None
+    found: list[TagCount] = []
+    for name in merge(indexed, sorted(new.difference(indexed))):
+        if len(found) == limit or (last_fetched is not None and name > last_fetched):
+            break
+        before, tail = indexed.get(name), tag_stretch(names.segments, name, head)
+        count = (before.count if before else 0) + (tail.events if tail else 0)
+        if not count:
+            if before is None or names.connection.execute(_LAST).get > head:
+                continue  # of an event after `head`
+            raise inconsistency_error(f"the tag {name!r} has no events")
+        first = before.first if before and before.count else tail.first if tail else 0
+        last = tail.last if tail else before.last if before else 0
+        found.append(TagCount(name, count, first, last))
+    return found
+
+
+def count_all_tags(names: Names, connection: apsw.Connection, head: int) -> int:
+    """How many tags the log has."""
+    with suppress(Unreadable):  # a damaged event: reads report it
+        segments = names.tail.covering(connection, head)
+        new = list({tag for segment in segments for tag in list(segment.by_tag)})
+        return connection.execute(_ALL_TAGS, (json.dumps(new),)).get
+    return connection.execute("SELECT count(*) FROM tag").get

@@ -1,0 +1,281 @@
+"""The tail: the newest events of the log, which the index tables do not contain yet, indexed in memory by tag and type.
+
+An append writes only the row of its event and the entry of its id. The writer merges the tail into the index tables in
+the order of their keys, a slice at a time (merge.py). So whatever is asked of the index has two parts: positions up to
+the start of the tail are in the tables, later ones are here. Every process builds its own tail from the rows.
+Entries of the tables up to a position once merged stay there, so a tail that begins too early is right as well.
+Knows: positions, types and tags of events. Does not know: SQL, transactions.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from operator import itemgetter
+from typing import NamedTuple
+
+import apsw
+
+from eventfold.core.envelope import StoredEvent
+from eventfold.core.mutex import Mutex
+from eventfold.core.query import Item, Matcher, Query
+from eventfold.core.tags import in_utc, is_moment
+
+MERGE_EVENTS = 3_072  # a segment with so many events is closed and merged; the index in memory of 4,096 takes 20 ms
+MERGE_BYTES = 8_388_608  # or with so many bytes of payloads and tags: a process that opens the store reads them all
+CATCH_UP_ROWS = 512  # rows read at a time
+EVENT_MEMORY, ENTRY_MEMORY, NAME_MEMORY = 60, 40, 200  # bytes; within a fifth of what tracemalloc finds for short tags
+_position = itemgetter(0)
+
+Entry = tuple[int, str, tuple[str, ...]]  # position, type, tags
+
+
+class Stretch(NamedTuple):
+    """How many events of the tail have a tag or a type, and the first and the last of their positions."""
+
+    events: int
+    first: int
+    last: int
+
+
+class Segment:
+    """The events in (start, end]. A reader may use it while the one writer of the tail adds events after `end`."""
+
+    __slots__ = ("by_tag", "by_type", "carried", "end", "is_partial", "merge_events", "moments", "size", "start")
+
+    def __init__(self, start: int, merge_events: int = MERGE_EVENTS) -> None:
+        self.start = self.end = start
+        self.merge_events = merge_events
+        self.size = 0  # bytes of payloads and tags
+        self.carried = 0  # tags of all events
+        self.by_tag: dict[str, list[Entry]] = {}
+        self.by_type: dict[str, list[int]] = {}
+        self.moments: dict[str, list[str]] = {}  # a tag in UTC -> its other spellings here
+        self.is_partial = False  # an exception ended `extend`: entries after `end` may be there
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it has so many events, or bytes, that the next event begins another segment."""
+        return self.end - self.start >= self.merge_events or self.size >= MERGE_BYTES
+
+    def add(self, entry: Entry, size: int) -> None:
+        """Add the next event."""
+        position, type, tags = entry
+        by_tag = self.by_tag
+        for tag in tags:
+            found = by_tag.get(tag)
+            if found is None:
+                by_tag[tag] = [entry]
+                if "T" in tag and is_moment(tag) and (utc := in_utc(tag)) != tag:
+                    self.moments.setdefault(utc, []).append(tag)
+            else:
+                found.append(entry)
+        found_type = self.by_type.get(type)
+        if found_type is None:
+            self.by_type[type] = [position]
+        else:
+            found_type.append(position)
+        self.carried += len(tags)
+        self.size += size + sum(map(len, tags))
+        self.end = position
+
+    @property
+    def memory(self) -> int:
+        """About how many bytes of memory it takes."""
+        names = len(self.by_tag) + len(self.by_type)
+        return (self.end - self.start) * EVENT_MEMORY + self.carried * ENTRY_MEMORY + names * NAME_MEMORY
+
+    def first(self, item: Item, after: int, until: int) -> int | None:
+        """The first position in (after, until] that matches an item, or None."""
+        if not item.tags:
+            return min(
+                [p for name in item.types if (p := _first(self.by_type.get(name, ()), after, until))], default=None
+            )
+        entries = self._entries(item)
+        for index in range(bisect_right(entries, after, key=_position), len(entries)):
+            position, type, tags = entries[index]
+            if position > until:
+                return None
+            if (not item.types or type in item.types) and all(tag in tags for tag in item.tags):
+                return position
+        return None
+
+    def find(self, item: Item, after: int, until: int) -> list[int]:
+        """All positions in (after, until] that match an item, in order for an item with tags."""
+        if not item.tags:
+            return [p for name in item.types for p in _between(self.by_type.get(name, ()), after, until)]
+        entries = self._entries(item)
+        begin, end = bisect_right(entries, after, key=_position), bisect_right(entries, until, key=_position)
+        types, tags = item.types, item.tags
+        if len(tags) == 1:
+            among = entries[begin:end]
+            return [position for position, type, _ in among if type in types] if types else list(map(_position, among))
+        return [
+            position
+            for position, type, carried in entries[begin:end]
+            if (not types or type in types) and all(tag in carried for tag in tags)
+        ]
+
+    def _entries(self, item: Item) -> Sequence[Entry]:
+        """The entries of the rarest tag of an item."""
+        if len(item.tags) == 1:
+            return self.by_tag.get(item.tags[0], ())
+        return min((self.by_tag.get(tag, ()) for tag in item.tags), key=len)
+
+    def events(self, after: int, until: int) -> list[Entry]:
+        """Entries of the events in (after, until] that carry tags, in order of position."""
+        lists = list(self.by_tag.values())  # at once: the writer may add a tag meanwhile
+        found = {entry[0]: entry for entries in lists for entry in entries if after < entry[0] <= until}
+        return sorted(found.values(), key=_position)
+
+
+class Tail:
+    """The tail of one process: segments in order, each beginning where the one before ends.
+
+    `read` reads the events in (after, until] and verifies them; `read_through` the position through which the index
+    tables are complete. `merge_events` see MERGE_EVENTS.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[apsw.Connection, int, int], list[StoredEvent]],
+        read_through: Callable[[apsw.Connection], int],
+        merge_events: int = MERGE_EVENTS,
+    ) -> None:
+        self._read, self._read_through, self._merge_events = read, read_through, merge_events
+        self.segments: tuple[Segment, ...] = ()
+        self._mutex = Mutex()
+
+    def covering(self, connection: apsw.Connection, until: int) -> tuple[Segment, ...]:
+        """Segments that contain every event up to `until` (committed) that the index tables may lack."""
+        segments = self.segments
+        if segments and segments[-1].end >= until and not segments[-1].is_partial:
+            return segments
+        return self._mutex.run(self._catch_up, connection, until)
+
+    def extend(self, first: int, entries: Sequence[tuple[Entry, int]]) -> None:
+        """Add events of a commit of this process, from position `first`, each with the size of its payload.
+
+        Nothing is added if the tail does not end where they begin: it catches up when it is needed.
+        """
+        self._mutex.run(self._extend, first, entries)
+
+    def drop_through(self, position: int) -> None:
+        """Drop the segments up to `position`, through which the index tables are complete."""
+        self._mutex.run(self._drop_through, position)
+
+    def forget(self) -> None:
+        """Drop all segments: the file may have been changed by other tools while this process had it closed."""
+        self._mutex.run(self._forget)
+
+    def _forget(self) -> None:
+        self.segments = ()
+
+    @property
+    def memory(self) -> int:
+        """About how many bytes of memory it takes."""
+        return sum(segment.memory for segment in self.segments)
+
+    def _catch_up(self, connection: apsw.Connection, until: int) -> tuple[Segment, ...]:
+        segments = self.segments
+        end = segments[-1].end if segments and not segments[-1].is_partial else -1
+        if end < 0 or until - end > CATCH_UP_ROWS:
+            through = self._read_through(connection)
+            if through > end:  # other processes have merged all that this one has
+                self.segments = (Segment(through, self._merge_events),)
+        while (end := self.segments[-1].end) < until:
+            events = self._read(connection, end, min(until, end + CATCH_UP_ROWS))
+            if self._extend(end + 1, [((e.position, e.type, e.tag_set), len(e.data)) for e in events]):
+                self._drop_through(self._read_through(connection))
+        return self.segments
+
+    def _extend(self, first: int, entries: Iterable[tuple[Entry, int]]) -> bool:
+        """Whether a segment was closed."""
+        if not self.segments or self.segments[-1].is_partial:
+            return False
+        segment, closed = self.segments[-1], False
+        if segment.end < first - 1:
+            return False
+        segment.is_partial = True
+        for entry, size in entries:
+            if entry[0] <= segment.end:
+                continue
+            if segment.is_full:
+                segment.is_partial = False
+                segment, closed = Segment(segment.end, self._merge_events), True
+                segment.is_partial = True
+                self.segments = (*self.segments, segment)
+            segment.add(entry, size)
+        segment.is_partial = False
+        return closed
+
+    def _drop_through(self, position: int) -> None:
+        kept = [segment for segment in self.segments[:-1] if segment.end > position]
+        if len(kept) + 1 < len(self.segments):
+            self.segments = (*kept, self.segments[-1])
+
+
+def first_in_tail(segments: Iterable[Segment], query: Query, after: int, until: int) -> int | None:
+    """The first position of the segments in (after, until] that matches, or None."""
+    for segment in segments:
+        if segment.end > after:
+            if not query.items:
+                return max(after, segment.start) + 1 if max(after, segment.start) < until else None
+            if len(query.items) == 1:
+                found = segment.first(query.items[0], after, until)
+            else:
+                matching = [p for item in query.items if (p := segment.first(item, after, until)) is not None]
+                found = min(matching, default=None)
+            if found is not None:
+                return found
+    return None
+
+
+def find_in_tail(
+    segments: Iterable[Segment], query: Query, after: int, until: int, *, backwards: bool = False
+) -> list[int]:
+    """The positions of the segments in (after, until] that match a query with items, each once and in order."""
+    found: list[int] = []
+    for segment in segments:
+        if segment.end > after and segment.start < until:
+            found += _find_in(segment, query, after, until)
+    if backwards:
+        found.reverse()
+    return found
+
+
+def _find_in(segment: Segment, query: Query, after: int, until: int) -> list[int]:
+    if len(query.items) == 1 and (query.items[0].tags or len(query.items[0].types) == 1):
+        return segment.find(query.items[0], after, until)
+    if len(query.items) > segment.end - segment.start and all(item.tags for item in query.items):
+        matches = Matcher(query).matches
+        return [place for place, type, tags in segment.events(after, until) if matches(type, list(tags))]
+    return sorted({place for item in query.items for place in segment.find(item, after, until)})
+
+
+def other_spellings(segments: Iterable[Segment], tag: str) -> list[str]:
+    """Tags of the segments that are the same moment as a tag in UTC, in other time zones."""
+    return [name for segment in segments for name in segment.moments.get(tag, ())]
+
+
+def tag_stretch(segments: Iterable[Segment], tag: str, until: int) -> Stretch | None:
+    """How often events up to `until` of the segments carry a tag; None if none does."""
+    return _stretch([entry[0] for segment in segments for entry in segment.by_tag.get(tag, ()) if entry[0] <= until])
+
+
+def type_stretch(segments: Iterable[Segment], type: str, until: int) -> Stretch | None:
+    """How many events up to `until` of the segments have a type; None if none has."""
+    return _stretch([p for segment in segments for p in _between(segment.by_type.get(type, ()), 0, until)])
+
+
+def _stretch(positions: Sequence[int]) -> Stretch | None:
+    return Stretch(len(positions), positions[0], positions[-1]) if positions else None
+
+
+def _first(positions: Sequence[int], after: int, until: int) -> int | None:
+    index = bisect_right(positions, after)
+    return positions[index] if index < len(positions) and positions[index] <= until else None
+
+
+def _between(positions: Sequence[int], after: int, until: int) -> Sequence[int]:
+    return positions[bisect_right(positions, after) : bisect_right(positions, until)]

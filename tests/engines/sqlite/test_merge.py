@@ -1,0 +1,371 @@
+"""Merges of the tail into the index tables: killed, on a full disk, unconfirmed, damaged; and the rebuilt index."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+import eventfold as ef
+from eventfold.concurrency.run import run
+from eventfold.core.query import ConditionClause, Query
+from eventfold.engines.sqlite import SqliteEngine, merge, writer
+from eventfold.errors import AppendConflict, AppendUnconfirmed, CorruptEvent, StoreBusy, StoreDamaged, StoreFull
+from eventfold.ports.messages import Span
+from tests.cli.commands import run as eventfold
+from tests.engines.sqlite.faulty import Disk, broken, faulty_disk, full
+from tests.engines.sqlite.noted import assert_whole, engine_of, foreign, noted, raw, request, written
+from tests.engines.sqlite.other import ROOT
+from tests.engines.sqlite.test_flips import unguarded
+
+WHO = [ef.Query.of(tags=f"who:w-{n}") for n in range(7)]
+
+
+@pytest.fixture(autouse=True)
+def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A merge takes several commits."""
+    monkeypatch.setattr(merge, "SLICE_ENTRIES", 4)
+    monkeypatch.setattr(writer, "SLICE_ENTRIES", 4)
+    monkeypatch.setattr(writer, "SLICE_FACTOR", 1)
+
+
+@pytest.fixture
+def disk() -> Iterator[Disk]:
+    """A disk that fails on request. Stores opened in the test work on it."""
+    with faulty_disk() as made:
+        yield made
+
+
+def assert_right(store: ef.Store) -> None:
+    """Every answer by tag is what the rows say, and a check finds nothing."""
+    every = [(each.position, each.tags) for each in store.read()]
+    for query, n in zip(WHO, range(7), strict=True):
+        expected = [position for position, tags in every if f"who:w-{n}" in tags]
+        assert [each.position for each in store.read(query)] == expected
+        assert store.count(query) == len(expected)
+    assert list(engine_of(store).check()) == []
+
+
+def draft(n: int) -> ef.Draft:
+    """An event with an id, so that the append can be repeated."""
+    return ef.Draft(noted(n), id=uuid4())
+
+
+# ------------------------------------------------------------------------------------------ killed
+
+
+@pytest.mark.parametrize(("what", "stride"), [("merge", 23), ("reindex", 9)])
+def test_a_process_killed_in_a_merge_leaves_a_whole_log(memory_folder: Path, what: str, stride: int) -> None:
+    """At about twenty of its steps; all of them in `make soak`."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "tests.engines.sqlite.dying", what, str(memory_folder), str(stride)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert ran.returncode == 0, ran.stderr
+    seen = json.loads(ran.stdout)
+    assert seen["wrong"] == []
+    assert seen["kills"] > 5
+
+
+# ------------------------------------------------------------------------------------------ disks
+
+
+@pytest.mark.parametrize("after", range(0, 24, 3))
+def test_a_merge_on_a_full_disk_refuses_its_append_and_goes_on_later(path: str, disk: Disk, after: int) -> None:
+    """The slice is rolled back with the append that carried it."""
+    with ef.Store(path, merge_events=3) as store:
+        for n in range(5):
+            store.append(noted(n))
+        disk.refuse("write wal", full, after)
+        refused = 0
+        for n in range(8):
+            try:
+                store.append(noted(n))
+            except StoreFull:
+                refused += 1
+        assert refused
+        assert_right(store)
+        disk.repair()
+        for n in range(12):
+            store.append(noted(n))
+        assert_right(store)
+        assert store.stats()["indexed_through"] > 0
+    assert assert_whole(path) == 25 - refused
+
+
+@pytest.mark.parametrize("operation", ["write wal", "sync wal"])
+def test_an_unconfirmed_commit_with_a_slice_in_it_is_repeated(path: str, disk: Disk, operation: str) -> None:
+    """Whether it was written or not: the slice is merged again, and nothing is there twice."""
+    with ef.Store(path, merge_events=3) as store:
+        for n in range(20):
+            again = draft(n)
+            if n > 4 and n % 3 == 0:
+                disk.refuse(operation, broken)
+                with pytest.raises((AppendUnconfirmed, ef.EventfoldError)):
+                    store.using(attempts=1).append(again)
+                disk.repair()
+            store.append(again)
+        assert store.head() == 20
+        assert_right(store)
+    assert assert_whole(path) == 20
+
+
+def test_an_exception_at_any_point_of_a_merge_is_no_damage(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within a slice, between the commit and what follows, and while the tail is extended."""
+    places = [
+        (merge.Merge, "step"),
+        (merge.Merge, "commit"),
+        (merge.Merge, "_in_order"),
+        (writer.Writer, "_extend_tail"),
+        (merge, "write_through"),
+    ]
+    count = 0
+    with ef.Store(path, merge_events=3) as store:
+        for n in range(40):
+            holder, name = places[n % len(places)]
+            whole = getattr(holder, name)
+
+            def interrupted(*args: object, whole: object = whole) -> object:
+                nonlocal count
+                count += 1
+                if count % 2:
+                    whole(*args)  # type: ignore[operator]
+                raise KeyboardInterrupt
+
+            with monkeypatch.context() as patch:
+                patch.setattr(holder, name, interrupted)
+                try:
+                    store.append(noted(n))
+                except KeyboardInterrupt:
+                    pass
+            store.append(noted(n))
+        assert count > 8
+        assert_right(store)
+    assert_whole(path)
+
+
+# ------------------------------------------------------------------------------------------ processes
+
+
+def test_a_reader_beside_merges_sees_every_event_once(path: str) -> None:
+    """Its tail is one of its own, and begins where the tables end for it."""
+    with ef.Store(path, merge_events=4) as store, ef.Store(path, merge_events=7) as other:
+        for n in range(80):
+            (store if n % 3 else other).append(noted(n))
+            for each in (store, other):
+                assert sum(each.count(query) for query in WHO) == n + 1
+                assert len(list(each.read(WHO[n % 7]))) == n // 7 + 1
+        assert_right(store)
+        assert_right(other)
+
+
+def test_a_short_lived_process_leaves_a_long_tail_to_others(path: str) -> None:
+    """It neither reads it at its append nor merges it at its close; the last to close, who wrote it, merges all."""
+    with ef.Store(path) as store:
+        store.extend(noted(n) for n in range(3_000))
+        with ef.Store(path) as other:
+            other.append(noted(0))
+            assert engine_of(other)._names.tail.segments == ()
+        assert store.stats()["indexed_through"] == 0
+        assert store.stats()["tail_events"] == 3_001
+        assert 100_000 < store.stats()["tail_bytes"] < 5_000_000 or store.count(WHO[0])
+    assert foreign(path, "SELECT through FROM indexed") == [(3_001,)]
+
+
+def test_an_index_rebuilt_while_a_process_has_the_file_closed_is_read_again(path: str) -> None:
+    """Its names have other ids then, and its tail may begin too late."""
+    engine = SqliteEngine(path, max_idle=1.0)
+    run(engine.open())
+    for n in range(9):
+        run(engine.append_many([request(raw(n, f"z:{9 - n}", "a:1"))]))
+    assert run(engine.count(Query.of(tags="z:3"))) == 1
+    assert engine._file.close_while_idle()
+    run(SqliteEngine(path).reindex())
+    for n in range(9):
+        assert [e.position for e in run(engine.read(Query.of(tags=f"z:{9 - n}"), Span())).events] == [n + 1]
+    run(engine.append_many([request(raw(0, "z:1"))]))
+    assert list(engine.check()) == []
+    run(engine.close())
+    assert assert_whole(path) == 10
+
+
+def test_an_older_copy_whose_mark_is_earlier_is_not_trusted_with_a_later_tail(path: str, tmp_path: Path) -> None:
+    """The same events, copied before they were merged, and restored while the file was closed for idleness."""
+    first = SqliteEngine(path)
+    run(first.open())
+    for n in range(6):
+        run(first.append_many([request(raw(n, f"z:{n}"))]))
+    copy = Path(path).read_bytes(), Path(f"{path}-wal").read_bytes()
+    run(first.close())
+    engine = SqliteEngine(path, max_idle=1.0)
+    run(engine.open())
+    assert run(engine.count(Query.of(tags="z:1"))) == 1
+    assert engine._file.close_while_idle()
+    Path(path).write_bytes(copy[0])
+    Path(f"{path}-wal").write_bytes(copy[1])
+    Path(f"{path}-shm").unlink(missing_ok=True)
+    try:
+        found = [run(engine.count(Query.of(tags=f"z:{n}"))) for n in range(6)]
+    except ef.EventfoldError:
+        return  # refused: as good
+    assert found == [1] * 6
+    run(engine.close())
+
+
+# ------------------------------------------------------------------------------------------ damage
+
+
+def filled(path: str, events: int = 12) -> None:
+    """A store whose tail was merged."""
+    with ef.Store(path) as store:
+        for n in range(events):
+            store.append(noted(n))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DELETE FROM tagged WHERE position = 3",
+        "UPDATE tagged SET position = position + 100 WHERE position = 3",
+        "UPDATE tagged SET type = 77 WHERE position = 3",
+        "INSERT INTO tagged VALUES (1, 5, 77), (2, 5, 77)",
+        "UPDATE tag SET name = 'other' WHERE id = 2",
+        "DELETE FROM tag WHERE id = 2",
+        "UPDATE indexed SET crc = crc + 1",
+        "UPDATE indexed SET through = through + 1",
+        "DELETE FROM indexed",
+    ],
+)
+def test_a_damaged_index_is_found_and_rebuilt(path: str, damage: str) -> None:
+    """Verify names the command; afterwards everything is there."""
+    filled(path)
+    unguarded(path, damage)
+    shown = eventfold("verify", path)
+    assert shown.code == 1
+    assert f"eventfold reindex {path}" in "".join(shown.out.split("\n")).replace("  ", " "), shown.out
+    (line,) = eventfold("reindex", path, "--json").lines
+    assert line == {"events": 12, "tags": 10, "entries": 36}
+    assert eventfold("verify", path).code == 0
+    with ef.Store(path) as store:
+        assert_right(store)
+        store.append(noted(1))
+        assert_right(store)
+    assert assert_whole(path) == 13
+
+
+def test_a_damaged_mark_is_an_error_that_acts(path: str) -> None:
+    """Reads by tag and conditions are refused; the log itself reads on."""
+    filled(path)
+    unguarded(path, "UPDATE indexed SET through = through - 3")
+    engine = SqliteEngine(path)
+    run(engine.open())
+    with pytest.raises(StoreDamaged, match="mark of the index"):
+        run(engine.read(Query.of(tags="who:w-1"), Span()))
+    assert len(run(engine.read(Query(), Span())).events) == 12
+    assert written(run(engine.append_many([request(raw(1, "a:1"))]))[0]).first == 13
+    run(engine.close())
+
+
+def test_a_damaged_event_of_the_tail_is_an_error_and_is_not_skipped(path: str) -> None:
+    """Whatever is asked by tag: it may be among the answers. A reindex refuses as well, and changes nothing."""
+    with ef.Store(path) as store:
+        for n in range(5):
+            store.append(noted(n))
+        unguarded(path, "UPDATE event SET tags = 'who:w-9' WHERE position = 2")
+        with ef.Store(path) as other:
+            with pytest.raises(CorruptEvent) as caught:
+                other.count(WHO[0])
+            assert caught.value.fields["position"] == 2
+            assert other.append(noted(1)).first == 6  # without a condition
+            outcome = run(
+                engine_of(other).append_many([request(raw(0), unless=[ConditionClause(Query.of(tags="who:w-1"), 0)])])
+            )
+            assert isinstance(outcome[0], (CorruptEvent, AppendConflict))
+            assert other.stats()["events"] == 6
+    with pytest.raises(CorruptEvent):
+        run(SqliteEngine(path).reindex())
+    assert len(foreign(path, "SELECT * FROM event")) == 6
+
+
+def test_a_rebuild_is_refused_while_the_store_is_open(path: str) -> None:
+    """Its names would change under the other process."""
+    filled(path)
+    before = foreign(path, "SELECT * FROM tagged")
+    with ef.Store(path) as store:
+        store.head()
+        with pytest.raises(StoreBusy, match="open in another process") as refused:
+            run(SqliteEngine(path, timeout=0.1).reindex())
+        assert "eventfold reindex" in refused.value.remedy
+    assert foreign(path, "SELECT * FROM tagged") == before
+    shown = eventfold("reindex", path, "--table")
+    assert shown.code == 0 and "12 events" in shown.out
+    assert eventfold("reindex", f"{path}.none").code == 4
+    assert eventfold("reindex", "memory:").code == 1
+
+
+def test_an_empty_store_has_an_empty_index(path: str) -> None:
+    """And takes events afterwards."""
+    ef.Store(path).close()
+    assert run(SqliteEngine(path).reindex()).events == 0
+    filled(path, 3)
+    assert assert_whole(path) == 3
+
+
+@pytest.mark.parametrize("name", ["tagged", "tag", "sqlite_autoindex_tag_1", "indexed"])
+def test_flipped_bits_of_the_index_are_an_error_or_repaired(path: str, name: str) -> None:
+    """Wherever they are in its page: no event is lost, and a rebuild either works or changes nothing."""
+    filled(path)
+    ((page,),) = foreign(path, "SELECT rootpage FROM sqlite_schema WHERE name = ?", name)
+    content = Path(path).read_bytes()
+    repaired = 0
+    for offset in (0, 4, 6, 9, 4_000, 4_040, 4_070, 4_085, 4_092):
+        changed = bytearray(content)
+        changed[(page - 1) * 4_096 + offset] ^= 1 << (offset % 7)
+        for end in ("-wal", "-shm"):
+            Path(path + end).unlink(missing_ok=True)
+        Path(path).write_bytes(changed)
+        try:
+            done = run(SqliteEngine(path).reindex())
+        except ef.EventfoldError as error:
+            assert isinstance(error, ef.EventfoldError)
+        else:
+            repaired += 1
+            assert (done.events, done.entries) == (12, 36)
+            with ef.Store(path) as store:
+                assert_right(store)
+        with ef.Store(path) as store:
+            assert len(list(store.read())) == 12
+    assert repaired
+
+
+# ------------------------------------------------------------------------------------------ several writers
+
+
+@pytest.mark.parametrize("unless", [(), (Query.of(tags="who:none"),)])
+def test_a_writer_reads_the_events_of_others_before_it_takes_the_lock(path: str, unless: tuple[Query, ...]) -> None:
+    """Under the lock it reads only the events that were committed while it waited: none here."""
+    with ef.Store(path) as one, ef.Store(path) as other:
+        engine = engine_of(one)
+        assert engine._writer is not None
+        read, was_held = engine._names.tail._read, list[bool]()
+
+        def observed(connection: Any, after: int, until: int) -> Any:
+            was_held.append(engine._file.lock.is_held())
+            return read(connection, after, until)
+
+        engine._names.tail._read = observed
+        for n in range(4):
+            other.append(noted(n))
+            mine = request(raw(n, "who:me"), unless=[ConditionClause(query, 0) for query in unless])
+            written(run(engine.append_many([mine]))[0])
+        assert was_held[-2:] == [False, False]
+        assert one.count(Query.of(tags="who:me")) == 4
