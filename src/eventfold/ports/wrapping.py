@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Sequence
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from eventfold.core.envelope import Receipt, Staged, StoredEvent
 from eventfold.core.query import Query
@@ -73,114 +73,57 @@ class Wrapping:
         """Call a method of the inner engine. Every forwarded coroutine passes through here."""
         return await method(*args, **named)
 
-    if TYPE_CHECKING:
-        # Subclasses override these with `async def`, whose type mypy and pyright describe differently.
+    async def open(self) -> None:
+        """See Engine.open."""
+        return await self.call(self.inner.open)
 
-        async def open(self) -> None:
-            """See Engine.open."""
-            raise NotImplementedError
+    async def close(self) -> None:
+        """See Engine.close."""
+        return await self.call(self.inner.close)
 
-        async def close(self) -> None:
-            """See Engine.close."""
-            raise NotImplementedError
+    async def append_many(self, requests: Sequence[AppendRequest]) -> list[Outcome]:
+        """See Engine.append_many."""
+        return await self.call(self.inner.append_many, requests)
 
-        async def append_many(self, requests: Sequence[AppendRequest]) -> list[Outcome]:
-            """See Engine.append_many."""
-            raise NotImplementedError
+    async def read(self, query: Query, span: Span) -> Page:
+        """See Engine.read."""
+        return await self.call(self.inner.read, query, span)
 
-        async def read(self, query: Query, span: Span) -> Page:
-            """See Engine.read."""
-            raise NotImplementedError
+    async def head(self) -> Head:
+        """See Engine.head."""
+        return await self.call(self.inner.head)
 
-        async def head(self) -> Head:
-            """See Engine.head."""
-            raise NotImplementedError
+    async def count(self, query: Query, after: int = 0, until: int | None = None) -> int:
+        """See Engine.count."""
+        return await self.call(self.inner.count, query, after, until)
 
-        async def count(self, query: Query, after: int = 0, until: int | None = None) -> int:
-            """See Engine.count."""
-            raise NotImplementedError
+    async def position_at(self, time: int) -> int:
+        """See Engine.position_at."""
+        return await self.call(self.inner.position_at, time)
 
-        async def position_at(self, time: int) -> int:
-            """See Engine.position_at."""
-            raise NotImplementedError
+    async def event_id(self, position: int) -> bytes | None:
+        """See Engine.event_id."""
+        return await self.call(self.inner.event_id, position)
 
-        async def event_id(self, position: int) -> bytes | None:
-            """See Engine.event_id."""
-            raise NotImplementedError
+    async def boundary(self, position: int) -> int:
+        """See Engine.boundary."""
+        return await self.call(self.inner.boundary, position)
 
-        async def boundary(self, position: int) -> int:
-            """See Engine.boundary."""
-            raise NotImplementedError
+    async def receipt_of(self, key: str) -> Receipt | None:
+        """See Engine.receipt_of."""
+        return await self.call(self.inner.receipt_of, key)
 
-        async def receipt_of(self, key: str) -> Receipt | None:
-            """See Engine.receipt_of."""
-            raise NotImplementedError
+    async def types(self) -> list[TypeCount]:
+        """See Engine.types."""
+        return await self.call(self.inner.types)
 
-        async def types(self) -> list[TypeCount]:
-            """See Engine.types."""
-            raise NotImplementedError
+    async def tags(self, prefix: str = "", limit: int = 1000, after: str = "") -> list[TagCount]:
+        """See Engine.tags."""
+        return await self.call(self.inner.tags, prefix, limit, after)
 
-        async def tags(self, prefix: str = "", limit: int = 1000, after: str = "") -> list[TagCount]:
-            """See Engine.tags."""
-            raise NotImplementedError
-
-        async def stats(self) -> dict[str, Any]:
-            """See Engine.stats."""
-            raise NotImplementedError
-
-    else:
-
-        def open(self):
-            """See Engine.open."""
-            return self.call(self.inner.open)
-
-        def close(self):
-            """See Engine.close."""
-            return self.call(self.inner.close)
-
-        def append_many(self, requests: Sequence[AppendRequest]):
-            """See Engine.append_many."""
-            return self.call(self.inner.append_many, requests)
-
-        def read(self, query: Query, span: Span):
-            """See Engine.read."""
-            return self.call(self.inner.read, query, span)
-
-        def head(self):
-            """See Engine.head."""
-            return self.call(self.inner.head)
-
-        def count(self, query: Query, after: int = 0, until: int | None = None):
-            """See Engine.count."""
-            return self.call(self.inner.count, query, after, until)
-
-        def position_at(self, time: int):
-            """See Engine.position_at."""
-            return self.call(self.inner.position_at, time)
-
-        def event_id(self, position: int):
-            """See Engine.event_id."""
-            return self.call(self.inner.event_id, position)
-
-        def boundary(self, position: int):
-            """See Engine.boundary."""
-            return self.call(self.inner.boundary, position)
-
-        def receipt_of(self, key: str):
-            """See Engine.receipt_of."""
-            return self.call(self.inner.receipt_of, key)
-
-        def types(self):
-            """See Engine.types."""
-            return self.call(self.inner.types)
-
-        def tags(self, prefix: str = "", limit: int = 1000, after: str = ""):
-            """See Engine.tags."""
-            return self.call(self.inner.tags, prefix, limit, after)
-
-        def stats(self):
-            """See Engine.stats."""
-            return self.call(self.inner.stats)
+    async def stats(self) -> dict[str, Any]:
+        """See Engine.stats."""
+        return await self.call(self.inner.stats)
 
     def watch(self, notify: Callable[[], None]) -> Callable[[], None]:
         """See Engine.watch."""
