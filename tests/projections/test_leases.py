@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import eventfold as ef
-from eventfold.concurrency import run, start_in_thread
+from eventfold.concurrency import run
 from eventfold.ports.target import PartitionKey
 from eventfold.projections import projection_definition
 from eventfold.projections.leases import PartitionAssignment
@@ -18,20 +18,13 @@ from eventfold.projections.page import PageDecoder
 from eventfold.projections.partition_lease import WorkerContext
 from eventfold.projections.worker import PartitionWorker, StepResult
 from eventfold.targets.sqlalchemy import dialects
+from eventfold.testing.conformance.target.leases import worker_of
 from tests.projections.flights import CarrierMonth, Departed, flights, folded, proved, rows
 
 
 def work(store: ef.Store, holder: str, lease: float, page: int = 20) -> PartitionWorker:
     """Return a worker on CarrierMonth that the test drives step by step."""
-    means = WorkerContext(
-        store.projections.log,
-        store.projections.target(CarrierMonth),
-        time.perf_counter,
-        lease=lease,
-        page=page,
-        start_in_thread=start_in_thread,
-    )
-    return PartitionWorker(projection_definition(CarrierMonth), means, PartitionKey("carrier_month", 1), holder)
+    return worker_of(store, CarrierMonth, holder, lease, page)
 
 
 def test_runners_that_fight_for_short_leases_skip_and_repeat_nothing(shared_url: str) -> None:

@@ -19,17 +19,25 @@ from eventfold.testing.conformance.target.flights import CarrierMonth, Split, fl
 KEY = PartitionKey("conformance_carrier_month", 1)
 
 
-def work(store: ef.Store, holder: str, lease: float, page: int = 20) -> PartitionWorker:
-    """A worker on CarrierMonth, driven step by step."""
-    means = WorkerContext(
+def worker_of(
+    store: ef.Store, projection: type[ef.Projection], holder: str, lease: float, page: int = 20
+) -> PartitionWorker:
+    """A worker on the first generation of a projection in one partition, driven step by step."""
+    context = WorkerContext(
         store.projections.log,
-        store.projections.target(CarrierMonth),
+        store.projections.target(projection),
         time.perf_counter,
         lease=lease,
         page=page,
         start_in_thread=start_in_thread,
     )
-    return PartitionWorker(projection_definition(CarrierMonth), means, KEY, holder)
+    definition = projection_definition(projection)
+    return PartitionWorker(definition, context, PartitionKey(definition.name, 1), holder)
+
+
+def work(store: ef.Store, holder: str, lease: float, page: int = 20) -> PartitionWorker:
+    """A worker on CarrierMonth, driven step by step."""
+    return worker_of(store, CarrierMonth, holder, lease, page)
 
 
 def test_one_lease_has_one_holder(store: ef.Store) -> None:
