@@ -6,7 +6,7 @@ Knows: SQL that SQLite and PostgreSQL both accept (`?` becomes the driver's own 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from zlib import crc32
 
@@ -15,6 +15,7 @@ import msgspec
 from eventfold.core.tally import Tally
 from eventfold.errors import ProjectionDamaged, TargetUnavailable
 from eventfold.ports.target import (
+    ELSEWHERE,
     Checkpoint,
     ParkedEvent,
     PartitionKey,
@@ -269,6 +270,27 @@ def command_from_row(row: Sequence[Any]) -> PendingCommand:
             row=f"{row[0]}",
         )
     return PendingCommand(*(each or "" for each in row[:-1]))
+
+
+def complete_checkpoints(
+    read: Callable[[str, int | None], list[Checkpoint]],
+    record_of: Callable[[str], ProjectionRecord | None],
+    name: str,
+    generation: int | None,
+) -> list[Checkpoint]:
+    """Return the checkpoints of a projection: of a generation, or all. Raises ProjectionDamaged if some are missing.
+
+    A generation without checkpoints that its record does not name was dropped meanwhile: an empty list.
+    """
+    checkpoints = read(name, generation)
+    if not checkpoints and generation is not None:
+        record = record_of(name)
+        if record is not None and record.kind != ELSEWHERE and generation in record.generations:
+            checkpoints = read(name, generation)  # the record was read later: both may have changed
+            if not checkpoints:
+                raise damaged_row_error("eventfold_checkpoint", name, generation)
+    refuse_partial(checkpoints, name)
+    return checkpoints
 
 
 def refuse_partial(checkpoints: Sequence[Checkpoint], name: str) -> None:

@@ -18,7 +18,6 @@ from eventfold.core.table import RowCodec, Table, stored_name
 from eventfold.core.tally import Tally
 from eventfold.errors import EventfoldError, TargetUnavailable, UnknownProjection
 from eventfold.ports.target import (
-    ELSEWHERE,
     Checkpoint,
     CheckpointChanged,
     ParkedEvent,
@@ -200,15 +199,7 @@ class SqlAlchemyTarget:
 
     def checkpoints(self, name: str, generation: int | None = None) -> list[Checkpoint]:
         """See the port."""
-        checkpoints = self._checkpoints(name, generation)
-        if not checkpoints and generation is not None:
-            record = self.record(name)
-            if record is not None and record.kind != ELSEWHERE and generation in record.generations:
-                checkpoints = self._checkpoints(name, generation)  # a generation dropped meanwhile is not in the record
-                if not checkpoints:
-                    raise control_tables.damaged_row_error("eventfold_checkpoint", name, generation)
-        control_tables.refuse_partial(checkpoints, name)
-        return checkpoints
+        return control_tables.complete_checkpoints(self._checkpoints, self.record, name, generation)
 
     def _checkpoints(self, name: str, generation: int | None) -> list[Checkpoint]:
         select = sa.select(CHECKPOINT).where(CHECKPOINT.c.name == name)
