@@ -11,14 +11,13 @@ import tempfile
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 
 from benchmarks import report
+from benchmarks.groups import BY_NAME
 from benchmarks.measure import Figure, Settings
 from benchmarks.stage import Stage
 
-GROUPS = ("append", "concurrent", "hot", "decisions", "read", "follow", "projections", "footprint")
 LONG = ("postgres", "growth")
 
 
@@ -31,9 +30,9 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--only",
         action="append",
-        choices=GROUPS + LONG,
+        choices=BY_NAME,
         metavar="NAME",
-        help=f"one of {', '.join(GROUPS + LONG)}; may be repeated",
+        help=f"one of {', '.join(BY_NAME)}; may be repeated",
     )
     parser.add_argument(
         "--growth", action="store_true", help="also grow stores to 3,000,000 events (minutes, 4 GB of disk)"
@@ -66,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the groups and print the figures. Returns 0 for any figures, and 1 if a group raised an error."""
     asked = options(arguments)
     settings = settings_of(asked)
-    wanted = asked.only or [*GROUPS, *(name for name in LONG if getattr(asked, name))]
+    wanted = asked.only or [name for name in BY_NAME if name not in LONG or getattr(asked, name)]
     figures: list[Figure] = []
     failed: list[str] = []
     with tempfile.TemporaryDirectory(prefix="eventfold-bench-", dir=asked.folder) as scratch:
@@ -74,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
         with Stage(settings, Path(scratch) / "stage") as stage:
             for name in wanted:
                 try:
-                    for figure in import_module(f"benchmarks.{name}").run(stage, _announcer(name)):
+                    for figure in BY_NAME[name].run(stage, _announcer(name)):
                         figures.append(figure)
                         report.show_one(figure)
                         _write(asked, head, settings, figures)

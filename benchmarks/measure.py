@@ -216,6 +216,7 @@ def slope(sizes: Sequence[float], values: Sequence[float]) -> float:
 class Figure:
     """One line of a table: eventfold's value, beside the others' values of the same turns.
 
+    `key` identifies the figure within its group, whatever the sizes of a run are; without one it is the name.
     `others` are in the order in which they are shown, each a Sample or, where it took no part, the reason.
     `target` compares `ours` or a ratio with a bound; `met` is None where there is nothing to compare.
     """
@@ -229,6 +230,10 @@ class Figure:
     target: str = ""
     met: bool | None = None
     note: str = ""
+    key: str = ""
+
+    def __post_init__(self) -> None:
+        self.key = self.key or self.name
 
     def against(self, name: str) -> float:
         """Return how many times better than another contender; NaN where it took no part."""

@@ -26,8 +26,13 @@ class Stage:
         self.settings = settings
         self.folder = folder
         self.missing: dict[str, str] = {}
+        self.kept: frozenset[str] = frozenset()  # keys of the group's figures that a resumed run already has
         self._opened = ExitStack()
         self._copies = 0
+
+    def wanted(self, key: str) -> bool:
+        """Return whether a figure has to be measured: a resumed run has those that were measured before."""
+        return key not in self.kept
 
     def seeded(self, kind: Any) -> Path:
         """Return the folder with this kind's events stored; written on first use. Raises Missing."""

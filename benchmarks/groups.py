@@ -1,0 +1,45 @@
+"""The groups of figures: each is a module of this folder with a function `run`, and a line of `GROUPS`.
+
+Knows: names, order, the time that a group takes. Does not know: what a group measures.
+
+`run(stage, announce)` yields a `Figure` (measure.py) as soon as it is measured. `stage.settings` has the sizes;
+`stage.wanted(key)` is False for a figure that a resumed run already has, which the group may then leave out;
+`announce(text)` prints what is measured next. Stores are opened by `stage.open(kind)` or put under `stage.folder`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from typing import NamedTuple
+
+from benchmarks.measure import Figure
+from benchmarks.stage import Stage
+
+
+class Group(NamedTuple):
+    """A group of figures. `seconds`: of a full run, on two quiet cores."""
+
+    name: str  # the module
+    about: str
+    seconds: int
+
+    def run(self, stage: Stage, announce: Callable[[str], None]) -> Iterator[Figure]:
+        """Yield the figures."""
+        return import_module(f"benchmarks.{self.name}").run(stage, announce)
+
+
+# In the order in which they run.
+GROUPS = (
+    Group("append", "one writer, 1 to 1,000 events an append", 90),
+    Group("concurrent", "threads, tasks and processes that append one event each, with and without a condition", 60),
+    Group("read", "the whole log, entities, decisions on a warm entity", 30),
+    Group("decisions", "decisions over two entities, timers, old event classes, a very long entity", 60),
+    Group("hot", "many callers that decide over one state", 30),
+    Group("follow", "catching up, from an append to its receipt, idle followers", 30),
+    Group("projections", "read models on SQLite", 90),
+    Group("footprint", "bytes on disk, import, memory", 10),
+    Group("postgres", "PostgreSQL", 120),
+    Group("growth", "appends, reads and conditions while a store grows", 600),
+)
+BY_NAME = {group.name: group for group in GROUPS}
