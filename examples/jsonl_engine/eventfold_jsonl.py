@@ -318,6 +318,9 @@ class JsonLinesEngine:
     async def position_of(self, id: bytes) -> int | None:
         return self._log().call(MemoryEngine.position_of, id)
 
+    async def tag_keys(self, prefix: str = "", limit: int = 1000, after: str = "") -> list[str]:
+        return self._log().call(MemoryEngine.tag_keys, prefix, limit, after)
+
     async def keys(self, after: str = "", limit: int = 1000) -> list[tuple[str, int]]:
         return self._log().call(MemoryEngine.keys, after, limit)
 

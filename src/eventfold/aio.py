@@ -287,6 +287,10 @@ class AsyncStore:
         """See Store.tags."""
         return await (await self._opening.log()).engine.tags(prefix, limit, after)
 
+    async def tag_keys(self, prefix: str = "", *, limit: int = 1_000, after: str = "") -> list[str]:
+        """See Store.tag_keys."""
+        return await require((await self._opening.log()).engine, "lookups").tag_keys(prefix, limit, after)
+
     async def tag(self, tag: str) -> TagCount:
         """See Store.tag."""
         return await tag_of(await self._opening.log(), tag)

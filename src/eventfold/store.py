@@ -352,6 +352,14 @@ class Store:
         """
         return run(self.engine.tags(prefix, limit, after))
 
+    def tag_keys(self, prefix: str = "", *, limit: int = 1_000, after: str = "") -> list[str]:
+        """Return the keys of the tags that start with `prefix`, sorted: "account:" is the key of "account:a-1".
+
+        A tag without a colon is its own key. At most `limit` keys, after the key `after` (exclusive). The time it takes
+        depends on the number of keys, not on that of tags.
+        """
+        return run(require(self.engine, "lookups").tag_keys(prefix, limit, after))
+
     def tag(self, tag: str) -> TagCount:
         """Return the number of events with this tag, and the positions of the first and the last; all 0 if none has it.
 

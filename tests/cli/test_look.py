@@ -100,6 +100,12 @@ def test_types_and_tags(steady: str) -> None:
         vip:yes           1
     """)
     assert looks("tags", steady, "--keys") == text("""
+        key
+        ────────
+        account:
+        vip:
+    """)
+    assert looks("tags", steady, "--keys", "--counts") == text("""
         key       different tags  events
         ────────────────────────────────
         account:               2       6
@@ -117,7 +123,11 @@ def test_types_and_tags(steady: str) -> None:
         {"tag": "account:a-2", "count": 3, "first": 3, "last": 6}
     ]
     assert run("types", steady).lines[0] == {"type": "Closed", "count": 1, "first": 6, "last": 6}
-    assert run("tags", steady, "--keys").lines[1] == {"key": "vip:", "tags": 1, "count": 1}
+    assert run("tags", steady, "--keys", "--counts").lines[1] == {"key": "vip:", "tags": 1, "count": 1}
+    assert run("tags", steady, "--keys").lines == [{"key": "account:"}, {"key": "vip:"}]
+    assert run("tags", steady, "--keys", "--after", "account:a-1").lines == [{"key": "vip:"}]
+    assert run("tags", steady, "a", "--keys").lines == [{"key": "account:"}]
+    assert looks("tags", steady, "no", "--keys").strip() == "No such tags."
 
 
 def test_last_values_and_their_history(steady: str) -> None:
@@ -249,6 +259,7 @@ def awkward() -> str:
         ["types"],
         ["tags"],
         ["tags", "--keys"],
+        ["tags", "--keys", "--counts"],
         ["stats"],
         ["state", "--tag", f"key-0:{'v' * 30}"],
         ["history", "--tag", f"key-0:{'v' * 30}"],

@@ -18,6 +18,7 @@ from eventfold.cli.options import Json, Url, Wide, open_store, split_store_argum
 from eventfold.cli.output import Column, Output
 from eventfold.cli.state import resolve_position
 from eventfold.core.query import Cursor
+from eventfold.core.tags import tag_key
 from eventfold.ports.messages import TagCount
 from eventfold.store import Store
 
@@ -65,15 +66,17 @@ def tags(
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="No limit, also on a terminal.")] = False,
     after: Annotated[str, typer.Option("--after", metavar="TAG", help="Only tags after this one, in order.")] = "",
-    keys: Annotated[
-        bool, typer.Option("--keys", help="Only the part before the colon, with the number of its tags.")
+    keys: Annotated[bool, typer.Option("--keys", help="Only the parts before the colon, each once.")] = False,
+    counts: Annotated[
+        bool,
+        typer.Option("--counts", help="With --keys: also the number of different tags and of events; reads all tags."),
     ] = False,
     as_json: Json = None,
     wide: Wide = False,
 ) -> None:
     """List tags, and the number of events with each.
 
-    In order of the tags; with --keys only the parts before the colon.
+    In order of the tags; with --keys only the parts before the colon, which takes milliseconds on a store of any size.
     """
     url, others = split_store_argument(url, [] if prefix is None else [prefix])
     if len(others) > 1:
@@ -81,11 +84,13 @@ def tags(
     output = Output(as_json, wide)
     most = TERMINAL_LIMIT if limit is None and output.is_terminal and not output.is_json and not everything else limit
     with open_store(url) as store:
-        found = read_tags(store, others[0] if others else "", after)
-        if keys:
-            print_tag_keys(output, found)
+        prefix = others[0] if others else ""
+        if keys and not counts:
+            print_tag_keys(output, read_tag_keys(store, prefix, tag_key(after)))
+        elif keys:
+            print_tag_key_counts(output, read_tags(store, prefix, after))
         else:
-            print_tags(output, found, most)
+            print_tags(output, read_tags(store, prefix, after), most)
 
 
 def read_tags(store: Store, prefix: str, after: str) -> Iterator[TagCount]:
@@ -93,6 +98,13 @@ def read_tags(store: Store, prefix: str, after: str) -> Iterator[TagCount]:
     while page := store.tags(prefix, limit=PAGE_TAGS, after=after):
         yield from page
         after = page[-1].tag
+
+
+def read_tag_keys(store: Store, prefix: str, after: str) -> Iterator[str]:
+    """Read keys of tags, page after page."""
+    while page := store.tag_keys(prefix, limit=PAGE_TAGS, after=after):
+        yield from page
+        after = page[-1]
 
 
 def print_tags(output: Output, found: Iterator[TagCount], most: int | None) -> None:
@@ -121,12 +133,24 @@ def print_tags(output: Output, found: Iterator[TagCount], most: int | None) -> N
         )
 
 
-def print_tag_keys(output: Output, found: Iterator[TagCount]) -> None:
+def print_tag_keys(output: Output, found: Iterator[str]) -> None:
+    """Print the parts before the colon."""
+    if output.is_json:
+        for key in found:
+            output.write_value({"key": key})
+    elif keys := list(found):
+        output.print_table(
+            (Column("key", elastic=True, style="green", min_width=12),), [(escape_control(key),) for key in keys]
+        )
+    else:
+        output.print_hint("No such tags.")
+
+
+def print_tag_key_counts(output: Output, found: Iterator[TagCount]) -> None:
     """Print the parts before the colon, with the number of different tags and of their events."""
     numbers: dict[str, list[int]] = {}
     for each in found:
-        key, colon, _ = each.tag.partition(":")
-        number = numbers.setdefault(key + colon, [0, 0])
+        number = numbers.setdefault(tag_key(each.tag), [0, 0])
         number[0] += 1
         number[1] += each.count
     if output.is_json:

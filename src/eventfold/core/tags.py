@@ -125,6 +125,17 @@ def tag_values(value: Any) -> Iterator[str]:
         )
 
 
+def tag_key(tag: str) -> str:
+    """Return the key of a tag, with its colon: "account:" of "account:a-1". A tag without a colon is its own key."""
+    key, colon, _ = tag.partition(":")
+    return key + colon
+
+
+def next_key(key: str) -> str:
+    """Return a text, in code point order greater than every tag of a key, and not than any of the next; "" for ""."""
+    return key[:-1] + ";" if key.endswith(":") else key and key + "\1"
+
+
 _MOMENT = re.compile(
     r"([^:]+:)(\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?(?:Z|[+-]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?))", re.ASCII
 )

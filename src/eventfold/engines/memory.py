@@ -18,7 +18,7 @@ from eventfold.core.envelope import Receipt, StoredEvent, make_receipt
 from eventfold.core.mutex import Mutex
 from eventfold.core.query import ConditionClause, Item, Matcher, Query
 from eventfold.core.snapshot import Snapshot
-from eventfold.core.tags import in_utc, is_moment
+from eventfold.core.tags import in_utc, is_moment, tag_key
 from eventfold.errors import EventfoldError, StoreNotFound
 from eventfold.ports.messages import (
     PAGE_BYTES,
@@ -308,6 +308,14 @@ class MemoryEngine:
     async def position_of(self, id: bytes) -> int | None:
         """See services.Lookups."""
         return self._run_locked(lambda: self._ids.get(id))
+
+    async def tag_keys(self, prefix: str = "", limit: int = 1000, after: str = "") -> list[str]:
+        """See services.Lookups."""
+
+        def listed() -> list[str]:
+            return sorted({key for tag in self._tags if tag.startswith(prefix) and (key := tag_key(tag)) > after})
+
+        return self._run_locked(listed)[: max(0, limit)]
 
     async def keys(self, after: str = "", limit: int = 1000) -> list[tuple[str, int]]:
         """See services.Replication."""

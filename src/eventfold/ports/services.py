@@ -23,10 +23,18 @@ if TYPE_CHECKING:
 
 
 class Lookups(Protocol):
-    """Finds events by id."""
+    """What is looked up in an index: events by id, the keys of tags."""
 
     async def position_of(self, id: bytes) -> int | None:
         """Return the position of the event with this id (16 bytes); None if there is none. Read from an index."""
+        ...
+
+    async def tag_keys(self, prefix: str = "", limit: int = 1000, after: str = "") -> list[str]:
+        """Return up to `limit` keys of the tags that start with `prefix`, greater than `after`, in code point order.
+
+        The key of a tag is its text up to its first colon, inclusive; a tag without a colon is its own key. `after` is
+        a key, exclusive. The time depends on the number of keys, not on that of tags.
+        """
         ...
 
 
@@ -221,8 +229,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
 # For each service the two sentences of the NotSupported error if it is missing, and the error's `capability`.
 MISSING: dict[str, tuple[str, str, str]] = {
     "lookups": (
-        "The {} engine cannot find an event by its id.",
-        "Read it by its position, or by a query over its tags.",
+        "The {} engine cannot look up an event by its id, or the keys of tags.",
+        "Read the event by its position, or by a query over its tags; derive the keys from store.tags().",
         "look-ups",
     ),
     "snapshots": ("The {} engine stores no snapshots.", "There is nothing to drop.", "snapshots"),

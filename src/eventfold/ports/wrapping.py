@@ -163,6 +163,9 @@ class _Lookups:
     def position_of(self, id: bytes) -> CoroutineType[Any, Any, int | None]:
         return self._call(self._inner.position_of, id)
 
+    def tag_keys(self, prefix: str = "", limit: int = 1000, after: str = "") -> CoroutineType[Any, Any, list[str]]:
+        return self._call(self._inner.tag_keys, prefix, limit, after)
+
 
 class _Snapshots:
     def __init__(self, inner: Snapshots, call: Caller) -> None:

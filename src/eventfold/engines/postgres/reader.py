@@ -13,6 +13,7 @@ import msgspec
 
 from eventfold.core.envelope import Receipt, StoredEvent, make_receipt, page_length
 from eventfold.core.query import ConditionClause, Query
+from eventfold.core.tags import tag_key
 from eventfold.engines.postgres.checksums import (
     check_matches_query,
     check_no_gaps,
@@ -198,6 +199,11 @@ class PostgresReader:
         """See the port."""
         rows = await self._servers.query_with_fallback(self._sql.position_of, id)
         return rows[0][0] if rows else None
+
+    async def tag_keys(self, prefix: str = "", limit: int = 1000, after: str = "") -> list[str]:
+        """See the port."""
+        rows = await self._servers.query(*self._sql.tag_keys(prefix, limit, after)) if limit > 0 else []
+        return [tag_key(tag) for (tag,) in rows]
 
     async def event_at(self, position: int) -> StoredEvent | None:
         """The event at a position; None beyond the head. Raises CorruptEvent if the log lacks an event it must have."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from eventfold.core.envelope import MAX_EVENT_BYTES
 from eventfold.core.query import Item, Query
+from eventfold.core.tags import next_key
 from eventfold.engines.postgres.large_queries import LargeQuery, is_large
 from eventfold.ports.messages import PAGE_BYTES, Span
 
@@ -230,6 +231,18 @@ class ReadStatements:
             f" (SELECT t.position FROM {self._tag} t WHERE t.tag = n.tag ORDER BY t.position DESC LIMIT 1) FROM n"
             " WHERE n.tag IS NOT NULL AND starts_with(n.tag, %b) ORDER BY n.tag",
             [limit, prefix if prefix > after else after, prefix, prefix],
+        )
+
+    def tag_keys(self, prefix: str, limit: int, after: str) -> Statement:
+        """For each key of tags one of its tags, in order. Skips along the index from one key to the next."""
+        tag, start = f"SELECT t.tag FROM {self._tag} t WHERE t.tag", max(prefix, next_key(after))
+        beyond = "CASE WHEN strpos(n.tag, ':') = 0 THEN n.tag || chr(1) ELSE split_part(n.tag, ':', 1) || ';' END"
+        return (
+            f"WITH RECURSIVE n(tag, left_over) AS (SELECT ({tag} >= %b ORDER BY t.tag LIMIT 1), %b::int4 UNION ALL"
+            f" SELECT ({tag} >= {beyond} ORDER BY t.tag LIMIT 1), n.left_over - 1"
+            " FROM n WHERE n.left_over > 1 AND n.tag IS NOT NULL AND starts_with(n.tag, %b))"
+            " SELECT n.tag FROM n WHERE n.tag IS NOT NULL AND starts_with(n.tag, %b) ORDER BY n.tag",
+            [start, limit, prefix, prefix],
         )
 
 

@@ -110,7 +110,7 @@ class SqliteEngine:
         """See the port. Built at each call: stored, they would keep an engine that is dropped, and its files, open."""
         access = Access(self.path, self._file, self._watch, self._run_read, self._writer, self._head_tracker)
         return Services(
-            lookups=SqliteLookups(access),
+            lookups=SqliteLookups(access, self._names),
             snapshots=SqliteSnapshots(access),
             locks=SqliteLocks(access, self._locks),
             replication=SqliteReplication(access, self._set_identity),

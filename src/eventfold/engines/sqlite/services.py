@@ -12,13 +12,13 @@ import apsw
 
 from eventfold.core.envelope import StoredEvent
 from eventfold.core.snapshot import Snapshot
-from eventfold.engines.sqlite import replication, schema, snapshots
+from eventfold.engines.sqlite import replication, schema, snapshots, summaries
 from eventfold.engines.sqlite.errors import translate_errors
 from eventfold.engines.sqlite.file import File
 from eventfold.engines.sqlite.head import HeadTracker
 from eventfold.engines.sqlite.inline import read_registrations
 from eventfold.engines.sqlite.named_locks import NamedLocks
-from eventfold.engines.sqlite.read import decode_request_key
+from eventfold.engines.sqlite.read import Names, decode_request_key
 from eventfold.engines.sqlite.watch import Watch
 from eventfold.engines.sqlite.writer import Writer
 from eventfold.ports.inline import ExclusiveTransaction, InlineProjector, InlineRegistration
@@ -50,10 +50,15 @@ class Access:
         return self._writer
 
     @property
+    def head(self) -> HeadTracker:
+        """The head of the open engine."""
+        assert self._head is not None
+        return self._head
+
+    @property
     def store_id(self) -> str:
         """The id of the open store."""
-        assert self._head is not None
-        return self._head.store_id
+        return self.head.store_id
 
 
 class _Service:
@@ -65,11 +70,26 @@ class _Service:
 class SqliteLookups(_Service):
     """See services.Lookups."""
 
+    def __init__(self, access: Access, names: Names) -> None:
+        super().__init__(access)
+        self._names = names
+
     @translate_errors
     async def position_of(self, id: bytes) -> int | None:
         """See services.Lookups."""
         row = self._access.run_read(lambda connection: connection.execute(schema.POSITION_OF, (id,)).fetchone())
         return None if row is None else row[0]
+
+    @translate_errors
+    async def tag_keys(self, prefix: str = "", limit: int = 1000, after: str = "") -> list[str]:
+        """See services.Lookups."""
+        names = self._names
+
+        def listed(connection: apsw.Connection) -> list[str]:
+            head = self._access.head.read_head(connection).position
+            return summaries.list_tag_keys(names.lookup(connection, head), prefix, limit, after)
+
+        return self._access.run_read(listed)
 
 
 class SqliteSnapshots(_Service):

@@ -13,6 +13,7 @@ from typing import Any
 
 import apsw
 
+from eventfold.core.tags import next_key, tag_key
 from eventfold.engines.sqlite.errors import inconsistency_error
 from eventfold.engines.sqlite.queries import NameLookup
 from eventfold.engines.sqlite.read import Names
@@ -26,6 +27,8 @@ _TAGS = """SELECT name, (SELECT count(*) FROM tagged WHERE tag = t.id AND positi
     (SELECT max(position) FROM tagged WHERE tag = t.id AND position <= ?1),
     (SELECT name FROM tag WHERE id = t.id)
     FROM tag t WHERE name >= ?2 AND name < ?3 AND name > ?4 ORDER BY name LIMIT ?5"""
+_NEXT_TAG = """SELECT name, (SELECT name FROM tag WHERE id = t.id)
+    FROM tag t WHERE name >= ? AND name < ? ORDER BY name LIMIT 1"""
 _LAST = "SELECT ifnull(max(position), 0) FROM event"
 _ALL_TAGS = """SELECT (SELECT count(*) FROM tag)
     + (SELECT count(*) FROM json_each(?) u WHERE NOT EXISTS (SELECT 1 FROM tag WHERE name = u.value))"""
@@ -87,6 +90,27 @@ def count_tags(names: NameLookup, prefix: str, limit: int, after: str, head: int
         last = tail.last if tail else before.last if before else 0
         found.append(TagCount(name, count, first, last))
     return found
+
+
+def list_tag_keys(names: NameLookup, prefix: str, limit: int, after: str) -> list[str]:
+    """Keys of tags that begin with a prefix, in order, after a key. One step along the index of names for each."""
+    found = {
+        key
+        for segment in names.segments
+        for tag in list(segment.by_tag)
+        if tag.startswith(prefix) and (key := tag_key(tag)) > after
+    }
+    low, end = max(prefix, next_key(after)), prefix + "\U0010ffff"
+    for _ in range(limit):
+        row = names.connection.execute(_NEXT_TAG, (low, end)).fetchone()
+        if row is None:
+            break
+        name, again = row
+        if name != again or name < low:
+            raise inconsistency_error(f"the index of tags returns {name!r} for {again!r}, after {low!r}")
+        found.add(key := tag_key(name))
+        low = next_key(key)
+    return sorted(found)[: max(0, limit)]
 
 
 def count_all_tags(names: Names, connection: apsw.Connection, head: int) -> int:

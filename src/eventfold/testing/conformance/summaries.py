@@ -13,7 +13,7 @@ from eventfold.errors import InvalidQuery
 from eventfold.ports.messages import TagCount, TypeCount
 from eventfold.store import Store
 from eventfold.testing.conformance.engine_under_test import EngineUnderTest
-from eventfold.testing.conformance.events import Noted, Opened, about, deposit, deposits
+from eventfold.testing.conformance.events import Noted, Opened, about, deposit, deposits, draft
 
 
 def test_the_head_is_the_last_event(store: Store, port: Any) -> None:
@@ -141,3 +141,24 @@ def test_many_tags_are_listed_completely(store: Store) -> None:
     second = store.tags("account:", after=first[-1].tag)
     assert [len(first), len(second)] == [1_000, 1_000]
     assert [each.tag for each in first + second] == [f"account:{n:04}" for n in range(2_000)]
+
+
+def test_the_keys_of_tags_are_listed(store: Store, lookups: Any) -> None:
+    """Each once and in code point order, within a prefix and after a key; a tag without a colon is its own key."""
+    tags = ("b:1", "b:2", "b", "b;", "b:x:y", "a:é", "a b", "a", "a:", "é:1", "\U0001f600:1", "zz", "zz:1")
+    for number, tag in enumerate(tags, 1):
+        store.append(draft(deposit(amount=1), number, tags=(tag,)))
+    keys = sorted({*(tag[: tag.find(":") + 1] or tag for tag in tags), "account:"})
+    assert store.tag_keys() == lookups.tag_keys() == keys
+    for prefix in ("a", "a:", "b:x", "zz", "é", "none", "account:a-"):
+        assert store.tag_keys(prefix) == [key for key in keys if any(_has_key(t, key, prefix) for t in store.tags())]
+    for index, key in enumerate(keys):
+        assert store.tag_keys(after=key) == keys[index + 1 :]
+        assert store.tag_keys(after=key, limit=2) == keys[index + 1 : index + 3]
+    assert store.tag_keys("b", after="b") == ["b:", "b;"]
+    assert store.tag_keys(limit=0) == []
+
+
+def _has_key(found: TagCount, key: str, prefix: str) -> bool:
+    tag = found.tag
+    return tag.startswith(prefix) and (tag.startswith(key) if ":" in key else tag == key)
