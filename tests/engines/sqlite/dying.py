@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 import eventfold as ef
 from eventfold.concurrency.run import run
-from eventfold.engines.sqlite import SqliteEngine, backup, merge, writer
+from eventfold.engines.sqlite import SqliteEngine, backup, merge_schedule
 from eventfold.errors import StoreNotFound
 from tests.engines.sqlite.faulty import Disk
 from tests.engines.sqlite.noted import Noted, assert_whole, engine_of, noted
@@ -130,8 +130,7 @@ def merges(folder: Path, stride: int = 1) -> tuple[int, list[str]]:
     What was acknowledged is there; the store goes on with what the last process left.
     """
     path, acknowledged = folder / "log.db", folder / "acknowledged"
-    merge.SLICE_ENTRIES = writer.SLICE_ENTRIES = 4
-    writer.SLICE_FACTOR = 1
+    merge_schedule.SLICE_ENTRIES = 4
     wrong: list[str] = []
     ef.Store(str(path)).close()
     for n in range(1, 10 * MAX_STEPS, stride):

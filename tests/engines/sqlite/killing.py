@@ -19,7 +19,7 @@ from uuid import UUID
 import apsw
 
 import eventfold as ef
-from eventfold.engines.sqlite import SqliteEngine, writer
+from eventfold.engines.sqlite import SqliteEngine, checkpoint
 from eventfold.errors import AppendConflict
 from tests.engines.sqlite.noted import Noted, engine_of, noted
 
@@ -83,9 +83,8 @@ WAYS = (one_by_one, batches, conditional, combined, extending)
 def child(path: str, pipe: int, seed: int) -> NoReturn:
     """Write until killed. A third of the children checkpoint after every few commits."""
     dice = random.Random(seed)
-    writer.CHECKPOINT_PAGES = dice.choice([10, 10_000, 10_000])
+    checkpoint.CHECKPOINT_PAGES = dice.choice([10, 4_000, 4_000])
     store = ef.Store(path)
-    engine_of(store)._writer._checkpoint_at = writer.CHECKPOINT_PAGES
 
     def say(first: int, last: int, ids: list[UUID]) -> None:
         os.write(pipe, f"{first} {last} {' '.join(each.hex for each in ids)}\n".encode())

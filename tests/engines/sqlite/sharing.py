@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 
 import eventfold as ef
-from eventfold.engines.sqlite import writer
+from eventfold.engines.sqlite import checkpoint
 from tests.engines.sqlite.noted import noted
 
 SQL = "SELECT position, id FROM event ORDER BY position DESC LIMIT 20"
@@ -21,7 +21,7 @@ CHECKPOINT_PAGES = 40  # so few that every process often restarts the write-ahea
 
 def main(path: str, name: str, seconds: float, library: str) -> None:
     """Append, read, and let the second library open and close, each in a thread of its own, for `seconds`."""
-    writer.CHECKPOINT_PAGES = CHECKPOINT_PAGES
+    checkpoint.CHECKPOINT_PAGES = CHECKPOINT_PAGES
     store = ef.Store(path, durability="normal")
     stop = threading.Event()
     failed: list[BaseException] = []

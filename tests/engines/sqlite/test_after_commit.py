@@ -11,7 +11,7 @@ import pytest
 import eventfold as ef
 from eventfold.concurrency import run
 from eventfold.core.envelope import NewEvent, Receipt, new_id
-from eventfold.engines.sqlite import writer
+from eventfold.engines.sqlite import checkpoint
 from eventfold.errors import AppendUnconfirmed
 from eventfold.ports.messages import AppendRequest
 from tests.engines.sqlite.noted import engine_of, noted
@@ -20,7 +20,7 @@ STEPS: dict[str, Callable[[Any], tuple[Any, str]]] = {
     "publishing names": lambda engine: (engine._writer.names.types, "commit"),
     "looking whether the file is in its place": lambda engine: (engine._file.presence, "is_in_place"),
     "noting the head": lambda engine: (engine._writer.head, "record_commit"),
-    "the checkpoint": lambda engine: (engine._writer, "_checkpoint"),
+    "the checkpoint": lambda engine: (engine._writer.checkpoint, "run"),
     "giving the lock back": lambda engine: (engine._file.lock, "release"),
     "giving the connection back": lambda engine: (engine._file.pool, "return_writer"),
 }
@@ -33,7 +33,7 @@ def test_a_fault_after_the_commit_is_unconfirmed(
     path: str, monkeypatch: pytest.MonkeyPatch, step: str, error: Exception
 ) -> None:
     """AppendUnconfirmed is raised, the event exists, and repeating the identical append is recognised."""
-    monkeypatch.setattr(writer, "CHECKPOINT_PAGES", 0)
+    monkeypatch.setattr(checkpoint, "CHECKPOINT_PAGES", 0)
     with ef.Store(path) as store:
         store.append(noted(0))
         engine = engine_of(store)

@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 import eventfold as ef
-from eventfold.engines.sqlite import writer
+from eventfold.engines.sqlite import checkpoint
 from eventfold.errors import AppendUnconfirmed, EventfoldError, StoreFull
 from tests.engines.sqlite.faulty import Disk, Fault, broken, faulty_disk, full
 from tests.engines.sqlite.noted import Noted, assert_whole, engine_of, noted
@@ -131,18 +131,17 @@ def test_a_failing_checkpoint_does_not_fail_the_commit(
     path: str, disk: Disk, monkeypatch: pytest.MonkeyPatch, operation: str, fault: Fault
 ) -> None:
     """The commit before it holds and is acknowledged; the checkpoint is repeated later, or when the store closes."""
-    monkeypatch.setattr(writer, "CHECKPOINT_PAGES", 8)
+    monkeypatch.setattr(checkpoint, "CHECKPOINT_PAGES", 10**9)
     with ef.Store(path) as store:
         engine = engine_of(store)
         assert engine._writer is not None
-        engine._writer._checkpoint_at = 10**9
         for n in range(9):
             store.append(noted(n))
-        engine._writer._checkpoint_at = 8
+        monkeypatch.setattr(checkpoint, "CHECKPOINT_PAGES", 8)
         # The first of the two WAL syncs is the commit's own.
         disk.refuse(operation, fault, after=1 if operation == "sync wal" else 0)
         assert store.append(noted(9)).first == 10
-        assert engine._writer._checkpoint_at > 8
+        assert not engine._writer.checkpoint.is_due()
         disk.repair()
         for n in range(10, 20):
             store.append(noted(n))

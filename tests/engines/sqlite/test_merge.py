@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import apsw
 import pytest
 
 import eventfold as ef
 from eventfold.concurrency.run import run
 from eventfold.core.query import ConditionClause, Query
-from eventfold.engines.sqlite import SqliteEngine, merge, writer
+from eventfold.engines.sqlite import SqliteEngine, checkpoint, index_merging, merge, merge_schedule, tail
 from eventfold.errors import AppendConflict, AppendUnconfirmed, CorruptEvent, StoreBusy, StoreDamaged, StoreFull
 from eventfold.ports.messages import Span
 from tests.cli.commands import run as eventfold
-from tests.engines.sqlite.faulty import Disk, broken, faulty_disk, full
+from tests.engines.sqlite.faulty import Disk, Fault, broken, faulty_disk, full
 from tests.engines.sqlite.noted import assert_whole, engine_of, foreign, noted, raw, request, written
 from tests.engines.sqlite.other import ROOT
 from tests.engines.sqlite.test_flips import unguarded
@@ -30,9 +31,8 @@ WHO = [ef.Query.of(tags=f"who:w-{n}") for n in range(7)]
 @pytest.fixture(autouse=True)
 def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """A merge takes several commits."""
-    monkeypatch.setattr(merge, "SLICE_ENTRIES", 4)
-    monkeypatch.setattr(writer, "SLICE_ENTRIES", 4)
-    monkeypatch.setattr(writer, "SLICE_FACTOR", 1)
+    monkeypatch.setattr(merge_schedule, "SLICE_ENTRIES", 4)
+    monkeypatch.setattr(merge_schedule, "RETRY_S", 0.0)
 
 
 @pytest.fixture
@@ -80,8 +80,8 @@ def test_a_process_killed_in_a_merge_leaves_a_whole_log(memory_folder: Path, wha
 
 
 @pytest.mark.parametrize("after", range(0, 24, 3))
-def test_a_merge_on_a_full_disk_refuses_its_append_and_goes_on_later(path: str, disk: Disk, after: int) -> None:
-    """The slice is rolled back with the append that carried it."""
+def test_merges_and_appends_on_a_full_disk_go_on_later(path: str, disk: Disk, after: int) -> None:
+    """Appends are refused while it is full; slices before and after it are merged."""
     with ef.Store(path, merge_events=3) as store:
         for n in range(5):
             store.append(noted(n))
@@ -100,6 +100,122 @@ def test_a_merge_on_a_full_disk_refuses_its_append_and_goes_on_later(path: str, 
         assert_right(store)
         assert store.stats()["indexed_through"] > 0
     assert assert_whole(path) == 25 - refused
+
+
+@pytest.mark.parametrize("fault", [full, broken])
+def test_a_slice_that_fails_refuses_no_append(
+    path: str, disk: Disk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: Fault
+) -> None:
+    """The append is acknowledged, the failure is logged and in the statistics, and a later append merges."""
+    whole = merge.Merge.step
+
+    def on_a_failing_disk(*args: Any) -> bool:
+        disk.refuse("write wal", fault)
+        return whole(*args)
+
+    with ef.Store(path, merge_events=3) as store:
+        monkeypatch.setattr(merge.Merge, "step", on_a_failing_disk)
+        for n in range(9):
+            assert store.append(noted(n)).last == n + 1
+            assert_right(store)
+            disk.repair()
+        assert store.stats()["indexed_through"] == 0
+        assert "merge_error" in store.stats()
+        assert "could not be merged into the index" in caplog.text
+        monkeypatch.setattr(merge.Merge, "step", whole)
+        for n in range(9):
+            store.append(noted(n))
+        assert "merge_error" not in store.stats()
+        assert store.stats()["indexed_through"] > 0
+        assert_right(store)
+    assert assert_whole(path) == 18
+
+
+def test_every_append_is_synced_and_a_slice_is_not(path: str, disk: Disk) -> None:
+    """A slice need not survive a power failure: the next sync of an append comes after it."""
+    with ef.Store(path, merge_events=3) as store:
+        store.append(noted(0))
+        for n in range(30):
+            disk.done.clear()
+            store.append(noted(n))
+            assert disk.done.count("sync wal") == 1
+        assert store.stats()["indexed_through"] > 15
+
+
+@pytest.mark.parametrize("damage", ["DELETE FROM indexed", "UPDATE indexed SET crc = crc + 1"])
+def test_an_index_that_cannot_be_written_refuses_no_append(path: str, damage: str) -> None:
+    """The process that appends has its tail in memory and asks the tables no more."""
+    with ef.Store(path, merge_events=3) as store:
+        for n in range(3):
+            store.append(noted(n))
+        unguarded(path, damage)
+        for n in range(9):
+            assert store.append(noted(n)).last == n + 4
+        assert len(list(store.read())) == 12
+    assert eventfold("reindex", path).code == 0
+    assert assert_whole(path) == 12
+
+
+def test_after_a_failed_slice_none_is_tried_for_longer_and_longer(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second, two, four, up to about a minute."""
+    monkeypatch.setattr(merge_schedule, "RETRY_S", 1.0)
+    assert [merge_schedule.retry_after(n) for n in (1, 2, 3, 7, 20)] == [1, 2, 4, 64, 64]
+    tries = 0
+
+    def fail(*_: Any) -> bool:
+        nonlocal tries
+        tries += 1
+        raise apsw.IOError("planted")
+
+    monkeypatch.setattr(merge.Merge, "step", fail)
+    with ef.Store(path, merge_events=3) as store:
+        for n in range(12):
+            store.append(noted(n))
+        assert tries == 1
+        assert "planted" in store.stats()["merge_error"]
+
+
+def test_a_segment_that_others_have_merged_is_passed_over(path: str) -> None:
+    """Two processes merge in turns, each what the other has begun."""
+    with ef.Store(path, merge_events=3) as store, ef.Store(path, merge_events=5) as other:
+        engine, reported = engine_of(store), list[int]()
+        for n in range(120):
+            (other if n % 13 < 6 else store).append(noted(n))
+            reported.append(store.stats()["indexed_through"])
+        assert reported == sorted(reported)
+        assert reported[-1] > 100
+        assert engine._writer is not None
+        assert engine._writer.merging.error is None
+        assert_right(store)
+        assert_right(other)
+
+
+def test_no_append_carries_a_slice_and_a_checkpoint(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Either follows a commit; so the longest append is as long as the longer of them."""
+    monkeypatch.setattr(checkpoint, "CHECKPOINT_PAGES", 20)
+    done: list[str] = []
+    with ef.Store(path, merge_events=5) as store:
+        for holder, name in ((merge.Merge, "step"), (checkpoint.Checkpoint, "run")):
+            whole = getattr(holder, name)
+
+            def noting(*args: Any, whole: Any = whole, name: str = name) -> Any:
+                done.append(name)
+                return whole(*args)
+
+            monkeypatch.setattr(holder, name, noting)
+        carried = set[tuple[str, ...]]()
+        for n in range(60):
+            store.append(noted(n))
+            carried.add(tuple(done))
+            done.clear()
+        assert carried == {(), ("step",), ("run",)}
+
+
+def test_a_slice_is_bounded_by_its_append_however_long_the_tail_is() -> None:
+    """A longer tail takes more appends, not longer ones."""
+    assert merge_schedule.slice_entries(1, 1.0, 1) == merge_schedule.slice_entries(1, 1.0, 1_000) == 4
+    assert merge_schedule.slice_entries(1_000, 5.0, 1) == 7_500
+    assert merge_schedule.slice_entries(1_000, 5.0, 10) == merge_schedule.slice_entries(1_000, 5.0, 1_000) == 15_000
 
 
 @pytest.mark.parametrize("operation", ["write wal", "sync wal"])
@@ -123,9 +239,9 @@ def test_an_exception_at_any_point_of_a_merge_is_no_damage(path: str, monkeypatc
     """Within a slice, between the commit and what follows, and while the tail is extended."""
     places = [
         (merge.Merge, "step"),
-        (merge.Merge, "commit"),
+        (tail.Tail, "drop_through"),
         (merge.Merge, "_in_order"),
-        (writer.Writer, "_extend_tail"),
+        (index_merging.IndexMerging, "extend"),
         (merge, "write_through"),
     ]
     count = 0

@@ -123,7 +123,7 @@ def test_checkpoints_of_other_processes_are_not_taken_for_an_overwrite(
 ) -> None:
     """Two processes read, write and checkpoint at once: neither mistakes the other's pages for foreign ones."""
     other = process()
-    other("from eventfold.engines.sqlite import writer; writer.CHECKPOINT_PAGES = 10")
+    other("from eventfold.engines.sqlite import checkpoint; checkpoint.CHECKPOINT_PAGES = 10")
     other(f"store = ef.Store({path!r}, durability='normal')")
     with ef.Store(path, durability="normal") as store:
         for turn in range(5):

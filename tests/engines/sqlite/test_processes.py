@@ -16,7 +16,7 @@ import pytest
 
 import eventfold as ef
 from eventfold.concurrency.run import run
-from eventfold.engines.sqlite import writer
+from eventfold.engines.sqlite import checkpoint
 from eventfold.errors import StoreBusy
 from tests.engines.sqlite.noted import assert_whole, engine_of, foreign, noted, raw, request
 from tests.engines.sqlite.other import ROOT, Other
@@ -64,8 +64,7 @@ def test_two_writing_processes_take_turns(path: str, process: Callable[..., Othe
 
 def test_checkpoints_under_load_from_two_processes_lose_nothing(path: str, process: Callable[..., Other]) -> None:
     """Both checkpoint every few commits, while both write and a third process reads."""
-    often = "from eventfold.engines.sqlite import writer; writer.CHECKPOINT_PAGES = 12\n"
-    often += "engine_of(store)._writer._checkpoint_at = 12"
+    often = "from eventfold.engines.sqlite import checkpoint; checkpoint.CHECKPOINT_PAGES = 12"
     both = writers(path, process, 2, often)
     for each in both:
         each.start("write_for(1.5, batch=3)")
@@ -319,11 +318,8 @@ def test_a_removed_lock_file_is_made_again_and_shared_again(path: str, process: 
 
 def test_the_wal_stays_bounded_while_readers_never_pause(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Overlapping readers do not prevent the write-ahead log from being reused."""
-    monkeypatch.setattr(writer, "CHECKPOINT_PAGES", 50)
+    monkeypatch.setattr(checkpoint, "CHECKPOINT_PAGES", 50)
     with ef.Store(path) as store:
-        engine = engine_of(store)
-        assert engine._writer is not None
-        engine._writer._checkpoint_at = 50
         store.extend(noted(n) for n in range(500))
         stop = threading.Event()
 
@@ -350,11 +346,8 @@ def test_a_long_snapshot_of_another_program_lets_the_log_grow_and_then_shrink(
     path: str, monkeypatch: pytest.MonkeyPatch, process: Callable[..., Other]
 ) -> None:
     """The log grows by what is written, not by attempts to checkpoint; after the reader ends, the log is reused."""
-    monkeypatch.setattr(writer, "CHECKPOINT_PAGES", 40)
+    monkeypatch.setattr(checkpoint, "CHECKPOINT_PAGES", 40)
     with ef.Store(path) as store:
-        engine = engine_of(store)
-        assert engine._writer is not None
-        engine._writer._checkpoint_at = 40
         store.append(noted(0))
         other = process()
         other(f"reader = sqlite3.connect({path!r}, isolation_level=None); reader.execute('BEGIN')")
@@ -369,7 +362,7 @@ def test_a_long_snapshot_of_another_program_lets_the_log_grow_and_then_shrink(
         for n in range(80):
             store.append(noted(n))
         assert os.path.getsize(path + "-wal") <= grown + 40 * 4200
-        assert engine._file.wal_pages < 100
+        assert engine_of(store)._file.wal_pages < 100
         assert foreign(path, "SELECT count(*) FROM event") == [(201,)]
 
 

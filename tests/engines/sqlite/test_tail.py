@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from eventfold.concurrency.run import run
 from eventfold.core.envelope import NewEvent, Receipt, StoredEvent
 from eventfold.core.query import ConditionClause, Item, Query
-from eventfold.engines.sqlite import SqliteEngine, batch, merge, tail, writer
+from eventfold.engines.sqlite import SqliteEngine, batch, merge_schedule, tail, writer
 from eventfold.engines.sqlite.tail import Segment, Tail, find_in_tail, first_in_tail, tag_stretch, type_stretch
 from eventfold.errors import AppendConflict
 from eventfold.ports.messages import AppendRequest, Outcome, Span
@@ -146,8 +146,7 @@ def test_the_tail_of_a_process_that_slept_begins_at_the_mark() -> None:
 def small_bounds() -> object:
     """Slices of a few entries, and conditions that are long after a few events, so that all paths meet."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(merge, "SLICE_ENTRIES", 4)
-        patch.setattr(writer, "SLICE_ENTRIES", 4)
+        patch.setattr(merge_schedule, "SLICE_ENTRIES", 4)
         patch.setattr(writer, "OLD_CONDITION_POSITIONS", 4)
         yield
 

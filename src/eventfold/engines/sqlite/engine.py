@@ -352,6 +352,7 @@ class SqliteEngine:
                 "indexed_through": through,
                 "tail_events": head - through,
                 "tail_bytes": self._names.tail.memory,
+                **({"merge_error": error.what} if self._writer and (error := self._writer.merging.error) else {}),
                 "bytes": connection.pragma("page_count") * connection.pragma("page_size"),
                 "wal_bytes": _file_size(self._file.real_path + "-wal"),
                 "created": read_identity(connection).created,

@@ -255,6 +255,16 @@ def translate_error(error: apsw.Error, path: str) -> EventfoldError:
             )
 
 
+def as_eventfold_error(error: Exception, path: str) -> EventfoldError:
+    """The library's error for any exception."""
+    if isinstance(error, EventfoldError):
+        return error
+    if isinstance(error, apsw.Error):
+        return translate_error(error, path)
+    what = f"{type(error).__name__}: {str(error).rstrip('.')}."
+    return StoreUnavailable(what, "See what it says.", path=path)
+
+
 def inconsistency_error(what: str) -> StoreDamaged:
     """The error for two parts of the file that must agree and do not."""
     return StoreDamaged(

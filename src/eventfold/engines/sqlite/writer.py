@@ -16,23 +16,21 @@ from eventfold.core.mutex import Mutex
 from eventfold.core.query import Query
 from eventfold.engines.sqlite import schema
 from eventfold.engines.sqlite.batch import Batch
-from eventfold.engines.sqlite.errors import is_uncommitted, record_errno, translate_error
+from eventfold.engines.sqlite.checkpoint import Checkpoint
+from eventfold.engines.sqlite.errors import as_eventfold_error, is_uncommitted, record_errno, translate_error
 from eventfold.engines.sqlite.file import File
 from eventfold.engines.sqlite.head import HeadTracker
+from eventfold.engines.sqlite.index_merging import IndexMerging
 from eventfold.engines.sqlite.inline import SqliteExclusiveTransaction
-from eventfold.engines.sqlite.merge import MAX_BACKLOG, SLICE_ENTRIES, SLICE_FACTOR, Merge, StaleTail, merge_all
 from eventfold.engines.sqlite.queries import first_indexed
 from eventfold.engines.sqlite.read import Names, RowDecoder, read_page
 from eventfold.engines.sqlite.schema import read_through
-from eventfold.engines.sqlite.tail import CATCH_UP_ROWS, MERGE_EVENTS, Entry
-from eventfold.errors import AppendUnconfirmed, EventfoldError, InlineFailed, StoreUnavailable, Unreadable
+from eventfold.errors import AppendUnconfirmed, EventfoldError, InlineFailed, Unreadable
 from eventfold.ports.inline import AppendMode, ExclusiveTransaction, InlineProjector, StaleRows
 from eventfold.ports.messages import AppendRequest, Head, Outcome, Page, Span
 
 T = TypeVar("T")
 OLD_CONDITION_POSITIONS = 10_000  # conditions on more positions are also checked before the lock is taken
-CHECKPOINT_PAGES = 10_000  # 40 MB of WAL; at 1,000 pages bulk appends are 1.4 to 2 times slower
-RESET_TIMEOUT_MS = 20  # time for readers to leave the WAL before it is restarted
 
 
 class Writer:
@@ -47,18 +45,15 @@ class Writer:
         clock: Callable[[], int],
     ) -> None:
         self.names, self.rows, self.head, self.clock = names, rows, end, clock
-        self._merge: Merge | None = None  # of the first segment of the tail, once it is closed
+        self.merging, self.checkpoint = IndexMerging(file, names), Checkpoint(file)
         self.projector: InlineProjector | None = None  # folds inline read models within the transaction
         self._file = file
         self._mutex = Mutex()
         self._unreturned: apsw.Connection | None = (
             None  # connection of a call that an exception ended before it was returned
         )
-        self._checkpoint_at = CHECKPOINT_PAGES
         self._committed = False  # whether the current call has committed
-        self._written = 0  # events appended by this process
-        self._next_position = 0  # after the last append of this process
-        self._others_append = False  # whether other processes appended between its last two appends
+        self._is_unusable = False  # whether the current call leaves its connection in an unknown state
         file.on_reopen = self._forget_names
 
     def append(self, requests: Sequence[AppendRequest]) -> list[Outcome]:
@@ -99,7 +94,7 @@ class Writer:
     def _alone(self, work: Callable[[apsw.Connection], T]) -> T:
         if self._unreturned is not None:
             self._clean_up(self._unreturned)
-        self._committed = False
+        self._committed = self._is_unusable = False
         connection = self._unreturned = self._file.writer()
         try:
             try:
@@ -113,13 +108,17 @@ class Writer:
             self._unreturned = (
                 None  # success: reset before the connection is returned, or a later user's could be discarded
             )
-            self._file.pool.return_writer(connection)
+            if self._is_unusable:
+                self._file.pool.discard(connection)
+            else:
+                self._file.pool.return_writer(connection)
         except AppendUnconfirmed:
             raise
         except Exception as error:
             if not self._committed:
                 raise
-            raise self._unconfirmed_error("What follows a commit failed", self._as_eventfold_error(error)) from error
+            cause = as_eventfold_error(error, self._file.path)
+            raise self._unconfirmed_error("What follows a commit failed", cause) from error
         return result
 
     def _clean_up(self, left: apsw.Connection) -> None:
@@ -133,14 +132,6 @@ class Writer:
         if self.projector is not None:
             self.projector.forget()
         self._unreturned = None
-
-    def _as_eventfold_error(self, error: Exception) -> EventfoldError:
-        if isinstance(error, EventfoldError):
-            return error
-        if isinstance(error, apsw.Error):
-            return translate_error(error, self._file.path)
-        what = f"{type(error).__name__}: {str(error).rstrip('.')}."
-        return StoreUnavailable(what, "See what it says.", path=self._file.path)
 
     def _append(self, connection: apsw.Connection, requests: Sequence[AppendRequest]) -> list[Outcome]:
         self._catch_up_early(connection, requests)
@@ -179,6 +170,7 @@ class Writer:
             self._rollback(connection)
             raise
         self._commit(connection, head)
+        self._follow_up(connection, 0)
 
     def _catch_up_early(self, connection: apsw.Connection, requests: Sequence[AppendRequest]) -> None:
         """Read what other processes appended into the tail before the lock is taken, so that they need not wait for it.
@@ -186,18 +178,12 @@ class Writer:
         Best effort: what is missing afterwards is read under the lock, and errors are raised there.
         """
         if self.names.tail.segments:
-            is_needed = self._others_append
+            is_needed = self.merging.others_append
         else:
-            is_needed = self._written >= CATCH_UP_ROWS or any(request.unless for request in requests)
+            is_needed = not self.merging.is_short_lived or any(request.unless for request in requests)
         if is_needed:
             with suppress(EventfoldError, apsw.Error):
-                self._read_tail(connection)
-
-    def _read_tail(self, connection: apsw.Connection) -> None:
-        """Read the tail up to the last committed event, without the checks of `HeadTracker`."""
-        row = connection.execute(schema.HEAD).fetchone()
-        if row is not None:
-            self.names.tail.covering(connection, row[0])
+                self.merging.catch_up(connection)
 
     def _precheck_old_conditions(
         self, connection: apsw.Connection, requests: Sequence[AppendRequest]
@@ -240,8 +226,6 @@ class Writer:
                 batch = Batch(self, connection, judged, mode, is_judged_together)
                 outcomes = [batch.judge(request) for request in requests]
                 batch.insert()
-                if batch.entries:
-                    self._merge_slice(connection, len(batch.entries))
             except BaseException:
                 self._rollback(connection)
                 raise
@@ -251,11 +235,21 @@ class Writer:
                 self._commit(connection, batch.new_head)
                 head = batch.new_head.position
                 if batch.entries:
-                    self._extend_tail(connection, batch.entries)
+                    self.merging.extend(connection, batch.entries)
         finally:
             if batch is not None and batch.inline is not None:
                 batch.inline.end(head)
+        if batch is not None and head is not None:
+            self._follow_up(connection, len(batch.entries))
         return outcomes
+
+    def _follow_up(self, connection: apsw.Connection, events: int) -> None:
+        """After a commit of so many events: either a checkpoint or a slice of a merge, so that none carries both."""
+        if self.checkpoint.is_due():
+            self.checkpoint.run(connection)
+        elif events and not self.merging.merge_slice(connection, events):
+            self._is_unusable = True
+            self._rollback(connection)
 
     def _commit(self, connection: apsw.Connection, head: Head) -> None:
         try:
@@ -275,48 +269,15 @@ class Writer:
         self._committed = True
         self.names.types.commit()
         self.names.tags.commit()
-        if self._merge is not None and self._merge.commit():
-            self.names.tail.drop_through(self._merge.end)
-            self._merge = None
         presence = self._file.presence
         if not presence.is_in_place():
             assert presence.damage is not None
             raise self._unconfirmed_error("The commit went to a file that is no longer at its path", presence.damage)
         self.head.record_commit(head)
-        if self._file.wal_pages >= self._checkpoint_at:
-            self._checkpoint(connection)
-
-    def _extend_tail(self, connection: apsw.Connection, entries: Sequence[tuple[Entry, int]]) -> None:
-        """Add committed events to the tail, and begin to merge its first segment when that is full."""
-        tail, first, last = self.names.tail, entries[0][0][0], entries[-1][0][0]
-        self._written += len(entries)
-        self._others_append = 0 < self._next_position < first
-        self._next_position = last + 1
-        if tail.segments and tail.segments[-1].end >= first - 1:
-            tail.extend(first, entries)
-        else:
-            with suppress(EventfoldError, apsw.Error):  # reads report it; what was committed stays so
-                if not tail.segments and self._written < CATCH_UP_ROWS < last - read_through(connection):
-                    return  # a short-lived process beside others: they merge
-                tail.covering(connection, last)
-        if self._merge is None and len(tail.segments) > 1:
-            self._merge = Merge(tail.segments[0])
-
-    def _merge_slice(self, connection: apsw.Connection, events: int) -> None:
-        """Merge a slice of the tail within the transaction of an append of so many events."""
-        if self._merge is None:
-            return
-        entries = max(SLICE_ENTRIES, SLICE_FACTOR * events * self._merge.entries_per_event)
-        backlog = min(MAX_BACKLOG, max(1, len(self.names.tail.segments) - 1))
-        try:
-            self._merge.step(connection, self.names.types, self.names.tags, entries * backlog)
-        except StaleTail:
-            self._merge = None
-            self.names.tail.forget()
 
     def _forget_names(self) -> None:
         """Forget what is cached of the index: while the file was closed here, another program may have rebuilt it."""
-        self._merge = None
+        self.merging.forget()
         self.names.tail.forget()
         self.names.types.forget()
         self.names.tags.forget()
@@ -336,28 +297,9 @@ class Writer:
                 connection.execute("ROLLBACK")
 
     def _discard_uncommitted(self) -> None:
-        """Discard cached names and recent events of a transaction that did not commit."""
+        """Discard cached names of a transaction that did not commit."""
         self.names.types.rollback()
         self.names.tags.rollback()
-        if self._merge is not None:
-            self._merge.rollback()
-
-    def _checkpoint(self, connection: apsw.Connection) -> None:
-        """Copy the WAL into the database file and restart it, as far as readers allow; always under the writer lock.
-
-        Because of the lock, the WAL-reset bug of older SQLite versions (sqlite.org/wal.html#walresetbug) cannot occur:
-        no eventfold process writes meanwhile. Other programs do not respect the lock.
-        """
-        connection.set_busy_timeout(RESET_TIMEOUT_MS)
-        try:
-            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
-            self._checkpoint_at = CHECKPOINT_PAGES
-        except apsw.Error:
-            # A reader uses an old snapshot, or the disk is full. The commit is still valid: retry when the WAL has
-            # grown further.
-            self._checkpoint_at = self._file.wal_pages + CHECKPOINT_PAGES // 4
-        finally:
-            self._file.set_busy_timeout(connection)
 
     def close(self) -> None:
         """Run a final checkpoint unless the file is in use, so that the database file is complete without its WAL.
@@ -372,38 +314,19 @@ class Writer:
                 self._run_alone(work)
 
     def _final_merge(self, connection: apsw.Connection) -> None:
-        """Merge the whole tail, so that the next process to open the store has none to read.
-
-        A process that wrote little of it leaves it to those that wrote the rest: their appends would wait.
-        """
-        if not self._written:
+        """Merge the whole tail, so that the next process to open the store has none to read."""
+        if self.merging.is_left_to_others(self.head.read_head(connection).position - read_through(connection)):
             return
-        if self._is_merged_by_others(self.head.read_head(connection).position - read_through(connection)):
-            return
-        self._read_tail(connection)
+        self.merging.catch_up(connection)
         self._file.lock.acquire(0)
         connection.set_busy_timeout(0)
-        self._merge = None
         connection.execute("BEGIN IMMEDIATE")
         try:
-            head = self.head.read_head(connection)
-            left = head.position - read_through(connection)
-            if self._is_merged_by_others(left):
-                connection.execute("ROLLBACK")
-                return
-            segments = self.names.tail.covering(connection, head.position)
-            if segments[0].start > head.position - left:
-                self.names.tail.forget()  # StaleTail, see merge.py
-                segments = self.names.tail.covering(connection, head.position)
-            merge_all(connection, self.names.types, self.names.tags, segments)
+            self.merging.merge_rest(connection, self.head)
         except BaseException:
             self._rollback(connection)
             raise
-        self._commit(connection, head)
-
-    def _is_merged_by_others(self, left: int) -> bool:
-        """Whether a tail of `left` events is left to other processes, or is empty."""
-        return left <= 0 or max(CATCH_UP_ROWS, 4 * self._written) < left < 3 * MERGE_EVENTS
+        self._commit(connection, self.head.last_seen)
 
     def _final_checkpoint(self, connection: apsw.Connection) -> None:
         self._file.lock.acquire(0)

@@ -1,0 +1,158 @@
+"""The merging of one process: the tail grows with each append, and full segments of it are merged slice by slice.
+
+A slice follows the commit of an append in a transaction of its own, so its failure refuses no append. That transaction
+is not synced: a merge that a power failure undoes is repeated, and the sync of the next append comes after it.
+Knows: which segment is being merged, failures. Does not know: locks (the writer's), how connections are replaced.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+import apsw
+
+from eventfold.engines.sqlite.errors import as_eventfold_error, record_errno
+from eventfold.engines.sqlite.file import File
+from eventfold.engines.sqlite.head import HeadTracker
+from eventfold.engines.sqlite.merge import Merge, StaleTail, merge_all
+from eventfold.engines.sqlite.merge_schedule import retry_after, slice_entries
+from eventfold.engines.sqlite.read import Names
+from eventfold.engines.sqlite.schema import HEAD, read_through
+from eventfold.engines.sqlite.tail import CATCH_UP_ROWS, MERGE_EVENTS, Entry, Segment
+from eventfold.errors import EventfoldError
+
+_log = logging.getLogger("eventfold")
+
+
+class IndexMerging:
+    """Merges the tail of one writer. Every method is called by the thread that has the writer's connection.
+
+    `error` is the error of the last slice, None if it succeeded.
+    """
+
+    def __init__(self, file: File, names: Names) -> None:
+        self._file, self._names = file, names
+        self._merge: Merge | None = None  # of the first segment of the tail; None also after an error
+        self._written = 0  # events appended by this process
+        self._next_position = 0  # after the last append of this process
+        self.others_append = False  # whether other processes appended between its last two appends
+        self.error: EventfoldError | None = None
+        self._failures, self._retry_at = 0, 0.0  # in a row; monotonic time
+
+    @property
+    def is_short_lived(self) -> bool:
+        """Whether this process has written so little that others, if any, merge it."""
+        return self._written < CATCH_UP_ROWS
+
+    def forget(self) -> None:
+        """Forget the segment that is being merged: what is committed of it is ignored by the next attempt."""
+        self._merge = None
+
+    def extend(self, connection: apsw.Connection, entries: Sequence[tuple[Entry, int]]) -> None:
+        """Add committed events of this process to the tail."""
+        tail, first, last = self._names.tail, entries[0][0][0], entries[-1][0][0]
+        self._written += len(entries)
+        self.others_append = 0 < self._next_position < first
+        self._next_position = last + 1
+        if tail.segments and tail.segments[-1].end >= first - 1:
+            tail.extend(first, entries)
+        else:
+            with suppress(EventfoldError, apsw.Error):  # reads report it; what was committed stays so
+                if not tail.segments and self.is_short_lived and last - read_through(connection) > CATCH_UP_ROWS:
+                    return  # beside others: they merge
+                tail.covering(connection, last)
+
+    def merge_slice(self, connection: apsw.Connection, events: int) -> bool:
+        """Merge a slice after an append of so many events, outside a transaction.
+
+        Returns False if it failed: the connection may not be used any more.
+        """
+        closed = self._names.tail.segments[:-1]
+        if not closed or (self._failures and time.monotonic() < self._retry_at):
+            return True
+        try:
+            merge, self._merge = self._merge or Merge(closed[0]), None
+            further = tuple(segment for segment in closed if segment.end > merge.end)
+            self._transact(connection, merge, further, slice_entries(events, merge.entries_per_event, len(closed)))
+        except (apsw.BusyError, apsw.LockedError):  # another program has a lock: it has no time to wait
+            return False
+        except StaleTail:
+            self._names.tail.forget()
+            return False
+        except Exception as error:  # noqa: BLE001 (whatever it is: the append that it follows is committed)
+            self._record_failure(error, connection)
+            return False
+        self.error, self._failures = None, 0
+        return True
+
+    def _transact(self, connection: apsw.Connection, merge: Merge, further: tuple[Segment, ...], entries: int) -> None:
+        """Merge at most so many entries in one transaction, of a segment and, once it is merged, of further ones."""
+        names, done = self._names, 0
+        if self._file.full_sync:
+            connection.pragma("synchronous", "normal")
+        connection.set_busy_timeout(0)
+        connection.execute("BEGIN IMMEDIATE")
+        while True:
+            entries -= merge.step(connection, names.types, names.tags, entries)
+            if not merge.is_done:
+                break
+            done = merge.end
+            if not further or entries <= 0:
+                break
+            merge, further = Merge(further[0]), further[1:]
+        connection.execute("COMMIT")
+        names.types.commit()
+        names.tags.commit()
+        if done:
+            names.tail.drop_through(done)
+        if not merge.is_done:
+            self._merge = merge
+        self._file.set_busy_timeout(connection)
+        if self._file.full_sync:
+            connection.pragma("synchronous", "full")
+
+    def _record_failure(self, error: Exception, connection: apsw.Connection) -> None:
+        record_errno(error, connection)
+        self.error = as_eventfold_error(error, self._file.path)
+        self._failures += 1
+        seconds = retry_after(self._failures)
+        self._retry_at = time.monotonic() + seconds
+        _log.warning(
+            "%s: the tail could not be merged into the index: %s Appends and reads go on; the next attempt is in %g s.",
+            self._file.path,
+            self.error.what,
+            seconds,
+        )
+
+    def catch_up(self, connection: apsw.Connection) -> None:
+        """Read the tail up to the last committed event, without the checks of `HeadTracker`."""
+        row = connection.execute(HEAD).fetchone()
+        if row is not None:
+            self._names.tail.covering(connection, row[0])
+
+    def merge_rest(self, connection: apsw.Connection, head: HeadTracker) -> None:
+        """Merge the whole tail in the transaction of the caller, who then calls `commit` or `rollback` of the names.
+
+        Nothing is done by a process that wrote little of the tail: it leaves it to those that wrote the rest, since
+        their appends would wait.
+        """
+        self._merge = None
+        end = head.read_head(connection).position
+        left = end - read_through(connection)
+        if self.is_left_to_others(left):
+            return
+        names = self._names
+        segments = names.tail.covering(connection, end)
+        if segments[0].start > end - left:
+            names.tail.forget()  # StaleTail, see merge.py
+            segments = names.tail.covering(connection, end)
+        merge_all(connection, names.types, names.tags, segments)
+
+    def is_left_to_others(self, left: int) -> bool:
+        """Whether a tail of `left` events is left to other processes, or is empty."""
+        if left <= 0 or not self._written:
+            return True
+        return max(CATCH_UP_ROWS, 4 * self._written) < left < 3 * MERGE_EVENTS
