@@ -3,7 +3,7 @@
 #   make demo      what the library does, on real flights
 #   make test      the whole test suite
 #   make check     style, types, layers, documents, public names
-#   make bench     the benchmarks
+#   make bench     the benchmarks: resumes an unfinished run (make bench-quick: under a minute, small sizes)
 #   make soak      thousands of faults, with a check of the promises after each
 #   make mutants   mutation tests of core and log
 #
@@ -16,10 +16,10 @@ BIN     = $(VENV)/bin
 PIP     = $(BIN)/python -m pip --disable-pip-version-check -q
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fix bench soak mutants setup clean distclean
+.PHONY: help demo test check fix bench bench-quick soak mutants setup clean distclean
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## what the library does, on real flights
 	$(BIN)/eventfold demo flights
@@ -38,8 +38,11 @@ fix: $(VENV)/.dev ## let ruff fix what it can
 	$(BIN)/ruff check -q --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.bench ## the benchmarks, compared with other libraries
+bench: $(VENV)/.bench ## the benchmarks, compared with other libraries; an unfinished run is resumed
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-quick: $(VENV)/.bench ## the benchmarks at small sizes, under a minute: to see that they run
+	$(BIN)/python -m benchmarks --quick $(ARGS)
 
 soak: $(VENV)/.dev ## thousands of kills, power cuts and other faults, within an hour (best as root)
 	$(BIN)/python -m soak $(ARGS)

@@ -1,6 +1,6 @@
 """The entry point of the benchmarks: `python -m benchmarks`.
 
-Knows: the groups and the options. Does not know: what a group measures.
+Knows: the options, which run is resumed, the order and the time limit of groups. Does not know: what a group measures.
 """
 
 from __future__ import annotations
@@ -8,45 +8,46 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks import report
-from benchmarks.groups import BY_NAME
-from benchmarks.measure import Figure, Settings
+from benchmarks import machine, report, runfile
+from benchmarks.groups import BY_NAME, GROUPS, Group
+from benchmarks.measure import Missing, Settings
+from benchmarks.runfile import RunFile
 from benchmarks.stage import Stage
 
-LONG = ("postgres", "growth")
+QUICK_FILE = machine.ROOT / "build" / "bench" / "quick.json"
 
 
-def options(arguments: list[str] | None = None) -> argparse.Namespace:
+def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
+    names = ", ".join(BY_NAME)
     parser = argparse.ArgumentParser(
-        "python -m benchmarks", description="eventfold against the raw floor and its peers."
+        "python -m benchmarks", description="eventfold beside the raw floor, a prototype and its peers, in one run."
     )
-    parser.add_argument("--quick", action="store_true", help="small sizes, under a minute: to see that it works")
-    parser.add_argument(
-        "--only",
-        action="append",
-        choices=BY_NAME,
-        metavar="NAME",
-        help=f"one of {', '.join(BY_NAME)}; may be repeated",
+    flag = parser.add_argument
+    flag("--quick", action="store_true", help="small sizes, under a minute, kept in build/bench: to see that it works")
+    flag("--only", action="append", choices=BY_NAME, metavar="GROUP", help=f"one of {names}; may be repeated")
+    flag("--without", action="append", choices=BY_NAME, metavar="GROUP", default=[], help="leave a group out")
+    flag(
+        "--resume",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="continue an unfinished run of this commit",
     )
-    parser.add_argument(
-        "--growth", action="store_true", help="also grow stores to 3,000,000 events (minutes, 4 GB of disk)"
-    )
-    parser.add_argument("--largest", type=int, metavar="N", help="grow to N events instead of 3,000,000")
-    parser.add_argument("--postgres", action="store_true", help="also measure PostgreSQL, on a server of its own")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every turn of every contender there")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there as Markdown")
-    parser.add_argument(
-        "--folder", type=Path, metavar="DIR", help="where the stores are put, on the disk to be measured"
-    )
-    parser.add_argument("--stored", type=int, metavar="N", help="events in every store beforehand")
-    parser.add_argument("--seconds", type=float, metavar="S", help="length of one turn")
-    parser.add_argument("--rounds", type=int, metavar="N", help="turns of each contender")
+    flag("--minutes", type=float, metavar="M", help="begin no group that would end later, by the time it usually takes")
+    flag("--file", type=Path, metavar="FILE", help="the run's file instead of one in benchmarks/results")
+    flag("--folder", type=Path, metavar="DIR", help="where the stores are put, on the disk to be measured")
+    flag("--largest", type=int, metavar="N", help="grow to N events instead of 10,000,000")
+    flag("--memory", action="store_true", help="hold the growing store in memory (/dev/shm)")
+    flag("--stored", type=int, metavar="N", help="events in every store beforehand")
+    flag("--seconds", type=float, metavar="S", help="length of one turn")
+    flag("--rounds", type=int, metavar="N", help="turns of each contender")
+    flag("--list", action="store_true", help="print the groups and their time, and measure nothing")
     return parser.parse_args(arguments)
 
 
@@ -54,46 +55,90 @@ def settings_of(asked: argparse.Namespace) -> Settings:
     """Return the sizes to run with."""
     settings = Settings.small() if asked.quick else Settings()
     given = {name: getattr(asked, name) for name in ("stored", "seconds", "rounds") if getattr(asked, name) is not None}
-    settings = replace(settings, **given)
+    settings = replace(settings, **given, memory=asked.memory)
+    if asked.seconds is not None:
+        settings = replace(settings, append=min(settings.append, 4 * asked.seconds))
     if asked.largest:
         smaller = tuple(size for size in settings.growth if size < asked.largest)
         settings = replace(settings, growth=(*smaller, asked.largest))
     return settings
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the groups and print the figures. Returns 0 for any figures, and 1 if a group raised an error."""
+def run_of(asked: argparse.Namespace, settings: Settings, scratch: Path) -> RunFile:
+    """Return the run to continue, or a new one; a quick run is always new. Raises ValueError for a file of another."""
+    path: Path | None = asked.file or (QUICK_FILE if asked.quick else None)
+    facts = machine.machine(scratch)
+    if path is None:
+        found = runfile.to_resume(settings, facts) if asked.resume else None
+        return found or RunFile.begin(runfile.new_path(facts), settings, scratch)
+    if path.exists() and asked.resume and not asked.quick:
+        found = RunFile.load(path)
+        if not found.is_resumable(settings):
+            raise ValueError(f"{path} is finished, or of other code or sizes. Name another file.")
+        return found
+    return RunFile.begin(path, settings, scratch)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print. Returns 0 if everything asked for was measured, whatever the figures; else 1."""
     asked = options(arguments)
+    if asked.list:
+        for group in GROUPS:
+            print(f"{group.name:12} {group.seconds:4} s  {group.about}")
+        return 0
     settings = settings_of(asked)
-    wanted = asked.only or [name for name in BY_NAME if name not in LONG or getattr(asked, name)]
-    figures: list[Figure] = []
-    failed: list[str] = []
+    groups = [g for g in GROUPS if (not asked.only or g.name in asked.only) and g.name not in asked.without]
     with tempfile.TemporaryDirectory(prefix="eventfold-bench-", dir=asked.folder) as scratch:
-        head = report.header(settings, Path(scratch))
+        try:
+            run = run_of(asked, settings, Path(scratch))
+        except ValueError as error:
+            print(error, file=sys.stderr)
+            return 1
+        print(f"The run is kept in {run.path}.", file=sys.stderr)
         with Stage(settings, Path(scratch) / "stage") as stage:
-            for name in wanted:
-                try:
-                    for figure in BY_NAME[name].run(stage, _announcer(name)):
-                        figures.append(figure)
-                        report.show_one(figure)
-                        _write(asked, head, settings, figures)
-                except Exception as error:  # noqa: BLE001 (finished figures are kept, the other groups still run)
-                    traceback.print_exception(error)
-                    failed.append(f"{name}: {type(error).__name__}: {error}")
-                finally:
-                    stage.strike()
-    report.show(head, figures)
+            failed = _measure(run, stage, groups, asked.minutes)
+    report.show(run)
     for line in failed:
         print(f"Not measured to its end: {line}", file=sys.stderr)
     return 1 if failed else 0
 
 
-def _write(asked: argparse.Namespace, head: dict[str, str], settings: Settings, figures: list[Figure]) -> None:
-    """Write everything measured so far, so that a stopped run loses nothing."""
-    if asked.json:
-        asked.json.write_text(report.as_json(head, settings, figures), encoding="utf-8")
-    if asked.markdown:
-        asked.markdown.write_text(report.markdown(head, figures), encoding="utf-8")
+def _measure(run: RunFile, stage: Stage, groups: Sequence[Group], minutes: float | None) -> list[str]:
+    """Measure the groups that the run does not have. Returns a line for each that was left out or failed."""
+    began, failed = time.monotonic(), list[str]()
+    for group in groups:
+        if run.is_complete(group.name):
+            print(f"{group.name}: measured before", file=sys.stderr)
+            continue
+        seconds = 0 if stage.settings.quick else group.seconds
+        if minutes is not None and time.monotonic() - began + seconds > minutes * 60:
+            failed.append(f"{group.name}: about {seconds} s, which is more than is left of {minutes:g} minutes")
+            continue
+        try:
+            _measure_group(run, stage, group)
+        except Exception as error:  # noqa: BLE001 (finished figures are kept, the other groups still run)
+            traceback.print_exception(error)
+            failed.append(f"{group.name}: {type(error).__name__}: {error}")
+    return failed
+
+
+def _measure_group(run: RunFile, stage: Stage, group: Group) -> None:
+    """Measure a group; each figure is written at once."""
+    stage.kept = {figure.key: figure for figure in run.figures(group.name)}
+    stage.folder.mkdir(parents=True, exist_ok=True)
+    meanwhile, complete = machine.Disturbance(stage.folder), False
+    try:
+        for figure in group.run(stage, _announcer(group.name)):
+            stage.kept[figure.key] = figure
+            run.add(group.name, figure)
+            report.show_one(figure)
+        complete = True
+    except Missing as reason:
+        _announcer(group.name)(f"left out: {reason}")
+        complete = True
+    finally:
+        stage.strike()
+        run.visited(group.name, meanwhile.end(), complete=complete)
 
 
 def _announcer(group: str) -> Callable[[str], None]:

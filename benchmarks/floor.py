@@ -1,19 +1,19 @@
-"""The raw floor: what the SQLite drivers reach when they maintain the same tables as the SQLite engine.
+"""The raw floor and the prototype: what the SQLite driver reaches by hand, with the tables of the SQLite engine.
 
 Knows: the engine's schema and its indispensable statements. Does not know: eventfold's appender, reader, registry.
-It does the least possible work: it receives ready payloads, looks up tag and type ids in a dict, and validates, checks,
-digests and combines nothing.
+
+The floor writes the rows of events and their unique ids, and nothing else: no index of tags, no conditions. The
+prototype also makes events findable by their tags, in the way of the engine: an index in memory for the newest events,
+merged into the tables in the order of their keys. Both receive ready payloads; they encode, validate and hash nothing.
 """
 
 from __future__ import annotations
 
 import itertools
-import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 import apsw
 
@@ -29,74 +29,81 @@ ENTITY = (
 TAG = "INSERT INTO tag (id, name) VALUES (?, ?)"
 TRIGGERS = "SELECT name FROM sqlite_schema WHERE type = 'trigger'"
 DATA = 4  # the column of the payload
+CHECKSUM = 0x5EED5EED  # the same for every row: it takes its place on disk, and no time
 SETTINGS = ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL")
+MERGE = 4_096  # events of the prototype that are merged at once
 
 
-class Raw:
-    """A connection, the dictionaries, the next position: a writer by hand. One thread at a time."""
+class RawApsw:
+    """The floor: a connection and the next position. One thread at a time."""
 
-    name = "raw"
+    name = "raw apsw"
 
     def __init__(self, folder: Path, stored: int) -> None:
         self.path = folder / "raw.db"
-        self.connection: Any = self._connect(self.path)
-        self.execute: Callable[..., Any] = self.connection.execute
+        self.connection = apsw.Connection(str(self.path))
         for setting in SETTINGS:
-            self.execute(setting)
-        if not self.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+            self.connection.execute(setting)
+        if not self.connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
             self._create()
-        self.position: int = self.execute("SELECT ifnull(max(position), 0) FROM event").fetchone()[0]
-        self.tags: dict[str, int] = {name: number for number, name in self.execute("SELECT id, name FROM tag")}
+        self.position: int = self.connection.execute("SELECT ifnull(max(position), 0) FROM event").fetchone()[0]
         self.traffic = Traffic(stored)
-        self._tail = itertools.count()
-
-    def _connect(self, path: Path) -> Any:
-        raise NotImplementedError
 
     def _create(self) -> None:
-        """Create the engine's tables and indexes; its triggers protect the log and do not belong to a floor."""
-        statement = ""
-        for line in CREATE.splitlines():
-            statement += line.partition("--")[0] + "\n"
-            if sqlite3.complete_statement(statement):
-                self.execute(statement)
-                statement = ""
-        for (name,) in self.execute(TRIGGERS).fetchall():
-            self.execute(f"DROP TRIGGER {name}")
-        self.execute("INSERT INTO type (id, name) VALUES (1, ?)", (TYPE,))
+        """Create the engine's tables; its triggers protect the log and do not belong to a floor."""
+        self.connection.execute(CREATE)
+        for (name,) in self.connection.execute(TRIGGERS).fetchall():
+            self.connection.execute(f"DROP TRIGGER {name}")
+        self.connection.execute("INSERT INTO type (id, name) VALUES (1, ?)", (TYPE,))
 
     @classmethod
     def seed(cls, folder: Path, stored: int) -> None:
-        """Write the stored events, 1,000 in a transaction."""
+        """Write the stored events."""
         contender = cls(folder, stored)
-        everything = scans(0, stored)
-        for start in range(0, stored, 1000):
-            contender.write(everything[start : start + 1000])
+        contender.fill(scans(0, stored))
         contender.close()
 
-    def write(self, events: Iterable[Scan], payload: bytes | None = None, parcel: str | None = None) -> None:
-        """Write one transaction: the events' rows, the tags' rows, new tags into the dictionary."""
-        execute, tags = self.execute, self.tags
-        execute("BEGIN IMMEDIATE")
-        now = time.time_ns() // 1000
-        position = self.position
-        for each in events:
-            position += 1
-            names = (f"depot:{each.depot}", f"parcel:{parcel or each.parcel}")
-            identity = time.time_ns().to_bytes(8) + position.to_bytes(8)  # grows with time, as a UUIDv7 does
-            data, joined = payload or payload_of(each), "\n".join(names)
-            execute(
-                INSERT_EVENT,
-                (position, identity, 1, 1, data, joined, now, None, None, None, None, None, None, crc32(data)),
+    def fill(self, events: Sequence[Scan]) -> None:
+        """Write many events, 1,000 in a transaction."""
+        for start in range(0, len(events), 1000):
+            self.write(events[start : start + 1000])
+
+    def write(self, events: Sequence[Scan], payload: bytes | None = None, parcel: str | None = None) -> None:
+        """Write one transaction."""
+        rows = self._rows(events, payload, parcel)
+        self.connection.execute("BEGIN IMMEDIATE")
+        self._insert(rows)
+        self.connection.execute("COMMIT")
+
+    def _insert(self, rows: list[tuple[Any, ...]]) -> None:
+        self.connection.executemany(INSERT_EVENT, rows)
+
+    def _rows(self, events: Sequence[Scan], payload: bytes | None, parcel: str | None) -> list[tuple[Any, ...]]:
+        now = time.time_ns()
+        time_us, identity = now // 1000, now.to_bytes(8)  # ids grow with time, as a UUIDv7 does
+        size = len(events) if len(events) > 1 else None
+        rows: list[tuple[Any, ...]] = []
+        for offset, each in enumerate(events):
+            self.position += 1
+            rows.append(
+                (
+                    self.position,
+                    identity + self.position.to_bytes(8),
+                    1,
+                    1,
+                    payload or payload_of(each),
+                    f"depot:{each.depot}\nparcel:{parcel or each.parcel}",
+                    time_us,
+                    None,
+                    None,
+                    offset if size else None,
+                    size,
+                    None,
+                    None,
+                    CHECKSUM,
+                )
             )
-            for name in names:
-                number = tags.get(name)
-                if number is None:
-                    number = tags[name] = len(tags) + 1
-                    execute(TAG, (number, name))
-                execute(INSERT_TAGGED, (number, position, 1))
-        execute("COMMIT")
-        self.position = position
+        return rows
 
     def caller(self, events: int = 1) -> Callable[[], Any]:
         """Return a caller: each call writes `events` new rows, with a ready payload."""
@@ -106,11 +113,63 @@ class Raw:
             return lambda: write((traffic.one(),), payload)
         return lambda: write(traffic.some(events), payload)
 
+    def rows(self) -> Iterator[Any]:
+        """Yield the whole log as bare rows, all columns, in pages of 1,000."""
+        after = 0
+        while page := self.connection.execute(PAGE, (after,)).fetchall():
+            yield from page
+            after = page[-1][0]
+
+    def close(self) -> None:
+        """Close the connection; SQLite copies the WAL into the file."""
+        self.connection.close()
+
+
+class Prototype(RawApsw):
+    """The floor, with tags that are merged later: the newest in a dictionary, the others in the engine's tables."""
+
+    name = "prototype"
+
+    def __init__(self, folder: Path, stored: int) -> None:
+        super().__init__(folder, stored)
+        self.tags: dict[str, int] = {n: number for number, n in self.connection.execute("SELECT id, name FROM tag")}
+        self._newest: dict[str, list[int]] = {}
+        self._merged = self.position
+        self._numbers = itertools.count()
+
+    def _insert(self, rows: list[tuple[Any, ...]]) -> None:
+        super()._insert(rows)
+        newest = self._newest
+        for row in rows:
+            for name in row[5].split("\n"):
+                newest.setdefault(name, []).append(row[0])
+        if self.position - self._merged >= MERGE:
+            self._merge()
+
+    def _merge(self) -> None:
+        """Write the newest events' tags into the tables, in the order of their keys, within the open transaction."""
+        tags, newest = self.tags, self._newest
+        fresh = [name for name in sorted(newest) if name not in tags]
+        tags.update(zip(fresh, range(len(tags) + 1, len(tags) + 1 + len(fresh)), strict=True))
+        self.connection.executemany(TAG, ((tags[name], name) for name in fresh))
+        entries = sorted((tags[name], position, 1) for name, positions in newest.items() for position in positions)
+        types = ((-1, position, 1) for position in range(self._merged + 1, self.position + 1))
+        self.connection.executemany(INSERT_TAGGED, itertools.chain(types, entries))
+        newest.clear()
+        self._merged = self.position
+
+    def merge(self) -> None:
+        """Merge what is left."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        self._merge()
+        self.connection.execute("COMMIT")
+
     def entity(self, events: int) -> int:
-        """Write a parcel with so many events. Returns its tag id."""
-        parcel = f"long-{next(self._tail)}"
+        """Write a parcel with so many events, and merge it. Returns its tag's id."""
+        parcel = f"long-{next(self._numbers)}"
         for start in range(0, events, 1000):
             self.write(self.traffic.some(min(1000, events - start)), parcel=parcel)
+        self.merge()
         return self.tags[f"parcel:{parcel}"]
 
     def load(self, tag: int) -> Any:
@@ -125,31 +184,7 @@ class Raw:
                 break
         return weight, count
 
-    def rows(self) -> Iterator[Any]:
-        """Yield the whole log as bare rows, all columns, in pages of 1,000."""
-        after = 0
-        while page := self.connection.execute(PAGE, (after,)).fetchall():
-            yield from page
-            after = page[-1][0]
-
     def close(self) -> None:
-        """Close the connection; SQLite copies the WAL into the file."""
-        self.connection.close()
-
-
-class RawSqlite(Raw):
-    """A writer with the standard library's driver."""
-
-    name = "raw sqlite3"
-
-    def _connect(self, path: Path) -> Any:
-        return sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-
-
-class RawApsw(Raw):
-    """A writer with the driver that eventfold uses."""
-
-    name = "raw apsw"
-
-    def _connect(self, path: Path) -> Any:
-        return apsw.Connection(str(path))
+        """Merge what is left, and close the connection."""
+        self.merge()
+        super().close()

@@ -142,6 +142,7 @@ def figures(
         ours = samples.pop(Eventfold.name)
         others: dict[str, Sample | str] = {**samples, **missing}
         figure = Figure(group, f"append to receipt, {where}, {label}", "ms", ours, others, "lower")
+        figure.key = f"receipt {where}, {label}"
         append = Sample(tuple(percentile(of_it, share) for _, of_it in taken[Eventfold.name]))
         figure.note = f"of which the append, until it was acknowledged: {append.median:.2f} ms"
         made.append(figure.aim(f"< {bound:g} ms", ours.median < bound) if bound else figure)

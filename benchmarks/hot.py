@@ -81,7 +81,7 @@ def _one(stage: Stage, ours: Eventfold, tasks: EventfoldTasks, handles: ExitStac
     found = interleave(cells, max(3, stage.settings.rounds - 2))
     others: dict[str, Sample | str] = {name: found[name] for name in (OPTIMISTIC, LOCKED, PLAIN)}
     figures = [
-        Figure(ONE, f"{WRITERS} {kind} of one store", "decisions/s", found[kind], others)
+        Figure(ONE, f"{WRITERS} {kind} of one store", "decisions/s", found[kind], others, key=f"one counter, {kind}")
         for kind in ("threads", "tasks")
     ]
     return [f.aim("the fastest of the three", f.against(OPTIMISTIC) > 1 and f.against(LOCKED) > 1) for f in figures]
@@ -106,7 +106,7 @@ def _ten(stage: Stage, tasks: EventfoldTasks) -> Figure:
     }
     found = interleave(cells, max(3, stage.settings.rounds - 2))
     total = tasks.loop.run(_total(store, names))
-    figure = Figure(TEN, "1,000 tasks", "transfers/s", found["transfers"], {PLAIN: found[PLAIN]})
+    figure = Figure(TEN, "1,000 tasks", "transfers/s", found["transfers"], {PLAIN: found[PLAIN]}, key="ten accounts")
     figure.note = f"the total is {'what it was' if total == len(names) * STOCK else 'WRONG'}"
     return figure
 

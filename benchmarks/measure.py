@@ -31,12 +31,15 @@ class Settings:
 
     quick: bool = False
     stored: int = 100_000  #     events in every store before a figure is taken
-    rounds: int = 7  #           turns of each contender, after one that is thrown away
+    rounds: int = 7  #           turns of each contender, after one that is discarded
     seconds: float = 0.3  #      length of a turn
+    append: float = 1.2  #       length of a turn of one writer: it contains a merge of the index, and percentiles
     repeats: int = 5  #          turns of figures that are counted, not timed (loads, imports)
+    loads: int = 200  #          entities read, or conditions checked, in one turn
     samples: int = 300  #        appends whose way to a follower is timed
     long: int = 10_000  #        events of the long entity
-    growth: tuple[int, ...] = (10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000)
+    growth: tuple[int, ...] = (10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
+    memory: bool = False  #      growth: hold the files in memory (/dev/shm)
     idle: float = 3.0  #         how long an idle follower is watched
 
     @classmethod
@@ -47,10 +50,12 @@ class Settings:
             stored=10_000,
             rounds=3,
             seconds=0.08,
+            append=0.1,
             repeats=3,
+            loads=20,
             samples=60,
             long=2_000,
-            growth=(1_000, 3_000, 10_000),
+            growth=(1_000, 3_000),
             idle=1.0,
         )
 
@@ -136,6 +141,20 @@ def rate(call: Callable[[], Any], seconds: float, each: int = 1, most: int = sys
             return calls * each / (now - start)
 
 
+def rate_and_waits(call: Callable[[], Any], seconds: float, each: int = 1) -> tuple[float, list[float]]:
+    """Return calls per second, times `each`, of one caller, and the milliseconds of every call."""
+    clock = time.perf_counter
+    waits: list[float] = []
+    before = start = clock()
+    end = start + seconds
+    while before < end:
+        call()
+        now = clock()
+        waits.append((now - before) * 1000)
+        before = now
+    return len(waits) * each / (before - start), waits
+
+
 def took(call: Callable[[], Any], times: int = 1) -> float:
     """Return the milliseconds of a call, over `times` of them in a row."""
     start = time.perf_counter()
@@ -218,7 +237,9 @@ class Figure:
 
     `key` identifies the figure within its group, whatever the sizes of a run are; without one it is the name.
     `others` are in the order in which they are shown, each a Sample or, where it took no part, the reason.
-    `target` compares `ours` or a ratio with a bound; `met` is None where there is nothing to compare.
+    `target` compares `ours` or a ratio with a bound; `met` is None where there is nothing to compare. Where the bound
+    is the least that is asked for, `aim_met` says whether the aim was reached too. `details` has other values of the
+    same turns, for example percentiles.
     """
 
     group: str
@@ -231,6 +252,8 @@ class Figure:
     met: bool | None = None
     note: str = ""
     key: str = ""
+    aim_met: bool | None = None
+    details: dict[str, float] = field(default_factory=dict[str, float])
 
     def __post_init__(self) -> None:
         self.key = self.key or self.name
@@ -244,9 +267,9 @@ class Figure:
         """Return the ratios against every contender that took part."""
         return {name: self.against(name) for name, other in self.others.items() if isinstance(other, Sample)}
 
-    def aim(self, text: str, met: bool | None) -> Figure:
-        """Return this figure with a target and whether it was met."""
-        self.target, self.met = text, met
+    def aim(self, text: str, met: bool | None, aim_met: bool | None = None) -> Figure:
+        """Return this figure with a target, whether it was met, and whether the aim beyond it was."""
+        self.target, self.met, self.aim_met = text, met, aim_met
         return self
 
 

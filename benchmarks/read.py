@@ -9,29 +9,29 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from benchmarks.floor import RawApsw, RawSqlite
-from benchmarks.measure import Cell, Figure, Sample, all_met, interleave, rate, took
+from benchmarks.floor import Prototype, RawApsw
+from benchmarks.measure import Cell, Figure, Sample, interleave, rate, took
 from benchmarks.peers import Eventsourcing, Umadb
 from benchmarks.stage import Stage
 from benchmarks.subject import Eventfold, Totals, event_of
 
 GROUP = "read"
 SINGLE = "one event appended"
-FLOORS = (RawSqlite.name, RawApsw.name)
+FOLDED = "folded"
+FLOORS = (RawApsw.name,)
 PEERS = (Eventsourcing.name, Umadb.name)
 
 
 def run(stage: Stage, announce: Callable[[str], None]) -> Iterator[Figure]:
     """Yield the figures of this group. Folded states are not cached (cache=0, snapshots=0) where a load is measured."""
-    contenders = stage.those(RawSqlite, RawApsw)
-    contenders[Eventfold.name] = stage.open(Eventfold, cache=0, snapshots=0)
-    contenders |= stage.those(Eventsourcing, Umadb)
+    ours: Eventfold = stage.open(Eventfold, cache=0, snapshots=0)
+    floor, peers = stage.those(RawApsw), stage.those(Eventsourcing, Umadb)
     announce("the whole log")
-    yield _whole(stage, contenders)
-    yield _folded(stage, contenders[Eventfold.name])
-    for events, bound, each in ((100, 0.5, 20), (stage.settings.long, 40.0, 1)):
+    yield from _whole(stage, ours, floor, peers)
+    contenders = {Eventfold.name: ours, **stage.those(Prototype), **peers}
+    for key, events, bound, each in (("100", 100, 0.4, 20), ("long", stage.settings.long, 30.0, 1)):
         announce(f"an entity of {events:,} events")
-        yield _entity(stage, contenders, events, bound, each)
+        yield _entity(stage, contenders, key, events, (bound, each))
     yield _snapshot(stage)
     announce("decisions")
     yield _decide(stage, contenders)
@@ -71,29 +71,30 @@ def entity_cells(contenders: dict[str, Any], events: int, each: int) -> dict[str
     return {name: cell(contender) for name, contender in contenders.items()}
 
 
-def _whole(stage: Stage, contenders: dict[str, Any]) -> Figure:
-    found = interleave(log_cells(contenders, FLOORS), stage.settings.repeats)
-    others = _others(stage, found, (*FLOORS, *PEERS))
-    figure = Figure(GROUP, "whole log as typed objects", "events/s", found[Eventfold.name], others)
-    figure.note = "the floor gives bare rows in pages of 1,000, undecoded; umadb's payloads are decoded by msgspec"
-    ours, peer = figure.ours.median, figure.against(Eventsourcing.name)
-    met = all_met(figure.against(RawSqlite.name) >= 0.4, ours > 300_000, peer if peer != peer else peer >= 3)
-    return figure.aim("≥ 0.4 of raw sqlite3 rows; > 300,000/s; ≥ 3 × eventsourcing", met)
-
-
-def _folded(stage: Stage, ours: Eventfold) -> Figure:
+def _whole(stage: Stage, ours: Eventfold, floor: dict[str, Any], peers: dict[str, Any]) -> list[Figure]:
+    """The whole log, as typed objects and folded, in the turns of the same bare rows."""
+    cells = log_cells({Eventfold.name: ours, **floor, **peers}, FLOORS)
     head = ours.store.head()
-    values = interleave(
-        {Eventfold.name: lambda: head * 1000 / took(lambda: ours.store.state(Totals()))}, stage.settings.repeats
-    )[Eventfold.name]
-    figure = Figure(GROUP, "whole log folded by a State", "events/s", values)
-    return figure.aim("> 250,000/s", values.median > 250_000)
+    cells[FOLDED] = lambda: head * 1000 / took(lambda: ours.store.state(Totals()))
+    found = interleave(cells, stage.settings.repeats)
+    typed = Figure(GROUP, "whole log as typed objects", "events/s", found[Eventfold.name])
+    typed.others, typed.key = _others(stage, found, (*FLOORS, *PEERS)), "typed"
+    typed.note = "the floor gives bare rows in pages of 1,000, undecoded; umadb's payloads are decoded by msgspec"
+    folded = Figure(GROUP, "whole log folded by a State", "events/s", found[FOLDED], key="folded")
+    folded.others = _others(stage, found, FLOORS)
+    for figure, aim, least in ((typed, 0.65, 0.55), (folded, 0.55, 0.45)):
+        times = figure.against(RawApsw.name)
+        figure.aim(f"{aim:g} of raw apsw rows, at least {least:g}", times >= least, times >= aim)
+    return [typed, folded]
 
 
-def _entity(stage: Stage, contenders: dict[str, Any], events: int, bound: float, each: int) -> Figure:
+def _entity(stage: Stage, contenders: dict[str, Any], key: str, events: int, work: tuple[float, int]) -> Figure:
+    bound, each = work
     found = interleave(entity_cells(contenders, events, each), stage.settings.repeats)
     name = f"entity of {events:,} events loaded and folded"
-    figure = Figure(GROUP, name, "ms", found[Eventfold.name], _others(stage, found, (*FLOORS, *PEERS)), "lower")
+    figure = Figure(GROUP, name, "ms", found[Eventfold.name], better="lower", key=f"entity, {key}")
+    figure.others = _others(stage, found, (Prototype.name, *PEERS))
+    figure.note = "the prototype decodes by msgspec and folds by hand, as umadb's client does"
     return figure.aim(f"< {bound:g} ms", figure.ours.median < bound)
 
 
@@ -125,4 +126,5 @@ def _decide(stage: Stage, contenders: dict[str, Any]) -> Figure:
     figure = Figure(GROUP, "decide on a warm entity of 100 events", "commands/s", found[Eventfold.name])
     figure.others = _others(stage, found, (SINGLE, Eventsourcing.name))
     figure.note = "eventsourcing loads its aggregate for each command, as its applications do"
-    return figure.aim("≥ 0.7 of one event appended", figure.against(SINGLE) >= 0.7)
+    figure.key = "decide"
+    return figure.aim("≥ 0.8 of one event appended", figure.against(SINGLE) >= 0.8)

@@ -133,6 +133,7 @@ def _months(stage: Stage, path: Path, events: int) -> Figure:
     name = f"rebuild of {events:,} flight events by carrier and month"
     figure = Figure(GROUP, name, "s", Sample(tuple(taken)), better="lower")
     figure.note = f"{events / figure.ours.median:,.0f} events/s, of five kinds"
+    figure.key = "flights"
     return figure.aim("< 20 s for a million", figure.ours.median < 20 * events / 1_000_000)
 
 
@@ -141,7 +142,7 @@ def _memory(folder: Path, events: int, tenth: int) -> Figure:
     whole, part = (_answer(_peak, str(folder / name)) for name in ("year.db", "weeks.db"))
     name = f"peak memory while {events:,} events become {events // 3:,} rows"
     others: dict[str, Sample | str] = {f"{tenth:,} events": Sample((part,))}
-    figure = Figure(GROUP, name, "MiB", Sample((whole,)), others, "lower")
+    figure = Figure(GROUP, name, "MiB", Sample((whole,)), others, "lower", key="memory")
     return figure.aim("≤ 1.5 × a tenth's", whole <= 1.5 * part)
 
 
@@ -158,6 +159,7 @@ def _shared(stage: Stage, path: Path, alone: type[ef.Projection], shared: type[e
     figure = Figure(
         GROUP, f"four partitions, {alone.__name__.lower()} handler", "events/s", Sample(tuple(taken["four"])), one
     )
+    figure.key = f"partitions, {alone.__name__.lower()}"
     return figure.aim("≥ 1.3 × one", figure.against("one process") >= 1.3)
 
 

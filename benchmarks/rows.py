@@ -89,6 +89,7 @@ def figures(
         repeats,
     )
     upsert = Figure(GROUP, "rebuild, a row for each event", "events/s", raw["ours"], {FLOOR: raw[FLOOR]})
+    upsert.key = "row an event"
     yield upsert.aim("≥ 0.6 of raw", upsert.against(FLOOR) >= 0.6)
     yield _beside(stage, store, peer, count)
 
@@ -107,6 +108,7 @@ def _beside(stage: Stage, store: ef.Store, peer: Any, count: int) -> Figure:
     if peer is not None:
         others[PEER] = found[PEER]
     figure = Figure(GROUP, "read model from nothing, a row a parcel", "events/s", found["ours"], others)
+    figure.key = "row a parcel"
     figure.note = (
         f"eventsourcing's projection runner commits each event by itself; its rate is over {MAX_PEER_EVENTS:,} of them"
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from benchmarks.measure import Missing, Settings
+from benchmarks.measure import Figure, Missing, Settings
 
 
 class Stage:
@@ -26,7 +26,7 @@ class Stage:
         self.settings = settings
         self.folder = folder
         self.missing: dict[str, str] = {}
-        self.kept: frozenset[str] = frozenset()  # keys of the group's figures that a resumed run already has
+        self.kept: dict[str, Figure] = {}  # the group's figures so far, those of a resumed run too, by key
         self._opened = ExitStack()
         self._copies = 0
 
