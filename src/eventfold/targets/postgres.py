@@ -12,7 +12,7 @@ from datetime import UTC
 from typing import Any, NamedTuple, cast
 
 import psycopg
-from psycopg.pq import TransactionStatus
+from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.types.string import TextLoader
 
 from eventfold.concurrency import run
@@ -265,6 +265,13 @@ class PostgresDriver:
         """See Driver."""
         cursor = connection.execute(sql.encode(), parameters or None)
         return cursor.fetchall() if cursor.description else []
+
+    def update_row(self, connection: psycopg.Connection[Any], sql: str, parameters: Parameters) -> bool:
+        """See Driver. Within a pipeline, the statement fails as a division by zero if there was no such row."""
+        if connection.pgconn.pipeline_status == PipelineStatus.OFF:
+            return bool(self.execute(connection, sql, parameters))
+        connection.execute(f"WITH updated AS ({sql}) SELECT 1 / count(*) FROM updated".encode(), parameters)  # noqa: S608
+        return True
 
     def executemany(self, connection: psycopg.Connection[Any], sql: str, parameters: Iterable[Parameters]) -> None:
         """See Driver. Uses one round trip."""

@@ -69,8 +69,9 @@ def cut(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cut]:
     """A plan for every connection of this process."""
     planned = Cut()
     for kind in (SyncConnection, AsyncConnection):
-        for name in ("fetch", "execute_script"):
-            monkeypatch.setattr(kind, name, planned.wrap(getattr(kind, name)))
+        for name in ("fetch", "execute_script", "begin_and_fetch", "write_and_commit"):
+            if hasattr(kind, name):
+                monkeypatch.setattr(kind, name, planned.wrap(getattr(kind, name)))
     yield planned
     planned.restore()
 

@@ -6,6 +6,7 @@ Knows: bytes in two directions. Does not know: any protocol, except for one word
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import threading
 import time
@@ -17,6 +18,8 @@ TIMEOUT_S = 30.0  # for the server's answer that will be lost
 class Proxy:
     """A proxy in front of a server. `lose_answer(word)`: the next request with this word passes, its answer does not;
     `lose_request(word)`: the request does not pass either. In both cases the connection is cut.
+
+    `round_trips`: how often an answer has followed a request, or several requests that were sent together.
     """
 
     def __init__(self, port: int) -> None:
@@ -27,6 +30,8 @@ class Proxy:
         self._through = True
         self._open: list[socket.socket] = []
         self.lost = threading.Event()
+        self.round_trips = 0
+        self._asking: set[socket.socket] = set()  # clients that have sent something since the last answer
         threading.Thread(target=self._accept, name="proxy", daemon=True).start()
 
     def lose_answer(self, word: bytes) -> None:
@@ -72,10 +77,11 @@ class Proxy:
                     deaf.set()
                     if self._through:
                         server.sendall(data)
-                        answered.wait(TIMEOUT_S)  # so that the server has run the request
+                        _forward_until(answered, client, server)  # so that the server has run the request
                         time.sleep(0.2)  # for the server's work after the first bytes of its answer
                     self.lost.set()
                     break
+                self._asking.add(client)
                 server.sendall(data)
         _close(client)
         _close(server)
@@ -88,7 +94,21 @@ class Proxy:
                 if deaf.is_set():
                     answered.set()
                 else:
+                    if client in self._asking:
+                        self._asking.discard(client)
+                        self.round_trips += 1
                     client.sendall(data)
+
+
+def _forward_until(answered: threading.Event, client: socket.socket, server: socket.socket) -> None:
+    """Forward what the client sends behind a request, such as the rest of a pipeline, until the server answers."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while not answered.is_set() and time.monotonic() < deadline:
+        if select.select([client], [], [], 0.02)[0]:
+            data = client.recv(CHUNK)
+            if not data:
+                return
+            server.sendall(data)
 
 
 def _close(it: socket.socket) -> None:

@@ -67,6 +67,8 @@ class _BaseConnection:
     `checkout`                the current checkout, None while the connection is idle
     `idle_since`              when it was released, by the monotonic clock
     `is_set_up_for_targets`   whether it has the type adapters that read models need
+    `is_pipelining`           it sends statements before it reads the results of earlier ones; an interrupt may leave it
+                              in this state
     """
 
     def __init__(self, connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
@@ -78,6 +80,7 @@ class _BaseConnection:
         self.checkout: Checkout | None = None
         self.idle_since = 0.0
         self.is_set_up_for_targets = False
+        self.is_pipelining = False
         # A weak reference makes no cycle: a connection that nothing refers to is closed at once.
         connection.add_notice_handler(partial(_note_missing_standby, ref(self)))
         self._poll_readable: Callable[[int], object] | None = None
@@ -108,7 +111,9 @@ class _BaseConnection:
 
     def is_idle(self) -> bool:
         """Whether it is open and in no transaction."""
-        return not self.closed and self._pgconn.transaction_status == TransactionStatus.IDLE
+        if self.closed or self.is_pipelining:
+            return False
+        return self._pgconn.transaction_status == TransactionStatus.IDLE
 
     def is_usable(self) -> bool:
         """Whether it is idle and the server has not closed it, as far as can be known without a query."""
@@ -155,6 +160,7 @@ class SyncConnection(_BaseConnection):
         self._sync = connection
         self._cursor = psycopg.Cursor(connection, row_factory=tuple_row)
         _register_adapters(self._cursor)
+        self._control_cursor = psycopg.Cursor(connection)  # of statements whose results are not read
 
     async def fetch(self, sql: str, parameters: Sequence[Any] = (), *, prepare: bool | None = None) -> ResultRows:
         """Run one statement in a transaction of its own and return its rows. Raises psycopg.Error."""
@@ -167,6 +173,65 @@ class SyncConnection(_BaseConnection):
     async def execute_script(self, sql: str) -> None:
         """Run several statements without parameters. Raises psycopg.Error."""
         self._sync.execute(sql.encode())
+
+    async def begin_and_fetch(self, begin: Sequence[str], sql: str, parameters: Sequence[Any]) -> ResultRows:
+        """Run the statements of `begin`, then `sql`, in one round trip; return the rows of `sql`.
+
+        Raises psycopg.Error. If that is an error of the server, the transaction has failed.
+        """
+
+        def run() -> None:
+            for statement in begin:
+                self._control_cursor.execute(statement.encode(), prepare=True)
+            self._cursor.execute(sql.encode(), parameters, prepare=True)
+
+        if self._can_pipeline():
+            self._run_pipelined(run)
+        else:
+            await self.execute_script("; ".join(begin))
+            self._cursor.execute(sql.encode(), parameters, prepare=True)
+        try:
+            return self._cursor.fetchall()
+        except UnicodeDecodeError as error:
+            raise undecodable_text(error) from error
+
+    async def write_and_commit(self, write: Callable[[], None]) -> None:
+        """Call `write`, then commit: in one round trip if `write` reads no results.
+
+        `write` runs its statements on `psycopg_connection`. Raises what `write` raises, and psycopg.Error: if the
+        connection was not lost, nothing was committed, since a server skips what follows a statement that failed.
+        """
+
+        def run() -> None:
+            write()
+            self._control_cursor.execute(b"COMMIT", prepare=False)
+
+        if self._can_pipeline():
+            self._run_pipelined(run)
+        else:
+            run()
+
+    def _can_pipeline(self) -> bool:
+        """Whether statements can be sent together: libpq can since version 14, and poolers are not asked to."""
+        return not self.pooled and psycopg.Pipeline.is_supported()
+
+    def _run_pipelined(self, run: Callable[[], None]) -> None:
+        """Run statements without waiting for the results of each; wait for all at the end. Raises the first error."""
+        failure: BaseException | None = None
+        self.is_pipelining = True
+        try:
+            with self._sync.pipeline():
+                try:
+                    run()
+                except Exception as error:  # noqa: BLE001 (raised below: psycopg logs what fails after an exception)
+                    failure = error
+        except psycopg.errors.PipelineAborted as aborted:  # the error before it is its context, if it came in time
+            failure = failure or (aborted.__context__ if isinstance(aborted.__context__, psycopg.Error) else aborted)
+        except psycopg.Error as error:
+            failure = failure or error
+        self.is_pipelining = False  # not after an interrupt: then the connection is not used again (`is_idle`)
+        if failure is not None:
+            raise failure
 
     async def close(self) -> None:
         """Close the connection."""

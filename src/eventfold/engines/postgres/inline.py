@@ -20,7 +20,7 @@ from eventfold.engines.postgres.append import AppendReply, parse_reply, written_
 from eventfold.engines.postgres.arrays import pack_texts
 from eventfold.engines.postgres.batch import AppendBatch, split_batches
 from eventfold.engines.postgres.checksums import text_checksum
-from eventfold.engines.postgres.connection import Connection, ResultRows
+from eventfold.engines.postgres.connection import Connection, ResultRows, SyncConnection
 from eventfold.engines.postgres.options import quote_identifier, writer_lock_arguments
 from eventfold.engines.postgres.pool import ThreadCheckouts
 from eventfold.errors import AppendUnconfirmed, EventfoldError, InlineFailed, StoreDamaged
@@ -37,6 +37,9 @@ from eventfold.ports.messages import PAGE_BYTES, Page, Span
 
 READ_POSITIONS = 2_000  # that one page covers in an exclusive transaction
 
+# What the database rejects because of its content, not because of the connection or other transactions.
+ROW_ERRORS = (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError)
+
 T = TypeVar("T")
 BuildStatement = Callable[[Connection, AppendBatch, AppendMode], tuple[str, Sequence[Any]]]
 DecodeRows = Callable[[ResultRows], list[StoredEvent]]
@@ -52,6 +55,18 @@ class InlineResult(msgspec.Struct, frozen=True):
     indexes: Sequence[int]
     reply: AppendReply | None
     refused: dict[int, EventfoldError]
+
+
+class _WriteRejected(Exception):
+    """The database rejected rows or the checkpoint, in a pipeline that does not tell which statement failed.
+
+    `is_stale`: a statement failed as an UPDATE of a checkpoint does that another process changed (Driver.update_row).
+    """
+
+    def __init__(self, error: psycopg.Error) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.is_stale = isinstance(error, pg.DivisionByZero)
 
 
 class InlineAppender:
@@ -76,10 +91,15 @@ class InlineAppender:
     async def _begin_transaction(self, connection: Connection) -> None:
         """Begin a transaction with the settings of a target in the store's schema."""
         self._thread_checkouts.add(connection.checkout)
-        await connection.execute_script(
-            f"BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL search_path = {quote_identifier(self._schema)};"
-            f" SET LOCAL TimeZone = 'UTC'; SET LOCAL lock_timeout = {self._lock_timeout_ms()};"
-            " SET LOCAL enable_seqscan = on; SET LOCAL plan_cache_mode = auto"
+        await connection.execute_script("; ".join(self._begin_statements()))
+
+    def _begin_statements(self) -> tuple[str, str]:
+        search_path = quote_identifier(self._schema).replace("'", "''")
+        return (
+            "BEGIN ISOLATION LEVEL READ COMMITTED",
+            f"SELECT set_config('search_path', '{search_path}', true), set_config('TimeZone', 'UTC', true),"  # noqa: S608
+            f" set_config('lock_timeout', '{self._lock_timeout_ms()}', true), set_config('enable_seqscan', 'on', true),"
+            " set_config('plan_cache_mode', 'auto', true)",
         )
 
     async def append(self, connection: Connection, batch: AppendBatch, build: BuildStatement) -> InlineResult:
@@ -112,6 +132,11 @@ class InlineAppender:
                 if AppendMode.WRITE_EACH in mode:
                     raise
                 mode |= AppendMode.WRITE_EACH
+            except _WriteRejected as rejected:
+                flag = AppendMode.REREAD_ROWS if rejected.is_stale else AppendMode.WRITE_EACH
+                if flag in mode:
+                    raise rejected.error from None
+                mode |= flag
             except StaleRows as stale:  # rows in the projector's cache were outdated
                 if AppendMode.REREAD_ROWS in mode:
                     raise stale.__cause__ or stale from None
@@ -126,16 +151,19 @@ class InlineAppender:
     ) -> tuple[AppendReply, dict[int, EventfoldError]]:
         folding, head = None, None
         assert self.projector is not None
-        await self._begin_transaction(connection)
+        assert isinstance(connection, SyncConnection)  # see the module's docstring
+        self._thread_checkouts.add(connection.checkout)
         try:
-            reply = parse_reply(await connection.fetch(statement[0], statement[1], prepare=True))
+            reply = parse_reply(await connection.begin_and_fetch(self._begin_statements(), *statement))
             folding = self.projector.begin(
                 connection.psycopg_connection, reply.head, parse_registrations(reply.registrations)
             )
             last, failed = _fold_written(folding, part, reply, AppendMode.WRITE_EACH in mode)
             if not failed:
-                folding.write()
-                await connection.fetch("COMMIT")
+                try:
+                    await connection.write_and_commit(folding.write)
+                except ROW_ERRORS as error:
+                    raise _WriteRejected(error) from error
                 head = last
         finally:
             try:

@@ -169,6 +169,10 @@ class DuckDbDriver:
         ]
         return [] if counts else rows
 
+    def update_row(self, connection: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters) -> bool:
+        """See Driver."""
+        return bool(self.execute(connection, sql, parameters))
+
     def executemany(self, connection: duckdb.DuckDBPyConnection, sql: str, parameters: Iterable[Parameters]) -> None:
         """See Driver."""
         every: Any = list(parameters)

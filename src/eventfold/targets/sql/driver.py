@@ -67,6 +67,13 @@ class Driver(Protocol):
         """Run one statement; return its rows."""
         ...
 
+    def update_row(self, connection: Any, sql: str, parameters: Parameters) -> bool:
+        """Run an UPDATE … RETURNING of one row; return whether there was such a row.
+
+        If the connection does not read results at once (a pipeline): True, and the statement fails without such a row.
+        """
+        ...
+
     def executemany(self, connection: Any, sql: str, parameters: Iterable[Parameters]) -> None:
         """Run one statement for each set of parameters."""
         ...

@@ -83,7 +83,7 @@ class SqlTransaction:
             ),
             *(*key, checkpoint.token, checkpoint.revision),
         )
-        if not driver.execute(connection, driver.adapt_sql(control_tables.ADVANCE_CHECKPOINT), row):
+        if not driver.update_row(connection, driver.adapt_sql(control_tables.ADVANCE_CHECKPOINT), row):
             sql = driver.adapt_sql(f"SELECT token FROM eventfold_checkpoint WHERE {control_tables.WHERE_PARTITION}")  # noqa: S608
             if driver.execute(connection, sql, key) == [(checkpoint.token,)]:
                 raise CheckpointChanged

@@ -207,6 +207,10 @@ class SqliteDriver:
         """See Driver."""
         return connection.execute(sql, parameters).fetchall()
 
+    def update_row(self, connection: apsw.Connection, sql: str, parameters: Parameters) -> bool:
+        """See Driver."""
+        return bool(self.execute(connection, sql, parameters))
+
     def executemany(self, connection: apsw.Connection, sql: str, parameters: Iterable[Parameters]) -> None:
         """See Driver."""
         connection.executemany(sql, parameters)
