@@ -27,6 +27,8 @@ except ImportError:  # Windows: SQLite's own locking alone, correct and less fai
 
 MAX_NOTE_BYTES = 256
 POLL_INTERVAL_S = 0.25  # a waiting caller does not depend on a single wake-up
+PATIENCE_S = 0.02  # the time for which a caller that can wait lets others acquire the lock first
+FIRST_RETRY_S, LAST_RETRY_S = 0.0005, 0.002
 
 
 class WriterLock:
@@ -62,6 +64,30 @@ class WriterLock:
                 path=self.path,
                 timeout=seconds,
             )
+
+    def acquire_after_others(self, patience: float = PATIENCE_S) -> None:
+        """Acquire the lock while no caller of another opener waits for it; after `patience` seconds queue with them.
+
+        A waiting caller is woken when the lock is released, and then nearly always comes before one that tries again
+        after a pause. So callers of `acquire` do not wait for this one, except in the middle of its own turn.
+        Raises StoreBusy.
+        """
+        if fcntl is None:
+            return
+        ends, pause = time.monotonic() + patience, FIRST_RETRY_S
+        while self._waiter is None or self._waiter.done:
+            self._waiter, file = None, self._open()
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() + pause > ends:
+                    break
+            except OSError as error:
+                raise self._lock_error(error) from error
+            time.sleep(pause)
+            pause = min(2 * pause, LAST_RETRY_S)
+        self.acquire()
 
     def release(self) -> None:
         """Release the lock, if it is held."""

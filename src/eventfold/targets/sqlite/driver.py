@@ -232,12 +232,12 @@ class SqliteDriver:
         connection.executemany(statement, ordered[:rest])
 
     def begin(self, connection: apsw.Connection) -> None:
-        """Take the file's writer lock, then SQLite's write lock."""
+        """Take the file's writer lock, then SQLite's write lock. Appends that wait for the file are written first."""
         if self._file is not None:
             self._writer_lock.acquire()
         try:
             if self._file is not None:
-                self._file.lock.acquire()
+                self._file.lock.acquire_after_others()
             connection.execute("BEGIN IMMEDIATE")
         except BaseException:
             self._release_writer_lock()
