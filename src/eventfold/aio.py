@@ -57,6 +57,7 @@ from eventfold.projections.definition import ProjectionLike
 from eventfold.projections.follower_progress import FollowerProgress
 from eventfold.projections.followers import AsyncFollower
 from eventfold.projections.handover import Handover
+from eventfold.projections.pace import MAX_PAUSE_S
 from eventfold.projections.view import View, view
 from eventfold.store import EVERYTHING, context, refuse_no_store, whoami, with_options
 from eventfold.transactions import AsyncJoining, confirm
@@ -353,11 +354,11 @@ class AsyncStore:
 
     # Processes and effects
 
-    def run(self, *work: Work, clock: Clock | None = None) -> AsyncProcessRunner:
+    def run(self, *work: Work, clock: Clock | None = None, max_pause: float = MAX_PAUSE_S) -> AsyncProcessRunner:
         """See Store.run: `async with store.run(Payment): …`."""
         from eventfold.processes.runner import AsyncProcessRunner, wall_clock
 
-        return AsyncProcessRunner(self._opening.admin, work, clock or wall_clock)
+        return AsyncProcessRunner(self._opening.admin, work, clock or wall_clock, max_pause)
 
     async def run_until_idle(
         self, *work: Work, clock: Clock | None = None, timeout: float = CATCH_UP_TIMEOUT_S

@@ -59,6 +59,7 @@ from eventfold.projections.classes import Projection
 from eventfold.projections.definition import ProjectionLike
 from eventfold.projections.followers import Follower
 from eventfold.projections.handover import Handover
+from eventfold.projections.pace import MAX_PAUSE_S
 from eventfold.projections.view import View, view
 from eventfold.transactions import Joining, confirm
 from eventfold.wiring import open_log, projection_admin
@@ -436,18 +437,20 @@ class Store:
 
     # Processes and effects
 
-    def run(self, *work: Work, clock: Clock | None = None) -> ProcessRunner:
+    def run(self, *work: Work, clock: Clock | None = None, max_pause: float = MAX_PAUSE_S) -> ProcessRunner:
         """Run read models, subscriptions, processes and effects in threads of this process, until stopped.
 
         `with store.run(CarrierMonth, Payment, mail): …`. Several operating system processes may run the same: they
         share the work by leases, and take over from one that was killed. `clock` returns the time for timers, in µs
-        since 1970 UTC.
+        since 1970 UTC. `max_pause`: while others append, a read model pauses before its next page, longer each time up
+        to this bound in seconds (0 to 1). `wait` and `rows(wait=…)` of this store end its pause.
 
-        Raises InvalidProjection, ProjectionChanged, InvalidProcess, InvalidState, TargetUnavailable, StoreUnavailable.
+        Raises InvalidProjection, ProjectionChanged, InvalidProcess, InvalidState, InvalidInput (`max_pause`),
+        TargetUnavailable, StoreUnavailable.
         """
         from eventfold.processes.runner import ProcessRunner, wall_clock
 
-        return ProcessRunner(self._projections, work, clock or wall_clock)
+        return ProcessRunner(self._projections, work, clock or wall_clock, max_pause)
 
     def run_until_idle(self, *work: Work, clock: Clock | None = None, timeout: float = CATCH_UP_TIMEOUT_S) -> None:
         """Do all pending work, including timers due by `clock`, until there is no more; then return.

@@ -20,6 +20,7 @@ from eventfold.cli.options import Url, open_store, split_store_argument
 from eventfold.cli.state import ImportPath
 from eventfold.errors import EventfoldError
 from eventfold.processes.work import load
+from eventfold.projections.pace import MAX_PAUSE_S
 from eventfold.store import Store
 
 Codes = Annotated[
@@ -40,6 +41,15 @@ def run(
     url: Url = None,
     codes: Codes = None,
     once: Annotated[bool, typer.Option("--once", help="Exit when there is nothing more to do.")] = False,
+    max_pause: Annotated[
+        float,
+        typer.Option(
+            "--max-pause",
+            metavar="SECONDS",
+            help="How long a read model may pause before its next page while others append, 0 to 1. Longer pauses "
+            "leave more time to writers.",
+        ),
+    ] = MAX_PAUSE_S,
     import_path: ImportPath = ".",
 ) -> None:
     """Run read models, subscriptions, processes and effects, until Ctrl-C.
@@ -61,7 +71,7 @@ def run(
             return
         if stop.is_set():
             return
-        with store.run(*found) as running:
+        with store.run(*found, max_pause=max_pause) as running:
             if sys.stderr.isatty():
                 sys.stderr.write(f"Running {', '.join(others)}. Press Ctrl-C to stop.\n")
             while not stop.wait(0.5) and running.running:

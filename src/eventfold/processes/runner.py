@@ -26,6 +26,7 @@ from eventfold.processes.timers import TimerQueue
 from eventfold.processes.work import Work, name_of, partition_work, policy_of, register_all
 from eventfold.projections.admin import ProjectionAdmin
 from eventfold.projections.catch_up import CATCH_UP_TIMEOUT_S
+from eventfold.projections.pace import MAX_PAUSE_S
 from eventfold.projections.runner import Runner
 
 CHECK_EVERY_S = 1.0  # between checks of the clock, which may have been set, and of parked events
@@ -47,7 +48,13 @@ class ProcessRunner:
     of each projection. Stuck instances and undelivered effects do not end anything: see `eventfold processes`.
     """
 
-    def __init__(self, admin: ProjectionAdmin, work: Sequence[Work], clock: Clock = wall_clock) -> None:
+    def __init__(
+        self,
+        admin: ProjectionAdmin,
+        work: Sequence[Work],
+        clock: Clock = wall_clock,
+        max_pause: float = MAX_PAUSE_S,
+    ) -> None:
         projections, reacting = partition_work(work)
         subscriptions = register_all(admin, reacting)
         self._failed: dict[str, EventfoldError] = {}
@@ -57,7 +64,7 @@ class ProcessRunner:
         self._clock = clock
         self._stop = threading.Event()
         self._commits = CommitSignal(admin.log.engine.watch)
-        self._reactions: Runner = admin.run(*projections, *subscriptions)
+        self._reactions: Runner = admin.run(*projections, *subscriptions, max_pause=max_pause)
         self._timer_thread = threading.Thread(target=self._fire_timers, name="eventfold-timers", daemon=True)
         if reacting:
             self._timer_thread.start()
@@ -147,15 +154,21 @@ class AsyncProcessRunner:
     """The async ProcessRunner: `async with store.run(Payment) as running: …`, or `await store.run(Payment)`."""
 
     def __init__(
-        self, admin: Callable[[], Awaitable[ProjectionAdmin]], work: Sequence[Work], clock: Clock = wall_clock
+        self,
+        admin: Callable[[], Awaitable[ProjectionAdmin]],
+        work: Sequence[Work],
+        clock: Clock = wall_clock,
+        max_pause: float = MAX_PAUSE_S,
     ) -> None:
-        self._admin, self._work, self._clock = admin, work, clock
+        self._admin, self._work, self._clock, self._max_pause = admin, work, clock, max_pause
         self._running: ProcessRunner | None = None
 
     async def start(self) -> AsyncProcessRunner:
         """Start the runner. `async with` and `await` do this themselves. Raises what Store.run raises."""
         if self._running is None:
-            self._running = await in_thread(ProcessRunner, await self._admin(), self._work, self._clock)
+            self._running = await in_thread(
+                ProcessRunner, await self._admin(), self._work, self._clock, self._max_pause
+            )
         return self
 
     async def stop(self) -> None:

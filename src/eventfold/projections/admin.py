@@ -60,6 +60,7 @@ from eventfold.projections.follower_progress import FollowerProgress
 from eventfold.projections.generations import require_record
 from eventfold.projections.inline_admin import is_inline
 from eventfold.projections.operations import ProjectionOperations
+from eventfold.projections.pace import MAX_PAUSE_S
 from eventfold.projections.rebuilds import ProjectionRebuilds
 from eventfold.projections.runner import Runner
 from eventfold.projections.status import Status, status_of, unreachable_status
@@ -161,12 +162,12 @@ class ProjectionAdmin:
                 failed[0].add_note(str(other))
             raise failed[0]
 
-    def run(self, *projections: ProjectionLike) -> Runner:
+    def run(self, *projections: ProjectionLike, max_pause: float = MAX_PAUSE_S) -> Runner:
         """See Store.run."""
         definitions = [
             (definition, self.catalog.register(definition)[0]) for definition in projection_definitions(projections)
         ]
-        runner = Runner(self.log, definitions, self.catalog.lease)
+        runner = Runner(self.log, definitions, self.catalog.lease, max_pause)
         self._runners.append(runner)
         return runner
 
@@ -193,8 +194,14 @@ class ProjectionAdmin:
                 raise stopped_error(name, checkpoint)
             if time.monotonic() > ends:
                 raise behind_error(self.log, target, name, checkpoint, position_wanted, timeout)
+            self._end_pause(name)
             time.sleep(pause)
             pause = min(pause * 1.5, 0.02)
+
+    def _end_pause(self, name: str) -> None:
+        """Let the runners of this store read the next page of a projection now, since a caller waits for it."""
+        for runner in tuple(self._runners):
+            runner.end_pause(name)
 
     def _refuse_restored(self, record: ProjectionRecord, checkpoint: Checkpoint) -> None:
         """Raise CursorMismatch where the rows were folded from history that this log does not have."""

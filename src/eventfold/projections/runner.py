@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import msgspec
 
 from eventfold.concurrency import CommitSignal, run
+from eventfold.concurrency.waiting import Flag
 from eventfold.core.backoff import Backoff
 from eventfold.errors import EventfoldError, ProjectionStopped, StoreClosed, StoreUnavailable, TargetUnavailable
 from eventfold.log.context import Log
@@ -21,6 +22,7 @@ from eventfold.projections.definition import ProjectionDefinition
 from eventfold.projections.failures import paused_error, stopped_error
 from eventfold.projections.generations import register
 from eventfold.projections.leases import LeaseHeartbeat, PartitionAssignment, new_holder_id
+from eventfold.projections.pace import MAX_PAUSE_S, Pace, check_max_pause
 from eventfold.projections.worker import PartitionWorker, StepResult
 
 GATHER_S = 0.002  # seconds to wait after a commit signal, so that events appended one by one share a page
@@ -30,10 +32,15 @@ MAX_REPEATS = 10  # parked events that are logged one by one
 
 
 class _Shared(msgspec.Struct, frozen=True):
-    """What the threads of one runner share. `holder` names all of them in leases, which last `lease` seconds."""
+    """What the threads of one runner share. `holder` names all of them in leases, which last `lease` seconds.
+
+    `max_pause`: the longest pause between two pages, in seconds; `began`: when the runner was started (monotonic).
+    """
 
     log: Log
     lease: float
+    max_pause: float
+    began: float
     holder: str
     stop: threading.Event
     failed: dict[str, EventfoldError]
@@ -48,14 +55,30 @@ class Runner:
     in the projection's status. All of these are also logged as warnings by the logger "eventfold".
     """
 
-    def __init__(self, log: Log, definitions: Sequence[tuple[ProjectionDefinition, Target]], lease: float) -> None:
+    def __init__(
+        self,
+        log: Log,
+        definitions: Sequence[tuple[ProjectionDefinition, Target]],
+        lease: float,
+        max_pause: float = MAX_PAUSE_S,
+    ) -> None:
         self.failed: dict[str, EventfoldError] = {}
         self.trouble: dict[str, EventfoldError] = {}
         self._stop = threading.Event()
         self._signals: list[CommitSignal] = []
+        self._paused: list[tuple[str, Flag]] = []  # by projection, the flag that ends a pause of its thread
         self._threads: list[threading.Thread] = []
         self._heartbeats: dict[Target, LeaseHeartbeat] = {}
-        shared = _Shared(log, lease, new_holder_id(), self._stop, self.failed, self.trouble)
+        shared = _Shared(
+            log,
+            lease,
+            check_max_pause(max_pause),
+            time.monotonic(),
+            new_holder_id(),
+            self._stop,
+            self.failed,
+            self.trouble,
+        )
         for definition, target in definitions:
             assignment = (
                 PartitionAssignment(definition.partitions, shared.holder, min(POLL_EVERY_S, lease / 3))
@@ -70,6 +93,7 @@ class Runner:
                 self._signals.append(signal)
                 name = f"eventfold-{definition.name}-{partition}"
                 work = _PartitionThread(shared, definition, target, partition, signal, heartbeat, assignment)
+                self._paused.append((definition.name, work.wanted))
                 self._threads.append(threading.Thread(target=work.run, name=name, daemon=True))
         for thread in self._threads:
             thread.start()
@@ -90,9 +114,17 @@ class Runner:
                 thread.join(left)
         return True
 
+    def end_pause(self, name: str) -> None:
+        """Let a projection read its next page now, because a caller waits for it."""
+        for each, wanted in self._paused:
+            if each == name:
+                wanted.set()
+
     def stop(self) -> None:
         """Commit the pages in progress, end the threads, release the leases. Stopping twice is harmless."""
         self._stop.set()
+        for _, wanted in self._paused:
+            wanted.set()
         for signal in self._signals:
             signal.notify()
         for thread in self._threads:
@@ -111,7 +143,7 @@ class Runner:
 
 
 class _PartitionThread:
-    """The work of one thread: one partition of one projection."""
+    """The work of one thread: one partition of one projection. `wanted`: set it to end a pause between pages."""
 
     def __init__(
         self,
@@ -126,6 +158,9 @@ class _PartitionThread:
         self._shared, self._definition, self._target, self._partition = shared, definition, target, partition
         self._signal, self._heartbeat, self._worker_log = signal, heartbeat, WorkerLog(definition.name)
         self._assignment = assignment
+        self.wanted = Flag()
+        # Effects and processes are not read models: what they do is awaited, and they append themselves.
+        self._pace = Pace(0.0 if definition.kind == "effects" else shared.max_pause, shared.began)
         self._failures = 0  # since the last success
 
     def run(self) -> None:
@@ -180,6 +215,7 @@ class _PartitionThread:
                 self._wait(poll_every / 4)
                 continue
             self._signal.clear()
+            self.wanted.clear()
             with self._heartbeat.during(worker.lease):
                 state = run(worker.step())
             self._note_success()
@@ -188,7 +224,9 @@ class _PartitionThread:
                 raise stopped_error(self._definition.name, worker.checkpoint) from worker.ended_by
             if state is StepResult.PROGRESSED:
                 renewed_at = time.monotonic()
+                self._pause_after(worker)
                 continue
+            self._pace.after_idle()
             if state is StepResult.SUPERSEDED:
                 return
             if state is StepResult.IDLE and self._signal.wait(poll_every):
@@ -198,6 +236,14 @@ class _PartitionThread:
             if time.monotonic() - renewed_at >= poll_every:
                 worker.renew_lease()
                 renewed_at = time.monotonic()
+
+    def _pause_after(self, worker: PartitionWorker) -> None:
+        """Pause after a page, while others append."""
+        if worker.last_page is not None:
+            self._pace.after_page(*worker.last_page)
+            delay = self._pace.delay(time.monotonic())
+            if delay and not self._shared.stop.is_set():
+                self.wanted.wait(delay)
 
     def _left_to_others(self, worker: PartitionWorker) -> bool:
         """Whether this partition is left to other runners now. Releases it where this runner has too many."""

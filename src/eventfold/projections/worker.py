@@ -45,6 +45,8 @@ class PartitionWorker:
 
     `newly_parked`: events that it parked and that are not logged yet; `paused_because`: the reason of a pause;
     `ended_by`: an exception of user code that stopped it and is not an Exception, such as SystemExit.
+    `last_page`: of the last step, how many positions its page covered, and whether more events followed; None where it
+    committed no whole page.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class PartitionWorker:
         self.newly_parked: list[ParkedEvent] = []
         self.paused_because = ""
         self.ended_by: BaseException | None = None
+        self.last_page: tuple[int, bool] | None = None
         self._parked = ParkedEvents()
         self._failures = FailurePolicy(definition)
         self._commit = PageCommit(definition, self.lease, self._parked)
@@ -71,6 +74,7 @@ class PartitionWorker:
         Raises TargetUnavailable, StoreUnavailable, CursorMismatch, ProjectionDamaged.
         """
         lease = self.lease
+        self.last_page = None
         try:
             if self._commit.changed_meanwhile:
                 self._commit.changed_meanwhile = False
@@ -173,7 +177,10 @@ class PartitionWorker:
         if page.scanned <= checkpoint.position:
             return StepResult.IDLE
         events = self._failures.select(page.events)
-        return await self._commit_events(page, events, items if events is page.events else None, began)
+        result = await self._commit_events(page, events, items if events is page.events else None, began)
+        if self.lease.claimed.position == page.scanned:
+            self.last_page = page.scanned - checkpoint.position, page.more
+        return result
 
     async def _commit_events(
         self, page: Page, events: list[StoredEvent], items: Sequence[DecodedEvent] | None, began: float
