@@ -23,6 +23,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     request_keys: bool = True  #       (P5) `AppendRequest.key` is honoured
     pushes: bool = True  #             (P7) watchers are woken by a notification, not by polling
     immutable: bool = True  #          (P6) the database itself refuses UPDATE and DELETE on the log
+    releases_interpreter: bool = False  # a read mostly waits for a server, while other threads of the process run
 
 
 class AppendRequest(msgspec.Struct, frozen=True):

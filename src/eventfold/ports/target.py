@@ -426,7 +426,8 @@ class RowStore(Protocol):
 class Target(RecordStore, LeaseStore, RowStore, Protocol):
     """A database for rows, checkpoints and records: one object, since one transaction changes all of them.
 
-    Every method raises TargetUnavailable if the database cannot be used.
+    Every method raises TargetUnavailable if the database cannot be used. A target may have the attribute
+    `releases_interpreter`, with the value False: other threads of the process cannot work while it writes a page.
     """
 
     address: str

@@ -19,7 +19,7 @@ from eventfold.projections.failures import ParkedEvents, StopReason, describe_er
 from eventfold.projections.fold import HandlerDispatch, RowCache, Throughput, Timing
 from eventfold.projections.page import DecodedEvent, HandlerFailed, PageDecoder, stored_events
 from eventfold.projections.partition_lease import PartitionLease
-from eventfold.projections.prefetch import Prefetcher
+from eventfold.projections.prefetch import Prefetcher, can_prefetch
 
 MAX_ATTEMPTS = 5  # to record that effects ran, while operators change the checkpoint
 SMALL_PAGE_EVENTS = 50  # the first page, and the one after a parked event, since similar events may follow
@@ -65,7 +65,8 @@ class PageCommit:
         )
         if definition.kind == "rows":
             is_empty = checkpoint.seen.count == 0 and not self._parked.by_position and partitions == 1
-            self._prefetcher = Prefetcher(context.log, definition.query, self._decoder, context.start_in_thread)
+            start = context.start_in_thread if can_prefetch(context.log, context.target) else None
+            self._prefetcher = Prefetcher(context.log, definition.query, self._decoder, start)
             self._rows = RowCache(definition, context.target, partition_key, is_empty, context.catches)
 
     def forget(self) -> None:

@@ -17,6 +17,7 @@ from eventfold.core.query import Query
 from eventfold.core.tally import Tally, tally
 from eventfold.log.context import Log
 from eventfold.ports.messages import Page, Span
+from eventfold.ports.target import Target
 from eventfold.projections.page import DecodedEvent, PageDecoder, stored_events
 
 
@@ -29,6 +30,11 @@ class Prepared(msgspec.Struct):
 
 
 StartInThread = Callable[[Coroutine[Any, Any, Prepared]], Callable[[], Prepared]]
+
+
+def can_prefetch(log: Log, target: Target) -> bool:
+    """Whether a thread can read a page while another writes one. Both would wait for the interpreter otherwise."""
+    return log.engine.capabilities.releases_interpreter or getattr(target, "releases_interpreter", True)
 
 
 class Prefetcher:

@@ -133,6 +133,7 @@ class PostgresDriver:
     table_suffix = ""
     max_name_bytes: int | None = MAX_IDENTIFIER_BYTES
     row_lock_clause = " FOR UPDATE"
+    releases_interpreter = True
 
     def __init__(self, url: str, lend: Lend | None = None) -> None:
         plain, options = parse_url(url, {})

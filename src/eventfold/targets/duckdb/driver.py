@@ -106,6 +106,7 @@ class DuckDbDriver:
     table_suffix = ""
     max_name_bytes: int | None = None
     row_lock_clause = ""  # a transaction that writes excludes all other writers
+    releases_interpreter = True
 
     def __init__(self, path: str) -> None:
         self.path = path if path == ":memory:" else os.path.abspath(path)

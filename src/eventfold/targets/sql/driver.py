@@ -31,6 +31,7 @@ class Driver(Protocol):
     table_suffix: str
     max_name_bytes: int | None  # bytes of a table's or an index's name; None: no limit
     row_lock_clause: str  # after a SELECT: locks its rows until the transaction ends; "" if a transaction locks all
+    releases_interpreter: bool  # other threads run for most of the time of a statement
 
     def acquire(self, write: bool, runs_user_code: bool) -> Any:
         """Reserve a connection for the calling thread; `connection` returns it.

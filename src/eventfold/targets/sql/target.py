@@ -46,6 +46,7 @@ class SqlTarget:
     def __init__(self, driver: Driver, statements: Statements | None = None) -> None:
         self.driver = self._driver = driver
         self.address = driver.address
+        self.releases_interpreter = driver.releases_interpreter
         self._ready = False
         self.statements = self._statements = statements or Statements(driver)
 

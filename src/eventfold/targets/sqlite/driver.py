@@ -85,6 +85,7 @@ class SqliteDriver:
     max_name_bytes: int | None = None
     table_suffix = "STRICT, WITHOUT ROWID"
     row_lock_clause = ""  # a transaction that writes excludes all other writers
+    releases_interpreter = False  # apsw releases it at each step, and has to reacquire it from the other thread
 
     def __init__(self, path: str) -> None:
         in_memory = path == ":memory:"
