@@ -7,7 +7,7 @@ Knows: definitions, rows in memory, how long each handler takes, which event an 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import compress, filterfalse
+from itertools import filterfalse
 from operator import attrgetter
 from typing import Any, Protocol, cast
 
@@ -28,7 +28,7 @@ from eventfold.projections.page import (
     result_refused,
 )
 
-EXISTENCE_SLOTS = 1 << 21  # bytes, one per hash value of a key: which rows cannot be yet in a table that began empty
+EXISTENCE_BITS = 24  # of a key's hash, for the set of keys of which a row may exist, if the table began empty
 Clock = Callable[[], float]
 
 
@@ -93,7 +93,7 @@ class RowCache:
         self._moments = "moment" in map(attrgetter("kind"), table.columns)
         self._cache: dict[tuple[Any, ...], Any] = {}
         self._is_complete = fresh  # a row that is not in memory does not exist
-        self._may_exist: bytearray | None = None  # by hash of the key, whether a row may exist: others are not loaded
+        self._may_exist: bytearray | None = None  # bits by hash of the key, 1 if a row may exist: others are not loaded
         self._touched: dict[tuple[Any, ...], None] = {}
 
     def forget(self, whole: bool = False) -> None:
@@ -147,13 +147,13 @@ class RowCache:
             return
         if len(cache) + len(missing) > MAX_CACHED_ROWS:
             if self._is_complete:
-                self._may_exist, self._is_complete = bytearray(EXISTENCE_SLOTS), False
-                self._first_times(cache)
+                self._may_exist, self._is_complete = bytearray(1 << EXISTENCE_BITS - 3), False
+                _existing(self._may_exist, cache)
             cache.clear()
             missing = dict(keys)
         to_load: Iterable[Key] = () if self._is_complete else missing
         if self._may_exist is not None:
-            to_load = list(compress(missing, self._first_times(missing)))
+            to_load = _existing(self._may_exist, missing)
         self._fetch(to_load, missing)
 
     def _fetch(self, to_load: Iterable[Key], missing: dict[Key, None]) -> None:
@@ -178,16 +178,6 @@ class RowCache:
                     raise HandlerFailed(None, self._wrong_types_error(key), "key")
                 del missing[key]
         self._cache.update(missing)
-
-    def _first_times(self, keys: Iterable[Key]) -> list[int]:
-        """Return for each key 0 if its row cannot exist yet, else 1; then mark all of them as possibly existing."""
-        may_exist = self._may_exist
-        assert may_exist is not None
-        slots = [hash(key) % EXISTENCE_SLOTS for key in keys]
-        before = list(map(may_exist.__getitem__, slots))
-        for slot in slots:
-            may_exist[slot] = 1
-        return before
 
     def _wrong_types_error(self, key: Any) -> EventfoldError:
         return InvalidProjection(
@@ -250,6 +240,20 @@ def _cause(error: Exception) -> Exception:
     """Return the database's own error that a RowRefused was raised from; else the error itself."""
     cause = error.__cause__
     return cause if isinstance(error, RowRefused) and isinstance(cause, Exception) else error
+
+
+def _existing(may_exist: bytearray, keys: Iterable[Key]) -> list[Key]:
+    """Return the keys whose rows may exist; mark the rows of all keys as existing."""
+    found, mask = list[Key](), (1 << EXISTENCE_BITS) - 1
+    for key in keys:
+        slot = hash(key) & mask
+        at, bit = slot >> 3, 1 << (slot & 7)
+        byte = may_exist[at]
+        if byte & bit:
+            found.append(key)
+        else:
+            may_exist[at] = byte | bit
+    return found
 
 
 def keys_in(items: Sequence[DecodedEvent]) -> dict[Key, None]:

@@ -8,6 +8,7 @@ function computes that text when a query needs it. Knows: SQL. Does not know: co
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, cast
 
 import apsw
@@ -119,13 +120,15 @@ class SqliteStatements(Statements):
         return f"DELETE FROM {quote_identifier(table.name)} WHERE {key}"  # noqa: S608
 
     def load_sql(self, table: Table, keys: Sequence[Sequence[Any]]) -> tuple[str, list[Any]]:
-        """See Statements."""
+        """See Statements. The last key is repeated, so that few different statements have to be prepared."""
         kinds: dict[str, ColumnKind] = {column.name: column.kind for column in table.columns}
         names = self._sort_columns(table, table.key)
+        count = 1 << (len(keys) - 1).bit_length()
         condition = self._driver.key_condition(
-            [(name, kinds[of]) for name, of in zip(names, table.key, strict=True)], len(keys)
+            [(name, kinds[of]) for name, of in zip(names, table.key, strict=True)], count
         )
-        values = [value for key in self.encode_keys(table, keys) for value in key]
+        values = list(chain.from_iterable(self.encode_keys(table, keys)))
+        values += values[-len(names) :] * (count - len(keys))
         return f"SELECT {self.selected_columns(table)} FROM {quote_identifier(table.name)} WHERE {condition}", values  # noqa: S608
 
     def select_sql(
