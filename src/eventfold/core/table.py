@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
@@ -71,13 +71,18 @@ def generation_table(table: Table, generation: int) -> Table:
 
 
 class RowCodec(msgspec.Struct):
-    """Conversions of one class's rows: `pack` returns the tuple to store, `unpack` the row object of a stored tuple."""
+    """Conversions of one class's rows: `pack` returns the tuple to store, `unpack` the row object of a stored tuple.
+
+    `pack_all`, `keys_of` and `pack_keys` convert many rows or keys at once, column by column, which is faster.
+    """
 
     table: Table
     pack: Callable[[Any], tuple[Any, ...]]
     unpack: Callable[[Sequence[Any]], Any]
     key_of: Callable[[Any], tuple[Any, ...]]
-    pack_key: Callable[[tuple[Any, ...]], tuple[Any, ...]]
+    pack_all: Callable[[Iterable[Any]], Sequence[tuple[Any, ...]]]
+    keys_of: Callable[[Iterable[Any]], list[tuple[Any, ...]]]
+    pack_keys: Callable[[Iterable[tuple[Any, ...]]], Sequence[tuple[Any, ...]]]
 
 
 def row_codec_of(
@@ -104,14 +109,15 @@ def row_codec_of(
                 f"{cls.__name__} has an index on {', '.join(unknown)}, which is not one of its fields.",
                 f"Name fields: {', '.join(fields)}.",
             )
-    get = _getter(fields)
-    size = len(key)
+    get, get_all, size = _getter(fields), values_getter(fields), len(key)
     return RowCodec(
         Table(name, tuple(columns), key, indexes),
         get if not any(encoders) else _converting(get, encoders),
         _building(cls) if not any(decoders) else _unpacking(cls, decoders),
         _getter(key),
-        _same if not any(encoders[:size]) else _packing_key(encoders[:size]),
+        get_all if not any(encoders) else lambda rows: converted(get_all(rows), encoders),
+        values_getter(key),
+        list if not any(encoders[:size]) else lambda keys: converted(list(keys), encoders[:size]),
     )
 
 
@@ -159,12 +165,23 @@ def filter_value(table: Table, name: str, value: Any) -> Any:
     return Decimal(plain) if column.kind == "decimal" else plain
 
 
-def _same(key: tuple[Any, ...]) -> tuple[Any, ...]:
-    return key
+def values_getter(names: tuple[str, ...]) -> Callable[[Iterable[Any]], list[tuple[Any, ...]]]:
+    """Return a function that returns, for each of many objects, the tuple of these attributes."""
+    get = attrgetter(*names)
+    if len(names) == 1:
+        return lambda objects: list(zip(map(get, objects), strict=True))
+    return lambda objects: list(map(get, objects))
 
 
-def _packing_key(encoders: list[Convert | None]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
-    return lambda key: tuple(_through(key, encoders))
+def converted(rows: Sequence[Any], converters: Sequence[Convert | None]) -> Sequence[Any]:
+    """Return rows with converted columns. None, and a column whose converter is None, are left unchanged."""
+    if not rows or not any(converters):
+        return rows
+    columns = [
+        values if convert is None else [None if value is None else convert(value) for value in values]
+        for values, convert in zip(zip(*rows, strict=True), converters, strict=True)
+    ]
+    return list(zip(*columns, strict=True))
 
 
 def _getter(fields: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:

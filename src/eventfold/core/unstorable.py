@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
 from functools import partial
+from itertools import chain
 from typing import Any, cast
 
 from eventfold.core.table import Column, Table, is_of_kind
@@ -57,8 +58,9 @@ def refuse_moments(columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> 
 
 def refuse_other_types(columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> None:
     """Raise TypeError on a value of another type than its column: PostgreSQL would round 9.99 to 10 for an int."""
-    for column, values in zip(columns, zip(*rows, strict=True), strict=False):  # keys are the beginning of rows
-        for of in set(map(type, values)):
+    width, values = len(rows[0]) if rows else 0, list(chain.from_iterable(rows))
+    for at, column in enumerate(columns[:width]):  # keys are the beginning of rows
+        for of in set(map(type, values[at::width])):
             if not is_of_kind(column.kind, of):
                 raise TypeError(f"{column.name} holds {column.kind}, not {of.__name__}")
 

@@ -96,6 +96,7 @@ class ProjectionDefinition(msgspec.Struct):
     """A compiled projection. `kind`: "rows" (Projection), "sql" (SqlProjection) or "effects" (Subscription).
 
     `shape`: its tables, and `meaning`: its defaults, query and partitions, each as text for the fingerprint.
+    `key_fields`: the fields of an event that are its key; none if the class has a `key` function.
     """
 
     cls: type
@@ -120,6 +121,7 @@ class ProjectionDefinition(msgspec.Struct):
     without_key: Policy = "stop"
     version: str | int | None = None
     events_per_checkpoint: int = 1  # of effects: as many may be repeated after a crash
+    key_fields: tuple[str, ...] = ()
     prints: list[str] = []  # computed at first use: the fingerprint, and the one of the first releases
 
     @property
@@ -229,7 +231,8 @@ def _compile_rows(cls: type[Projection], name: str, terms: ClassOptions) -> Proj
     events = event_classes(hint, partial(_refuse, cls, "evolve"), recorded=True, batch=True).classes
     key = None if "key" in fields else getattr(cls, "key", None)
     rows = row_codec_of(cls, name, hints, key_fields, terms.indexes)
-    if key is None:
+    by_name = key is None
+    if by_name:
         key = _key_by_name(cls, key_fields, events)
     else:
         key = getattr(key, "__func__", key)
@@ -255,6 +258,7 @@ def _compile_rows(cls: type[Projection], name: str, terms: ClassOptions) -> Proj
         keeps=cls.keep is not Projection.keep,
         without_key=terms.without_key,
         version=terms.version,
+        key_fields=key_fields if by_name else (),
     )
 
 

@@ -6,7 +6,7 @@ Knows: definitions, rows in memory, how long each handler takes, which event an 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import filterfalse
 from operator import attrgetter
 from typing import Any, Protocol, cast
@@ -28,7 +28,7 @@ from eventfold.projections.page import (
     result_refused,
 )
 
-EXISTENCE_BITS = 24  # of a key's hash, for the set of keys of which a row may exist, if the table began empty
+EXISTENCE_MASK = (1 << 23) - 1  # bits of a key's hash, by which rows are known that cannot exist yet
 Clock = Callable[[], float]
 
 
@@ -93,7 +93,7 @@ class RowCache:
         self._moments = "moment" in map(attrgetter("kind"), table.columns)
         self._cache: dict[tuple[Any, ...], Any] = {}
         self._is_complete = fresh  # a row that is not in memory does not exist
-        self._may_exist: bytearray | None = None  # bits by hash of the key, 1 if a row may exist: others are not loaded
+        self._may_exist: bytearray | None = None  # by hash of the key, 1 if a row may exist: others are not loaded
         self._touched: dict[tuple[Any, ...], None] = {}
 
     def forget(self, whole: bool = False) -> None:
@@ -147,7 +147,7 @@ class RowCache:
             return
         if len(cache) + len(missing) > MAX_CACHED_ROWS:
             if self._is_complete:
-                self._may_exist, self._is_complete = bytearray(1 << EXISTENCE_BITS - 3), False
+                self._may_exist, self._is_complete = bytearray(EXISTENCE_MASK + 1 >> 3), False
                 _existing(self._may_exist, cache)
             cache.clear()
             missing = dict(keys)
@@ -160,7 +160,7 @@ class RowCache:
         """Load the rows of `to_load`. The `missing` ones that are not found do not exist."""
         if to_load:
             columns = self._of.table.columns
-            keys = self._packed(self._of.pack_key, to_load, "key")
+            keys = self._packed(self._of.pack_keys, to_load, "key")
             try:
                 rows = self._target.load(self.table, keys)
             except (RowRefused, TypeError, ValueError, OverflowError) as error:
@@ -193,8 +193,8 @@ class RowCache:
         remaining = list(filterfalse(set(deleted).__contains__, touched) if deleted else touched)
         rows = list(map(cache.__getitem__, remaining))
         self.refuse_other_keys(remaining, rows)
-        packed = self._packed(self._of.pack, rows, "evolve")
-        keys = self._packed(self._of.pack_key, deleted, "key")
+        packed = self._packed(self._of.pack_all, rows, "evolve")
+        keys = self._packed(self._of.pack_keys, deleted, "key")
         try:
             tx.upsert(self.table, packed)
             tx.delete(self.table, keys)
@@ -206,19 +206,19 @@ class RowCache:
 
     def refuse_other_keys(self, keys: list[Key], rows: list[Any]) -> None:
         """Raise HandlerFailed where evolve changed the key of a row."""
-        actual_keys = list(map(self._of.key_of, rows))
+        actual_keys = self._of.keys_of(rows)
         if actual_keys != keys:
             key, row = next((k, r) for k, r, f in zip(keys, rows, actual_keys, strict=True) if f != k)
             error = key_changed_error(self._definition, key, row)
             raise HandlerFailed(None, error, "evolve") from error
 
     def _packed(
-        self, pack: Callable[[Any], tuple[Any, ...]], values: Iterable[Any], handler: str
-    ) -> list[tuple[Any, ...]]:
+        self, pack: Callable[[Iterable[Any]], Sequence[tuple[Any, ...]]], values: Iterable[Any], handler: str
+    ) -> Sequence[tuple[Any, ...]]:
         """Return rows or keys as they are stored. Raises HandlerFailed where a value is not of its field's type."""
         every = list(values)
         try:
-            packed = list(map(pack, every))
+            packed = pack(every)
             refuse_other_types(self._of.table.columns, packed)
             if self._moments:
                 refuse_moments(self._of.table.columns, packed)
@@ -242,17 +242,15 @@ def _cause(error: Exception) -> Exception:
     return cause if isinstance(error, RowRefused) and isinstance(cause, Exception) else error
 
 
-def _existing(may_exist: bytearray, keys: Iterable[Key]) -> list[Key]:
+def _existing(may_exist: bytearray, keys: Collection[Key]) -> list[Key]:
     """Return the keys whose rows may exist; mark the rows of all keys as existing."""
-    found, mask = list[Key](), (1 << EXISTENCE_BITS) - 1
-    for key in keys:
-        slot = hash(key) & mask
-        at, bit = slot >> 3, 1 << (slot & 7)
-        byte = may_exist[at]
+    found = list[Key]()
+    for key, slot in zip(keys, [hash(key) & EXISTENCE_MASK for key in keys], strict=True):
+        byte, bit = may_exist[slot >> 3], 1 << (slot & 7)
         if byte & bit:
             found.append(key)
         else:
-            may_exist[at] = byte | bit
+            may_exist[slot >> 3] = byte | bit
     return found
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import compress, repeat
-from operator import length_hint
+from operator import attrgetter, length_hint
+from types import NoneType
 from typing import Any, cast, overload
 
 import msgspec
@@ -16,12 +17,14 @@ from eventfold.core.codec import Codec
 from eventfold.core.envelope import StoredEvent
 from eventfold.core.event import Recorded
 from eventfold.core.registry import Registry
+from eventfold.core.table import values_getter
 from eventfold.core.value_order import key_text, partition_of
 from eventfold.errors import EventfoldError, InvalidProjection
 from eventfold.ports.target import ParkedEvent
 from eventfold.projections.definition import Key, ProjectionDefinition, keys_of
 
 Parts = tuple[tuple[Any, tuple[Key, ...]], ...]  # events, each with the keys it concerns
+_kind = attrgetter("type", "version")
 MAX_CACHED_ROWS = 20_000  # rows in memory between pages; also the keys in memory with their partition
 
 
@@ -142,6 +145,7 @@ class PageDecoder:
         self._partition, self._partitions = partition, partitions
         self._codecs: dict[tuple[str, int], Codec] = {}
         self._key_size = len(definition.rows.table.key) if definition.rows else 0
+        self._field_values = values_getter(definition.key_fields) if definition.key_fields else None
         self._partition_of: dict[Key, int] = {}
 
     def items(self, events: Sequence[StoredEvent], parked: Mapping[int, ParkedEvent]) -> Sequence[DecodedEvent]:
@@ -194,13 +198,14 @@ class PageDecoder:
         if decoded is None:
             return None
         try:
-            keys = list(map(cast("Callable[[Any], Any]", self._definition.key), decoded))
+            if self._field_values is not None:
+                keys = self._field_values(decoded)
+            else:
+                keys = self._uniform(list(map(cast("Callable[[Any], Any]", self._definition.key), decoded)))
         except self._catches:  # of user code: decoding one by one finds the event
             return None
-        if set(map(type, keys)) != {tuple} or set(map(len, keys)) != {self._key_size}:
-            if self._key_size > 1 or any(isinstance(key, (tuple, list)) or key is None for key in keys):
-                return None
-            keys = list(zip(keys, strict=True))
+        if keys is None:
+            return None
         if self._partitions == 1:
             return ColumnarPage(range(len(decoded)), list(events), decoded, keys)
         mine = [self._is_mine(key) for key in keys]
@@ -208,11 +213,23 @@ class PageDecoder:
         stored, own = list(compress(events, mine)), list(compress(decoded, mine))
         return ColumnarPage(indexes, stored, own, list(compress(keys, mine)))
 
+    def _uniform(self, keys: list[Any]) -> list[Key] | None:
+        """Return results of the `key` function as keys; None if one is not one key of the right size."""
+        kinds = set(map(type, keys))
+        if kinds == {tuple}:
+            return keys if set(map(len, keys)) == {self._key_size} else None
+        if self._key_size > 1 or any(issubclass(kind, (tuple, list, NoneType)) for kind in kinds):
+            return None
+        return list(zip(keys, strict=True))
+
     def _decoded(self, events: Sequence[StoredEvent]) -> list[Any] | None:
-        kinds = [(stored.type, stored.version) for stored in events]
+        kinds = list(map(_kind, events))
         of: dict[tuple[str, int], Iterator[Any]] = {}
-        for kind in dict.fromkeys(kinds):
-            own = [stored for stored, each in zip(events, kinds, strict=True) if each == kind]
+        of_kinds = dict.fromkeys(kinds)
+        for kind in of_kinds:
+            own = events
+            if len(of_kinds) > 1:
+                own = [stored for stored, each in zip(events, kinds, strict=True) if each == kind]
             try:
                 codec = self._codecs.get(kind) or self._codec(own[0])
             except EventfoldError:

@@ -45,9 +45,7 @@ class PostgresEngine:
     def __init__(self, url: str, *, mode: Mode = "sync", create: bool = True, **options: Any) -> None:
         check_keywords("PostgresEngine", options)
         plain_url, self.options = parse_url(url, options)
-        self.capabilities = Capabilities(
-            suspends=mode == "async", blocks=mode == "sync", releases_interpreter=True
-        )
+        self.capabilities = Capabilities(suspends=mode == "async", blocks=mode == "sync", releases_interpreter=True)
         self._default_target = target_url(plain_url, self.options.schema)
         self._given_options: dict[str, Any] = {**options, "schema": self.options.schema}
         self._blocking_pool_size = self.options.pool  # of the engine that `blocking_engine` returns

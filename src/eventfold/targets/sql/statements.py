@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import Any
 from zlib import crc32
 
-from eventfold.core.table import ColumnKind, Table, stored_name, unreadable_row
+from eventfold.core.table import ColumnKind, Table, converted, stored_name, unreadable_row
 from eventfold.errors import InvalidProjection
 from eventfold.targets.sql.driver import Driver
 
@@ -136,30 +136,21 @@ class Statements:
 
     def encode_rows(self, table: Table, rows: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
         """Rows as parameters for the driver."""
-        return _convert_rows(rows, self._converters(table, self._driver.encoders))
+        return converted(rows, self._converters(table, self._driver.encoders))
 
     def encode_keys(self, table: Table, keys: Sequence[Sequence[Any]]) -> Iterable[Sequence[Any]]:
         """Keys as parameters for the driver."""
-        return _convert_rows(keys, self._converters(table, self._driver.encoders)[: len(table.key)])
+        return converted(keys, self._converters(table, self._driver.encoders)[: len(table.key)])
 
     def decode_rows(self, table: Table, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
         """Rows of the driver, converted to Python's types. Raises ProjectionDamaged."""
         try:
-            return list(_convert_rows(rows, self._converters(table, self._driver.decoders)))  # type: ignore[arg-type]
+            return list(converted(rows, self._converters(table, self._driver.decoders)))
         except (ValueError, TypeError, ArithmeticError) as error:
             raise unreadable_row(table.name, error) from error
 
     def _converters(self, table: Table, by_kind: Mapping[Any, Converter]) -> list[Converter | None]:
         return [by_kind.get(column.kind) for column in table.columns]
-
-
-def _convert_rows(rows: Sequence[Sequence[Any]], converters: list[Converter | None]) -> Sequence[Any]:
-    if not any(converters):
-        return rows
-    return [
-        tuple([v if convert is None else convert(v) for v, convert in zip(row, converters, strict=True)])
-        for row in rows
-    ]
 
 
 def is_keyed(table: Table, where: Collection[str], order: Sequence[str]) -> bool:

@@ -220,17 +220,20 @@ class SqliteDriver:
         """See Driver. Rows are written in the order of the key, so that adjacent rows share pages.
 
         One statement writes many rows: apsw releases the GIL during each statement, and has to reacquire it once only.
+        Their numbers are few, so that each statement stays prepared.
         """
-        ordered = sorted(rows, key=itemgetter(slice(len(table.key))))
+        size = len(table.key)
+        ordered = sorted(rows, key=itemgetter(*range(size)))
         width = len(rows[0])  # the table's columns, and the order columns that statements.py adds
-        rows_per_statement = max(1, min(MAX_ROWS_PER_STATEMENT, MAX_STATEMENT_CHARS // (2 * width + 2)))
-        rest = len(ordered) % rows_per_statement
-        if len(ordered) > rest:
-            head, one, tail = statement.partition(f"({','.join('?' * width)})")
-            many = f"{head}{','.join([one] * rows_per_statement)}{tail}"
-            for first in range(rest, len(ordered), rows_per_statement):
-                connection.execute(many, list(chain.from_iterable(ordered[first : first + rows_per_statement])))
-        connection.executemany(statement, ordered[:rest])
+        one = f"({','.join('?' * width)})"
+        head, _, tail = statement.partition(one)
+        most = max(1, min(MAX_ROWS_PER_STATEMENT, MAX_STATEMENT_CHARS // (len(one) + 1)))
+        values, first = list(chain.from_iterable(ordered)), 0
+        while rest := len(ordered) - first:
+            count = most if rest >= most else 1 << rest.bit_length() - 1
+            sql = f"{head}{','.join([one] * count)}{tail}"
+            connection.execute(sql, values[first * width : (first + count) * width])
+            first += count
 
     def begin(self, connection: apsw.Connection) -> None:
         """Take the file's writer lock, then SQLite's write lock. Appends that wait for the file are written first."""
