@@ -55,9 +55,9 @@ def merge(engine: SqliteEngine) -> None:
     """Merge the whole tail of an engine into the index tables, and forget it."""
     writer = engine._writer
     assert writer is not None
-    writer.merging._written += 1_000_000  # as if all of it were its own
+    writer.merging.written += 1_000_000  # as if all of it were its own
     writer._run_alone(writer._final_merge)
-    writer.merging._written -= 1_000_000
+    writer.merging.written -= 1_000_000
     engine._names.tail.forget()
 
 

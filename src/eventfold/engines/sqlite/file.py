@@ -218,6 +218,11 @@ class File:
         self.on_reopen()
 
     @property
+    def is_idle(self) -> bool:
+        """Whether it was closed while idle, until its next use."""
+        return self._is_idle
+
+    @property
     def is_inherited(self) -> bool:
         """Whether this process is a forked child of the process that opened the file."""
         return self._fork_generation != open_files.fork_generation

@@ -17,8 +17,9 @@ import apsw
 from eventfold.engines.sqlite.errors import as_eventfold_error, record_errno
 from eventfold.engines.sqlite.file import File
 from eventfold.engines.sqlite.head import HeadTracker
+from eventfold.engines.sqlite.idle_merge import MIN_EVENTS, IdleStep
 from eventfold.engines.sqlite.merge import Merge, StaleTail, merge_all
-from eventfold.engines.sqlite.merge_schedule import retry_after, slice_entries
+from eventfold.engines.sqlite.merge_schedule import IDLE_ENTRIES, retry_after, slice_entries
 from eventfold.engines.sqlite.read import Names
 from eventfold.engines.sqlite.schema import HEAD, read_through
 from eventfold.engines.sqlite.tail import CATCH_UP_ROWS, MERGE_EVENTS, Entry, Segment
@@ -36,16 +37,18 @@ class IndexMerging:
     def __init__(self, file: File, names: Names) -> None:
         self._file, self._names = file, names
         self._merge: Merge | None = None  # of the first segment of the tail; None also after an error
-        self._written = 0  # events appended by this process
+        self.written = 0  # events appended by this process
         self._next_position = 0  # after the last append of this process
         self.others_append = False  # whether other processes appended between its last two appends
+        self.is_tail_long = False  # so long that it is merged while the process is idle
         self.error: EventfoldError | None = None
         self._failures, self._retry_at = 0, 0.0  # in a row; monotonic time
+        self._data_version = 0  # of SQLite: changes when another connection commits
 
     @property
     def is_short_lived(self) -> bool:
         """Whether this process has written so little that others, if any, merge it."""
-        return self._written < CATCH_UP_ROWS
+        return self.written < CATCH_UP_ROWS
 
     def forget(self) -> None:
         """Forget the segment that is being merged: what is committed of it is ignored by the next attempt."""
@@ -54,7 +57,7 @@ class IndexMerging:
     def extend(self, connection: apsw.Connection, entries: Sequence[tuple[Entry, int]]) -> None:
         """Add committed events of this process to the tail."""
         tail, first, last = self._names.tail, entries[0][0][0], entries[-1][0][0]
-        self._written += len(entries)
+        self.written += len(entries)
         self.others_append = 0 < self._next_position < first
         self._next_position = last + 1
         if tail.segments and tail.segments[-1].end >= first - 1:
@@ -64,6 +67,8 @@ class IndexMerging:
                 if not tail.segments and self.is_short_lived and last - read_through(connection) > CATCH_UP_ROWS:
                     return  # beside others: they merge
                 tail.covering(connection, last)
+        segments = tail.segments
+        self.is_tail_long = len(segments) > 0 and last - segments[0].start >= MIN_EVENTS and not self._waits
 
     def merge_slice(self, connection: apsw.Connection, events: int) -> bool:
         """Merge a slice after an append of so many events, outside a transaction.
@@ -71,12 +76,22 @@ class IndexMerging:
         Returns False if it failed: the connection may not be used any more.
         """
         closed = self._names.tail.segments[:-1]
-        if not closed or (self._failures and time.monotonic() < self._retry_at):
+        if not closed or self._waits:
             return True
+        return self._try(connection, closed, events)
+
+    @property
+    def _waits(self) -> bool:
+        """Whether a slice failed a short time ago."""
+        return self._failures > 0 and time.monotonic() < self._retry_at
+
+    def _try(self, connection: apsw.Connection, closed: tuple[Segment, ...], events: int) -> bool:
+        """Merge a slice of closed segments; `events` 0: of the size for an idle process. Returns whether it worked."""
         try:
             merge, self._merge = self._merge or Merge(closed[0]), None
             further = tuple(segment for segment in closed if segment.end > merge.end)
-            self._transact(connection, merge, further, slice_entries(events, merge.entries_per_event, len(closed)))
+            entries = slice_entries(events, merge.entries_per_event, len(closed)) if events else IDLE_ENTRIES
+            self._transact(connection, merge, further, entries)
         except (apsw.BusyError, apsw.LockedError):  # another program has a lock: it has no time to wait
             return False
         except StaleTail:
@@ -127,6 +142,23 @@ class IndexMerging:
             seconds,
         )
 
+    def merge_idle(self, connection: apsw.Connection, head: HeadTracker) -> IdleStep:
+        """Merge a slice while this process appends nothing; under the lock. Raises the errors of a read of the tail."""
+        version: int = connection.pragma("data_version")
+        if version != self._data_version:  # another process, or another connection, has committed
+            self._data_version = version
+            return IdleStep.WAITS
+        tail, end = self._names.tail, head.read_head(connection).position
+        left = end - read_through(connection)
+        if left < MIN_EVENTS or self._waits or self.is_left_to_others(left):
+            return IdleStep.ENDS
+        known = tail.segments[-1].end if tail.segments else end - left
+        tail.covering(connection, min(end, max(known, end - left) + CATCH_UP_ROWS))
+        if end - tail.segments[-1].end > 0:
+            return IdleStep.MERGED  # read further by the next call
+        tail.close_segment()
+        return IdleStep.MERGED if self._try(connection, tail.segments[:-1], 0) else IdleStep.FAILED
+
     def catch_up(self, connection: apsw.Connection) -> None:
         """Read the tail up to the last committed event, without the checks of `HeadTracker`."""
         row = connection.execute(HEAD).fetchone()
@@ -153,6 +185,6 @@ class IndexMerging:
 
     def is_left_to_others(self, left: int) -> bool:
         """Whether a tail of `left` events is left to other processes, or is empty."""
-        if left <= 0 or not self._written:
+        if left <= 0 or not self.written:
             return True
-        return max(CATCH_UP_ROWS, 4 * self._written) < left < 3 * MERGE_EVENTS
+        return max(CATCH_UP_ROWS, 4 * self.written) < left < 3 * MERGE_EVENTS

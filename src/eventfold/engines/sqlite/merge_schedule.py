@@ -9,6 +9,7 @@ SLICE_ENTRIES = 192  # at least so many after an append that merges
 KEEPS_UP = 1.5  # or so many for each entry that the append's own events will need
 CATCHES_UP = 3.0  # or so many while the tail is long
 LONG_BACKLOG = 2  # closed segments
+IDLE_ENTRIES = 512  # at once while the process is idle: about 2 ms
 RETRY_S, LONGEST_RETRY_S = 1.0, 64.0  # after a failed slice, doubled with each further failure
 
 

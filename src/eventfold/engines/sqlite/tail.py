@@ -164,6 +164,10 @@ class Tail:
         """Drop the segments up to `position`, through which the index tables are complete."""
         self._mutex.run(self._drop_through, position)
 
+    def close_segment(self) -> None:
+        """Close the last segment, if it has events, so that it can be merged."""
+        self._mutex.run(self._close_segment)
+
     def forget(self) -> None:
         """Drop all segments: the file may have been changed by other tools while this process had it closed."""
         self._mutex.run(self._forget)
@@ -208,6 +212,11 @@ class Tail:
             segment.add(entry, size)
         segment.is_partial = False
         return closed
+
+    def _close_segment(self) -> None:
+        segments = self.segments
+        if segments and not segments[-1].is_partial and segments[-1].end > segments[-1].start:
+            self.segments = (*segments, Segment(segments[-1].end, self._merge_events))
 
     def _drop_through(self, position: int) -> None:
         kept = [segment for segment in self.segments[:-1] if segment.end > position]

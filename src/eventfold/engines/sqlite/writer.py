@@ -20,6 +20,7 @@ from eventfold.engines.sqlite.checkpoint import Checkpoint
 from eventfold.engines.sqlite.errors import as_eventfold_error, is_uncommitted, record_errno, translate_error
 from eventfold.engines.sqlite.file import File
 from eventfold.engines.sqlite.head import HeadTracker
+from eventfold.engines.sqlite.idle_merge import IdleMerge, IdleStep
 from eventfold.engines.sqlite.index_merging import IndexMerging
 from eventfold.engines.sqlite.inline import SqliteExclusiveTransaction
 from eventfold.engines.sqlite.queries import first_indexed
@@ -46,6 +47,7 @@ class Writer:
     ) -> None:
         self.names, self.rows, self.head, self.clock = names, rows, end, clock
         self.merging, self.checkpoint = IndexMerging(file, names), Checkpoint(file)
+        self._idle_merge = IdleMerge(self)
         self.projector: InlineProjector | None = None  # folds inline read models within the transaction
         self._file = file
         self._mutex = Mutex()
@@ -250,6 +252,26 @@ class Writer:
         elif events and not self.merging.merge_slice(connection, events):
             self._is_unusable = True
             self._rollback(connection)
+        if self.merging.is_tail_long:
+            self._idle_merge.begin()
+
+    @property
+    def appended(self) -> int:
+        """How many events this process has appended."""
+        return self.merging.written
+
+    def merge_idle(self) -> IdleStep:
+        """Merge a slice, unless another process is active; of a file that is open. Raises the errors of an append."""
+        return IdleStep.ENDS if self._file.is_idle else self._run_alone(self._merge_idle)
+
+    def _merge_idle(self, connection: apsw.Connection) -> IdleStep:
+        if not self._file.lock.try_acquire():
+            return IdleStep.WAITS
+        step = self.merging.merge_idle(connection, self.head)
+        if step is IdleStep.FAILED:
+            self._is_unusable = True
+            self._rollback(connection)
+        return step
 
     def _commit(self, connection: apsw.Connection, head: Head) -> None:
         try:
@@ -307,6 +329,7 @@ class Writer:
         If it is in use, the last process to close the store, or the next to open it, runs the checkpoint: until then
         the WAL is part of the store.
         """
+        self._idle_merge.stop()
         if not (self._file.wal_pages or self._file.has_leftover_wal):
             return
         for work in (self._final_merge, self._final_checkpoint):

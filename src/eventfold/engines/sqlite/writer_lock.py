@@ -89,6 +89,19 @@ class WriterLock:
             pause = min(2 * pause, LAST_RETRY_S)
         self.acquire()
 
+    def try_acquire(self) -> bool:
+        """Acquire the lock if it is free, without a place in the queue. Returns whether it was acquired."""
+        if fcntl is None:
+            return True
+        if self._waiter is not None and not self._waiter.done:
+            return False
+        self._waiter, file = None, self._open()
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
     def release(self) -> None:
         """Release the lock, if it is held."""
         if self._waiter is not None:
