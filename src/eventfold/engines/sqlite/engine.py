@@ -47,7 +47,7 @@ from eventfold.engines.sqlite.tail import MERGE_EVENTS, Tail
 from eventfold.engines.sqlite.upgrade import upgrade
 from eventfold.engines.sqlite.watch import Watch
 from eventfold.engines.sqlite.writer import Writer
-from eventfold.errors import CorruptEvent, InvalidInput, StoreDamaged, Unreadable
+from eventfold.errors import CorruptEvent, EventfoldError, InvalidInput, StoreDamaged, Unreadable
 from eventfold.ports.integrity import Problem, Progress
 from eventfold.ports.messages import AppendRequest, Capabilities, Head, Outcome, Page, Span, TagCount, TypeCount
 from eventfold.ports.services import ReindexResult, RestoreResult, Services, UpgradeResult
@@ -352,7 +352,7 @@ class SqliteEngine:
                 "indexed_through": through,
                 "tail_events": head - through,
                 "tail_bytes": self._names.tail.memory,
-                **({"merge_error": error.what} if self._writer and (error := self._writer.merging.error) else {}),
+                **({"merge_error": error.what} if (error := self._merge_error()) else {}),
                 "bytes": connection.pragma("page_count") * connection.pragma("page_size"),
                 "wal_bytes": _file_size(self._file.real_path + "-wal"),
                 "created": read_identity(connection).created,
@@ -367,6 +367,10 @@ class SqliteEngine:
             }
 
         return self._run_read(facts)
+
+    def _merge_error(self) -> EventfoldError | None:
+        """Why the tail is not merged, if it is not."""
+        return (self._writer and self._writer.merging.error) or self._names.tail.damage
 
     def check(self, progress: Progress = lambda _done, _all: None) -> Iterator[Problem]:
         """Compare all redundant data in the file and yield each difference.

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import takewhile
 
 import apsw
 
@@ -75,8 +76,8 @@ class IndexMerging:
 
         Returns False if it failed: the connection may not be used any more.
         """
-        closed = self._names.tail.segments[:-1]
-        if not closed or self._waits:
+        tail = self._names.tail
+        if len(tail.segments) < 2 or self._waits or not (closed := tail.closed):
             return True
         return self._try(connection, closed, events)
 
@@ -157,7 +158,9 @@ class IndexMerging:
         if end - tail.segments[-1].end > 0:
             return IdleStep.MERGED  # read further by the next call
         tail.close_segment()
-        return IdleStep.MERGED if self._try(connection, tail.segments[:-1], 0) else IdleStep.FAILED
+        if not tail.closed:  # a damaged event, whose tags are not known, is the first
+            return IdleStep.ENDS
+        return IdleStep.MERGED if self._try(connection, tail.closed, 0) else IdleStep.FAILED
 
     def catch_up(self, connection: apsw.Connection) -> None:
         """Read the tail up to the last committed event, without the checks of `HeadTracker`."""
@@ -181,7 +184,7 @@ class IndexMerging:
         if segments[0].start > end - left:
             names.tail.forget()  # StaleTail, see merge.py
             segments = names.tail.covering(connection, end)
-        merge_all(connection, names.types, names.tags, segments)
+        merge_all(connection, names.types, names.tags, takewhile(lambda each: each.damage is None, segments))
 
     def is_left_to_others(self, left: int) -> bool:
         """Whether a tail of `left` events is left to other processes, or is empty."""

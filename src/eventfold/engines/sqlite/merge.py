@@ -8,7 +8,7 @@ Knows: the order of entries. Does not know: transactions, when to merge (index_m
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 import apsw
@@ -78,7 +78,7 @@ class Merge:
 
 
 def merge_all(
-    connection: apsw.Connection, types: NameDictionary, tags: NameDictionary, segments: tuple[Segment, ...]
+    connection: apsw.Connection, types: NameDictionary, tags: NameDictionary, segments: Iterable[Segment]
 ) -> None:
     """Merge whole segments within the caller's transaction."""
     for segment in segments:

@@ -21,7 +21,7 @@ import apsw
 from eventfold.core.query import SCANNED_ITEMS, Item, Query, with_spellings
 from eventfold.engines.sqlite.dictionary import NameDictionary
 from eventfold.engines.sqlite.schema import COLUMNS
-from eventfold.engines.sqlite.tail import Segment, find_in_tail, first_in_tail, other_spellings
+from eventfold.engines.sqlite.tail import Segment, find_in_tail, first_in_tail, other_spellings, refuse_damage
 
 MAX_PROBED_ENTRIES = 200  # index entries read to find the rarest tag of an item
 
@@ -279,6 +279,7 @@ def first_indexed(names: NameLookup, query: Query, after: int, until: int) -> in
 
 def count_matches(names: NameLookup, query: Query, after: int, until: int) -> int:
     """The number of matching positions in (after, until], for a query with items."""
+    refuse_damage(names.segments, after, until)
     query = names.with_all_spellings(query)
     count = len(find_in_tail(names.segments, query, after, until))
     until = min(until, names.indexed)

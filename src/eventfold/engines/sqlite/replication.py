@@ -16,6 +16,7 @@ from eventfold.engines.sqlite.inline import read_registrations
 from eventfold.engines.sqlite.merge import merge_all
 from eventfold.engines.sqlite.read import Names
 from eventfold.engines.sqlite.schema import read_through, with_checksum, write_identity, write_through
+from eventfold.engines.sqlite.tail import refuse_damage
 from eventfold.ports.inline import import_refused
 from eventfold.ports.refusals import import_gap
 
@@ -37,7 +38,9 @@ def import_events(
     if events and events[0].position != head + 1:
         raise import_gap(head, events[0].position)
     if events and read_through(connection) < head:
-        merge_all(connection, types, tags, names.tail.covering(connection, head))
+        segments = names.tail.covering(connection, head)
+        refuse_damage(segments, 0, head)
+        merge_all(connection, types, tags, segments)
     rows: list[tuple[Any, ...]] = []
     tagged: list[tuple[int, int, int]] = []
     for event in events:

@@ -17,7 +17,7 @@ from eventfold.core.tags import next_key, tag_key
 from eventfold.engines.sqlite.errors import inconsistency_error
 from eventfold.engines.sqlite.queries import NameLookup
 from eventfold.engines.sqlite.read import Names
-from eventfold.engines.sqlite.tail import Segment, tag_stretch, type_stretch
+from eventfold.engines.sqlite.tail import Segment, refuse_damage, tag_stretch, type_stretch
 from eventfold.errors import Unreadable
 from eventfold.ports.messages import TagCount, TypeCount
 
@@ -54,6 +54,7 @@ def count_types(names: NameLookup, known: Mapping[str, TypeCount], through: int,
 
 def types_with_tail(indexed: Mapping[str, TypeCount], segments: Sequence[Segment], head: int) -> list[TypeCount]:
     """All types up to `head`, sorted by name: those of the index tables and of the tail."""
+    refuse_damage(segments, 0, head)
     found = dict(indexed)
     for name in {name for segment in segments for name in list(segment.by_type)}:
         tail = type_stretch(segments, name, head)
@@ -67,6 +68,7 @@ def types_with_tail(indexed: Mapping[str, TypeCount], segments: Sequence[Segment
 
 def count_tags(names: NameLookup, prefix: str, limit: int, after: str, head: int) -> list[TagCount]:
     """Tags that begin with a prefix, in order, after a tag."""
+    refuse_damage(names.segments, 0, head)
     bindings = (min(names.indexed, head), prefix, prefix + "\U0010ffff", after, limit)
     indexed: dict[str, TagCount] = {}
     rows: Iterable[Any] = names.connection.execute(_TAGS, bindings)
@@ -94,6 +96,7 @@ def count_tags(names: NameLookup, prefix: str, limit: int, after: str, head: int
 
 def list_tag_keys(names: NameLookup, prefix: str, limit: int, after: str) -> list[str]:
     """Keys of tags that begin with a prefix, in order, after a key. One step along the index of names for each."""
+    refuse_damage(names.segments, 0, names.segments[-1].end)
     found = {
         key
         for segment in names.segments

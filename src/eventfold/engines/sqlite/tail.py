@@ -4,6 +4,7 @@ An append writes only the row of its event and the entry of its id. The writer m
 the order of their keys, a slice at a time (merge.py). So whatever is asked of the index has two parts: positions up to
 the start of the tail are in the tables, later ones are here. Every process builds its own tail from the rows.
 Entries of the tables up to a position once merged stay there, so a tail that begins too early is right as well.
+A damaged event may have any tag: it is a segment of its own, and may be an answer to whatever is asked of its position.
 Knows: positions, types and tags of events. Does not know: SQL, transactions.
 """
 
@@ -11,8 +12,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from itertools import takewhile
 from operator import itemgetter
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import apsw
 
@@ -20,6 +23,7 @@ from eventfold.core.envelope import StoredEvent
 from eventfold.core.mutex import Mutex
 from eventfold.core.query import Item, Matcher, Query
 from eventfold.core.tags import in_utc, is_moment
+from eventfold.errors import CorruptEvent
 
 MERGE_EVENTS = 3_072  # a segment with so many events is closed and merged; the index in memory of 4,096 takes 20 ms
 MERGE_BYTES = 8_388_608  # or with so many bytes of payloads and tags: a process that opens the store reads them all
@@ -41,7 +45,18 @@ class Stretch(NamedTuple):
 class Segment:
     """The events in (start, end]. A reader may use it while the one writer of the tail adds events after `end`."""
 
-    __slots__ = ("by_tag", "by_type", "carried", "end", "is_partial", "merge_events", "moments", "size", "start")
+    __slots__ = (
+        "by_tag",
+        "by_type",
+        "carried",
+        "damage",
+        "end",
+        "is_partial",
+        "merge_events",
+        "moments",
+        "size",
+        "start",
+    )
 
     def __init__(self, start: int, merge_events: int = MERGE_EVENTS) -> None:
         self.start = self.end = start
@@ -51,12 +66,18 @@ class Segment:
         self.by_tag: dict[str, list[Entry]] = {}
         self.by_type: dict[str, list[int]] = {}
         self.moments: dict[str, list[str]] = {}  # a tag in UTC -> its other spellings here
+        self.damage: CorruptEvent | None = None  # of its only event
         self.is_partial = False  # an exception ended `extend`: entries after `end` may be there
 
     @property
     def is_full(self) -> bool:
         """Whether it has so many events, or bytes, that the next event begins another segment."""
-        return self.end - self.start >= self.merge_events or self.size >= MERGE_BYTES
+        return self.end - self.start >= self.merge_events or self.size >= MERGE_BYTES or self.damage is not None
+
+    def raise_damage(self) -> NoReturn:
+        """Raises the error of its damaged event."""
+        assert self.damage is not None
+        raise CorruptEvent(self.damage.what, self.damage.remedy, **self.damage.fields)
 
     def add(self, entry: Entry, size: int) -> None:
         """Add the next event."""
@@ -144,12 +165,13 @@ class Tail:
     ) -> None:
         self._read, self._read_through, self._merge_events = read, read_through, merge_events
         self.segments: tuple[Segment, ...] = ()
+        self._is_damaged = False  # whether a segment is damaged
         self._mutex = Mutex()
 
     def covering(self, connection: apsw.Connection, until: int) -> tuple[Segment, ...]:
         """Segments that contain every event up to `until` (committed) that the index tables may lack."""
         segments = self.segments
-        if segments and segments[-1].end >= until and not segments[-1].is_partial:
+        if segments and segments[-1].end >= until and not segments[-1].is_partial and not self._is_damaged:
             return segments
         return self._mutex.run(self._catch_up, connection, until)
 
@@ -173,7 +195,18 @@ class Tail:
         self._mutex.run(self._forget)
 
     def _forget(self) -> None:
-        self.segments = ()
+        self.segments, self._is_damaged = (), False
+
+    @property
+    def damage(self) -> CorruptEvent | None:
+        """The error of the first damaged event, before which merging ends; None if there is none."""
+        return next((segment.damage for segment in self.segments if segment.damage is not None), None)
+
+    @property
+    def closed(self) -> tuple[Segment, ...]:
+        """The segments that can be merged: all but the last, up to a damaged event, whose tags are not known."""
+        closed = self.segments[:-1]
+        return tuple(takewhile(_is_whole, closed)) if self._is_damaged else closed
 
     @property
     def memory(self) -> int:
@@ -181,6 +214,8 @@ class Tail:
         return sum(segment.memory for segment in self.segments)
 
     def _catch_up(self, connection: apsw.Connection, until: int) -> tuple[Segment, ...]:
+        if self._is_damaged:
+            self._forget_repaired(connection)
         segments = self.segments
         end = segments[-1].end if segments and not segments[-1].is_partial else -1
         if end < 0 or until - end > CATCH_UP_ROWS:
@@ -188,10 +223,36 @@ class Tail:
             if through > end:  # other processes have merged all that this one has
                 self.segments = (Segment(through, self._merge_events),)
         while (end := self.segments[-1].end) < until:
-            events = self._read(connection, end, min(until, end + CATCH_UP_ROWS))
-            if self._extend(end + 1, [((e.position, e.type, e.tag_set), len(e.data)) for e in events]):
+            if self._read_further(connection, end, min(until, end + CATCH_UP_ROWS)):
                 self._drop_through(self._read_through(connection))
         return self.segments
+
+    def _read_further(self, connection: apsw.Connection, end: int, until: int) -> bool:
+        """Read the events in (end, until], those around a damaged one each for itself. Whether a segment was closed."""
+        try:
+            events = self._read(connection, end, until)
+        except CorruptEvent as error:
+            if until - end > 1:
+                for position in range(end, until):
+                    self._read_further(connection, position, position + 1)
+            else:
+                damaged = Segment(end, self._merge_events)
+                damaged.end, damaged.damage = until, _at(error, until)
+                self._is_damaged = True
+                self.segments = (*self.segments, damaged, Segment(until, self._merge_events))
+            return True
+        return self._extend(end + 1, [((e.position, e.type, e.tag_set), len(e.data)) for e in events])
+
+    def _forget_repaired(self, connection: apsw.Connection) -> None:
+        """Forget damage that another process has merged, or that was none: a checkpoint may have disturbed the read."""
+        self._drop_through(self._read_through(connection))
+        for index, segment in enumerate(self.segments):
+            if segment.damage is not None:
+                with suppress(CorruptEvent):
+                    self._read(connection, segment.start, segment.end)
+                    self.segments = (*self.segments[:index], Segment(segment.start, self._merge_events))
+                    break
+        self._is_damaged = not all(map(_is_whole, self.segments))
 
     def _extend(self, first: int, entries: Iterable[tuple[Entry, int]]) -> bool:
         """Whether a segment was closed."""
@@ -225,11 +286,18 @@ class Tail:
 
 
 def first_in_tail(segments: Iterable[Segment], query: Query, after: int, until: int) -> int | None:
-    """The first position of the segments in (after, until] that matches, or None."""
+    """The first position of the segments in (after, until] that matches, or None.
+
+    Raises CorruptEvent if only a damaged event may match.
+    """
+    damaged: Segment | None = None
     for segment in segments:
         if segment.end > after:
             if not query.items:
                 return max(after, segment.start) + 1 if max(after, segment.start) < until else None
+            if segment.damage is not None:
+                damaged = segment if damaged is None and segment.end <= until else damaged
+                continue
             if len(query.items) == 1:
                 found = segment.first(query.items[0], after, until)
             else:
@@ -237,17 +305,27 @@ def first_in_tail(segments: Iterable[Segment], query: Query, after: int, until: 
                 found = min(matching, default=None)
             if found is not None:
                 return found
-    return None
+    return None if damaged is None else damaged.raise_damage()
+
+
+def refuse_damage(segments: Iterable[Segment], after: int, until: int) -> None:
+    """Raises CorruptEvent if a damaged event of the segments is in (after, until]."""
+    for segment in segments:
+        if segment.damage is not None and after < segment.end <= until:
+            segment.raise_damage()
 
 
 def find_in_tail(
     segments: Iterable[Segment], query: Query, after: int, until: int, *, backwards: bool = False
 ) -> list[int]:
-    """The positions of the segments in (after, until] that match a query with items, each once and in order."""
+    """The positions of the segments in (after, until] that match a query with items, each once and in order.
+
+    Positions of damaged events, too: reading them raises CorruptEvent.
+    """
     found: list[int] = []
     for segment in segments:
         if segment.end > after and segment.start < until:
-            found += _find_in(segment, query, after, until)
+            found += _find_in(segment, query, after, until) if segment.damage is None else [segment.end]
     if backwards:
         found.reverse()
     return found
@@ -275,6 +353,15 @@ def tag_stretch(segments: Iterable[Segment], tag: str, until: int) -> Stretch | 
 def type_stretch(segments: Iterable[Segment], type: str, until: int) -> Stretch | None:
     """How many events up to `until` of the segments have a type; None if none has."""
     return _stretch([p for segment in segments for p in _between(segment.by_type.get(type, ()), 0, until)])
+
+
+def _is_whole(segment: Segment) -> bool:
+    return segment.damage is None
+
+
+def _at(error: CorruptEvent, position: int) -> CorruptEvent:
+    """The error with the position of its event, which is not known of a text that is not valid UTF-8."""
+    return CorruptEvent(error.what, error.remedy, **{**error.fields, "position": position})
 
 
 def _stretch(positions: Sequence[int]) -> Stretch | None:
