@@ -1,7 +1,7 @@
 """A PostgreSQL server and the raw psycopg connection that is the floor, beside eventfold and `eventsourcing`.
 
-Knows: SQL of the floor, how a server is found or started. Does not know: figures, rounds. The floor maintains the
-engine's own tables in as few round trips as possible: one statement a commit for one event, COPY for many.
+Knows: SQL of the floor, how a server is found or started. Does not know: figures, rounds. The floor maintains tables
+and indexes like the engine's in as few round trips as possible: one statement a commit for one event, COPY for many.
 """
 
 from __future__ import annotations
@@ -22,18 +22,29 @@ from benchmarks.traffic import TYPE, Scan, Traffic, scans
 
 VARIABLE = "EVENTFOLD_BENCH_POSTGRES"  # a URL; without it a server is started if one is installed
 
+TABLES = """CREATE SCHEMA {s};
+CREATE TABLE {s}.event (
+    position bigint PRIMARY KEY, time bigint NOT NULL, version integer NOT NULL, "offset" integer NOT NULL,
+    size integer NOT NULL, id uuid NOT NULL, type text COLLATE "C" NOT NULL, codec text COLLATE "C" NOT NULL,
+    tags text COLLATE "C" NOT NULL, data bytea NOT NULL, checksum integer NOT NULL
+);
+CREATE UNIQUE INDEX event_id ON {s}.event (id);
+CREATE INDEX event_type ON {s}.event (type, position);
+CREATE TABLE {s}.tag (
+    tag text COLLATE "C", position bigint, type text COLLATE "C" NOT NULL, PRIMARY KEY (tag, position) INCLUDE (type)
+)"""
 ONE = """WITH e AS (INSERT INTO {s}.event
-    (position, time, version, "offset", size, id, type, codec, tags, data, crc)
+    (position, time, version, "offset", size, id, type, codec, tags, data, checksum)
     VALUES (%b, %b, 1, 0, 1, %b, %b, 'json', %b, %b, %b))
 INSERT INTO {s}.tag (tag, position, type) VALUES (%b, %b, %b), (%b, %b, %b)"""
-EVENTS = """COPY {s}.event (position, time, version, "offset", size, id, type, codec, tags, data, crc)
+EVENTS = """COPY {s}.event (position, time, version, "offset", size, id, type, codec, tags, data, checksum)
     FROM STDIN (FORMAT BINARY)"""
 TAGS = "COPY {s}.tag (tag, position, type) FROM STDIN (FORMAT BINARY)"
 EVENT_TYPES = ("int8", "int8", "int4", "int4", "int4", "uuid", "text", "text", "text", "bytea", "int4")
 PAGE = "SELECT * FROM {s}.event WHERE position > %b ORDER BY position LIMIT 1000"
 ENTITY = """SELECT e.* FROM {s}.tag t JOIN {s}.event e USING (position)
     WHERE t.tag = %b AND t.type = %b ORDER BY t.position"""
-DATA = 11  # the column of the payload
+DATA = 9  # the column of the payload
 
 
 class Cluster:
@@ -118,12 +129,13 @@ def _crc(data: bytes) -> int:
 
 
 class RawPsycopg:
-    """One connection that writes rows into the engine's tables by hand, in a schema that an eventfold store created."""
+    """One connection that writes rows by hand into tables like the engine's, in a schema of its own."""
 
     name = "raw psycopg"
 
     def __init__(self, cluster: Cluster, schema: str, stored: int) -> None:
         self.connection: Any = cluster.connect()
+        self.connection.execute(TABLES.format(s=schema))
         self._one, self._events, self._tags = (sql.format(s=schema) for sql in (ONE, EVENTS, TAGS))
         self._page, self._entity = PAGE.format(s=schema), ENTITY.format(s=schema)
         self.position = 0

@@ -18,11 +18,12 @@ from benchmarks.stage import Stage
 
 
 class Group(NamedTuple):
-    """A group of figures. `seconds`: of a full run, on two quiet cores."""
+    """A group of figures. `seconds`: of a full run, on two quiet cores. `server`: other processes work for it, too."""
 
     name: str  # the module
     about: str
     seconds: int
+    server: bool = False
 
     def run(self, stage: Stage, announce: Callable[[str], None]) -> Iterator[Figure]:
         """Yield the figures."""
@@ -39,7 +40,7 @@ GROUPS = (
     Group("follow", "catching up, from an append to its receipt, idle followers", 30),
     Group("projections", "read models on SQLite", 90),
     Group("footprint", "bytes on disk, import, memory", 10),
-    Group("postgres", "PostgreSQL", 120),
+    Group("postgres", "PostgreSQL", 120, server=True),
     Group("growth", "appends, reads and conditions while a store grows", 600),
 )
 BY_NAME = {group.name: group for group in GROUPS}

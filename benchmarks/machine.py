@@ -92,14 +92,16 @@ class Disturbance:
         self._busy, self._stolen, self._own = _busy_seconds(), _stolen_seconds(), _own_seconds()
 
     def end(self) -> dict[str, Any]:
-        """Return seconds, load averages, cores that others used, cores that the host took, and fdatasync in µs.
+        """Return seconds, own CPU seconds, load averages, cores that others used or the host took, and fdatasync in µs.
 
         `others` are all processes that are not this one or its children: a server of PostgreSQL, the kernel's threads.
         """
         seconds = time.perf_counter() - self._began
-        others = _busy_seconds() - self._busy - (_own_seconds() - self._own)
+        own = _own_seconds() - self._own
+        others = _busy_seconds() - self._busy - own
         return {
             "seconds": round(seconds, 1),
+            "cpu": round(own, 1),
             "load": [self._load, load()],
             "others": round(max(0.0, others) / seconds, 2),
             "stolen": round((_stolen_seconds() - self._stolen) / seconds, 2),

@@ -52,9 +52,7 @@ class Contenders:
 
     @staticmethod
     def _floor(cluster: Cluster, opened: ExitStack, stored: int) -> RawPsycopg:
-        schema = cluster.schema()
-        Eventfold(Path(), 0, url=f"{cluster.url}?schema={schema}").close()  # creates the tables
-        floor = RawPsycopg(cluster, schema, stored)
+        floor = RawPsycopg(cluster, cluster.schema(), stored)
         opened.callback(floor.close)
         floor.fill(stored)
         return floor
@@ -142,10 +140,10 @@ def _concurrent(stage: Stage, them: Contenders) -> list[Figure]:
 
 
 def _processes(stage: Stage, them: Contenders) -> Figure:
-    seconds, stored = max(1.0, stage.settings.seconds * 3), stage.settings.stored
+    seconds, stored = 0.3 if stage.settings.quick else max(1.0, stage.settings.seconds * 3), stage.settings.stored
     one: list[float] = []
     four: list[float] = []
-    for _ in range(2 if stage.settings.quick else 4):
+    for _ in range(1 if stage.settings.quick else 3):
         one.append(sum(reached for reached, _ in appenders(them.url, stored, 1, seconds, 32)))
         four.append(sum(reached for reached, _ in appenders(them.url, stored, 4, seconds, 8)))
     other: dict[str, Sample | str] = {"one process of 32 threads": Sample(tuple(one))}

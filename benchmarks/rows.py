@@ -18,7 +18,7 @@ from benchmarks.subject import ParcelScanned
 
 GROUP = "PostgreSQL"
 PAGE = 2_000  # rows in one transaction of the floor
-MAX_PEER_EVENTS = 5_000  # events for the peer, which handles them one by one
+MAX_PEER_EVENTS = 2_000  # events for the peer, which handles them one by one
 FLOOR, PEER = "raw upsert", "eventsourcing"
 TABLE = "CREATE TABLE {name} (key TEXT PRIMARY KEY, scans BIGINT NOT NULL, weight BIGINT NOT NULL)"
 UPSERT = """INSERT INTO {name} SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bigint[])
@@ -102,7 +102,7 @@ def _beside(stage: Stage, store: ef.Store, peer: Any, count: int) -> Figure:
     else:
         from benchmarks import viewed
 
-        most = min(MAX_PEER_EVENTS, count)
+        most = min(MAX_PEER_EVENTS // (10 if stage.settings.quick else 1), count)
         cells[PEER] = lambda: viewed.rate(peer, most)
     found = interleave(cells, stage.settings.repeats)
     if peer is not None:

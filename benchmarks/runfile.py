@@ -111,8 +111,10 @@ class RunFile:
         return [figure_of(each) for name in names for each in groups.get(name, {}).get("figures", ())]
 
     def visits(self) -> list[dict[str, Any]]:
-        """Return all visits of all groups."""
-        return [visit for entry in self.document["groups"].values() for visit in entry["visits"]]
+        """Return the visits of all groups that need no server: a server is counted among the other processes."""
+        groups = self.document["groups"].items()
+        alone = [entry for name, entry in groups if not (name in BY_NAME and BY_NAME[name].server)]
+        return [visit for entry in alone for visit in entry["visits"]]
 
 
 def to_resume(settings: Settings, facts: dict[str, Any], folder: Path = RESULTS) -> RunFile | None:

@@ -19,6 +19,7 @@ from benchmarks.measure import Figure, Missing, Sample, Settings
 from benchmarks.peers import package
 from benchmarks.runfile import RunFile
 from benchmarks.stage import Stage
+from benchmarks.tables import GROWTH, ROWS
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ["--quick", "--stored", "600", "--seconds", "0.01", "--rounds", "1"]
@@ -67,7 +68,7 @@ def test_the_file_says_what_a_reader_must_know_to_judge(run: Path) -> None:
     assert document["commit"]
     assert document["settings"]["stored"] == 600
     (visit,) = document["groups"]["append"]["visits"]
-    assert {"seconds", "load", "others", "stolen", "fdatasync_us"} == set(visit)
+    assert {"seconds", "cpu", "load", "others", "stolen", "fdatasync_us"} == set(visit)
 
 
 def test_the_terminal_shows_each_figure_with_its_goal(run: Path) -> None:
@@ -193,3 +194,6 @@ def test_decisions_read_models_and_growth_are_measured_to_the_end(tmp_path: Path
     figures = [figure for group in groups.values() for figure in group["figures"]]
     assert sum(bool(figure["target"]) for figure in figures) >= 13
     assert all(figure["eventfold"]["median"] > 0 for figure in figures)
+    shown = {(name, figure["key"]) for name, group in groups.items() for figure in group["figures"]}
+    assert {(row.group, row.key) for row in ROWS if row.group in groups} <= shown
+    assert {f"{what} at {size}" for _, what in GROWTH for size in (1000, 1500)} <= {key for _, key in shown}
