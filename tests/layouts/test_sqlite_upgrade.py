@@ -20,6 +20,8 @@ from eventfold.errors import NotAStore, StoreBusy, StoreDamaged, StoreFull, Stor
 from eventfold.ports.inline import InlineRegistration
 from eventfold.ports.messages import AppendRequest, Span
 from tests.cli.commands import run as eventfold
+from tests.engines.sqlite.faulty import faulty_disk, full
+from tests.engines.sqlite.noted import raw, request, written
 from tests.layouts.kept import LAYOUTS, as_described, described, sqlite_store
 
 EVENTS = described("sqlite", 1)[1]  # of layout 2 the same, with other ids
@@ -187,6 +189,46 @@ def test_a_step_that_fails_changes_nothing(old: str, monkeypatch: pytest.MonkeyP
     with pytest.raises(StoreDamaged, match="definition of"):
         upgraded(old)
     assert layout_of(old) == layout and len(rows(old, "SELECT * FROM snapshot")) == 1
+
+
+def test_an_upgrade_without_space_changes_nothing(old: str) -> None:
+    """At each of its writes: two sentences say so and name the command; with space it succeeds."""
+    layout, before = layout_of(old), rows(old)
+    refused = 0
+    with faulty_disk() as disk:
+        for after in range(0, 200, 3):
+            disk.refuse("write wal", full, after)
+            try:
+                assert run(SqliteEngine(old).upgrade(copies=False)).had == layout
+            except StoreFull as error:
+                refused += 1
+                assert "Nothing was changed" in error.remedy and "eventfold upgrade" in error.remedy
+            else:
+                break
+            disk.repair()
+            assert (layout_of(old), rows(old)) == (layout, before)
+    assert refused
+    with ef.Store(old) as store:
+        assert store.head() == len(EVENTS)
+        assert list(store.engine.check()) == []
+
+
+def test_a_store_upgraded_by_a_newer_version_is_refused_when_it_is_opened_again(tmp_path: Path) -> None:
+    """The file was closed for idleness meanwhile: the process may not write by its own rules, nor read."""
+    path = str(tmp_path / "log.db")
+    engine = SqliteEngine(path, max_idle=60.0)
+    run(engine.open())
+    assert engine._file.close_while_idle()
+    for layout, error in ((schema.LAYOUT + 1, StoreVersionMismatch), (schema.LAYOUT - 1, StoreVersionMismatch)):
+        rows(path, f"PRAGMA user_version = {layout}")
+        for _ in range(2):
+            with pytest.raises(error):
+                run(engine.head())
+            with pytest.raises(error):
+                run(engine.append_many([request(raw(1, "a:1"))]))
+    rows(path, f"PRAGMA user_version = {schema.LAYOUT}")
+    written(run(engine.append_many([request(raw(1, "a:1"))]))[0])
+    run(engine.close())
 
 
 def test_the_command_reports_what_it_did(old: str) -> None:

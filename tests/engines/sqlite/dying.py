@@ -1,7 +1,7 @@
 """A program that dies (kill -9) at each step of creating a file in turn, and checks each time what is left.
 
-Run as `python -m tests.engines.sqlite.dying backup|create|merge|reindex FOLDER [STRIDE]`; prints the number of steps
-and of kills, and the problems. For merges, every STRIDE-th step is tried.
+Run as `python -m tests.engines.sqlite.dying backup|create|merge|idle|reindex|rescue|upgrade FOLDER [STRIDE]`; prints
+the number of steps and of kills, and the problems. Every STRIDE-th step is tried, except for backups and creations.
 Steps are SQLite's calls of its file system and, for a backup, the system calls that make the copy visible.
 """
 
@@ -10,17 +10,20 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 import eventfold as ef
 from eventfold.concurrency.run import run
-from eventfold.engines.sqlite import SqliteEngine, backup, merge_schedule
+from eventfold.engines.sqlite import SqliteEngine, backup, idle_merge, merge_schedule
 from eventfold.errors import StoreNotFound
 from tests.engines.sqlite.faulty import Disk
 from tests.engines.sqlite.noted import Noted, assert_whole, engine_of, noted
+from tests.layouts.kept import described, sqlite_store
 
 MAX_STEPS = 400
 FINISHED = 7
@@ -159,7 +162,64 @@ def merges(folder: Path, stride: int = 1) -> tuple[int, list[str]]:
     raise AssertionError("it never ended by itself")
 
 
-def reindexing(folder: Path, stride: int = 1) -> tuple[int, list[str]]:
+def idle_merges(folder: Path, stride: int = 1) -> tuple[int, list[str]]:
+    """Merges while the process appends nothing, which die in the thread that merges."""
+    path = folder / "log.db"
+    merge_schedule.IDLE_ENTRIES, idle_merge.IDLE_S, idle_merge.PAUSE_S = 40, 0.001, 0.0
+    wrong: list[str] = []
+    for n in range(1, 10 * MAX_STEPS, stride):
+        remove(path)  # or the tails of killed processes, together, would be left to those that wrote them
+        ef.Store(str(path)).close()
+
+        def work() -> None:
+            store = ef.Store(str(path))
+            for _ in range(3):
+                store.extend(noted(number, f"w-{number % 40}") for number in range(300))
+                while store.stats()["tail_events"] >= idle_merge.MIN_EVENTS:
+                    time.sleep(0.001)
+
+        finished = dying(n, work)
+        with ef.Store(str(path), create=False) as store:
+            wrong += [f"step {n}: {problem}" for problem in engine_of(store).check()]
+            head = store.head()
+            found = sum(store.count(ef.Query.of(tags=f"who:w-{number}")) for number in range(40))
+            if found != head:
+                wrong.append(f"step {n}: {found} of {head} events are found by tag")
+        if assert_whole(path) != head:
+            wrong.append(f"step {n}: not whole")
+        if finished:
+            return n, wrong
+    raise AssertionError("it never ended by itself")
+
+
+def upgrading(folder: Path, stride: int = 1) -> tuple[int, list[str]]:
+    """Upgrades that die: the old layout, or the new one; an upgrade that is begun again succeeds."""
+    path, copy = folder / "old.db", folder / "old.db.layout-2"
+    wrong: list[str] = []
+    for n in range(1, 10 * MAX_STEPS, stride):
+        remove(path)
+        sqlite_store(2, str(path))
+        finished = dying(n, lambda: run(SqliteEngine(str(path)).upgrade()))
+        done = run(SqliteEngine(str(path)).upgrade(copies=False))
+        if done.had not in (2, 3):
+            wrong.append(f"step {n}: layout {done.had}")
+        with ef.Store(str(path), create=False) as store:
+            wrong += [f"step {n}: {problem}" for problem in engine_of(store).check()]
+            events = store.head()
+        if events != len(described("sqlite", 2)[1]):
+            wrong.append(f"step {n}: {events} events")
+        remove(copy)
+        if finished:
+            return n, wrong
+    raise AssertionError("it never ended by itself")
+
+
+def rescues(folder: Path, stride: int = 1) -> tuple[int, list[str]]:
+    """Rebuilds of an index with a damaged page that die: begun again, they succeed."""
+    return reindexing(folder, stride, damages=True)
+
+
+def reindexing(folder: Path, stride: int = 1, *, damages: bool = False) -> tuple[int, list[str]]:
     """Rebuilds of the index that die: the index before or the new one, never a part."""
     path = folder / "log.db"
     wrong: list[str] = []
@@ -167,6 +227,17 @@ def reindexing(folder: Path, stride: int = 1) -> tuple[int, list[str]]:
         for n in range(40):
             store.append(noted(n))
     for n in range(1, 10 * MAX_STEPS, stride):
+        if damages:
+            overwrite_root(path, "tagged")
+            finished = dying(n, lambda: run(SqliteEngine(str(path)).reindex()))
+            run(SqliteEngine(str(path)).reindex())
+            with ef.Store(str(path), create=False) as store:
+                wrong += [f"step {n}: {problem}" for problem in engine_of(store).check()]
+            if assert_whole(path) != 40:
+                wrong.append(f"step {n}: not whole")
+            if finished:
+                return n, wrong
+            continue
         finished = dying(n, lambda: run(SqliteEngine(str(path)).reindex()))
         with ef.Store(str(path), create=False) as store:
             wrong += [f"step {n}: {problem}" for problem in engine_of(store).check()]
@@ -177,6 +248,18 @@ def reindexing(folder: Path, stride: int = 1) -> tuple[int, list[str]]:
     raise AssertionError("it never ended by itself")
 
 
+def overwrite_root(path: Path, table: str) -> None:
+    """Overwrite the first page of a table's B-tree, in a file that no process has open."""
+    connection = sqlite3.connect(path)
+    (root,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (table,)).fetchone()
+    (size,) = connection.execute("PRAGMA page_size").fetchone()
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    with path.open("r+b") as file:
+        file.seek((root - 1) * size)
+        file.write(b"\x5a" * size)
+
+
 def remove(path: Path) -> None:
     """Remove a store and the files that belong to it."""
     for end in ("", "-wal", "-shm", "-journal", ".lock"):
@@ -184,7 +267,15 @@ def remove(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    ways = {"backup": backups, "create": creations, "merge": merges, "reindex": reindexing}
+    ways: dict[str, Callable[..., tuple[int, list[str]]]] = {
+        "backup": backups,
+        "create": creations,
+        "merge": merges,
+        "idle": idle_merges,
+        "reindex": reindexing,
+        "rescue": rescues,
+        "upgrade": upgrading,
+    }
     more = map(int, sys.argv[3:])
     steps, problems = ways[sys.argv[1]](Path(sys.argv[2]), *more)
     print(json.dumps({"steps": steps, "kills": steps // int((sys.argv[3:] or ["1"])[0]), "wrong": problems}))

@@ -60,7 +60,9 @@ def draft(n: int) -> ef.Draft:
 # ------------------------------------------------------------------------------------------ killed
 
 
-@pytest.mark.parametrize(("what", "stride"), [("merge", 23), ("reindex", 9)])
+@pytest.mark.parametrize(
+    ("what", "stride"), [("merge", 23), ("idle", 41), ("reindex", 9), ("rescue", 13), ("upgrade", 13)]
+)
 def test_a_process_killed_in_a_merge_leaves_a_whole_log(memory_folder: Path, what: str, stride: int) -> None:
     """At about twenty of its steps; all of them in `make soak`."""
     ran = subprocess.run(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import shlex
 import stat
 import sys
 from collections.abc import Callable
@@ -229,7 +230,8 @@ def translate_error(error: apsw.Error, path: str) -> EventfoldError:
         ):  # the SQL is constant: an unknown table or column means a damaged schema
             return StoreDamaged(
                 f"{path} is damaged ({detail}).",
-                "Stop writing to it, keep a copy as it is, and restore a backup.",
+                f"Stop writing to it, keep a copy as it is, and run eventfold verify {shlex.quote(path)}: it says if "
+                "eventfold reindex is enough; otherwise restore a backup.",
                 path=path,
             )
         case apsw.CantOpenError():
@@ -263,6 +265,17 @@ def as_eventfold_error(error: Exception, path: str) -> EventfoldError:
         return translate_error(error, path)
     what = f"{type(error).__name__}: {str(error).rstrip('.')}."
     return StoreUnavailable(what, "See what it says.", path=path)
+
+
+def refuse_full_disk(error: apsw.Error, connection: apsw.Connection, path: str, command: str) -> None:
+    """Raises StoreFull if a command of eventfold, whose transaction was rolled back, failed for lack of space."""
+    record_errno(error, connection)
+    if isinstance(translate_error(error, path), StoreFull):
+        raise StoreFull(
+            f"There is no space for eventfold {command} at {path} or in the folder for temporary files.",
+            f"Nothing was changed: free space, then run it again: eventfold {command} {shlex.quote(path)}.",
+            path=path,
+        ) from error
 
 
 def inconsistency_error(what: str) -> StoreDamaged:

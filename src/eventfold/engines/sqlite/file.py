@@ -107,9 +107,19 @@ class File:
         return check_path(self.path, self.real_path, create and not self.readonly)
 
     def _connect(self) -> apsw.Connection:
-        if self._is_idle:
+        was_idle = self._is_idle
+        if was_idle:
             self._reacquire()
-        return open_files.retry_with_free_descriptors(self._connect_once)
+        connection = open_files.retry_with_free_descriptors(self._connect_once)
+        if was_idle:
+            try:
+                is_new(connection, self.path)  # raises if another version has upgraded it meanwhile
+                check_definitions(connection, self.path)
+            except BaseException:
+                connection.close()
+                self._release_all()  # the next use checks again
+                raise
+        return connection
 
     def _connect_once(self) -> apsw.Connection:
         flags = apsw.SQLITE_OPEN_READONLY if self.readonly else apsw.SQLITE_OPEN_READWRITE

@@ -89,6 +89,10 @@ def _is_intact(connection: apsw.Connection, table: str) -> bool:
         return False
 
 
+def _sentence(error: Exception) -> str:
+    return error.what if isinstance(error, EventfoldError) else f"It cannot be read: {error}."
+
+
 class _Comparison:
     """Compares events with the tag index and the dictionaries, step by step."""
 
@@ -98,6 +102,7 @@ class _Comparison:
         self._rows = RowDecoder(self._types)
         self._last: StoredEvent | None = None
         self._entries = 0  # found of events
+        self._is_readable = True  # whether SQLite could read the index so far
         self._through = 0  # the index tables are complete through this position
         self.head = 0
 
@@ -107,8 +112,8 @@ class _Comparison:
         found = list(_check_structure(connection))
         try:
             self._through = read_through(connection)
-        except EventfoldError as error:
-            found.append(IndexProblem(error.what))
+        except (EventfoldError, apsw.Error) as error:
+            found.append(IndexProblem(f"The mark of the index: {_sentence(error)}"))
         return found
 
     def compare(self, connection: apsw.Connection, span: range) -> list[Problem]:
@@ -122,15 +127,23 @@ class _Comparison:
                     found.append(Problem("There is no event at this position.", position))
                     continue
                 found += placement_problems(before, event)
-                found += self._check_index(connection, event)
+                type_id = self._types.id(connection, event.type)
                 self._last = event
+            except (EventfoldError, apsw.Error, UnicodeDecodeError) as error:
+                found.append(Problem(_sentence(error), position))
+                continue
+            try:
+                if self._is_readable:
+                    found += self._check_index(connection, event, type_id)
             except (EventfoldError, UnicodeDecodeError) as error:
-                found.append(Problem(getattr(error, "what", str(error)), position))
+                found.append(IndexProblem(_sentence(error), position))
+            except apsw.Error as error:
+                self._is_readable = False
+                found.append(IndexProblem(f"The index cannot be read from here on: {error}.", position))
         return found
 
-    def _check_index(self, connection: apsw.Connection, event: StoredEvent) -> Iterator[Problem]:
+    def _check_index(self, connection: apsw.Connection, event: StoredEvent, type_id: int | None) -> Iterator[Problem]:
         """Up to the mark an event has its entries; behind it a merge may have begun to write them."""
-        type_id = self._types.id(connection, event.type)
         is_indexed = event.position <= self._through
         entries = connection.execute(schema.TYPES_AT, (-(type_id or 0), event.position)).fetchall()
         if entries != [(type_id,)] and (is_indexed or entries):
@@ -163,12 +176,18 @@ class _Comparison:
         try:
             read_registrations(connection)
         except (EventfoldError, UnicodeDecodeError) as error:
-            found.append(Problem(getattr(error, "what", str(error))))
-        surplus = connection.execute("SELECT count(*) FROM tagged WHERE position <= ?", (self._through,)).get
-        surplus += self._count_surplus_of_tail(connection) - self._entries
+            found.append(Problem(_sentence(error)))
+        try:
+            surplus = self._count_surplus(connection) if self._is_readable else 0
+        except apsw.Error as error:
+            return [*found, IndexProblem(f"The index cannot be read: {error}.")]
         if surplus > 0:
             found.append(IndexProblem(f"The index has {surplus} entries that no event has."))
         return found
+
+    def _count_surplus(self, connection: apsw.Connection) -> int:
+        surplus = connection.execute("SELECT count(*) FROM tagged WHERE position <= ?", (self._through,)).get
+        return surplus + self._count_surplus_of_tail(connection) - self._entries
 
     def _count_surplus_of_tail(self, connection: apsw.Connection) -> int:
         """How many entries behind the mark no event has. Merges may have added entries since `compare`."""

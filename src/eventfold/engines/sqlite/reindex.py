@@ -2,17 +2,26 @@
 
 All in one transaction, under the exclusive lock of an upgrade. Every event is verified when it is read. Memory is
 bounded: the entries are in a temporary table on disk, where SQLite sorts them.
+If the file has damaged pages, the old tables are not dropped: pages that they refer to may belong to other tables. They
+are only taken out of the schema, and a VACUUM then writes the file without their pages.
 Knows: what the index contains. Does not know: what was wrong with the earlier one.
 """
 
 from __future__ import annotations
 
+import shlex
 from contextlib import suppress
 
 import apsw
 
 from eventfold.engines.sqlite.dictionary import NameDictionary
-from eventfold.engines.sqlite.errors import connect, inconsistency_error
+from eventfold.engines.sqlite.errors import (
+    connect,
+    inconsistency_error,
+    record_errno,
+    refuse_full_disk,
+    translate_error,
+)
 from eventfold.engines.sqlite.file import File
 from eventfold.engines.sqlite.file_opening import older_layout_error
 from eventfold.engines.sqlite.read import RowDecoder
@@ -59,7 +68,14 @@ def reindex(file: File, timeout: float) -> ReindexResult:
                 _check_layout(connection, file.path)  # again: another process may have upgraded it
                 connection.pragma("temp_store", "file")
                 connection.pragma("cache_size", -CACHE_KIB)
-                done = _rebuild(connection, file.path)
+                try:
+                    is_intact = _is_intact(connection)
+                    done = _rebuild(connection, file.path, drops=is_intact)
+                except apsw.Error as error:
+                    refuse_full_disk(error, connection, file.path, "reindex")
+                    raise
+                if not is_intact:
+                    _remove_unused_pages(connection, file.path)
                 connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
             finally:
                 connection.close()  # before the lock is released: only then may others open the file
@@ -77,11 +93,47 @@ def _check_layout(connection: apsw.Connection, path: str) -> None:
         raise older_layout_error(path, layout)
 
 
-def _rebuild(connection: apsw.Connection, path: str) -> ReindexResult:
+def _is_intact(connection: apsw.Connection) -> bool:
+    """Whether SQLite's own check finds nothing in the whole file."""
+    try:
+        return connection.execute("PRAGMA integrity_check(1)").fetchone() == ("ok",)
+    except (apsw.CorruptError, UnicodeDecodeError):
+        return False
+
+
+def _detach_index(connection: apsw.Connection) -> None:
+    """Take the tables of the index out of the schema, without reading or freeing their pages."""
+    connection.pragma("writable_schema", "on")
+    connection.execute("DELETE FROM sqlite_schema WHERE tbl_name IN ('tag', 'tagged', 'indexed')")
+    connection.pragma("writable_schema", "reset")
+
+
+def _remove_unused_pages(connection: apsw.Connection, path: str) -> None:
+    """Write the file without the pages of the old index. The new index is committed already."""
+    try:
+        connection.execute("VACUUM")
+    except apsw.Error as error:
+        record_errno(error, connection)
+        cause = translate_error(error, path)
+        raise type(cause)(
+            f"The index of {path} was rebuilt, but the pages of the damaged one could not be removed: {cause.what}",
+            f"The store can be used; with free space, remove them later: eventfold reindex {shlex.quote(path)}.",
+            path=path,
+        ) from error
+    if not _is_intact(connection):
+        raise inconsistency_error("pages of it are damaged that are not of the index, which was rebuilt")
+
+
+def _rebuild(connection: apsw.Connection, path: str, *, drops: bool) -> ReindexResult:
+    """Rebuild the index in one transaction; `drops`: whether the old tables can be dropped."""
     connection.execute(_CREATE_ENTRIES)
     connection.execute("BEGIN IMMEDIATE")
     try:
-        connection.execute(DROP_INDEX + CREATE_INDEX)
+        if drops:
+            connection.execute(DROP_INDEX)
+        else:
+            _detach_index(connection)
+        connection.execute(CREATE_INDEX)
         row = connection.execute(HEAD).fetchone()
         head: int = row[0] if row else 0
         rows = RowDecoder(NameDictionary("type"))

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import apsw
 
 from eventfold.engines.sqlite.backup import backup
-from eventfold.engines.sqlite.errors import connect, inconsistency_error
+from eventfold.engines.sqlite.errors import connect, inconsistency_error, refuse_full_disk
 from eventfold.engines.sqlite.file import File
 from eventfold.engines.sqlite.schema import (
     APPLICATION_ID,
@@ -89,7 +89,11 @@ def _upgrade(file: File, timeout: float, copy: str | None, copies: bool) -> Upgr
             kept = (copy or _free_path(f"{file.path}.layout-{had}")) if copies and had < LAYOUT else None
             if kept is not None:
                 backup(connection, kept)
-            _run_steps(connection, had, file.path)
+            try:
+                _run_steps(connection, had, file.path)
+            except apsw.Error as error:
+                refuse_full_disk(error, connection, file.path, "upgrade")
+                raise
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
         finally:
             connection.close()  # before the lock is released: only then may others open the file
