@@ -26,7 +26,7 @@ FILE_LINES, FUNCTION_LINES = 550, 60
 PUBLIC = """
     Store AsyncStore Event event Tag tag State Aggregate Query Draft Recorded Decided diff upcast
     EventfoldError AppendConflict AppendUnconfirmed NotSupported InvalidInput InvalidDecision
-    Projection SqlProjection Subscription Transaction UnknownFields Process NewEvent Receipt
+    Projection SqlProjection Subscription Transaction UnknownFields Process NewEvent Receipt col
 """.split()
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

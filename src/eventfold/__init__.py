@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from eventfold.ports.target import Transaction
     from eventfold.processes import Process
     from eventfold.projections import Projection, SqlProjection, Subscription
+    from eventfold.selection import col
     from eventfold.store import Store
 
 # Modules that are imported at the first access to one of their names, so that `import eventfold` is quick.
@@ -41,6 +42,7 @@ _MODULES = {
     "Store": "store",
     "Subscription": "projections",
     "Transaction": "ports.target",
+    "col": "selection",
     "diff": "core.state",
 }
 
@@ -87,6 +89,7 @@ __all__ = [
     "Tag",
     "Transaction",
     "UnknownFields",
+    "col",
     "diff",
     "event",
     "tag",

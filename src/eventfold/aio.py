@@ -41,7 +41,7 @@ from eventfold.log.decided import Decided
 from eventfold.log.follow import LogFollower
 from eventfold.log.lock import acquire, release
 from eventfold.log.lock import names_of as lock_names
-from eventfold.log.lock_holders import LockSet
+from eventfold.log.lock_holders import LockSet, whoami
 from eventfold.log.read import Bounds, History, Reader, event_of, resolve_position, state_at, tag_of
 from eventfold.log.state_cache import StateCache
 from eventfold.ports.engine import Engine
@@ -58,8 +58,10 @@ from eventfold.projections.follower_progress import FollowerProgress
 from eventfold.projections.followers import AsyncFollower
 from eventfold.projections.handover import Handover
 from eventfold.projections.pace import MAX_PAUSE_S
+from eventfold.projections.rows_async import AsyncSelection
 from eventfold.projections.view import View, view
-from eventfold.store import EVERYTHING, context, refuse_no_store, whoami, with_options
+from eventfold.selection import Filter, Rows, Selection
+from eventfold.store import EVERYTHING, context, refuse_no_store, with_options
 from eventfold.transactions import AsyncJoining, confirm
 from eventfold.wiring import Opening
 
@@ -316,20 +318,38 @@ class AsyncStore:
     async def rows(
         self,
         projection: type[M],
-        where: Mapping[str, Any] | None = None,
         /,
-        *,
+        *filters: Filter | Mapping[str, Any] | None,
         order: str | Sequence[str] = (),
         limit: int | None = None,
+        after: str | None = None,
         wait: int | None = None,
         generation: int | None = None,
         **fields: Any,
-    ) -> list[M]:
+    ) -> Rows[M]:
         """See Store.rows."""
         admin = await self._opening.admin()
-        if wait is not None:
-            await in_thread(admin.wait, projection, wait)
-        return await in_thread(admin.rows, projection, fields | dict(where or {}), order, limit, generation)
+        return await in_thread(
+            lambda: admin.select(projection, filters, fields, order, generation, wait).rows(limit, after)
+        )
+
+    def select(
+        self,
+        projection: type[M],
+        /,
+        *filters: Filter | Mapping[str, Any] | None,
+        order: str | Sequence[str] = (),
+        wait: int | None = None,
+        generation: int | None = None,
+        **fields: Any,
+    ) -> AsyncSelection[M]:
+        """See Store.select. It waits for `wait` when one of its methods is called."""
+
+        async def select() -> Selection[M]:
+            admin = await self._opening.admin()
+            return await in_thread(lambda: admin.select(projection, filters, fields, order, generation, wait))
+
+        return AsyncSelection(select)
 
     async def view(
         self,

@@ -8,6 +8,7 @@
     │   ├── InvalidState            a State (or event) class that cannot be folded, or an invalid ``at=``
     │   ├── InvalidDecision         a decision that returned something other than events
     │   ├── InvalidProjection       a Projection class that is not valid
+    │   │   └── InvalidFilter       a filter, an order, a limit or a cursor of rows that cannot be used
     │   ├── InvalidProcess          a Process class, or an action of its reaction, that is not valid
     │   └── InvalidUrl              an address that names no engine
     ├── AppendConflict              another writer wrote first: read again and decide again
@@ -153,6 +154,12 @@ class InvalidProjection(InvalidInput):
     """A Projection class that is not valid: its handlers, options or fields cannot be used."""
 
     code = "invalid-projection"
+
+
+class InvalidFilter(InvalidProjection):
+    """A filter, an order, a limit or a cursor of rows that cannot be used with this read model, or on this target."""
+
+    code = "invalid-filter"
 
 
 class InvalidProcess(InvalidInput):

@@ -6,9 +6,6 @@ Knows: the public methods. Does not know: how any of them is implemented. `Async
 from __future__ import annotations
 
 import copy
-import getpass
-import os
-import platform
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import date
@@ -45,7 +42,7 @@ from eventfold.log.decided import Decided
 from eventfold.log.follow import LogFollower
 from eventfold.log.lock import acquire, release
 from eventfold.log.lock import names_of as lock_names
-from eventfold.log.lock_holders import LockSet
+from eventfold.log.lock_holders import LockSet, whoami
 from eventfold.log.read import Bounds, History, Reader, event_of, resolve_position, state_at, tag_of
 from eventfold.log.state_cache import StateCache
 from eventfold.ports.engine import Engine
@@ -61,6 +58,7 @@ from eventfold.projections.followers import Follower
 from eventfold.projections.handover import Handover
 from eventfold.projections.pace import MAX_PAUSE_S
 from eventfold.projections.view import View, view
+from eventfold.selection import Filter, Rows, Selection
 from eventfold.transactions import Joining, confirm
 from eventfold.wiring import open_log, projection_admin
 
@@ -396,24 +394,41 @@ class Store:
     def rows(
         self,
         projection: type[M],
-        where: Mapping[str, Any] | None = None,
         /,
-        *,
+        *filters: Filter | Mapping[str, Any] | None,
         order: str | Sequence[str] = (),
         limit: int | None = None,
+        after: str | None = None,
         wait: int | None = None,
         generation: int | None = None,
         **fields: Any,
-    ) -> list[M]:
-        """Return the rows whose fields equal these values, sorted by key, or by `order` (`"-delay"`: descending).
+    ) -> Rows[M]:
+        """Return the rows that satisfy all filters and whose fields equal these values, sorted by `order`, then by key.
 
-        None sorts first, on every target. `where` is a dict of further values, for fields that have the name of an
-        argument: `rows(Lines, {"order": "o-1"})`. `wait` is a position that the read model must reach first: use a
-        receipt's `last` to read your own writes. `generation` selects another generation than the live one.
+        For example `rows(Balance, ef.col(Balance.total) > Decimal(5), owner="ann", order="-total", limit=50)`.
+        `order` names fields, `-` before a name means descending; None is last. `limit` is the number of rows at most.
+        `after` is the `next` of an earlier page of the same query, exclusive. A filter may be a dict of values, for
+        fields that have the name of an argument: `rows(Lines, {"order": "o-1"})`. `wait` is a position that the read
+        model must reach first: use a receipt's `last` to read your own writes. `generation` selects another generation
+        than the live one. Raises InvalidFilter (a wrong column, type, or cursor), UnknownProjection, TargetUnavailable.
         """
-        if wait is not None:
-            self._projections.wait(projection, wait)
-        return self._projections.rows(projection, fields | dict(where or {}), order, limit, generation)
+        return self._projections.select(projection, filters, fields, order, generation, wait).rows(limit, after)
+
+    def select(
+        self,
+        projection: type[M],
+        /,
+        *filters: Filter | Mapping[str, Any] | None,
+        order: str | Sequence[str] = (),
+        wait: int | None = None,
+        generation: int | None = None,
+        **fields: Any,
+    ) -> Selection[M]:
+        """Return a selection of rows: `store.select(Balance, owner="ann").sum(ef.col(Balance.total))`.
+
+        Its methods ask: `count count_by sum min max first exists rows pages explain`. Arguments as in `rows`.
+        """
+        return self._projections.select(projection, filters, fields, order, generation, wait)
 
     def view(
         self,
@@ -517,15 +532,6 @@ class Store:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.engine!r})"
-
-
-def whoami() -> str:
-    """Return the default name of a lock's owner: user, machine and process."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError, ImportError):  # in a container, a user with a number only; no free file descriptor
-        user = f"user {os.getuid()}" if hasattr(os, "getuid") else "an unknown user"
-    return f"{user} on {platform.node()}, process {os.getpid()}"
 
 
 def refuse_no_store(kind: type, target: object) -> None:

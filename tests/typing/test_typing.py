@@ -16,7 +16,7 @@ import pytest
 from tests.docs.pages import ROOT, blocks, name, pages
 from tests.typing.pages_as_modules import write_modules
 
-FILES = [Path(__file__).with_name(each) for each in ("bank.py", "decisions.py")]
+FILES = [Path(__file__).with_name(each) for each in ("bank.py", "decisions.py", "queries.py")]
 CHECKER = Path(sys.executable).with_name("basedpyright")
 EXCEPTED = {
     "docs/how-to/read-models-elsewhere.md",  # DuckDB's own types, and a receiver of whatever JSON comes

@@ -47,7 +47,10 @@ class Column(msgspec.Struct, frozen=True):
 
 
 class Table(msgspec.Struct, frozen=True):
-    """A table: its columns in the order of the fields, those of the key first; the columns of each further index."""
+    """A table: its columns in the order of the fields, those of the key first; the columns of each further index.
+
+    `-` before a column of an index means descending.
+    """
 
     name: str
     columns: tuple[Column, ...]
@@ -74,6 +77,7 @@ class RowCodec(msgspec.Struct):
     """Conversions of one class's rows: `pack` returns the tuple to store, `unpack` the row object of a stored tuple.
 
     `pack_all`, `keys_of` and `pack_keys` convert many rows or keys at once, column by column, which is faster.
+    `decoders`: for each column, the conversion of a stored value to the field's value; None: they are the same.
     """
 
     table: Table
@@ -83,6 +87,16 @@ class RowCodec(msgspec.Struct):
     pack_all: Callable[[Iterable[Any]], Sequence[tuple[Any, ...]]]
     keys_of: Callable[[Iterable[Any]], list[tuple[Any, ...]]]
     pack_keys: Callable[[Iterable[tuple[Any, ...]]], Sequence[tuple[Any, ...]]]
+    decoders: tuple[Convert | None, ...] = ()
+    generations: dict[int, Table] = {}
+    fields: Any = None  # computed at first use: see projections/rows.py
+
+    def of_generation(self, generation: int) -> Table:
+        """Return the table of one generation, the same object each time."""
+        table = self.generations.get(generation)
+        if table is None:
+            table = self.generations[generation] = generation_table(self.table, generation)
+        return table
 
 
 def row_codec_of(
@@ -103,7 +117,7 @@ def row_codec_of(
         encoders.append(encode)
         decoders.append(decode)
     for index in indexes:
-        unknown = [each for each in index if each not in fields]
+        unknown = [each for each in index if each.removeprefix("-") not in fields]
         if unknown:
             raise InvalidProjection(
                 f"{cls.__name__} has an index on {', '.join(unknown)}, which is not one of its fields.",
@@ -118,12 +132,13 @@ def row_codec_of(
         get_all if not any(encoders) else lambda rows: converted(get_all(rows), encoders),
         values_getter(key),
         list if not any(encoders[:size]) else lambda keys: converted(list(keys), encoders[:size]),
+        tuple(decoders),
     )
 
 
 # By kind of column, the types that the values of filters and rows may have, and the derived types that are excluded:
 # bool is an int, datetime is a date.
-_COMPARABLE: dict[ColumnKind, tuple[tuple[type, ...], tuple[type, ...]]] = {
+COMPARABLE: dict[ColumnKind, tuple[tuple[type, ...], tuple[type, ...]]] = {
     "text": ((str,), ()),
     "int": ((int,), (bool,)),
     "float": ((int, float), (bool,)),
@@ -140,29 +155,8 @@ def is_of_kind(kind: ColumnKind, of: type) -> bool:
     """Whether values of a type may be in a column of a kind: each database would convert others in its own way."""
     if kind == "json" or issubclass(of, NoneType):
         return True
-    allowed, left_out = _COMPARABLE[kind]
+    allowed, left_out = COMPARABLE[kind]
     return issubclass(of, allowed) and not issubclass(of, left_out)
-
-
-def filter_value(table: Table, name: str, value: Any) -> Any:
-    """Return a filter value as targets expect it. Raises InvalidProjection if no value of the column can equal it."""
-    column = next((each for each in table.columns if each.name == name), None)
-    if column is None or value is None:
-        return value  # the target refuses an unknown column
-    plain = value.value if isinstance(value, Enum) else value
-    if column.kind == "json":
-        raise InvalidProjection(
-            f"Rows cannot be filtered by {name}: it is stored as JSON.", "Filter by another column, or in Python."
-        )
-    allowed, left_out = _COMPARABLE[column.kind]
-    if not isinstance(plain, allowed) or isinstance(plain, left_out):
-        kinds = " or ".join(each.__name__ for each in allowed)
-        raise InvalidProjection(
-            f"{name}={value!r} is of type {type(value).__name__}, and the column {name} has values of type {kinds}.",
-            f"Give a value of type {kinds}.",
-            column=name,
-        )
-    return Decimal(plain) if column.kind == "decimal" else plain
 
 
 def values_getter(names: tuple[str, ...]) -> Callable[[Iterable[Any]], list[tuple[Any, ...]]]:

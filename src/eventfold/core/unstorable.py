@@ -5,7 +5,7 @@ Knows: kinds of columns. Does not know: any database; the text of a database's e
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
@@ -13,7 +13,7 @@ from functools import partial
 from itertools import chain
 from typing import Any, cast
 
-from eventfold.core.table import Column, Table, is_of_kind
+from eventfold.core.table import Column, is_of_kind
 from eventfold.errors import InvalidProjection
 
 EDGE_YEARS = (1, 9999)  # the years in which a conversion to UTC may leave the range of datetime
@@ -102,50 +102,6 @@ def _why_extreme(said: str, _column: Column, value: Any) -> str:
         return ""
     exponent = cast("int", value.as_tuple().exponent)
     return said if max(abs(exponent), abs(value.adjusted())) > MAX_DIGITS else ""
-
-
-def refuse_unstorable_filter(projection: str, table: Table, where: Mapping[str, Any]) -> None:
-    """Raise InvalidProjection on a filter value that no target can store, so that no row can be equal to it."""
-    for column in table.columns:
-        value = where.get(column.name)
-        if value is not None and (reason := why_unstorable(column, value)):
-            raise _error(projection, column, value, reason)
-
-
-def refuse_limit(limit: Any) -> None:
-    """Raise InvalidProjection if `limit` is not a number of rows: -1 means all in SQLite, and PostgreSQL refuses it."""
-    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or not 0 <= limit <= MAX_INT):
-        raise InvalidProjection(
-            f"limit={limit!r} is not a number of rows.", "Give a whole number from 0, or None for all rows."
-        )
-
-
-def sort_fields(order: Any) -> tuple[str, ...]:
-    """Return the fields to sort rows by; "-" before a name means descending. Raises InvalidProjection."""
-    given: list[Any] = [order]
-    if not isinstance(order, str) and isinstance(order, Iterable):
-        given = list(cast("Iterable[Any]", order))
-    for each in given:
-        if not isinstance(each, str):
-            raise InvalidProjection(
-                f"Rows cannot be sorted by {each!r}.",
-                'Give names of fields: order="-total". Rows whose field order has this value: rows(…, {"order": …}).',
-            )
-    return tuple(given)
-
-
-def unstorable_filter_error(projection: str, table: Table, where: Mapping[str, Any], error: Exception) -> Exception:
-    """Return the error for a filter that a target refused."""
-    columns = [column for column in table.columns if where.get(column.name) is not None]
-    found = unstorable_error(projection, columns, [[where[column.name] for column in columns]], error)
-    if isinstance(found, InvalidProjection):
-        return found
-    names = ", ".join(column.name for column in columns)
-    return InvalidProjection(
-        f"The rows of {projection} cannot be compared with these values of {names}: {error}.",
-        "Give values of the types of these columns.",
-        projection=projection,
-    )
 
 
 def _error(projection: str, column: Column, value: Any, reason: str) -> InvalidProjection:

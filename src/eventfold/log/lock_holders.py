@@ -5,6 +5,9 @@ Knows: owners, names of locks. Does not know: engines, how long callers wait.
 
 from __future__ import annotations
 
+import getpass
+import os
+import platform
 from collections.abc import Sequence
 from weakref import ReferenceType, ref
 
@@ -61,3 +64,12 @@ class LockTable:
     def _drop(self, name: str, locks: LockSet) -> None:
         if self.has(name, locks):
             del self._holders[name]
+
+
+def whoami() -> str:
+    """Return the default name of a lock's owner: user, machine and process."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError, ImportError):  # in a container, a user with a number only; no free file descriptor
+        user = f"user {os.getuid()}" if hasattr(os, "getuid") else "an unknown user"
+    return f"{user} on {platform.node()}, process {os.getpid()}"

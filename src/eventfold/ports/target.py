@@ -14,8 +14,10 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from eventfold.core.table import RowCodec, Table
+from eventfold.core.table import Column, RowCodec, Table
 from eventfold.core.tally import EMPTY_TALLY, Tally
+from eventfold.selection.conditions import Condition, RowQuery
+from eventfold.selection.source import Explanation
 
 EntryState = Literal["parked", "due", "skipped"]
 INLINE = "every append"  # the holder of a lease that never expires: every append folds the projection
@@ -401,13 +403,28 @@ class RowStore(Protocol):
         """Return the rows with these keys, in any order. Keys without a row are left out."""
         ...
 
-    def select(
-        self, table: Table, where: Mapping[str, Any], order: Sequence[str], limit: int | None
-    ) -> list[tuple[Any, ...]]:
-        """Return up to `limit` rows whose columns have these values (None: the column is NULL).
+    def find(self, table: Table, query: RowQuery) -> list[tuple[Any, ...]]:
+        """Return the rows that a query asks for, from one state of the table. Raises RowRefused, ValueError.
 
-        `order`: column names; `-` before a name means descending. `limit` None: all rows.
+        Values compare as Python's do, text by code point; missing values (NULL) are last in every order. A target
+        without a query language may answer with `eventfold.selection.in_memory`.
         """
+        ...
+
+    def count(self, table: Table, condition: Condition) -> int:
+        """Return the number of rows that satisfy a condition."""
+        ...
+
+    def count_by(self, table: Table, condition: Condition, column: Column) -> list[tuple[Any, int]]:
+        """Return each value of a column, and None, with the number of its rows among those of a condition."""
+        ...
+
+    def total(self, table: Table, condition: Condition, column: Column) -> Any:
+        """Return the sum of a column of numbers, exact for whole numbers and decimals; None or 0 if there are none."""
+        ...
+
+    def explain(self, table: Table, query: RowQuery) -> Explanation:
+        """Return how `find` answers a query."""
         ...
 
     def scan(self, table: Table) -> Iterator[list[tuple[Any, ...]]]:
@@ -431,6 +448,11 @@ class Target(RecordStore, LeaseStore, RowStore, Protocol):
     """
 
     address: str
+
+    @property
+    def creates_indexes(self) -> bool:
+        """Whether the declared indexes of tables are created. A database that reads whole columns has none."""
+        ...
 
     @property
     def forwards(self) -> bool:

@@ -17,8 +17,6 @@ from weakref import WeakSet
 from eventfold.concurrency import run
 from eventfold.core.query import Cursor, Query
 from eventfold.core.renamed import refuse_old_attributes
-from eventfold.core.table import filter_value, generation_table
-from eventfold.core.unstorable import refuse_limit, refuse_unstorable_filter, sort_fields, unstorable_filter_error
 from eventfold.errors import (
     CursorMismatch,
     EventfoldError,
@@ -40,10 +38,9 @@ from eventfold.ports.target import (
     ParkedEvent,
     PartitionKey,
     ProjectionRecord,
-    RowRefused,
     Target,
 )
-from eventfold.projections import generations, inline_admin
+from eventfold.projections import inline_admin
 from eventfold.projections.catalog import Named, ProjectionCatalog
 from eventfold.projections.catch_up import CATCH_UP_TIMEOUT_S, behind_error, catch_up_partition, refuse_stopped
 from eventfold.projections.classes import Projection
@@ -56,15 +53,18 @@ from eventfold.projections.definition import (
     projection_definitions,
 )
 from eventfold.projections.failures import ahead_of_log_error, stopped_error
+from eventfold.projections.fields import codec_of
 from eventfold.projections.follower_progress import FollowerProgress
 from eventfold.projections.generations import require_record
 from eventfold.projections.inline_admin import is_inline
 from eventfold.projections.operations import ProjectionOperations
 from eventfold.projections.pace import MAX_PAUSE_S
 from eventfold.projections.rebuilds import ProjectionRebuilds
+from eventfold.projections.rows import TargetRows
 from eventfold.projections.runner import Runner
 from eventfold.projections.status import Status, status_of, unreachable_status
 from eventfold.projections.verify import LogProof, Progress, Proof, prove, prove_log, unproved_error
+from eventfold.selection import Selection
 
 P = TypeVar("P", bound=Projection)
 
@@ -255,33 +255,22 @@ class ProjectionAdmin:
         name, target = self.catalog.find(projection)
         return target.checkpoints(name)
 
-    def rows(
+    def select(
         self,
         projection: type[P],
-        where: Mapping[str, Any],
+        filters: Sequence[Any],
+        equal: Mapping[str, Any],
         order: str | Sequence[str],
-        limit: int | None,
-        generation: int | None,
-    ) -> builtins.list[P]:
-        """See Store.rows."""
-        by = sort_fields(order)
+        generation: int | None = None,
+        wait: int | None = None,
+    ) -> Selection[P]:
+        """See Store.select."""
+        if wait is not None:
+            self.wait(projection, wait)
         definition = projection_definition(projection)
-        if definition.rows is None:
-            raise InvalidProjection(
-                f"{definition.name} declares its own tables, which have no row class.", "Query them with SQL."
-            )
-        refuse_limit(limit)
+        codec_of(definition)
         target = self.catalog.target_of(definition)
-        if generation is not None:
-            generations.refuse_unknown(target.checkpoints(definition.name), definition.name, generation)
-        table = generation_table(definition.rows.table, generation or require_record(target, definition.name).live)
-        packed = {name: filter_value(table, name, value) for name, value in where.items()}
-        refuse_unstorable_filter(definition.name, definition.rows.table, packed)
-        try:
-            rows = target.select(table, packed, by, limit)
-        except (RowRefused, TypeError, ValueError, OverflowError) as error:  # no row can have such a value
-            raise unstorable_filter_error(definition.name, definition.rows.table, packed, error) from error
-        return [definition.rows.unpack(row) for row in rows]
+        return Selection(TargetRows(definition, target, generation, self.log.engine.store_id), filters, equal, order)
 
     def verify(self, *projections: Named, progress: Progress = lambda _done, _all: None) -> builtins.list[Proof]:
         """Recount the log and compare every ledger with it: of these projections, processes and followers, or of all.

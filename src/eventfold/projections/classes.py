@@ -110,9 +110,10 @@ class Projection(_Struct):
     concerns no row. Class keywords: `target`: the address of another database, or a sink. `on_error`: "stop" or "park"
     (a failing event and later ones of its key wait, other keys continue). `without_key="park"`: park a failing event
     that has no key or cannot be decoded; no event waits for it. `attempts`: how often to handle an event before it
-    is parked or stops the projection. `indexes`: names of fields, or tuples of them. `partitions`: how many runners
-    may share the work; events are in order within a key. `version`: a value to change when the rule changes, where it
-    uses objects that cannot be compared between releases (a warning in Python's log names them).
+    is parked or stops the projection. `indexes`: names of fields, or tuples of them, `-` before a name: descending.
+    `partitions`: how many runners may share the work; events are in order within a key. `version`: a value to change
+    when the rule changes, where it uses objects that cannot be compared between releases (a warning in Python's log
+    names them).
     """
 
     if TYPE_CHECKING:  # any further parameters: an evolve with a parameter for the Recorded is a valid override as well

@@ -17,6 +17,7 @@ from eventfold.ports.messages import Span
 from eventfold.projections.classes import Projection
 from eventfold.projections.definition import ProjectionDefinition, projection_definition
 from eventfold.projections.fold import keys_in
+from eventfold.projections.memory_rows import MemoryRows
 from eventfold.projections.page import (
     ColumnarPage,
     DecodedEvent,
@@ -25,6 +26,7 @@ from eventfold.projections.page import (
     key_changed_error,
     result_refused,
 )
+from eventfold.selection import Filter, Rows, Selection
 
 P = TypeVar("P", bound=Projection)
 PAGE = 2_000
@@ -33,9 +35,16 @@ PAGE = 2_000
 class View(Mapping[Any, P], Generic[P]):
     """Rows by key (a tuple, or the value itself where the key has one field), as of `position`."""
 
-    def __init__(self, rows: dict[tuple[Any, ...], P], position: int, origin: tuple[str, int] = ("", 0)) -> None:
+    def __init__(
+        self,
+        rows: dict[tuple[Any, ...], P],
+        position: int,
+        origin: tuple[str, int],
+        definition: ProjectionDefinition,
+    ) -> None:
         self._rows, self.position = rows, position
         self._origin = origin  # the store's id and epoch
+        self._definition = definition
 
     def __getitem__(self, key: Any) -> P:
         return self._rows[key if isinstance(key, tuple) else (key,)]
@@ -45,6 +54,25 @@ class View(Mapping[Any, P], Generic[P]):
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def select(
+        self, /, *filters: Filter | Mapping[str, Any] | None, order: str | Sequence[str] = (), **fields: Any
+    ) -> Selection[P]:
+        """Return a selection of these rows. See Store.select. Its cursors are of this position of the view."""
+        source = MemoryRows(self._definition, self._rows, f"a view at position {self.position}", self._origin[0])
+        return Selection(source, filters, fields, order)
+
+    def rows(
+        self,
+        /,
+        *filters: Filter | Mapping[str, Any] | None,
+        order: str | Sequence[str] = (),
+        limit: int | None = None,
+        after: str | None = None,
+        **fields: Any,
+    ) -> Rows[P]:
+        """Return the rows that satisfy all filters. See Store.rows."""
+        return self.select(*filters, order=order, **fields).rows(limit, after)
 
     def __repr__(self) -> str:
         return f"<View of {len(self._rows)} rows at position {self.position}>"
@@ -98,7 +126,7 @@ async def view(
             return await view(log, projection, page.scanned, None, occurred_until, each=True)
         position = max(position, page.scanned)
         if not page.more:
-            return View(rows, position, origin)
+            return View(rows, position, origin, definition)
 
 
 def _fold(

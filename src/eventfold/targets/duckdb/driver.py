@@ -15,8 +15,9 @@ from decimal import Decimal
 from typing import Any, cast
 
 import duckdb
+import msgspec
 
-from eventfold.core.table import ColumnKind, Convert, Table
+from eventfold.core.table import Column, ColumnKind, Convert, Table
 from eventfold.errors import EventfoldError, TargetUnavailable
 from eventfold.targets.duckdb.connection import open_shared, parse_lock_holder
 from eventfold.targets.sql.driver import Parameters
@@ -275,6 +276,10 @@ class DuckDbStatements(Statements):
         """See Statements. Only the key is indexed: DuckDB scans whole columns, and changes of indexed rows are slow."""
         yield next(super().create_table_sql(table, name, generation))
 
+    def indexed_table(self, table: Table) -> Table:
+        """See Statements: without its indexes."""
+        return msgspec.structs.replace(table, indexes=())
+
     def selected_columns(self, table: Table) -> str:
         """See Statements. Moments are read as µs: duckdb needs another package to convert them to Python's type."""
         return ", ".join(
@@ -283,6 +288,11 @@ class DuckDbStatements(Statements):
             else quote_identifier(c.name)
             for c in table.columns
         )
+
+    def shown_column(self, column: Column) -> str:
+        """See Statements. Moments are read as µs."""
+        own = quote_identifier(column.name)
+        return f"epoch_us({own})" if column.kind == "moment" else own
 
     def load_sql(self, table: Table, keys: Sequence[Sequence[Any]]) -> tuple[str, list[Any]]:
         """See Statements. The parameters are an array for each column of the key."""

@@ -18,6 +18,8 @@ from eventfold.targets.sql.target import SqlTarget
 class DuckDbTarget(SqlTarget):
     """See Target."""
 
+    creates_indexes = False
+
     def __init__(self, path: str) -> None:
         driver = DuckDbDriver(path)
         super().__init__(driver, DuckDbStatements(driver))

@@ -8,19 +8,21 @@ twice. Knows: in which order rows are committed, sent and shown. Does not know: 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import msgspec
 
 from eventfold.core.json_values import decode
-from eventfold.core.table import RowCodec, Table, generation_table
+from eventfold.core.table import Column, RowCodec, Table, generation_table
 from eventfold.core.tally import Tally
 from eventfold.core.value_order import partition_of
 from eventfold.errors import EventfoldError, InvalidProjection, TargetUnavailable
 from eventfold.ports.sink import Batch, Sink, SinkState
 from eventfold.ports.target import Checkpoint, ParkedEvent, PartitionKey, PendingCommand, ProjectionRecord
+from eventfold.selection.conditions import Condition, RowQuery
+from eventfold.selection.source import Explanation
 from eventfold.targets.outbox.table import LastBatch, OutboxTable, build_batch
 from eventfold.targets.outbox.transaction import OutboxControlTransaction, OutboxTransaction, as_rows
 from eventfold.targets.sql.control_tables import key_columns
@@ -35,6 +37,7 @@ class OutboxTarget:
     """See Target. `database` stores rows, checkpoints and the outbox; `sink` receives the rows."""
 
     forwards = True
+    creates_indexes = True
 
     def __init__(self, database: SqlTarget, sink: Sink) -> None:
         self.sink, self.address = sink, sink.address
@@ -137,11 +140,25 @@ class OutboxTarget:
         """See the port."""
         return self._database.load(table, keys)
 
-    def select(
-        self, table: Table, where: Mapping[str, Any], order: Sequence[str], limit: int | None
-    ) -> list[tuple[Any, ...]]:
+    def find(self, table: Table, query: RowQuery) -> list[tuple[Any, ...]]:
         """See the port."""
-        return self._database.select(table, where, order, limit)
+        return self._database.find(table, query)
+
+    def count(self, table: Table, condition: Condition) -> int:
+        """See the port."""
+        return self._database.count(table, condition)
+
+    def count_by(self, table: Table, condition: Condition, column: Column) -> list[tuple[Any, int]]:
+        """See the port."""
+        return self._database.count_by(table, condition, column)
+
+    def total(self, table: Table, condition: Condition, column: Column) -> Any:
+        """See the port."""
+        return self._database.total(table, condition, column)
+
+    def explain(self, table: Table, query: RowQuery) -> Explanation:
+        """See the port."""
+        return self._database.explain(table, query)
 
     def scan(self, table: Table) -> Iterator[list[tuple[Any, ...]]]:
         """See the port."""

@@ -5,12 +5,11 @@ Knows: SQL for tables of keyed rows; kinds of columns. Does not know: connection
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from zlib import crc32
 
-from eventfold.core.table import ColumnKind, Table, converted, stored_name, unreadable_row
-from eventfold.errors import InvalidProjection
+from eventfold.core.table import Column, ColumnKind, Table, converted, stored_name, unreadable_row
 from eventfold.targets.sql.driver import Driver
 
 Converter = Callable[[Any], Any]
@@ -21,6 +20,8 @@ SYSTEM_COLUMN_SUFFIX = "__column"
 
 class Statements:
     """The statements for one driver. The name of a Table is here the name of a generation's own table."""
+
+    explain = "EXPLAIN"  # before a query: returns its plan
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
@@ -37,14 +38,14 @@ class Statements:
             yield f"CREATE TABLE {own} ({table})"
             return
         columns = [
-            f"{self.quote_column(c.name)} {self._driver.column_types[c.kind]}{'' if c.nullable else ' NOT NULL'}"
+            f"{self.quote_column(c.name)} {self.column_type(c)}{'' if c.nullable else ' NOT NULL'}"
             for c in table.columns
         ]
         columns.append(f"PRIMARY KEY ({self.column_list(table.key)})")
         yield f"CREATE TABLE {own} ({', '.join(columns)}) {self._driver.table_suffix}"
         for index in table.indexes:
-            by = ", ".join(self._ascending(table, each) for each in index)
-            yield f"CREATE INDEX {self.index_name(name, generation, index)} ON {own} ({by})"
+            terms = ", ".join(self._index_term(table, each) for each in with_key(table, index))
+            yield f"CREATE INDEX {self.index_name(name, generation, index)} ON {own} ({terms})"
 
     def index_name(self, name: str, generation: int, index: Sequence[str]) -> str:
         """The name of the index on these columns of a generation's table."""
@@ -60,14 +61,15 @@ class Statements:
         """The SQL identifiers of columns, separated by commas."""
         return ", ".join(map(self._driver.quote_column, names))
 
-    def _ascending(self, table: Table, name: str) -> str:
-        """The ORDER BY term of a column. None sorts first, as in SQLite, whatever the server's default is."""
-        nullable = any(column.nullable for column in table.columns if column.name == name)
-        return f"{self.quote_column(name)} NULLS FIRST" if nullable else self.quote_column(name)
+    def column_type(self, column: Column) -> str:
+        """The type of a column, as in CREATE TABLE."""
+        return self._driver.column_types[column.kind]
 
-    def _descending(self, table: Table, name: str) -> str:
-        nullable = any(column.nullable for column in table.columns if column.name == name)
-        return f"{self.quote_column(name)} DESC{' NULLS LAST' if nullable else ''}"
+    def _index_term(self, table: Table, name: str) -> str:
+        """The term of an index for a column; `-` before it: descending. Missing values are last, as queries sort."""
+        own = name.removeprefix("-")
+        nullable = any(column.nullable for column in table.columns if column.name == own)
+        return f"{self.quote_column(own)}{' DESC' * (own != name)}{' NULLS LAST' * nullable}"
 
     def selected_columns(self, table: Table) -> str:
         """The columns that a SELECT of rows returns."""
@@ -99,30 +101,59 @@ class Statements:
         own = self._driver.quote_relation(table.name)
         return f"SELECT {self.selected_columns(table)} FROM {own} WHERE {condition}", values  # noqa: S608
 
-    def select_sql(
-        self, table: Table, where: Mapping[str, Any], order: Sequence[str], limit: int | None
-    ) -> tuple[str, list[Any]]:
-        """The query for `RowStore.select`, and its parameters. Raises InvalidProjection on an unknown column."""
-        kinds: dict[str, ColumnKind] = {column.name: column.kind for column in table.columns}
-        refuse_unknown(table, where, order)
-        conditions = [
-            f"{self.quote_column(name)} IS NULL" if value is None else f"{self.quote_column(name)} = ?"
-            for name, value in where.items()
-        ]
-        pack = self._driver.encoders
-        values = [pack[kinds[n]](v) if kinds[n] in pack else v for n, v in where.items() if v is not None]
-        sql = f"SELECT {self.selected_columns(table)} FROM {self._driver.quote_relation(table.name)}"  # noqa: S608
-        if conditions:
-            sql += f" WHERE {' AND '.join(conditions)}"
-        by = [
-            self._descending(table, name[1:]) if name[0] == "-" else self._ascending(table, name)
-            for name in order or table.key
-        ]
-        sql += f" ORDER BY {', '.join(by)}"
-        if limit is not None:
-            sql += " LIMIT ?"
-            values.append(limit)
-        return sql, values
+    # How columns are compared, see queries.py
+
+    def indexed_table(self, table: Table) -> Table:
+        """The table with those indexes only that are created."""
+        return table
+
+    def relation(self, name: str) -> str:
+        """The SQL identifier of a generation's table."""
+        return self._driver.quote_relation(name)
+
+    def compared_column(self, table: Table, column: Column) -> str:
+        """The expression that sorts, and compares by <, as the column's values do. Text: by code point."""
+        return self.quote_column(column.name)
+
+    def equal_column(self, table: Table, column: Column) -> str:
+        """The expression that is equal where the column's values are."""
+        return self.quote_column(column.name)
+
+    def compared_value(self, column: Column, value: Any) -> Any:
+        """A value as the parameter that these expressions are compared with."""
+        encode = self._driver.encoders.get(column.kind)
+        return value if encode is None else encode(value)
+
+    def one_of(self, table: Table, column: Column, count: int, negated: bool) -> str:
+        """The condition that a column has one of `count` values, or has none of them."""
+        marks = ", ".join("?" * count)
+        return f"{self.equal_column(table, column)} {'NOT ' * negated}IN ({marks})"
+
+    def sorting_columns(self, table: Table, columns: Sequence[Column]) -> list[str]:
+        """Further columns that a subquery must return, so that `compared_column` can be used on its rows."""
+        return []
+
+    def shown_column(self, column: Column) -> str:
+        """The expression by which a value of a column is returned."""
+        return self.quote_column(column.name)
+
+    def grouped_column(self, table: Table, column: Column) -> tuple[str, str]:
+        """The expression that returns a value for a group of rows, and the one by which they are grouped."""
+        return self.shown_column(column), self.equal_column(table, column)
+
+    def summed_column(self, table: Table, column: Column) -> tuple[str, str]:
+        """What a query selects for the sum of a column, and the end of the query. See `total`."""
+        return f"sum({self.quote_column(column.name)})", ""
+
+    def total(self, column: Column, rows: Sequence[Sequence[Any]]) -> Any:
+        """The sum of a column, from the rows of that query; None if there are no values."""
+        value = rows[0][0]
+        return value if value is None else int(value) if column.kind == "int" else self.decode_value(column, value)
+
+    def decode_value(self, column: Column, value: Any) -> Any:
+        """A single value of the driver, converted to Python's type."""
+        decode = self._driver.decoders.get(column.kind)
+        return value if decode is None else decode(value)
 
     def scan_sql(self, table: Table, further: bool, page: int) -> str:
         """The query for the next page of rows in the order of the key; `further`: after `scan_cursor`'s parameters."""
@@ -153,26 +184,10 @@ class Statements:
         return [by_kind.get(column.kind) for column in table.columns]
 
 
-def is_keyed(table: Table, where: Collection[str], order: Sequence[str]) -> bool:
-    """Whether the key or an index finds the rows of this filter or, without a filter, returns them in this order."""
-    for index in (table.key, *table.indexes):
-        if where and set(index[: len(where)]) == set(where):
-            return True
-        if not where and tuple(name.removeprefix("-") for name in order or table.key) == index[: len(order) or None]:
-            return True
-    return False
-
-
-def refuse_unknown(table: Table, where: Iterable[str], order: Iterable[str]) -> None:
-    """Raise InvalidProjection on a column that the table does not have."""
-    unknown = sorted({*where, *(name.removeprefix("-") for name in order)} - set(table.fields))
-    if unknown:
-        own = [name for name in ("order", "limit", "wait", "generation") if name in table.fields]
-        hint = f' Filter by the column {own[0]} with rows(…, {{"{own[0]}": …}}).' if own else ""
-        raise InvalidProjection(
-            f"The requested rows have no column {', '.join(unknown)}.",
-            f"Their columns are {', '.join(table.fields)}.{hint}",
-        )
+def with_key(table: Table, index: Sequence[str]) -> tuple[str, ...]:
+    """The columns of an index, followed by those of the key: so it returns rows in a total order."""
+    names = {name.removeprefix("-") for name in index}
+    return (*index, *(name for name in table.key if name not in names))
 
 
 def quote_identifier(name: str) -> str:

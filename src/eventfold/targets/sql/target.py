@@ -7,12 +7,12 @@ is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import islice
 from typing import Any, TypeVar
 
-from eventfold.core.table import RowCodec, Table, stored_name
+from eventfold.core.table import Column, RowCodec, Table, stored_name
 from eventfold.core.tally import Tally
 from eventfold.errors import EventfoldError, TargetUnavailable, UnknownProjection
 from eventfold.ports.target import (
@@ -24,10 +24,13 @@ from eventfold.ports.target import (
     ProjectionRecord,
     RowRefused,
 )
+from eventfold.selection.conditions import Condition, RowQuery
+from eventfold.selection.source import Explanation
 from eventfold.targets.sql import control_tables
 from eventfold.targets.sql.control_transaction import SqlControlTransaction
 from eventfold.targets.sql.driver import Driver, Parameters
-from eventfold.targets.sql.statements import Statements, is_keyed
+from eventfold.targets.sql.queries import CompiledQuery, QueryStatements
+from eventfold.targets.sql.statements import Statements
 from eventfold.targets.sql.transaction import SqlTransaction, lease_lost_error, lock_checkpoint, save_checkpoint
 from eventfold.targets.sql.upgrade import upgrade_tables
 
@@ -42,6 +45,7 @@ class SqlTarget:
     """See the port. `connect`, `execute`, `query`, `ensure_table` serve a target that adds a table of its own."""
 
     forwards = False
+    creates_indexes = True
 
     def __init__(self, driver: Driver, statements: Statements | None = None) -> None:
         self.driver = self._driver = driver
@@ -49,6 +53,7 @@ class SqlTarget:
         self.releases_interpreter = driver.releases_interpreter
         self._ready = False
         self.statements = self._statements = statements or Statements(driver)
+        self._queries = QueryStatements(self._statements)
 
     # Connections
 
@@ -295,23 +300,55 @@ class SqlTarget:
 
         return self._statements.decode_rows(table, self._read_with_retry(load))
 
-    def select(
-        self, table: Table, where: Mapping[str, Any], order: Sequence[str], limit: int | None
-    ) -> list[tuple[Any, ...]]:
+    def find(self, table: Table, query: RowQuery) -> list[tuple[Any, ...]]:
+        """See the port."""
+        rows = self._answer(table, lambda: self._queries.find(table, query))
+        width = len(table.columns)
+        if rows and len(rows[0]) > width:
+            rows = [row[:width] for row in rows]
+        return self._statements.decode_rows(table, rows)
+
+    def count(self, table: Table, condition: Condition) -> int:
+        """See the port."""
+        return int(self._answer(table, lambda: self._queries.count(table, condition))[0][0])
+
+    def count_by(self, table: Table, condition: Condition, column: Column) -> list[tuple[Any, int]]:
+        """See the port."""
+        rows = self._answer(table, lambda: self._queries.count_by(table, condition, column))
+        decode = self._statements.decode_value
+        return [(None if value is None else decode(column, value), int(count)) for value, count in rows]
+
+    def total(self, table: Table, condition: Condition, column: Column) -> Any:
+        """See the port."""
+        rows = self._answer(table, lambda: self._queries.total(table, condition, column))
+        return self._statements.total(column, rows)
+
+    def explain(self, table: Table, query: RowQuery) -> Explanation:
         """See the port."""
 
-        def select(connection: Any) -> list[tuple[Any, ...]]:
+        def explain(connection: Any) -> Explanation:
             self._statements.is_outdated(connection, table)
-            sql, parameters = self._statements.select_sql(table, where, order, limit)
-            keyed = is_keyed(table, where, order)
+            compiled, parameters = self._queries.find(table, query)
+            with nullcontext() if compiled.index else self._driver.allow_full_scan(connection):
+                plan = self.execute(connection, f"{self._statements.explain} {compiled.sql}", parameters)
+            lines = [line for row in plan for line in str(row[-1]).splitlines()]
+            return Explanation(compiled.index, compiled.sql, tuple(lines))
+
+        return self._read_with_retry(explain)
+
+    def _answer(self, table: Table, compile: Callable[[], tuple[CompiledQuery, list[Any]]]) -> list[tuple[Any, ...]]:
+        """Run a query for rows; `compile` is called when it is known which layout the table has."""
+
+        def answer(connection: Any) -> list[tuple[Any, ...]]:
+            self._statements.is_outdated(connection, table)
+            compiled, parameters = compile()
             try:
-                with nullcontext() if keyed else self._driver.allow_full_scan(connection):
-                    rows = self.execute(connection, sql, parameters)
+                with nullcontext() if compiled.index else self._driver.allow_full_scan(connection):
+                    return self.execute(connection, compiled.sql, parameters)
             except self._driver.value_errors as error:
                 raise RowRefused(str(error)) from error
-            return self._statements.decode_rows(table, rows)
 
-        return self._read_with_retry(select)
+        return self._read_with_retry(answer)
 
     def scan(self, table: Table) -> Iterator[list[tuple[Any, ...]]]:
         """See the port."""

@@ -5,17 +5,15 @@ Knows: statements. Does not know: checkpoints, when a transaction ends.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
 from eventfold.core.table import Table, stored_name
-from eventfold.core.value_order import FUNCTIONS, ORDER
 from eventfold.targets.sql.statements import aliased_columns, shorten_name
 from eventfold.targets.sqlalchemy.dialects import COMMITS_ON_DDL
 from eventfold.targets.sqlalchemy.tables import MAX_TABLE_NAME_BYTES, rows_table
-from eventfold.targets.sqlalchemy.types import ExactType
 
 PAGE = 1_000
 MAX_KEYS_PER_QUERY = 200
@@ -89,41 +87,6 @@ def select_by_keys(
         else:
             condition = sa.or_(*(sa.and_(*(c == v for c, v in zip(key, each, strict=True))) for each in some))
         yield [tuple(row) for row in connection.execute(sa.select(table).where(condition))]
-
-
-def select_rows(
-    table: sa.Table, where: Mapping[str, Any], order: Sequence[str], limit: int | None, dialect: str
-) -> sa.Select[Any]:
-    """The query for rows that equal `where` in its columns, in this order (`-` before a column: descending)."""
-    equal = [
-        _sort_expression(table.c[name], dialect) == _sort_value(table.c[name], value, dialect)
-        for name, value in where.items()
-    ]
-    by = [(table.c[name.removeprefix("-")], name[0] == "-") for name in order]
-    ordered = [_order_clause(column, down, dialect) for column, down in by]
-    return sa.select(table).where(*equal).order_by(*ordered).limit(limit)
-
-
-def _order_clause(column: sa.Column[Any], down: bool, dialect: str) -> sa.ColumnElement[Any]:
-    """The ORDER BY term of a column. None sorts first: the default of all databases but PostgreSQL."""
-    sortable = _sort_expression(column, dialect)
-    by = sortable.desc() if down else sortable.asc()
-    if column.nullable and dialect == "postgresql":
-        return by.nulls_last() if down else by.nulls_first()
-    return by
-
-
-def _sort_expression(column: sa.Column[Any], dialect: str) -> sa.ColumnElement[Any]:
-    """The expression that compares as a column's value does: SQLite stores decimals and moments as text."""
-    kind = cast("ExactType", column.type).kind
-    if dialect == "sqlite" and kind in ORDER:
-        return sa.Function(FUNCTIONS[kind], column, type_=sa.Text())
-    return column
-
-
-def _sort_value(column: sa.Column[Any], value: Any, dialect: str) -> Any:
-    kind = cast("ExactType", column.type).kind
-    return ORDER[kind](value) if dialect == "sqlite" and kind in ORDER and value is not None else value
 
 
 def select_next_page(table: sa.Table, after: Sequence[Any]) -> sa.Select[Any]:

@@ -5,10 +5,14 @@ Knows: columns, keys, indexes. Does not know: connections, statements.
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
 import sqlalchemy as sa
 
 from eventfold.core.table import Table
-from eventfold.targets.sql.statements import postgres_column_name, shorten_name
+from eventfold.core.value_order import ORDER
+from eventfold.targets.sql.statements import postgres_column_name, shorten_name, with_key
 from eventfold.targets.sqlalchemy.types import ExactType, non_null_text
 
 METADATA = sa.MetaData()
@@ -67,9 +71,10 @@ def _column_name(field: str, dialect: str) -> str:
 
 def rows_table(table: Table, dialect: sa.Dialect) -> sa.Table:
     """A table of rows. `table.name` is the name of a generation's own table; a column's key is its field's name."""
-    indexed = {name for index in (table.key, *table.indexes) for name in index}
+    groups = [[name.removeprefix("-") for name in index] for index in (table.key, *table.indexes)]
+    indexed = {name for group in groups for name in group}
     most_texts = max(  # in one key or index; they share the bytes that a database allows for it
-        sum(c.kind in ("text", "bytes") for c in table.columns if c.name in i) for i in (table.key, *table.indexes)
+        sum(c.kind in ("text", "bytes") for c in table.columns if c.name in group) for group in groups
     )
     columns = [
         sa.Column(
@@ -92,7 +97,26 @@ def rows_table(table: Table, dialect: sa.Dialect) -> sa.Table:
         mariadb_engine="InnoDB",
     )
     for index in table.indexes:
+        names = with_key(table, index) if dialect.name == "postgresql" else index  # others add the key by themselves
         sa.Index(
-            shorten_name(f"{table.name}__{'_'.join(index)}", MAX_INDEX_NAME_BYTES), *(rows.c[name] for name in index)
+            shorten_name(f"{table.name}__{'_'.join(index)}", MAX_INDEX_NAME_BYTES),
+            *(_index_term(rows, name, dialect) for name in names),
         )
     return rows
+
+
+def _index_term(rows: sa.Table, name: str, dialect: sa.Dialect) -> sa.ColumnElement[Any]:
+    """The term of an index for a column; `-` before it: descending. Missing values are last, as queries sort."""
+    column = rows.c[name.removeprefix("-")]
+    if name[0] != "-":
+        return column
+    return column.desc().nulls_last() if column.nullable and dialect.name == "postgresql" else column.desc()
+
+
+def indexed_table(table: Table, dialect: str) -> Table:
+    """The table without the indexes that serve no query: SQLite has decimals and moments as text there."""
+    if dialect != "sqlite":
+        return table
+    as_text = {column.name for column in table.columns if column.kind in ORDER}
+    indexes = tuple(index for index in table.indexes if as_text.isdisjoint(name.removeprefix("-") for name in index))
+    return msgspec.structs.replace(table, indexes=indexes)

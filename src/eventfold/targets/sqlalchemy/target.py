@@ -7,14 +7,14 @@ statements, transactions; that some databases commit on DDL. Does not know: proj
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from eventfold.core.table import RowCodec, Table, stored_name
+from eventfold.core.table import Column, RowCodec, Table, stored_name
 from eventfold.core.tally import Tally
 from eventfold.errors import EventfoldError, TargetUnavailable, UnknownProjection
 from eventfold.ports.target import (
@@ -25,12 +25,15 @@ from eventfold.ports.target import (
     PendingCommand,
     ProjectionRecord,
 )
+from eventfold.selection.conditions import Condition, RowQuery
+from eventfold.selection.indexes import serving_index
+from eventfold.selection.source import Explanation
 from eventfold.targets.sql import control_tables
-from eventfold.targets.sql.statements import refuse_unknown
 from eventfold.targets.sql.transaction import lease_lost_error
 from eventfold.targets.sqlalchemy import dialects, statements
 from eventfold.targets.sqlalchemy.connections import ConnectionPools
 from eventfold.targets.sqlalchemy.control_transaction import SqlAlchemyControlTransaction
+from eventfold.targets.sqlalchemy.queries import Explain, RowSelect
 from eventfold.targets.sqlalchemy.tables import (
     CHECKPOINT,
     COMMAND,
@@ -39,10 +42,13 @@ from eventfold.targets.sqlalchemy.tables import (
     MARK,
     METADATA,
     PROJECTION,
+    indexed_table,
     rows_table,
 )
 from eventfold.targets.sqlalchemy.transaction import SqlAlchemyTransaction, partition_rows, save_checkpoint
 from eventfold.targets.sqlalchemy.upgrade import upgrade_tables
+
+MAX_TABLES = 500  # tables whose description is kept
 
 T = TypeVar("T")
 
@@ -51,12 +57,14 @@ class SqlAlchemyTarget:
     """See Target."""
 
     forwards = False
+    creates_indexes = True
 
     def __init__(self, url: sa.URL) -> None:
         self.address = url.render_as_string(hide_password=True)
         self._connections = ConnectionPools(url)
         self._dialect = self._connections.default_pool.dialect
         self._ready = False
+        self._selects: dict[int, tuple[Table, RowSelect]] = {}
 
     # Connections
 
@@ -274,19 +282,47 @@ class SqlAlchemyTarget:
 
         return self._read_with_retry(load)
 
-    def select(
-        self, table: Table, where: Mapping[str, Any], order: Sequence[str], limit: int | None
-    ) -> list[tuple[Any, ...]]:
+    def find(self, table: Table, query: RowQuery) -> list[tuple[Any, ...]]:
         """See the port."""
-        refuse_unknown(table, where, order)
+        width = len(table.columns)
+        return [row[:width] for row in self._answer(self._rows(table).find(query))]
 
-        def select(connection: sa.Connection) -> list[tuple[Any, ...]]:
-            own = rows_table(table, self._dialect)
-            statement = statements.select_rows(own, where, order or table.key, limit, connection.dialect.name)
+    def count(self, table: Table, condition: Condition) -> int:
+        """See the port."""
+        return int(self._answer(self._rows(table).count(condition))[0][0])
+
+    def count_by(self, table: Table, condition: Condition, column: Column) -> list[tuple[Any, int]]:
+        """See the port."""
+        return [(value, int(count)) for value, count in self._answer(self._rows(table).count_by(condition, column))]
+
+    def total(self, table: Table, condition: Condition, column: Column) -> Any:
+        """See the port."""
+        rows = self._rows(table)
+        return rows.add_up(column, self._answer(rows.total(condition, column)))
+
+    def explain(self, table: Table, query: RowQuery) -> Explanation:
+        """See the port."""
+        statement = self._rows(table).find(query)
+        plan = self._answer(Explain(statement))
+        lines = [" ".join("-" if each is None else str(each) for each in row) for row in plan]
+        index = serving_index(indexed_table(table, self._dialect.name), query.condition, query.order)
+        return Explanation(index, str(statement.compile(dialect=self._dialect)), tuple(lines))
+
+    def _rows(self, table: Table) -> RowSelect:
+        known = self._selects.get(id(table))
+        if known is None or known[0] is not table:
+            if len(self._selects) >= MAX_TABLES:
+                self._selects.clear()
+            known = table, RowSelect(rows_table(table, self._dialect), self._dialect.name)
+            self._selects[id(table)] = known
+        return known[1]
+
+    def _answer(self, statement: sa.Executable) -> list[tuple[Any, ...]]:
+        def answer(connection: sa.Connection) -> list[tuple[Any, ...]]:
             with dialects.translate_value_errors():
                 return [tuple(row) for row in connection.execute(statement)]
 
-        return self._read_with_retry(select)
+        return self._read_with_retry(answer)
 
     def scan(self, table: Table) -> Iterator[list[tuple[Any, ...]]]:
         """See the port."""

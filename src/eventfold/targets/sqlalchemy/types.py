@@ -156,7 +156,9 @@ def _postgres(kind: ColumnKind) -> TypeEngine[Any]:
             return sa.TIMESTAMP(timezone=True)
         case "uuid":
             return sa.Uuid()
-        case "text" | "json":
+        case "text":
+            return sa.Text(collation="C")  # sorted by code point
+        case "json":
             return sa.Text()
         case _:
             return _common(kind)
@@ -197,7 +199,7 @@ def _mysql(kind: ColumnKind, keyed: int, collation: str) -> TypeEngine[Any]:
         case "moment":
             return mysql.DATETIME(fsp=6)
         case "float":
-            return mysql.DOUBLE()
+            return mysql.DOUBLE(asdecimal=False)
         case _:
             return _common(kind)
 

@@ -7,7 +7,8 @@ function computes that text when a query needs it. Knows: SQL. Does not know: co
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
 from itertools import chain
 from typing import Any, cast
 
@@ -15,8 +16,9 @@ import apsw
 
 from eventfold.core.table import Column, ColumnKind, Table, stored_name
 from eventfold.core.value_order import FUNCTIONS, ORDER, TEXT_ORDER
+from eventfold.selection.in_memory import sum_of_decimals
 from eventfold.targets.sql.driver import Driver
-from eventfold.targets.sql.statements import Statements, quote_identifier, refuse_unknown
+from eventfold.targets.sql.statements import Statements, quote_identifier
 
 
 def add_functions(connection: apsw.Connection) -> None:
@@ -27,7 +29,7 @@ def add_functions(connection: apsw.Connection) -> None:
 
 def columns_with_order(table: Table) -> tuple[Column, ...]:
     """The columns of the key or an index that need an order column."""
-    indexed = {name for index in (table.key, *table.indexes) for name in index}
+    indexed = {name.removeprefix("-") for index in (table.key, *table.indexes) for name in index}
     return tuple(column for column in table.columns if column.kind in ORDER and column.name in indexed)
 
 
@@ -38,6 +40,8 @@ def order_column_name(name: str) -> str:
 
 class SqliteStatements(Statements):
     """See Statements. `tables_without_order_columns`: tables that older releases created without order columns."""
+
+    explain = "EXPLAIN QUERY PLAN"
 
     def __init__(self, driver: Driver) -> None:
         super().__init__(driver)
@@ -79,9 +83,9 @@ class SqliteStatements(Statements):
     def create_table_sql(self, table: Table | str, name: str, generation: int) -> Iterator[str]:
         """See Statements."""
         table_name = stored_name(name, generation)
-        own = quote_identifier(table_name)
+        own_table = quote_identifier(table_name)
         if isinstance(table, str):
-            yield f"CREATE TABLE {own} ({table})"
+            yield f"CREATE TABLE {own_table} ({table})"
             return
         ordered = columns_with_order(table)
         every = [(quote_identifier(c.name), self._driver.column_types[c.kind], c.nullable) for c in table.columns]
@@ -89,10 +93,11 @@ class SqliteStatements(Statements):
         described = [f"{each} {kind}{'' if nullable else ' NOT NULL'}" for each, kind, nullable in every]
         fresh = Table(table_name, table.columns, table.key, table.indexes)
         described.append(f"PRIMARY KEY ({', '.join(self._sort_columns(fresh, table.key))})")
-        yield f"CREATE TABLE {own} ({', '.join(described)}) {self._driver.table_suffix}"
+        yield f"CREATE TABLE {own_table} ({', '.join(described)}) {self._driver.table_suffix}"
         for index in table.indexes:
-            columns = ", ".join(self._sort_columns(fresh, index))
-            yield f"CREATE INDEX {self.index_name(name, generation, index)} ON {own} ({columns})"
+            bare = self._sort_columns(fresh, [each.removeprefix("-") for each in index])
+            columns = ", ".join(f"{own}{' DESC' * (each[0] == '-')}" for own, each in zip(bare, index, strict=True))
+            yield f"CREATE INDEX {self.index_name(name, generation, index)} ON {own_table} ({columns})"
 
     def upsert_sql(self, table: Table) -> str:
         """See Statements. An existing key keeps the text with which it was first written."""
@@ -131,41 +136,48 @@ class SqliteStatements(Statements):
         values += values[-len(names) :] * (count - len(keys))
         return f"SELECT {self.selected_columns(table)} FROM {quote_identifier(table.name)} WHERE {condition}", values  # noqa: S608
 
-    def select_sql(
-        self, table: Table, where: Mapping[str, Any], order: Sequence[str], limit: int | None
-    ) -> tuple[str, list[Any]]:
-        """See Statements."""
-        refuse_unknown(table, where, order)
-        kinds: dict[str, ColumnKind] = {column.name: column.kind for column in table.columns}
-        pack, values, conditions = self._driver.encoders, list[Any](), list[str]()
-        for name, value in where.items():
-            if value is None:
-                conditions.append(f"{quote_identifier(name)} IS NULL")
-                continue
-            kind = kinds[name]
-            conditions.append(f"{self._sort_expression(table, name)} = ?")
-            values.append(ORDER[kind](value) if kind in ORDER else pack[kind](value) if kind in pack else value)
-        sql = f"SELECT {self.selected_columns(table)} FROM {quote_identifier(table.name)}"  # noqa: S608
-        if conditions:
-            sql += f" WHERE {' AND '.join(conditions)}"
-        by = [
-            f"{self._sort_expression(table, name.removeprefix('-'))}{' DESC' if name[0] == '-' else ''}"
-            for name in order or table.key
-        ]
-        sql += f" ORDER BY {', '.join(by)}"
-        if limit is not None:
-            sql += " LIMIT ?"
-            values.append(limit)
-        return sql, values
-
-    def _sort_expression(self, table: Table, name: str) -> str:
-        """The expression that compares as a column's value does: the column, its order column, or its function."""
-        (column,) = (each for each in table.columns if each.name == name)
+    def compared_column(self, table: Table, column: Column) -> str:
+        """See Statements: the column, its order column, or its function."""
         if column.kind not in FUNCTIONS:
-            return quote_identifier(name)
-        if column in self._order_columns(table):
-            return quote_identifier(order_column_name(name))
-        return f"{FUNCTIONS[column.kind]}({quote_identifier(name)})"
+            return quote_identifier(column.name)
+        if any(each.name == column.name for each in self._order_columns(table)):
+            return quote_identifier(order_column_name(column.name))
+        return f"{FUNCTIONS[column.kind]}({quote_identifier(column.name)})"
+
+    equal_column = compared_column
+
+    def compared_value(self, column: Column, value: Any) -> Any:
+        """See Statements."""
+        order = ORDER.get(column.kind)
+        return super().compared_value(column, value) if order is None else order(value)
+
+    def sorting_columns(self, table: Table, columns: Sequence[Column]) -> list[str]:
+        """See Statements: the order columns."""
+        ordered = {column.name for column in self._order_columns(table)}
+        return [quote_identifier(order_column_name(each.name)) for each in columns if each.name in ordered]
+
+    def grouped_column(self, table: Table, column: Column) -> tuple[str, str]:
+        """See Statements. Of equal decimals or moments, the least text is returned."""
+        shown = quote_identifier(column.name)
+        return f"min({shown})" if column.kind in ORDER else shown, self.compared_column(table, column)
+
+    def summed_column(self, table: Table, column: Column) -> tuple[str, str]:
+        """See Statements. Of whole numbers, halves of 32 bits: SQLite's sums have 64. Decimals are added in Python."""
+        own = quote_identifier(column.name)
+        if column.kind == "int":
+            return f"sum({own} >> 32), sum({own} & 4294967295)", ""
+        if column.kind == "decimal":
+            return f"{own}, count(*)", f" GROUP BY {own}"
+        return super().summed_column(table, column)
+
+    def total(self, column: Column, rows: Sequence[Sequence[Any]]) -> Any:
+        """See Statements."""
+        if column.kind == "int":
+            high, low = rows[0]
+            return None if high is None else (high << 32) + low
+        if column.kind == "decimal":
+            return sum_of_decimals((Decimal(text), count) for text, count in rows if text is not None)
+        return super().total(column, rows)
 
     def scan_sql(self, table: Table, further: bool, page: int) -> str:
         """See Statements. The key as it is sorted follows the columns of each row."""

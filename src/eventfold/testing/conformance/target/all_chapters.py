@@ -12,6 +12,7 @@ from eventfold.testing.conformance.target.failures import *
 from eventfold.testing.conformance.target.generations import *
 from eventfold.testing.conformance.target.keyed_rows import *
 from eventfold.testing.conformance.target.leases import *
+from eventfold.testing.conformance.target.queries import *
 from eventfold.testing.conformance.target.records import *
 from eventfold.testing.conformance.target.tables import *
 from eventfold.testing.conformance.target.values import *

@@ -1,4 +1,4 @@
-"""Tables: rows are written whole by their keys, and read by key, by filter, in order, in pages."""
+"""Tables: rows are written whole by their keys, and read by key, in pages, all of them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pytest
 
 from eventfold.core.table import Column, Table, generation_table
 from eventfold.ports.target import PartitionKey, ProjectionRecord, Target
+from eventfold.selection.conditions import OrderTerm, RowQuery
 from eventfold.testing.conformance.target.flights import new_checkpoints
 
 NAME = "conformance_table"
@@ -17,6 +18,7 @@ DECLARED = Table(
     (("amount",),),
 )
 TABLE = generation_table(DECLARED, 1)
+BY_KEY = (OrderTerm(TABLE.columns[0]), OrderTerm(TABLE.columns[1]))
 
 
 @pytest.fixture
@@ -45,28 +47,11 @@ def test_a_row_is_replaced_whole_and_deleted_by_its_key(target: Target, table: T
         tx.upsert(table, [("a", 1, None, "new")])
         tx.delete(table, [("b", 1), ("z", 9)])
         tx.upsert(table, [("a", 1, 7, "newer")])
-    assert target.select(table, {}, ["id", "part"], None) == [
+    assert target.find(table, RowQuery(order=BY_KEY)) == [
         ("a", 1, 7, "newer"),
         ("a", 2, None, "y"),
         ("c", 1, 5, ""),
     ]
-
-
-def test_rows_are_selected_by_equal_columns(target: Target, table: Table) -> None:
-    """All columns must be equal; None selects missing values; a limit bounds the result."""
-    assert [row[:2] for row in target.select(table, {"amount": 5}, ["id"], None)] == [("a", 1), ("c", 1)]
-    assert [row[:2] for row in target.select(table, {"amount": 5, "note": ""}, [], None)] == [("c", 1)]
-    assert [row[:2] for row in target.select(table, {"amount": None}, [], None)] == [("a", 2)]
-    assert target.select(table, {"id": "z"}, [], None) == []
-    assert len(target.select(table, {}, ["id", "part"], 2)) == 2
-
-
-def test_rows_are_ordered_up_and_down(target: Target, table: Table) -> None:
-    """Rows are ordered by several columns, ascending and descending; missing values sort first."""
-    up = [row[:2] for row in target.select(table, {}, ["amount", "id"], None)]
-    down = [row[:2] for row in target.select(table, {}, ["-amount", "id"], None)]
-    assert up == [("a", 2), ("b", 1), ("a", 1), ("c", 1)]
-    assert down == [("a", 1), ("c", 1), ("b", 1), ("a", 2)]
 
 
 def test_a_scan_gives_every_row_once_in_the_order_of_keys(target: Target, table: Table) -> None:
