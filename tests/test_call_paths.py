@@ -26,7 +26,7 @@ WARM = 3
 BOUNDS = {
     "append": (20, 8, 102, 31),
     "decide": (22, 9, 173, 41),
-    "project": (12, 9, 288, 46),
+    "project": (12, 9, 289, 46),
     "rows": (9, 5, 78, 25),  # filters are checked, then compiled to SQL once for each shape
 }
 UNTIL = {

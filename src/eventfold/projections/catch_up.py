@@ -16,6 +16,7 @@ from eventfold.ports.target import Checkpoint, PartitionKey, Target
 from eventfold.projections.definition import ProjectionDefinition
 from eventfold.projections.failures import paused_error, stopped_error
 from eventfold.projections.generations import require_checkpoint, require_record
+from eventfold.projections.joint_commit import JointCommits
 from eventfold.projections.leases import LeaseHeartbeat, is_dead_holder, new_holder_id
 from eventfold.projections.partition_lease import WorkerContext
 from eventfold.projections.status import status_of
@@ -25,12 +26,19 @@ from eventfold.projections.worker import PartitionWorker, StepResult
 CATCH_UP_TIMEOUT_S = 30.0  # seconds to wait for another runner that holds the lease
 
 
-def worker_context(log: Log, target: Target, lease: float) -> WorkerContext:
+def worker_context(log: Log, target: Target, lease: float, joint: JointCommits | None = None) -> WorkerContext:
     """Return the context for workers in the calling thread. `lease`: seconds."""
     # Signal handlers run in the main thread only. In any other thread, also a BaseException is raised by user code.
     catches = Exception if threading.current_thread() is threading.main_thread() else BaseException
     return WorkerContext(
-        log, target, time.perf_counter, is_dead_holder, lease, start_in_thread=start_in_thread, catches=catches
+        log,
+        target,
+        time.perf_counter,
+        is_dead_holder,
+        lease,
+        start_in_thread=start_in_thread,
+        catches=catches,
+        joint=joint,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import filterfalse
 from operator import attrgetter
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import msgspec
 
@@ -73,6 +73,14 @@ class Throughput:
         stats = {"rate": round(self._rate), "slowest": slowest, "micros": round(self._slowest.get(slowest, 0.0), 1)}
         self._last_stats = msgspec.json.encode(stats).decode()
         return self._last_stats
+
+
+class RowChanges(NamedTuple):
+    """Rows as they are stored, the keys of rows to delete, and the rows that were packed, for error messages."""
+
+    packed: Sequence[tuple[Any, ...]]
+    deleted: Sequence[tuple[Any, ...]]
+    rows: list[Any]
 
 
 class RowCache:
@@ -186,23 +194,31 @@ class RowCache:
             "Return values of exactly the types that the key's fields declare.",
         )
 
-    def write(self, tx: TargetTransaction) -> None:
-        """Write the changed rows. Raises HandlerFailed where the database refuses a row, or a row has another key."""
+    def write(self, tx: TargetTransaction, changes: RowChanges | None = None) -> None:
+        """Write `changes`, by default those made so far. Raises HandlerFailed where the database refuses a row.
+
+        Also where a row has another key.
+        """
+        changed = self.changes() if changes is None else changes
+        try:
+            tx.upsert(self.table, changed.packed)
+            tx.delete(self.table, changed.deleted)
+        except (RowRefused, TypeError, ValueError, OverflowError) as error:
+            name, columns, values = self._definition.name, self._of.table.columns, map(self._values, changed.rows)
+            raise HandlerFailed(None, unstorable_error(name, columns, values, _cause(error)), "evolve") from error
+
+    def changes(self) -> RowChanges:
+        """Return the changes made so far, ready to be written, whatever is folded or forgotten afterwards.
+
+        Raises HandlerFailed where a row has another key, or a value that is not of its field's type.
+        """
         cache, touched = self._cache, self._touched
         deleted = [key for key in touched if cache[key] is None] if self._definition.keeps else []
         remaining = list(filterfalse(set(deleted).__contains__, touched) if deleted else touched)
         rows = list(map(cache.__getitem__, remaining))
         self.refuse_other_keys(remaining, rows)
         packed = self._packed(self._of.pack_all, rows, "evolve")
-        keys = self._packed(self._of.pack_keys, deleted, "key")
-        try:
-            tx.upsert(self.table, packed)
-            tx.delete(self.table, keys)
-        except (RowRefused, TypeError, ValueError, OverflowError) as error:
-            columns = self._of.table.columns
-            raise HandlerFailed(
-                None, unstorable_error(self._definition.name, columns, map(self._values, rows), _cause(error)), "evolve"
-            ) from error
+        return RowChanges(packed, self._packed(self._of.pack_keys, deleted, "key"), rows)
 
     def refuse_other_keys(self, keys: list[Key], rows: list[Any]) -> None:
         """Raise HandlerFailed where evolve changed the key of a row."""

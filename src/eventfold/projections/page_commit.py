@@ -13,12 +13,12 @@ from eventfold.core.envelope import StoredEvent
 from eventfold.core.tally import MARK_EVERY_EVENTS, tally
 from eventfold.log.context import writing_to
 from eventfold.ports.messages import Page, Span
-from eventfold.ports.target import CheckpointChanged, CheckpointUpdate, ParkedEvent
+from eventfold.ports.target import Checkpoint, CheckpointChanged, CheckpointUpdate, ParkedEvent, TargetTransaction
 from eventfold.projections.definition import ProjectionDefinition
 from eventfold.projections.failures import ParkedEvents, StopReason, describe_error
-from eventfold.projections.fold import HandlerDispatch, RowCache, Throughput, Timing
+from eventfold.projections.fold import HandlerDispatch, RowCache, RowChanges, Throughput, Timing
 from eventfold.projections.page import DecodedEvent, HandlerFailed, PageDecoder, stored_events
-from eventfold.projections.partition_lease import PartitionLease
+from eventfold.projections.partition_lease import JointCommit, PartitionLease
 from eventfold.projections.prefetch import Prefetcher, can_prefetch
 
 MAX_ATTEMPTS = 5  # to record that effects ran, while operators change the checkpoint
@@ -121,14 +121,19 @@ class PageCommit:
                 self._prefetch(page)
             if self._has_effects:
                 update = self._record_effects(work)
+            elif self._rows is not None:
+                update, changes = self._update_after(work), self._rows.changes()
+                if self._context.joint is not None:
+                    self._commit_jointly(self._context.joint, self._rows, changes, update, len(events))
+                else:
+                    with target.transaction(self._lease.partition_key) as tx:
+                        self._rows.write(tx, changes)
+                        self._lease.advance(tx, update)
             else:
                 with target.transaction(self._lease.partition_key) as tx:
-                    if self._rows is not None:
-                        self._rows.write(tx)
-                    else:
-                        with writing_to(target.address):
-                            done = self._handlers.handle(todo, tx, work.timing, clock, LONG_PAGE_S)
-                        self._cut(work, done)
+                    with writing_to(target.address):
+                        done = self._handlers.handle(todo, tx, work.timing, clock, LONG_PAGE_S)
+                    self._cut(work, done)
                     update = self._update_after(work)
                     self._lease.advance(tx, update)
         except HandlerFailed as failed:
@@ -145,6 +150,18 @@ class PageCommit:
         is_long = clock() - began > LONG_PAGE_S
         self._limit = max(1, self._limit // 4) if is_long else min(self._limit * 2, largest)
         return True
+
+    def _commit_jointly(
+        self, joint: JointCommit, rows: RowCache, changes: RowChanges, update: CheckpointUpdate, events: int
+    ) -> None:
+        """Write rows and advance the checkpoint in one transaction, perhaps together with those of other workers."""
+        checkpoint = self._lease.claimed
+
+        def write(tx: TargetTransaction) -> Checkpoint:
+            rows.write(tx, changes)
+            return tx.advance(checkpoint, update)
+
+        self._lease.note_advanced(joint.commit(self._lease.partition_key, events, write))
 
     def _do_effects(self, work: _Work) -> None:
         work.todo = work.todo[: self._effects_per_commit]

@@ -7,6 +7,7 @@ Knows: when a lease is claimed, renewed and checked, in which epoch the checkpoi
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 
@@ -26,12 +27,20 @@ from eventfold.projections.prefetch import StartInThread
 PAGE_EVENTS = 2_000  # the largest page
 
 
+class JointCommit(Protocol):
+    """Commits pages of several workers in one transaction. See joint_commit.JointCommits."""
+
+    def commit(self, key: PartitionKey, events: int, write: Callable[[TargetTransaction], Checkpoint], /) -> Checkpoint:
+        """Commit a page of so many events, which `write` writes, perhaps together with others."""
+        ...
+
+
 class WorkerContext(msgspec.Struct, frozen=True):
     """What a worker uses. `clock` returns seconds; `is_dead_holder` recognizes holders whose process was killed.
 
     `lease` in seconds, `page` in events; `start_in_thread` prefetches a page while one is written. `catches`: the
     exceptions that count as failures of user code; outside the main thread also SystemExit and KeyboardInterrupt, which
-    no signal handler raises there.
+    no signal handler raises there. `joint`: commits pages of rows together with those of other workers; None: alone.
     """
 
     log: Log
@@ -42,6 +51,7 @@ class WorkerContext(msgspec.Struct, frozen=True):
     page: int = PAGE_EVENTS
     start_in_thread: StartInThread | None = None
     catches: type[BaseException] = Exception
+    joint: JointCommit | None = None
 
 
 class PartitionLease:
@@ -113,6 +123,10 @@ class PartitionLease:
     def advance(self, tx: TargetTransaction, update: CheckpointUpdate) -> None:
         """Advance the checkpoint in a transaction of its target. Raises LeaseLost, CheckpointChanged."""
         self.checkpoint = tx.advance(self.claimed, update)
+
+    def note_advanced(self, checkpoint: Checkpoint) -> None:
+        """Record the checkpoint after a transaction that advanced it was committed."""
+        self.checkpoint = checkpoint
 
     def reload(self) -> bool:
         """Read the checkpoint again, after an operator changed it. Returns False if the lease is lost."""

@@ -21,6 +21,7 @@ from eventfold.projections.catch_up import worker_context
 from eventfold.projections.definition import ProjectionDefinition
 from eventfold.projections.failures import paused_error, stopped_error
 from eventfold.projections.generations import register
+from eventfold.projections.joint_commit import JointCommits, joint_commits
 from eventfold.projections.leases import LeaseHeartbeat, PartitionAssignment, new_holder_id
 from eventfold.projections.pace import MAX_PAUSE_S, Pace, check_max_pause
 from eventfold.projections.worker import PartitionWorker, StepResult
@@ -79,6 +80,7 @@ class Runner:
             self.failed,
             self.trouble,
         )
+        joint = _joint_commits_of(definitions)
         for definition, target in definitions:
             assignment = (
                 PartitionAssignment(definition.partitions, shared.holder, min(POLL_EVERY_S, lease / 3))
@@ -92,7 +94,8 @@ class Runner:
                 signal = CommitSignal(log.engine.watch)
                 self._signals.append(signal)
                 name = f"eventfold-{definition.name}-{partition}"
-                work = _PartitionThread(shared, definition, target, partition, signal, heartbeat, assignment)
+                own = joint.get(target) if definition.kind == "rows" else None
+                work = _PartitionThread(shared, definition, target, partition, signal, heartbeat, assignment, own)
                 self._paused.append((definition.name, work.wanted))
                 self._threads.append(threading.Thread(target=work.run, name=name, daemon=True))
         for thread in self._threads:
@@ -154,10 +157,11 @@ class _PartitionThread:
         signal: CommitSignal,
         heartbeat: LeaseHeartbeat,
         assignment: PartitionAssignment | None,
+        joint: JointCommits | None,
     ) -> None:
         self._shared, self._definition, self._target, self._partition = shared, definition, target, partition
         self._signal, self._heartbeat, self._worker_log = signal, heartbeat, WorkerLog(definition.name)
-        self._assignment = assignment
+        self._assignment, self._joint = assignment, joint
         self.wanted = Flag()
         # Effects and processes are not read models: what they do is awaited, and they append themselves.
         self._pace = Pace(0.0 if definition.kind == "effects" else shared.max_pause, shared.began)
@@ -195,11 +199,13 @@ class _PartitionThread:
         shared = self._shared
         record = run(register(self._definition, shared.log, self._target))
         partition_key = PartitionKey(record.name, record.live, self._partition)
-        context = worker_context(shared.log, self._target, shared.lease)
+        context = worker_context(shared.log, self._target, shared.lease, self._joint)
         worker = PartitionWorker(self._definition, context, partition_key, shared.holder)
         try:
             self._run_steps(worker, context.lease)
         finally:
+            if self._joint is not None:
+                self._joint.leave(partition_key)
             if self._assignment is not None:
                 self._assignment.note_held(self._partition, held=False)
             try:
@@ -216,8 +222,7 @@ class _PartitionThread:
                 continue
             self._signal.clear()
             self.wanted.clear()
-            with self._heartbeat.during(worker.lease):
-                state = run(worker.step())
+            state = self._step(worker)
             self._note_success()
             self._worker_log.state(state, worker)
             if state is StepResult.STOPPED and worker.ended_by is not None and worker.checkpoint is not None:
@@ -230,6 +235,7 @@ class _PartitionThread:
             if state is StepResult.SUPERSEDED:
                 return
             if state is StepResult.IDLE and self._signal.wait(poll_every):
+                self._expect(worker, GATHER_S)
                 self._wait(GATHER_S)
             elif state is not StepResult.IDLE:
                 self._wait(poll_every)
@@ -237,12 +243,29 @@ class _PartitionThread:
                 worker.renew_lease()
                 renewed_at = time.monotonic()
 
+    def _step(self, worker: PartitionWorker) -> StepResult:
+        """Let the worker do its next step. Other read models of the target wait for its page, unless it is behind."""
+        try:
+            if worker.last_page is None or not worker.last_page[1]:
+                self._expect(worker, 0.0)
+            with self._heartbeat.during(worker.lease):
+                return run(worker.step())
+        finally:
+            if self._joint is not None:
+                self._joint.leave(worker.partition_key)
+
+    def _expect(self, worker: PartitionWorker, seconds: float) -> None:
+        """Let other read models of the target know that this one will begin to work on a page so many seconds later."""
+        if self._joint is not None:
+            self._joint.expect(worker.partition_key, time.monotonic() + seconds)
+
     def _pause_after(self, worker: PartitionWorker) -> None:
         """Pause after a page, while others append."""
         if worker.last_page is not None:
             self._pace.after_page(*worker.last_page)
             delay = self._pace.delay(time.monotonic())
             if delay and not self._shared.stop.is_set():
+                self._expect(worker, delay)
                 self.wanted.wait(delay)
 
     def _left_to_others(self, worker: PartitionWorker) -> bool:
@@ -271,6 +294,17 @@ class _PartitionThread:
 
     def _wait(self, seconds: float) -> None:
         self._shared.stop.wait(seconds)
+
+
+def _joint_commits_of(definitions: Sequence[tuple[ProjectionDefinition, Target]]) -> dict[Target, JointCommits]:
+    """Return an object for each target that has rows of several partitions, by which these commit together."""
+    found: dict[Target, JointCommits] = {}
+    for target in {target for _, target in definitions}:
+        partitions = sum(d.partitions for d, own in definitions if own is target and d.kind == "rows")
+        joint = joint_commits(target) if partitions > 1 else None
+        if joint is not None:
+            found[target] = joint
+    return found
 
 
 class WorkerLog:

@@ -19,6 +19,7 @@ class DuckDbTarget(SqlTarget):
     """See Target."""
 
     creates_indexes = False
+    commits_jointly = False  # a DuckDB file is open in one process only, and no append waits for it
 
     def __init__(self, path: str) -> None:
         driver = DuckDbDriver(path)

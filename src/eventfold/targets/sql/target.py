@@ -46,6 +46,7 @@ class SqlTarget:
 
     forwards = False
     creates_indexes = True
+    commits_jointly = True
 
     def __init__(self, driver: Driver, statements: Statements | None = None) -> None:
         self.driver = self._driver = driver
@@ -278,6 +279,12 @@ class SqlTarget:
         """See the port."""
         with self.connect(write=True, runs_user_code=True) as connection:
             yield SqlTransaction(self._driver, connection, key, self._statements)
+
+    @contextmanager
+    def joint_transaction(self) -> Generator[Callable[[PartitionKey], SqlTransaction]]:
+        """Begin one transaction for several partitions; the function returns it for each of them."""
+        with self.connect(write=True) as connection:
+            yield lambda key: SqlTransaction(self._driver, connection, key, self._statements)
 
     def joined(self, connection: Any, key: PartitionKey) -> SqlTransaction:
         """See InlineTarget.joined."""
