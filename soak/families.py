@@ -5,12 +5,12 @@ Knows: the module of each family, and its number of faults at scale 1. Does not 
 
 from __future__ import annotations
 
-from soak import containers, cuts, failovers, faults, flips, full, kills, next_python, power, storms, sweeps
+from soak import containers, cuts, failovers, faults, flips, full, kills, merges, next_python, power, storms, sweeps
 from soak.rounds import Family
 
 FAMILIES = (
     Family("kills-sqlite", "kills", 1_300, kills.sqlite),
-    Family("merges-sqlite", "kills", 300, kills.merges, longest=240.0),
+    Family("merges-sqlite", "kills", 300, merges.merges, longest=240.0),
     Family("kills-postgres", "kills", 700, kills.postgres, postgres=True),
     Family("kills-server", "server kills", 60, kills.server, postgres=True, longest=240.0),
     Family("power-files", "power cuts", 150, power.file_system, root=True),

@@ -5,9 +5,6 @@ Knows: which clients, when they end. Does not know: what must hold afterwards.
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -71,24 +68,6 @@ def _wave(turn: Round, place: Place, wave: int) -> None:
     turn.count("kills", killed)
     if killed < len(started):
         turn.findings.add(f"{len(started) - killed} of the clients ended by themselves, before they were killed")
-
-
-def merges(turn: Round) -> None:
-    """Kill a process at every step of appends that carry slices of merges, and of the merge at close."""
-    stride = 1
-    ran = subprocess.run(
-        [sys.executable, "-m", "tests.engines.sqlite.dying", "merge", str(turn.folder), str(stride)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if ran.returncode:
-        turn.findings.add(f"the program that dies did not end well: {ran.stderr[-500:]}")
-        return
-    seen = json.loads(ran.stdout)
-    turn.count("kills", seen["kills"])
-    for each in seen["wrong"]:
-        turn.findings.add(each)
 
 
 def await_work(turn: Round, appends: int, seconds: float = 4.0) -> None:
