@@ -24,9 +24,9 @@ WARM = 3
 # Upper bounds: functions on the stack, their files, functions that run from the call's start to its end, their files.
 # On SQLite an append also adds its events to the tail in memory, and the first read of a process builds the tail.
 BOUNDS = {
-    "append": (20, 8, 102, 31),
-    "decide": (22, 9, 173, 41),
-    "project": (12, 9, 289, 46),
+    "append": (19, 8, 96, 31),
+    "decide": (21, 9, 166, 41),
+    "project": (12, 9, 291, 46),
     "rows": (9, 5, 78, 25),  # filters are checked, then compiled to SQL once for each shape
 }
 UNTIL = {

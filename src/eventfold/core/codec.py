@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable, Mapping, Set
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, cast
 from uuid import UUID
 
@@ -51,7 +51,7 @@ class Codec(msgspec.Struct):
     version: int
     encode: Callable[[Any], bytes]
     decode: Callable[[bytes], Any]
-    tags: tuple[tuple[str, Callable[[Any], Any]], ...]
+    tags: tuple[tuple[str, Callable[[Any], Any]], ...]  # prefix and getter of each field, in order of the prefixes
     upcaster: Upcaster | None = None
     decode_lines: Callable[[bytes], list[Any]] | None = None
     decimals: tuple[str, ...] = ()  # fields in which a Decimal may be
@@ -86,8 +86,9 @@ def codec_of(cls: type) -> Codec:
             "Annotate them with types that msgspec can read, defined where the class's module can see them.",
             type=name.type,
         ) from error
-    fields = tuple((f"{key}:", attrgetter(field)) for field, key in tag_fields(hints).items())
-    return Codec(cls, name.type, name.version, encode, decode, fields, upcaster_from(cls), decode_lines, decimals)
+    fields = [(check_name("tag key", key) + ":", attrgetter(field)) for field, key in tag_fields(hints).items()]
+    tags = tuple(sorted(fields, key=itemgetter(0)))
+    return Codec(cls, name.type, name.version, encode, decode, tags, upcaster_from(cls), decode_lines, decimals)
 
 
 def _pydantic_codec(model: Any) -> tuple[Encode, Decode]:
@@ -196,18 +197,20 @@ def tags_of(codec: Codec, event: Any, more: tuple[str, ...]) -> tuple[str, ...]:
     """Return the tags of an event, sorted: those of its fields, and `more`. Raises InvalidEvent."""
     if isinstance(more, str):
         raise InvalidEvent(f"The tags {more!r} are one text.", "Give a tuple of tags, even for one tag: (tag,).")
-    found: list[str] = list(more)
+    found: list[str] = []
     for prefix, get in codec.tags:
         value = get(event)
         if type(value) is str:
             found.append(prefix + value)
         else:
-            found.extend(prefix + text for text in tag_values(value))
+            found += [prefix + text for text in tag_values(value)]
     for tag in found:
-        # A short printable text is valid; only other texts need the full check, which is slower.
-        if type(tag) is not str or len(tag) > 60 or not tag.isprintable() or tag[:1] in ("", "$"):
+        # A short printable text after a valid key is valid; only other texts need the full check, which is slower.
+        if len(tag) > 60 or not tag.isprintable():
             check_name("tag", tag)
-    if len(found) < 2:
+    if more:
+        found += [check_name("tag", tag) for tag in more]
+    if len(found) < 2 or (len(found) == 2 and found[0] < found[1]):
         return tuple(found)
     return tuple(sorted(set(found)))
 

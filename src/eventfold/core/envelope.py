@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
 import time as _time
 import zlib
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -24,12 +26,16 @@ from eventfold.errors import InvalidEvent, InvalidInput
 MAX_EVENT_BYTES = 1_000_000  # data + metadata + tags + type: below NATS's default message of 1 MiB, headers included
 MAX_EVENTS_PER_APPEND = 1_000  # a JetStream atomic batch holds 1,000 messages
 MAX_TAGS = 64
+_SMALL = 900_000  # bytes of data and metadata: with 64 tags and a type of 255 bytes each they are within the limit
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST, _LAST = -62_135_596_800_000_000, 253_402_300_799_999_999  # µs: the range of a datetime
-_random_bytes: deque[bytes] = deque()  # random bytes that are generated in advance, eight each
+_NO_MOMENT = -(2**63)
+_length, _version_and_moment = struct.Struct(">I").pack, struct.Struct(">Iq").pack
+_VARIANT, _RANDOM_BITS = 0b10 << 62, (1 << 62) - 1  # RFC 9562: two bits, then random ones
+_random_halves: deque[bytes] = deque()  # the last eight bytes of ids, drawn in advance
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_random_bytes.clear)  # or parent and child would use the same ids
+    os.register_at_fork(after_in_child=_random_halves.clear)  # or parent and child would use the same ids
 
 
 class NewEvent(msgspec.Struct, frozen=True, gc=False):
@@ -249,22 +255,35 @@ def digest(events: Iterable[NewEvent | StoredEvent]) -> str:
     """
     sha = hashlib.sha256()
     for event in events:
-        tags = event.tags if isinstance(event, StoredEvent) else "\n".join(event.tags)
-        parts = [event.id]
-        for part in (
-            event.type.encode(),
-            event.data,
-            tags.encode(),
-            event.metadata or b"",
-            event.codec.encode(),
-            (event.key or "").encode(),
-        ):
-            parts.append(len(part).to_bytes(4))
-            parts.append(part)
-        parts.append(event.version.to_bytes(4))
-        parts.append((-(2**63) if event.occurred is None else event.occurred).to_bytes(8, signed=True))
-        sha.update(b"".join(parts))
+        data, metadata = event.data, event.metadata or b""
+        tags = (event.tags if type(event) is StoredEvent else "\n".join(event.tags)).encode()
+        envelope = (
+            event.id,
+            _with_length(event.type),
+            _length(len(data)),
+            data,
+            _length(len(tags)),
+            tags,
+            _length(len(metadata)),
+            metadata,
+            _end(event.version, event.codec, event.key, event.occurred),
+        )
+        sha.update(b"".join(envelope))
     return sha.hexdigest()
+
+
+@lru_cache(1_024)
+def _with_length(text: str) -> bytes:
+    """Return a text of an envelope that most events share, such as the name of a type."""
+    encoded = text.encode()
+    return _length(len(encoded)) + encoded
+
+
+@lru_cache(1_024)
+def _end(version: int, codec: str, key: str | None, occurred: int | None) -> bytes:
+    """Return the end of an envelope, from the codec on."""
+    moment = _NO_MOMENT if occurred is None else occurred
+    return _with_length(codec) + _with_length(key or "") + _version_and_moment(version, moment)
 
 
 def checksum(position: int, time: int, data: bytes, tags: str, metadata: bytes | None) -> int:
@@ -296,17 +315,18 @@ def new_id(time_ns: int | None = None) -> bytes:
     millis, rest = divmod(ns, 1_000_000)
     stamp = (millis << 16) | 0x7000 | (rest * 4096 // 1_000_000)
     try:
-        chance = _random_bytes.popleft()
+        chance = _random_halves.popleft()
     except IndexError:
-        chance = _more_random_bytes()
-    return stamp.to_bytes(8) + bytes((0x80 | (chance[0] & 0x3F),)) + chance[1:]
+        chance = _more_random_halves()
+    return stamp.to_bytes(8) + chance
 
 
-def _more_random_bytes() -> bytes:
-    """Return eight random bytes, and store more for later: each system call may switch to another thread."""
-    drawn = os.urandom(8 * 256)
-    _random_bytes.extend([drawn[at : at + 8] for at in range(8, len(drawn), 8)])
-    return drawn[:8]
+def _more_random_halves() -> bytes:
+    """Return the random half of an id, and store more for later: each system call may switch to another thread."""
+    drawn = struct.unpack(">256Q", os.urandom(8 * 256))
+    halves = [(_VARIANT | number & _RANDOM_BITS).to_bytes(8) for number in drawn]
+    _random_halves.extend(halves[1:])
+    return halves[0]
 
 
 def to_micros(moment: datetime) -> int:
@@ -335,6 +355,12 @@ def from_micros(micros: int) -> datetime:
 
 def check_new(event: NewEvent) -> NewEvent:
     """Return the event if it is within the limits that all engines share. Raises InvalidEvent."""
+    if (
+        len(event.tags) <= MAX_TAGS
+        and len(event.data) < _SMALL
+        and (event.metadata is None or len(event.metadata) < _SMALL)
+    ):
+        return event
     if len(event.tags) > MAX_TAGS:
         raise InvalidEvent(
             f"The event {event.type} has {len(event.tags)} tags, and {MAX_TAGS} is the most.",

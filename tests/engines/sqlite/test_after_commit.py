@@ -64,7 +64,7 @@ def test_a_fault_before_the_commit_is_raised_as_it_is(path: str, monkeypatch: py
             raise apsw.IOError("disk I/O error")
 
         with monkeypatch.context() as planted:
-            planted.setattr(engine._writer.head, "read_head", fail)
+            planted.setattr(engine._writer.last_commit, "read", fail)
             with pytest.raises(ef.errors.StoreUnavailable):
                 run(engine.append_many([AppendRequest((NewEvent(new_id(), "fault.new", 1, b"{}", ()),))]))
         assert store.head() == 1

@@ -13,13 +13,12 @@ import apsw
 from eventfold.core.envelope import NewEvent, Receipt, StoredEvent, digest, make_receipt
 from eventfold.core.query import ConditionClause, with_spellings
 from eventfold.engines.sqlite import schema
-from eventfold.engines.sqlite.inline import read_registrations
 from eventfold.engines.sqlite.queries import NameLookup, first_match
 from eventfold.engines.sqlite.read import decode_request_key
 from eventfold.engines.sqlite.schema import with_checksum
 from eventfold.engines.sqlite.tail import Entry, Segment, first_in_tail
 from eventfold.errors import EventfoldError, EventIdReused, InvalidQuery, Unreadable
-from eventfold.ports.inline import AppendMode, InlineTransaction, missing_code
+from eventfold.ports.inline import AppendMode, InlineProjector, InlineTransaction, missing_code
 from eventfold.ports.messages import AppendRequest, Head, Outcome
 from eventfold.ports.refusals import base_event_missing, conflict, epoch_ended, id_reused, in_the_future, is_repeat
 
@@ -46,17 +45,13 @@ class Batch:
         self._writer, self._connection, self._judged = writer, connection, judged
         self._mode = mode
         self._names: NameLookup | None = None
-        before = writer.head.read_head(connection)
+        before, self.registrations = writer.last_commit.read(connection)
         self._head_before, self._position = before, before.position
-        self._registrations = read_registrations(connection)
-        self._codes: Mapping[str, str] = writer.projector.codes if writer.projector is not None else {}
-        # A repeated append returns its receipt even if this process lacks the code of an inline read model.
-        self._careful = AppendMode.CHECK_IDS in mode or any(
-            self._codes.get(each.name) != each.code for each in self._registrations
-        )
+        self._codes: Mapping[str, str] = {}
+        self._careful = mode is not AppendMode.OPTIMISTIC and AppendMode.CHECK_IDS in mode
         self.inline: InlineTransaction | None = None
-        if self._registrations and writer.projector is not None:
-            self.inline = writer.projector.begin(connection, self._position, self._registrations)
+        if self.registrations:
+            self._begin_inline(writer.projector)
         self._time = max(writer.clock(), before.time)
         self._own = Segment(self._position) if is_judged_together else None  # the events accepted so far
         self._rows: list[tuple[Any, ...]] = []
@@ -66,6 +61,13 @@ class Batch:
         self._stored: dict[bytes, StoredEvent] = {}
         self._accepted_ids: set[bytes] = set()  # event ids accepted in this batch
         self._last_positions: dict[bytes, int] = {}  # last event of each accepted append -> its position
+
+    def _begin_inline(self, projector: InlineProjector | None) -> None:
+        if projector is not None:
+            self._codes = projector.codes
+            self.inline = projector.begin(self._connection, self._position, self.registrations)
+        # A repeated append returns its receipt even if this process lacks the code of an inline read model.
+        self._careful |= any(self._codes.get(each.name) != each.code for each in self.registrations)
 
     @property
     def new_head(self) -> Head | None:
@@ -77,7 +79,7 @@ class Batch:
     def judge(self, request: AppendRequest) -> Outcome:
         """Check one request and, if its conditions hold, assign positions to its events."""
         try:
-            known = self._receipt_by_key(request)
+            known = None if request.key is None else self._receipt_by_key(request, request.key)
             if known is None and (self._careful or self._has_repeated_id(request.events)):
                 known = self._receipt_by_ids(request)
             if known is not None:
@@ -89,12 +91,12 @@ class Batch:
                     return (None if self._careful else self._receipt_by_ids(request)) or refusal
         except (EventIdReused, InvalidQuery, Unreadable) as refusal:
             return refusal
-        return (self._fold_inline(request) if self._registrations else None) or self._accept(request)
+        return (self._fold_inline(request) if self.registrations else None) or self._accept(request)
 
     def _fold_inline(self, request: AppendRequest) -> EventfoldError | None:
         """Fold a request into the inline read models before it is accepted. Returns why it is refused, or None."""
         events, first = request.events, self._position + 1
-        refusal = missing_code(self._registrations, self._codes, [event.type for event in events])
+        refusal = missing_code(self.registrations, self._codes, [event.type for event in events])
         folding = self.inline
         if refusal is not None or folding is None or not any(event.type in folding.types for event in events):
             return refusal
@@ -140,13 +142,11 @@ class Batch:
         mine = {event.id for event in events}
         return len(mine) < len(events) or not self._accepted_ids.isdisjoint(mine)
 
-    def _receipt_by_key(self, request: AppendRequest) -> Receipt | None:
+    def _receipt_by_key(self, request: AppendRequest, key: str) -> Receipt | None:
         """The receipt of the earlier append with the same request key, or None."""
-        if request.key is None:
-            return None
-        first = self._keys.get(request.key)
+        first = self._keys.get(key)
         if first is None:
-            row = self._connection.execute(schema.BY_KEY, (request.key,)).fetchone()
+            row = self._connection.execute(schema.BY_KEY, (key,)).fetchone()
             if row is None:
                 return None
             first = decode_request_key(row)[1]
@@ -190,50 +190,47 @@ class Batch:
         return make_receipt(self._writer.head.store_id, self._writer.head.epoch, events, repeated=True)
 
     def _accept(self, request: AppendRequest) -> Receipt:
-        writer, connection, time = self._writer, self._connection, self._time
-        events, first = request.events, self._position + 1
-        size = len(events)
-        alone = size == 1
-        position = self._position
+        head, connection, time = self._writer.head, self._connection, self._time
+        ensure, rows, entries, own = self._writer.names.types.ensure, self._rows, self.entries, self._own
+        events, position = request.events, self._position
+        size = len(events) if len(events) > 1 else None  # NULL, as the offset, for an append of one event
         for offset, event in enumerate(events):
             position += 1
-            type_id = writer.names.types.ensure(connection, event.type)
-            self._rows.append(
-                with_checksum(
-                    (
-                        position,
-                        event.id,
-                        type_id,
-                        event.version,
-                        event.data,
-                        "\n".join(event.tags),
-                        time,
-                        event.occurred,
-                        event.metadata,
-                        None if alone else offset,
-                        None if alone else size,
-                        None if event.codec == "json" else event.codec,
-                        event.key,
-                    )
-                )
+            type, data, tags = event.type, event.data, "\n".join(event.tags)
+            row = (
+                position,
+                event.id,
+                ensure(connection, type),
+                event.version,
+                data,
+                tags,
+                time,
+                event.occurred,
+                event.metadata,
+                size and offset,
+                size,
+                None if event.codec == "json" else event.codec,
+                event.key,
             )
-            entry = (position, event.type, event.tags)
-            self.entries.append((entry, len(event.data)))
-            if self._own is not None:
-                self._own.add(entry, 0)
-        self._position = position
+            rows.append(with_checksum(row))
+            entry = (position, type, event.tags)
+            entries.append((entry, len(data) + len(tags)))
+            if own is not None:
+                own.add(entry, 0)
+        first, self._position = self._position + 1, position
+        ids = tuple([event.id for event in events])
         self._accepted.append((first, events))
-        self._last_positions[events[-1].id] = position
-        self._accepted_ids.update([event.id for event in events])
+        self._last_positions[ids[-1]] = position
+        self._accepted_ids.update(ids)
         if request.key is not None:
             self._keys[request.key] = first
         return Receipt(
-            store=writer.head.store_id,
-            epoch=writer.head.epoch,
+            store=head.store_id,
+            epoch=head.epoch,
             first=first,
             last=position,
             time=time,
-            ids=tuple([event.id for event in events]),
+            ids=ids,
             digest=digest(events),
         )
 
@@ -242,9 +239,12 @@ class Batch:
 
         Raises StaleRows, InlineFailed, and apsw.ConstraintError for a duplicate event id.
         """
-        if self._rows:
-            self._connection.executemany(schema.INSERT_EVENT, self._rows)
+        rows = self._rows
+        if len(rows) == 1:
+            self._connection.execute(schema.INSERT_EVENT, rows[0])
+        elif rows:
+            self._connection.executemany(schema.INSERT_EVENT, rows)
         if self._keys:
             self._connection.executemany(schema.INSERT_REQUEST, map(with_checksum, self._keys.items()))
-        if self.inline is not None and self._rows:
+        if self.inline is not None and rows:
             self.inline.write()

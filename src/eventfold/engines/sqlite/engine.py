@@ -215,9 +215,9 @@ class SqliteEngine:
     def _run_read_once(self, work: Callable[[apsw.Connection], T]) -> T:
         connection = self._file.reader()
         try:
-            self._file.presence.is_unchanged_since(self._file.presence.read_mark())  # raises if it was overwritten
+            self._file.presence.check_overwritten()
             result = work(connection)
-            self._file.presence.is_unchanged_since(self._file.presence.read_mark())
+            self._file.presence.check_overwritten()
         except BaseException as error:
             record_errno(error, connection)
             self._file.pool.discard(connection)

@@ -59,6 +59,12 @@ class FilePresence:
         self._accept_checkpoint(pages)
         return self.read_mark() == mark and not self.is_immutable
 
+    def check_overwritten(self) -> None:
+        """Raises StoreDamaged if the file was overwritten. One system call, 1 µs."""
+        pages = self.detector
+        if pages is not None and not pages.is_unchanged():
+            self._accept_checkpoint(pages)
+
     def _accept_checkpoint(self, pages: OverwriteDetector) -> None:
         if not pages.accept_checkpoint():
             self.damage = self.overwritten = StoreDamaged(
@@ -75,7 +81,7 @@ class FilePresence:
     def is_in_place(self) -> bool:
         """Whether the path still leads to the file and the WAL that this process has open. 3 or 6 µs."""
         try:
-            self.is_unchanged_since(self.read_mark())
+            self.check_overwritten()
         except StoreDamaged:
             return False
         if self.detector is not None and not self.detector.wal.is_intact():

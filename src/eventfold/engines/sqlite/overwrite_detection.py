@@ -110,6 +110,14 @@ class OverwriteDetector:
             return True
         return False
 
+    def is_unchanged(self) -> bool:
+        """Whether nothing wrote to the file since it was last verified. One system call, as `is_unchanged_since`."""
+        state = self._read_state()
+        if self._stat_file() == self._stat:
+            self._state = state
+            return True
+        return False
+
     def accept_checkpoint(self) -> bool:
         """Accept writes that may be of a checkpoint. Returns False if the file was overwritten.
 

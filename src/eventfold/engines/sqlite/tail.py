@@ -80,7 +80,7 @@ class Segment:
         raise CorruptEvent(self.damage.what, self.damage.remedy, **self.damage.fields)
 
     def add(self, entry: Entry, size: int) -> None:
-        """Add the next event."""
+        """Add the next event. `size`: bytes of its payload and tags."""
         position, type, tags = entry
         by_tag = self.by_tag
         for tag in tags:
@@ -97,7 +97,7 @@ class Segment:
         else:
             found_type.append(position)
         self.carried += len(tags)
-        self.size += size + sum(map(len, tags))
+        self.size += size
         self.end = position
 
     @property
@@ -176,7 +176,7 @@ class Tail:
         return self._mutex.run(self._catch_up, connection, until)
 
     def extend(self, first: int, entries: Sequence[tuple[Entry, int]]) -> None:
-        """Add events of a commit of this process, from position `first`, each with the size of its payload.
+        """Add events of a commit of this process, from position `first`, each with the size of its payload and tags.
 
         Nothing is added if the tail does not end where they begin: it catches up when it is needed.
         """
@@ -241,7 +241,7 @@ class Tail:
                 self._is_damaged = True
                 self.segments = (*self.segments, damaged, Segment(until, self._merge_events))
             return True
-        return self._extend(end + 1, [((e.position, e.type, e.tag_set), len(e.data)) for e in events])
+        return self._extend(end + 1, [((e.position, e.type, e.tag_set), len(e.data) + len(e.tags)) for e in events])
 
     def _forget_repaired(self, connection: apsw.Connection) -> None:
         """Forget damage that another process has merged, or that was none: a checkpoint may have disturbed the read."""

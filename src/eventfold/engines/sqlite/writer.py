@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import TypeVar
+from typing import TypeVar, TypeVarTuple
 
 import apsw
 
@@ -23,6 +23,7 @@ from eventfold.engines.sqlite.head import HeadTracker
 from eventfold.engines.sqlite.idle_merge import IdleMerge, IdleStep
 from eventfold.engines.sqlite.index_merging import IndexMerging
 from eventfold.engines.sqlite.inline import SqliteExclusiveTransaction
+from eventfold.engines.sqlite.last_commit import LastCommit
 from eventfold.engines.sqlite.queries import first_indexed
 from eventfold.engines.sqlite.read import Names, RowDecoder, read_page
 from eventfold.engines.sqlite.schema import read_through
@@ -31,6 +32,7 @@ from eventfold.ports.inline import AppendMode, ExclusiveTransaction, InlineProje
 from eventfold.ports.messages import AppendRequest, Head, Outcome, Page, Span
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 OLD_CONDITION_POSITIONS = 10_000  # conditions on more positions are also checked before the lock is taken
 
 
@@ -46,7 +48,7 @@ class Writer:
         clock: Callable[[], int],
     ) -> None:
         self.names, self.rows, self.head, self.clock = names, rows, end, clock
-        self.merging, self.checkpoint = IndexMerging(file, names), Checkpoint(file)
+        self.merging, self.checkpoint, self.last_commit = IndexMerging(file, names), Checkpoint(file), LastCommit(end)
         self._idle_merge = IdleMerge(self)
         self.projector: InlineProjector | None = None  # folds inline read models within the transaction
         self._file = file
@@ -63,11 +65,11 @@ class Writer:
 
         Raises AppendUnconfirmed if the commit failed, any other error if nothing was written.
         """
-        return self._run_alone(lambda connection: self._append(connection, requests))
+        return self._run_alone(self._append, requests)
 
     def transact(self, work: Callable[[apsw.Connection], None]) -> None:
         """Run `work` in one transaction: imported events, snapshots, registrations."""
-        self._run_alone(lambda connection: self._transact_alone(connection, work))
+        self._run_alone(self._transact_alone, work)
 
     def run_exclusive(self, work: Callable[[ExclusiveTransaction], Awaitable[None]]) -> None:
         """Run `work` in one transaction, during which no append can commit. `work` must not suspend."""
@@ -85,22 +87,22 @@ class Writer:
 
         self.transact(within)
 
-    def _run_alone(self, work: Callable[[apsw.Connection], T]) -> T:
+    def _run_alone(self, work: Callable[[apsw.Connection, *Ts], T], *args: *Ts) -> T:
         """Run `work` with exclusive use of the writer's connection; then return it and release the lock.
 
         After a successful COMMIT any later error is raised as AppendUnconfirmed: every other error means that nothing
         was written.
         """
-        return self._mutex.run_user_code(self._alone, work)
+        return self._mutex.run_user_code(self._alone, work, *args)
 
-    def _alone(self, work: Callable[[apsw.Connection], T]) -> T:
+    def _alone(self, work: Callable[[apsw.Connection, *Ts], T], *args: *Ts) -> T:
         if self._unreturned is not None:
             self._clean_up(self._unreturned)
         self._committed = self._is_unusable = False
         connection = self._unreturned = self._file.writer()
         try:
             try:
-                result = work(connection)
+                result = work(connection, *args)
             except BaseException as error:
                 record_errno(error, connection)
                 self._file.pool.discard(connection)
@@ -231,11 +233,13 @@ class Writer:
             except BaseException:
                 self._rollback(connection)
                 raise
-            if batch.new_head is None:
+            new_head = batch.new_head
+            if new_head is None:
                 connection.execute("ROLLBACK")
             else:
-                self._commit(connection, batch.new_head)
-                head = batch.new_head.position
+                self._commit(connection, new_head)
+                self.last_commit.record(connection, new_head, batch.registrations)
+                head = new_head.position
                 if batch.entries:
                     self.merging.extend(connection, batch.entries)
         finally:
