@@ -11,21 +11,24 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent
-LAYOUTS = {"sqlite": (1, 2), "postgres": (1,)}
+# 2a and 2b are of development versions that wrote layout 2: 2a without a checksum of the store's row and of request
+# keys, and with event checksums that do not include positions; 2b without `staged.seen`.
+LAYOUTS: dict[str, tuple[int | str, ...]] = {"sqlite": (1, 2), "postgres": (1, "2a", "2b", 2)}
 
 
-def sqlite_store(layout: int, path: str) -> str:
+def sqlite_store(layout: int | str, path: str) -> str:
     """Create a store file of that layout at a path. Returns the path."""
     Path(path).write_bytes(gzip.decompress((FOLDER / f"sqlite-{layout}.store.gz").read_bytes()))
     return path
 
 
-def postgres_store(layout: int, schema: str) -> str:
+def postgres_store(layout: int | str, schema: str) -> str:
     """Return the SQL that creates a store of that layout in a schema."""
-    return (FOLDER / f"postgres-{layout}.sql").read_text("utf-8").replace("eventfold_kept", schema)
+    dump = gzip.decompress((FOLDER / f"postgres-{layout}.sql.gz").read_bytes())
+    return dump.decode().replace("eventfold_kept", schema)
 
 
-def described(engine: str, layout: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def described(engine: str, layout: int | str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return the store's identity, and its events as the older version read them."""
     identity, *events = map(json.loads, (FOLDER / f"{engine}-{layout}.jsonl").read_text("utf-8").splitlines())
     return identity, events

@@ -89,14 +89,17 @@ def upgrade(
             "--backup", metavar="FILE", help="Path of the copy. Default: beside the store.", show_default=False
         ),
     ] = None,
-    no_backup: Annotated[bool, typer.Option("--no-backup", help="Do not copy the file first.")] = False,
+    no_backup: Annotated[
+        bool, typer.Option("--no-backup", help="Do not copy the file first; on PostgreSQL: a backup exists.")
+    ] = False,
     as_json: Json = None,
 ) -> None:
     """Upgrade a store of an older layout to the layout of this version.
 
-    Stop every process that uses the store first. The upgrade is one transaction: if it fails or is interrupted, the
-    store is unchanged. No event is rewritten. A file is copied first; dump a PostgreSQL store yourself (pg_dump). A
-    store that has the newest layout is not changed.
+    Stop every process that uses the store first: a store in use is not upgraded. The upgrade is one transaction: if it
+    fails or is interrupted, the store is unchanged, and you run the command again. No event is rewritten. A file is
+    copied first. Of a PostgreSQL store make a backup yourself (pg_dump), and say so by --no-backup. A store that has
+    the newest layout is not changed.
     """
     if not url:
         raise typer.BadParameter(f"name the store, or set {STORE_VARIABLE}.", param_hint="STORE")

@@ -9,13 +9,14 @@ import psycopg
 import pytest
 
 from eventfold.engines.postgres import listen
-from eventfold.engines.postgres.options import notify_channel
+from eventfold.engines.postgres.options import listener_lock_arguments, notify_channel
 from tests.engines.postgres.conftest import Open
 from tests.engines.postgres.given import Opened, event, request, soon, sql
 from tests.support.servers.postgres import PostgresServer
 
+LISTENER_LOCK = listener_lock_arguments("").partition(",")[0]
 LISTENERS = (
-    "FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock'"
+    f"FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock' AND classid = {LISTENER_LOCK}"
     " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 )
 

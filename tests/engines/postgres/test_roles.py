@@ -13,14 +13,14 @@ from eventfold.engines.postgres import roles_sql
 from eventfold.errors import EventfoldError, StoreUnavailable
 from eventfold.testing.conformance.events import Account, about, deposit, withdraw
 from tests.engines.postgres.conftest import Open
-from tests.engines.postgres.given import event, request, soon, sql, tagged
+from tests.engines.postgres.given import Opened, event, request, soon, sql, tagged
 from tests.support.servers.postgres import PostgresServer
 
 
 @pytest.fixture
 def as_user(server: PostgresServer, url: str, schema: str, opening: Open) -> Callable[[str], str]:
     """A function that returns the address of a user with the store's writer or reader role."""
-    opening()
+    opening().close()
     suffix = uuid4().hex[:8]
     roles = {"writer": f"writer_{suffix}", "reader": f"reader_{suffix}"}
     for _ in range(2):  # running it twice is harmless
@@ -106,11 +106,14 @@ def test_operations_of_the_owner_are_refused_to_others(
     as_user: Callable[[str], str], url: str, schema: str, opening: Open
 ) -> None:
     """That is upgrading, and taking over another log."""
-    writer = opening(as_user("writer"))
+    address = as_user("writer")
+    writer = opening(address)
+    with pytest.raises(EventfoldError, match="rights"):
+        writer.replication.take_identity("0" * 32, 2)
+    writer.close()
     sql(url, f"UPDATE {schema}.store SET layout = 1")
-    for call in (writer.upgrade, lambda: writer.replication.take_identity("0" * 32, 2)):
-        with pytest.raises(EventfoldError, match="rights"):
-            call()
+    with pytest.raises(EventfoldError, match="rights"):
+        Opened(address, schema=schema).upgrade(copies=False)
 
 
 def test_other_roles_have_no_rights(server: PostgresServer, url: str, schema: str, opening: Open) -> None:

@@ -121,16 +121,17 @@ class PostgresEngine:
     async def upgrade(self, copy: str | None = None, *, copies: bool = True) -> UpgradeResult:
         """Bring a store of an older layout to this version's. Needs the rights of the store's owner.
 
-        Call it on an engine that is not open. Processes of the older layout can write no more afterwards. No copy is
-        made: `copy` is refused, and `copies` has no effect. Raises NotSupported, StoreUnavailable.
+        Call it on an engine that is not open. No copy is made: `copy` is refused, and so is an upgrade with `copies`,
+        which must be False to say that a backup exists. Processes of the older layout can write no more afterwards.
+        Raises NotSupported, StoreBusy while the store is in use, StoreUnavailable: nothing was changed then.
         """
         if copy is not None and copies:
             raise NotSupported(
                 "A PostgreSQL store is upgraded in one transaction, and no copy of it is written to a file.",
-                "Make one by pg_dump, then upgrade without naming a file.",
+                "Make one by pg_dump, then upgrade with --no-backup.",
                 engine=self.name,
             )
-        return UpgradeResult(await self._servers.upgrade(), schema.LAYOUT)
+        return UpgradeResult(await self._servers.upgrade(has_backup=not copies), schema.LAYOUT)
 
     async def reindex(self) -> ReindexResult:
         """Raises NotSupported: the server maintains and rebuilds its indexes itself."""

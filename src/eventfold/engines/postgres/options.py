@@ -132,6 +132,11 @@ def listener_lock_arguments(schema: str) -> str:
     return f"{_LOCK_NAMESPACE + 1}, {_schema_number(schema)}"
 
 
+def session_lock_arguments(schema: str) -> str:
+    """The arguments of the advisory lock that the sessions of open stores share: an upgrade takes it alone."""
+    return f"{_LOCK_NAMESPACE + 2}, {_schema_number(schema)}"
+
+
 def _schema_number(schema: str) -> int:
     # Two schemas with the same number would sometimes wait for each other, and no more.
     return zlib.crc32(schema.encode()) - 2**31

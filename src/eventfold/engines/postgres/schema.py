@@ -31,7 +31,7 @@ from eventfold.errors import (
     StoreVersionMismatch,
 )
 
-LAYOUT = 2
+LAYOUT = 3
 MIN_SERVER_VERSION = 130000
 TABLES = ("event", "tag", "request", "sealed", "snapshot", "inlined", "staged", "store")
 # Functions and triggers: every upgrade creates them again.

@@ -18,7 +18,13 @@ from eventfold.engines.postgres.arrays import replace_nul
 from eventfold.engines.postgres.connection import Connection, Mode, ResultRows
 from eventfold.engines.postgres.errors import append_unconfirmed, is_connection_lost, translate_error, unencodable_text
 from eventfold.engines.postgres.idle import check_max_idle
-from eventfold.engines.postgres.options import PostgresOptions, ServerAddress, parse_address, quote_identifier
+from eventfold.engines.postgres.options import (
+    PostgresOptions,
+    ServerAddress,
+    parse_address,
+    quote_identifier,
+    session_lock_arguments,
+)
 from eventfold.engines.postgres.pool import (
     HANDLER_ACQUIRE_TIMEOUT_S,
     Pool,
@@ -46,6 +52,7 @@ class Servers:
         self, url: str, options: PostgresOptions, mode: Mode, create: bool, on_new_epoch: Callable[[], None]
     ) -> None:
         self.options = options
+        self._session_lock = session_lock_arguments(options.schema)
         self._sql = ReadStatements(quote_identifier(options.schema))
         self.primary: ServerAddress = parse_address(url)
         self.replica: ServerAddress | None = parse_address(options.read_url) if options.read_url else None
@@ -129,12 +136,13 @@ class Servers:
         self.enter_epoch((await self.query(sql, primary=True))[0][0])
         return self.store_id, ended, self.epoch
 
-    async def upgrade(self) -> int:
-        """Upgrade a store of an older layout; returns the layout it had."""
+    async def upgrade(self, *, has_backup: bool) -> int:
+        """Upgrade a store of an older layout; returns the layout it had. See layouts.upgrade."""
         pool = Pool(self.primary, self._mode, 1, 0, self._skip_setup)
+        schema_name, where, timeout_ms = self.options.schema, self.primary.where, self.lock_timeout_ms()
         try:
             return await pool.run_on(
-                lambda connection: layouts.upgrade(connection, self.options.schema, self.primary.where)
+                lambda connection: layouts.upgrade(connection, schema_name, where, has_backup, timeout_ms)
             )
         finally:
             await pool.close()
@@ -327,9 +335,13 @@ class Servers:
                 schema.check_isolation(row[4], where)
                 return
             await connection.fetch(
-                "SELECT set_config(name, value, false) FROM (VALUES"
-                " ('default_transaction_isolation', 'read committed'), ('lock_timeout', %b), ('eventfold.unsafe', %b),"
-                " ('enable_seqscan', 'off'), ('jit', 'off'), ('plan_cache_mode', 'force_generic_plan')) s(name, value)",
+                # The lock tells an upgrade that the store is in use (layouts.py). It is waited for while one runs, for
+                # at most the lock_timeout of an earlier row.
+                "SELECT set_config(name, value, false),"
+                f" CASE WHEN name = 'jit' AND {writes} THEN pg_advisory_lock_shared({self._session_lock}) END"
+                " FROM (VALUES ('default_transaction_isolation', 'read committed'), ('lock_timeout', %b),"
+                " ('eventfold.unsafe', %b), ('enable_seqscan', 'off'), ('jit', 'off'),"
+                " ('plan_cache_mode', 'force_generic_plan')) s(name, value)",
                 (str(self.lock_timeout_ms()), "on" if self.options.unsafe else "off"),
             )
         except psycopg.Error as error:
