@@ -39,6 +39,7 @@ GROUPS = (
     Group("hot", "many callers that decide over one state", 30),
     Group("follow", "catching up, from an append to its receipt, idle followers", 30),
     Group("projections", "read models on SQLite", 90),
+    Group("beside", "one writer beside read models, a rebuild, reports; how far read models are behind", 120),
     Group("footprint", "bytes on disk, import, memory", 10),
     Group("postgres", "PostgreSQL", 120, server=True),
     Group("growth", "appends, reads and conditions while a store grows", 600),
