@@ -19,6 +19,7 @@ from eventfold.cli.maintenance import backup, init, reindex, restored, snapshots
 from eventfold.cli.processes import processes
 from eventfold.cli.projections import projections
 from eventfold.cli.read import read
+from eventfold.cli.rows import rows
 from eventfold.cli.run import run
 from eventfold.cli.schema import schema
 from eventfold.cli.state import state
@@ -63,6 +64,7 @@ for panel, command in (
     (MAINTENANCE_PANEL, upgrade),
     (MAINTENANCE_PANEL, reindex),
     (MODELS_PANEL, run),
+    (MODELS_PANEL, rows),
     (MODELS_PANEL, verify),
     (PROCESSES_PANEL, processes),
 ):

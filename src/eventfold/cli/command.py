@@ -78,6 +78,14 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
     "reindex": (("an index that differs from the events", "eventfold reindex bank.db"),),
     "drop": (("all snapshots", "eventfold snapshots drop bank.db"),),
     "run": (("bring a read model up to date", "eventfold run bank.db bank:Balance --once"),),
+    "rows": (
+        (
+            "as of a position, the largest first",
+            "eventfold rows bank.db bank:Balance --at 4 --order=-balance --limit 9",
+        ),
+        ("by a filter", "eventfold rows bank.db bank:Balance --at 4 --where 'balance:1..90'"),
+        ("how many", "eventfold rows bank.db bank:Balance --at 4 --where 'account:a*' --count"),
+    ),
     "verify": (("prove that no event was skipped", "eventfold verify bank.db"),),
     "flights": (
         ("a year of flights", "eventfold demo flights"),

@@ -1,0 +1,142 @@
+"""`eventfold rows`: the rows of a read model by filter, order and page; of its table, or as of a moment.
+
+Knows: parameters, tables. Does not know: the filter language (search does), how rows are found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any, cast
+
+import msgspec
+import typer
+
+from eventfold.cli.formatting import format_value, to_json_value
+from eventfold.cli.options import Json, Url, Wide, parse_position_or_time
+from eventfold.cli.output import Column, Output
+from eventfold.cli.projections import Generation, Name, open_projection
+from eventfold.cli.state import ImportPath
+from eventfold.concurrency import run
+from eventfold.projections.classes import Projection
+from eventfold.projections.fields import fields_of
+from eventfold.projections.view import view
+from eventfold.search import filter_of_text
+from eventfold.selection import Rows
+
+TABLE_ROWS = 50  # rows of a table, unless --limit is given
+
+Wheres = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where",
+        metavar="FILTER",
+        help="Such as 'total > 5 owner:ann,bob -has:closed'. Repeated: all of them.",
+        rich_help_panel="Which",
+    ),
+]
+Orders = Annotated[
+    list[str] | None,
+    typer.Option("--order", metavar="COLUMN", help="Sort by it; -COLUMN: descending.", rich_help_panel="Which"),
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        "--limit",
+        metavar="N",
+        min=1,
+        help="Rows at most. Default: all as JSON, 50 as a table.",
+        rich_help_panel="Which",
+    ),
+]
+AfterCursor = Annotated[
+    str | None,
+    typer.Option("--after", metavar="CURSOR", help="Continue after an earlier page.", rich_help_panel="Which"),
+]
+At = Annotated[
+    str | None,
+    typer.Option(
+        "--at", metavar="POSITION|TIME", help="The rows at that point, folded from the log.", rich_help_panel="Which"
+    ),
+]
+
+
+def rows(
+    url: Url = None,
+    name: Name = None,
+    where: Wheres = None,
+    order: Orders = None,
+    limit: Limit = None,
+    after: AfterCursor = None,
+    count: Annotated[bool, typer.Option("--count", help="Print the number of rows only.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Print how the rows are found only.")] = False,
+    at: At = None,
+    generation: Generation = None,
+    import_path: ImportPath = ".",
+    as_json: Json = None,
+    wide: Wide = False,
+) -> None:
+    """Show rows of a read model, by filter, order and page.
+
+    A filter compares columns: total>5, owner=ann, owner:ann,bob (any), owner:an* (a prefix), total:5..10 (inclusive),
+    has:closed, closed=null. Blanks mean and; OR, NOT, - before one, and parentheses combine them. The cursor of the
+    next page is printed after the rows (of JSON, to standard error).
+    """
+    output = Output(as_json, wide)
+    if at is not None and generation is not None:
+        raise typer.BadParameter("--at folds the rows from the log. Omit --generation.", param_hint="--at")
+    with open_projection(url, name, import_path) as (admin, named):
+        definition = admin.catalog.definition_of(named)
+        model = cast("type[Projection]", definition.cls)
+        fields = fields_of(definition)
+        filters = [filter_of_text(text, fields) for text in where or ()]
+        if at is None:
+            selection = admin.select(model, filters, {}, order or (), generation)
+        else:
+            folded = run(view(admin.log, model, parse_position_or_time(at), None))
+            selection = folded.select(*filters, order=order or ())
+        if count:
+            print_count(output, selection.count())
+        elif explain:
+            print_explanation(output, selection.explain())
+        elif output.is_json and limit is None and after is None:
+            for page in selection.pages():
+                output.write_lines(map(row_as_json, page))
+        else:
+            print_page(
+                output, fields.table.fields, selection.rows(limit or (None if output.is_json else TABLE_ROWS), after)
+            )
+
+
+def print_count(output: Output, number: int) -> None:
+    """Print a number of rows."""
+    if output.is_json:
+        output.write_value({"count": number})
+    else:
+        output.write_text(f"{number:,}")
+
+
+def row_as_json(row: Any) -> bytes:
+    """A row as a line of JSON."""
+    return msgspec.json.encode(to_json_value(row))
+
+
+def print_explanation(output: Output, explanation: Any) -> None:
+    """Print an explanation, as JSON or as lines."""
+    if output.is_json:
+        output.write_value(explanation)
+    else:
+        output.write_text(f"{explanation}")
+
+
+def print_page(output: Output, columns: Iterable[str], page: Rows[Any]) -> None:
+    """Print a page of rows, and the cursor of the next one."""
+    if output.is_json:
+        output.write_lines(map(row_as_json, page))
+        if page.next is not None:
+            typer.echo(f"--after {page.next}", err=True)
+        return
+    names = list(columns)
+    shown = [["" if getattr(row, each) is None else format_value(getattr(row, each)) for each in names] for row in page]
+    output.print_table([Column(each, elastic=True) for each in names], shown)
+    if page.next is not None:
+        output.write_text(f"--after {page.next}")

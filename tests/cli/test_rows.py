@@ -1,0 +1,53 @@
+"""`eventfold rows`: rows of a read model by filter, order and page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.cli.commands import APPS, Ran, process
+
+HERE = ("--import-path", str(APPS))
+
+
+def asked(*words: str, folder: Path) -> Ran:
+    """Run a command that imports classes, in a process of its own."""
+    return process(*words, *HERE, folder=folder)
+
+
+def test_rows_are_filtered_sorted_counted_and_paged(bank: str, tmp_path: Path) -> None:
+    """As JSON lines; the cursor of the next page is on standard error, and is taken by --after."""
+    asked("run", bank, "bank:Balance", "--once", folder=tmp_path)
+    every = asked("rows", bank, "bank:Balance", "--order", "-balance", folder=tmp_path)
+    assert every.code == 0, every.err
+    balances = [float(row["balance"]) for row in every.lines]
+    assert len(balances) > 1
+    assert balances == sorted(balances, reverse=True)
+    first = asked("rows", bank, "bank:Balance", "--order", "-balance", "--limit", "1", folder=tmp_path)
+    assert first.lines == every.lines[:1]
+    option, cursor = first.err.split()
+    assert option == "--after"
+    rest = asked("rows", bank, "balance", "--order", "-balance", "--after", cursor, folder=tmp_path)
+    assert rest.lines == every.lines[1:], rest.err
+    where = ("--where", f"balance>={balances[0]:g} account:a*")
+    assert asked("rows", bank, "bank:Balance", *where, folder=tmp_path).lines == every.lines[:1]
+    assert asked("rows", bank, "bank:Balance", *where, "--count", folder=tmp_path).lines == [{"count": 1}]
+
+
+def test_rows_as_of_a_position_are_folded_from_the_log(bank: str, tmp_path: Path) -> None:
+    """They need no table, and take the same filters."""
+    then = asked("rows", bank, "bank:Balance", "--at", "2", "--where", "account=a-1", folder=tmp_path)
+    assert then.lines == [{"account": "a-1", "balance": "80"}], then.err
+
+
+def test_mistakes_are_named(bank: str, tmp_path: Path) -> None:
+    """A wrong column, a cursor of another query."""
+    asked("run", bank, "bank:Balance", "--once", folder=tmp_path)
+    wrong = asked("rows", bank, "bank:Balance", "--where", "balanec>5", folder=tmp_path)
+    assert wrong.code != 0
+    assert "Did you mean balance" in wrong.err
+    first = asked("rows", bank, "bank:Balance", "--limit", "1", folder=tmp_path)
+    other = asked("rows", bank, "bank:Balance", "--order", "balance", "--after", first.err.split()[1], folder=tmp_path)
+    assert other.code != 0
+    assert "sorted by" in other.err
+    explained = asked("rows", bank, "bank:Balance", "--where", "account=a-1", "--explain", folder=tmp_path)
+    assert explained.lines[0]["index"] == ["account"]
