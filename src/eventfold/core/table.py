@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
+from itertools import starmap
 from operator import attrgetter
 from types import NoneType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -76,7 +77,7 @@ def generation_table(table: Table, generation: int) -> Table:
 class RowCodec(msgspec.Struct):
     """Conversions of one class's rows: `pack` returns the tuple to store, `unpack` the row object of a stored tuple.
 
-    `pack_all`, `keys_of` and `pack_keys` convert many rows or keys at once, column by column, which is faster.
+    `pack_all`, `unpack_all`, `keys_of` and `pack_keys` convert many rows or keys at once, by column, which is faster.
     `decoders`: for each column, the conversion of a stored value to the field's value; None: they are the same.
     """
 
@@ -85,6 +86,7 @@ class RowCodec(msgspec.Struct):
     unpack: Callable[[Sequence[Any]], Any]
     key_of: Callable[[Any], tuple[Any, ...]]
     pack_all: Callable[[Iterable[Any]], Sequence[tuple[Any, ...]]]
+    unpack_all: Callable[[Sequence[Sequence[Any]]], list[Any]]
     keys_of: Callable[[Iterable[Any]], list[tuple[Any, ...]]]
     pack_keys: Callable[[Iterable[tuple[Any, ...]]], Sequence[tuple[Any, ...]]]
     decoders: tuple[Convert | None, ...] = ()
@@ -124,12 +126,14 @@ def row_codec_of(
                 f"Name fields: {', '.join(fields)}.",
             )
     get, get_all, size = _getter(fields), values_getter(fields), len(key)
+    unpack = _building(cls) if not any(decoders) else _unpacking(cls, decoders)
     return RowCodec(
         Table(name, tuple(columns), key, indexes),
         get if not any(encoders) else _converting(get, encoders),
-        _building(cls) if not any(decoders) else _unpacking(cls, decoders),
+        unpack,
         _getter(key),
         get_all if not any(encoders) else lambda rows: converted(get_all(rows), encoders),
+        _unpacking_all(cls, decoders, unpack),
         values_getter(key),
         list if not any(encoders[:size]) else lambda keys: converted(list(keys), encoders[:size]),
         tuple(decoders),
@@ -228,6 +232,18 @@ def _unpacking(cls: Any, decoders: list[Convert | None]) -> Callable[[Sequence[A
 
     build = _building(cls)
     return unpack
+
+
+def _unpacking_all(
+    cls: Any, decoders: list[Convert | None], unpack: Callable[[Sequence[Any]], Any]
+) -> Callable[[Sequence[Sequence[Any]]], list[Any]]:
+    def unpack_all(rows: Sequence[Sequence[Any]]) -> list[Any]:
+        try:
+            return list(starmap(cls, converted(rows, decoders)))
+        except Exception:  # noqa: BLE001 (unpacked one by one, the row raises an error that names it)
+            return list(map(unpack, rows))
+
+    return unpack_all
 
 
 def unreadable_row(of: str, error: Exception) -> ProjectionDamaged:

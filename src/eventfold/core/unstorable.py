@@ -13,10 +13,11 @@ from functools import partial
 from itertools import chain
 from typing import Any, cast
 
-from eventfold.core.table import Column, is_of_kind
+from eventfold.core.table import KINDS, Column, ColumnKind, is_of_kind
 from eventfold.errors import InvalidProjection
 
 EDGE_YEARS = (1, 9999)  # the years in which a conversion to UTC may leave the range of datetime
+PLAIN_TYPES: dict[ColumnKind, type] = {kind: of for of, kind in KINDS}
 MIN_INT, MAX_INT = -(1 << 63), (1 << 63) - 1
 MAX_DIGITS = 16_000  # digits of a decimal, before or after the point
 SHOWN_CHARACTERS = 200  # characters of a value that a message quotes
@@ -61,7 +62,7 @@ def refuse_other_types(columns: Sequence[Column], rows: Sequence[Sequence[Any]])
     width, values = len(rows[0]) if rows else 0, list(chain.from_iterable(rows))
     for at, column in enumerate(columns[:width]):  # keys are the beginning of rows
         for of in set(map(type, values[at::width])):
-            if not is_of_kind(column.kind, of):
+            if of is not PLAIN_TYPES.get(column.kind) and not is_of_kind(column.kind, of):
                 raise TypeError(f"{column.name} holds {column.kind}, not {of.__name__}")
 
 

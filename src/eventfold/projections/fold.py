@@ -165,7 +165,7 @@ class RowCache:
         self._fetch(to_load, missing)
 
     def _fetch(self, to_load: Iterable[Key], missing: dict[Key, None]) -> None:
-        """Load the rows of `to_load`. The `missing` ones that are not found do not exist."""
+        """Load those rows of `to_load` that exist. They are rows of the keys `missing`."""
         if to_load:
             columns = self._of.table.columns
             keys = self._packed(self._of.pack_keys, to_load, "key")
@@ -175,17 +175,15 @@ class RowCache:
                 raise HandlerFailed(
                     None, unstorable_error(self._definition.name, columns, keys, _cause(error)), "key"
                 ) from error
-            for row in rows:
-                try:
-                    loaded = self._of.unpack(row)
-                except InvalidProjection as error:  # the class's own check refused the row
-                    raise HandlerFailed(None, error, "evolve") from error
-                key = self._of.key_of(loaded)
-                self._cache[key] = loaded
-                if key not in missing:
-                    raise HandlerFailed(None, self._wrong_types_error(key), "key")
-                del missing[key]
-        self._cache.update(missing)
+            try:
+                loaded = self._of.unpack_all(rows)
+            except InvalidProjection as error:  # the class's own check refused the row
+                raise HandlerFailed(None, error, "evolve") from error
+            found = self._of.keys_of(loaded)
+            if not all(map(missing.__contains__, found)):
+                other = next(filterfalse(missing.__contains__, found))
+                raise HandlerFailed(None, self._wrong_types_error(other), "key")
+            self._cache.update(zip(found, loaded, strict=True))
 
     def _wrong_types_error(self, key: Any) -> EventfoldError:
         return InvalidProjection(

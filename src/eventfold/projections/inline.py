@@ -56,7 +56,9 @@ class InlineRowCache(RowCache):
         self._before.clear()
         keys, cache, pack = keys_in(items), self._cache, self._of.pack
         missing = {key: None for key in keys if key not in cache}
-        self._fetch(missing.copy(), missing)
+        self._fetch(missing, missing)
+        for key in missing:
+            cache.setdefault(key)
         try:
             self._before = {key: None if cache[key] is None else pack(cache[key]) for key in keys}
         except (TypeError, ValueError) as error:  # an earlier request of this transaction left an invalid row

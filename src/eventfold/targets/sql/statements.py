@@ -180,7 +180,7 @@ class Statements:
         except (ValueError, TypeError, ArithmeticError) as error:
             raise unreadable_row(table.name, error) from error
 
-    def _converters(self, table: Table, by_kind: Mapping[Any, Converter]) -> list[Converter | None]:
+    def _converters(self, table: Table, by_kind: Mapping[ColumnKind, Converter]) -> list[Converter | None]:
         return [by_kind.get(column.kind) for column in table.columns]
 
 

@@ -222,8 +222,10 @@ class SqliteDriver:
         One statement writes many rows: apsw releases the GIL during each statement, and has to reacquire it once only.
         Their numbers are few, so that each statement stays prepared.
         """
-        size = len(table.key)
-        ordered = sorted(rows, key=itemgetter(*range(size)))
+        if len(rows) == 1:
+            connection.execute(statement, rows[0])
+            return
+        ordered = sorted(rows, key=itemgetter(*range(len(table.key))))
         width = len(rows[0])  # the table's columns, and the order columns that statements.py adds
         one = f"({','.join('?' * width)})"
         head, _, tail = statement.partition(one)

@@ -48,6 +48,7 @@ class SqliteStatements(Statements):
         self.tables_without_order_columns: set[str] = set()
         self._inspected_tables: set[str] = set()
         self._order_columns_cache: dict[Table, tuple[Column, ...]] = {}
+        self._loads: dict[Table, tuple[str, str, str]] = {}
 
     def is_outdated(self, connection: Any, table: Table) -> bool:
         """Whether keys and indexes of the table compare text, as in tables of the first releases."""
@@ -63,6 +64,7 @@ class SqliteStatements(Statements):
             if not columns.issuperset(order_column_name(column.name) for column in expected):
                 self.tables_without_order_columns.add(table.name)
                 self._order_columns_cache.pop(table, None)
+                self._loads.pop(table, None)
         return table.name in self.tables_without_order_columns
 
     def _order_columns(self, table: Table) -> tuple[Column, ...]:
@@ -125,16 +127,28 @@ class SqliteStatements(Statements):
         return f"DELETE FROM {quote_identifier(table.name)} WHERE {key}"  # noqa: S608
 
     def load_sql(self, table: Table, keys: Sequence[Sequence[Any]]) -> tuple[str, list[Any]]:
-        """See Statements. The last key is repeated, so that few different statements have to be prepared."""
-        kinds: dict[str, ColumnKind] = {column.name: column.kind for column in table.columns}
-        names = self._sort_columns(table, table.key)
+        """See Statements. A join of a list of keys is faster than a list after IN, which SQLite sorts first.
+
+        Keys of NULL, which no row has, make their number a power of two: few different statements have to be prepared.
+        """
         count = 1 << (len(keys) - 1).bit_length()
-        condition = self._driver.key_condition(
-            [(name, kinds[of]) for name, of in zip(names, table.key, strict=True)], count
-        )
         values = list(chain.from_iterable(self.encode_keys(table, keys)))
-        values += values[-len(names) :] * (count - len(keys))
-        return f"SELECT {self.selected_columns(table)} FROM {quote_identifier(table.name)} WHERE {condition}", values  # noqa: S608
+        values += [None] * (count * len(table.key) - len(values))
+        before, one, after = self._loads.get(table) or self._load_parts(table)
+        return f"{before}{','.join([one] * count)}{after}", values
+
+    def _load_parts(self, table: Table) -> tuple[str, str, str]:
+        """The SQL of `load_sql` before the keys, for one key, and after the keys."""
+        names = self._sort_columns(table, table.key)
+        wanted = [f'" {number}"' for number in range(len(names))]  # no field has a space in its name
+        condition = " AND ".join(f"{name} = {each}" for name, each in zip(names, wanted, strict=True))
+        own = quote_identifier(table.name)
+        parts = self._loads[table] = (
+            f"WITH wanted({', '.join(wanted)}) AS (VALUES ",
+            f"({','.join('?' * len(names))})",
+            f") SELECT {self.selected_columns(table)} FROM wanted CROSS JOIN {own} ON {condition}",  # noqa: S608
+        )
+        return parts
 
     def compared_column(self, table: Table, column: Column) -> str:
         """See Statements: the column, its order column, or its function."""
@@ -206,7 +220,7 @@ class SqliteStatements(Statements):
     def encode_keys(self, table: Table, keys: Sequence[Sequence[Any]]) -> Iterable[Sequence[Any]]:
         """See Statements: keys as they are looked up, with the values of order columns."""
         by_name = {column.name: ORDER[column.kind] for column in self._order_columns(table)}
-        if not any(name in by_name for name in table.key):
+        if not by_name or not any(name in by_name for name in table.key):
             return super().encode_keys(table, keys)
         pack = self._driver.encoders
         kinds: dict[str, ColumnKind] = {column.name: column.kind for column in table.columns}
