@@ -55,7 +55,6 @@ DIGESTED = {
     "event": "t::text",
     "tag": "t::text",
     "request": "concat_ws(' ', t.key, t.first, t.size)",
-    "inlined": "concat_ws(' ', t.name, t.code, t.ticket, t.types::text)",
     "sealed": "t::text",
 }
 

@@ -1,8 +1,23 @@
 -- Layout 1 to 2: checksums for the other tables. Snapshots are dropped, which loses no event.
 
+DO $body$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = '{schema}.event'::regclass AND attname = 'crc' AND NOT attisdropped) THEN
+        RAISE EXCEPTION USING ERRCODE = 'EF020', MESSAGE = 'The events of this store have no checksums: a version from before layout 1 was '
+            'complete wrote them. Export them with that version, and append them to a new store.';
+    END IF;
+END
+$body$;
+
 DELETE FROM {schema}.snapshot;
 ALTER TABLE {schema}.snapshot ADD COLUMN crc integer NOT NULL;
 
+CREATE TABLE IF NOT EXISTS {schema}.inlined ( -- the first versions of layout 1 had no inline read models
+    name   text COLLATE "C" PRIMARY KEY,
+    code   text NOT NULL,
+    types  text[] NOT NULL,
+    ticket text NOT NULL
+);
 ALTER TABLE {schema}.inlined ADD COLUMN crc integer;
 UPDATE {schema}.inlined SET crc = ('x' || encode(substr(sha256(convert_to(
     concat_ws(E'\n', name, code, ticket, array_to_string(types, E'\n')), 'UTF8')), 1, 4), 'hex'))::bit(32)::integer;
