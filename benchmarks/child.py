@@ -72,7 +72,7 @@ def _append(pipe: Connection, path: str, stored: int, seconds: float, threads: i
     from benchmarks.measure import rate_of_threads
     from benchmarks.subject import Eventfold
 
-    contender = Eventfold(Path(), stored, url=path)
+    contender = Eventfold(Path(), stored, url=path, drawn=20_000)
     call = contender.caller()
     call()
     pipe.send("ready")

@@ -47,16 +47,16 @@ class Settings:
         """Return small sizes for a quick run: to see that it works, not to trust the figures."""
         return cls(
             quick=True,
-            stored=5_000,
+            stored=2_000,
             rounds=2,
-            seconds=0.05,
-            append=0.06,
+            seconds=0.04,
+            append=0.05,
             repeats=2,
             loads=20,
-            samples=40,
-            long=2_000,
-            growth=(1_000, 3_000),
-            idle=1.0,
+            samples=30,
+            long=1_000,
+            growth=(1_000, 2_000),
+            idle=0.5,
         )
 
 

@@ -83,10 +83,10 @@ class Eventfold:
 
     name = "eventfold"
 
-    def __init__(self, folder: Path, stored: int, *, url: str = "", **options: Any) -> None:
+    def __init__(self, folder: Path, stored: int, *, url: str = "", drawn: int | None = None, **options: Any) -> None:
         self.path = url or str(folder / "eventfold.db")
         self.store = ef.Store(self.path, **options)
-        self.traffic = Traffic(stored)
+        self.traffic = Traffic(stored, drawn)
 
     @staticmethod
     def seed(folder: Path, stored: int) -> None:

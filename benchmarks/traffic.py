@@ -54,9 +54,9 @@ def scans(first: int, count: int) -> tuple[Scan, ...]:
 class Traffic:
     """The sequence from some number on, long enough for any benchmark; threads may share it."""
 
-    def __init__(self, stored: int, count: int = 200_000) -> None:
-        # Drawn before the clock runs; if they run out, the same events are used once more.
-        self._scans = itertools.cycle(scans(stored, count))
+    def __init__(self, stored: int, count: int | None = None) -> None:
+        # Drawn before the clock runs, few beside a small store; if they run out, the same events are used once more.
+        self._scans = itertools.cycle(scans(stored, count or (200_000 if stored >= 10_000 else 20_000)))
 
     def one(self) -> Scan:
         """Return the next event."""
