@@ -30,18 +30,18 @@ class Group(NamedTuple):
         return import_module(f"benchmarks.{self.name}").run(stage, announce)
 
 
-# In the order in which they run.
+# In the order in which they run: a run that has to end early has the most important ones.
 GROUPS = (
-    Group("append", "one writer, 1 to 1,000 events an append", 90),
-    Group("concurrent", "threads, tasks and processes that append one event each, with and without a condition", 60),
-    Group("read", "the whole log, entities, decisions on a warm entity", 30),
+    Group("append", "one writer, 1 to 1,000 events an append", 200),
+    Group("concurrent", "threads, tasks and processes that append one event each, with and without a condition", 80),
+    Group("read", "the whole log, entities, decisions on a warm entity", 35),
     Group("decisions", "decisions over two entities, timers, old event classes, a very long entity", 60),
-    Group("hot", "many callers that decide over one state", 30),
-    Group("follow", "catching up, from an append to its receipt, idle followers", 30),
-    Group("projections", "read models on SQLite", 90),
-    Group("beside", "one writer beside read models, a rebuild, reports; how far read models are behind", 120),
     Group("footprint", "bytes on disk, import, memory", 10),
-    Group("postgres", "PostgreSQL", 120, server=True),
-    Group("growth", "appends, reads and conditions while a store grows", 600),
+    Group("projections", "read models on SQLite", 120),
+    Group("beside", "one writer beside read models, a rebuild, reports; how far read models are behind", 120, True),
+    Group("growth", "appends, reads and conditions while a store grows", 480),
+    Group("hot", "many callers that decide over one state", 20),
+    Group("follow", "catching up, from an append to its receipt, idle followers", 30),
+    Group("postgres", "PostgreSQL", 140, True),
 )
 BY_NAME = {group.name: group for group in GROUPS}

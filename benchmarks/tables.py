@@ -30,6 +30,7 @@ class Row(NamedTuple):
 
 
 RAW_PSYCOPG = (("raw psycopg", "raw psycopg"),)
+ALONE = (("no reader", "without a reader"),)
 ONE_WRITER = (("one writer", "one writer"),)
 ONE_PROCESS = (("one process", "one process"),)
 
@@ -81,6 +82,12 @@ ROWS = (
         ONE_PROCESS,
     ),
     Row("the same, fast handler", "projections", "partitions, light", ONE_PROCESS),
+    Row("one writer beside a read model of another process", "beside", "1 in the log's file", ALONE),
+    Row("the same beside five", "beside", "5 in the log's file", ALONE),
+    Row("PostgreSQL: one writer beside a read model", "beside", "1 on PostgreSQL", ALONE),
+    Row("PostgreSQL: the same beside five", "beside", "5 on PostgreSQL", ALONE),
+    Row("from an append to its row in a read model, p50", "beside", "idle p50"),
+    Row("lag of a row beside a busy writer, p99", "beside", "lag p99"),
     Row("PostgreSQL: one event an append", "postgres", "1 event an append, one writer", RAW_PSYCOPG),
     Row("PostgreSQL: 1,000 events an append", "postgres", "1,000 events an append, one writer", RAW_PSYCOPG),
     Row("PostgreSQL: 32 tasks, one event each", "postgres", "32 tasks, one event each", ONE_WRITER),
