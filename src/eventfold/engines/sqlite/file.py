@@ -17,6 +17,7 @@ import apsw
 
 from eventfold.engines.sqlite import open_files
 from eventfold.engines.sqlite.connection import (
+    READER_FLAGS,
     configure,
     connect_immutable,
     is_readable_without_locks,
@@ -50,7 +51,7 @@ class File:
         self.wal_pages = 0
         self.guard = FileGuard()
         self._fork_generation = open_files.fork_generation
-        self.pool = Pool(self._connect, self._connect_writer, self._release_guard)
+        self.pool = Pool(self._connect_reader, self._connect_writer, self._release_guard)
         self.presence = FilePresence(self.path, self.real_path, self.pool.close_idle)
         self._may_create = self._opened = self._closed = False
         self._next_presence_check = self._next_link_check = 0.0
@@ -106,11 +107,14 @@ class File:
         """Refuse a path where a store cannot be opened: see file_opening.check_path."""
         return check_path(self.path, self.real_path, create and not self.readonly)
 
-    def _connect(self) -> apsw.Connection:
+    def _connect_reader(self) -> apsw.Connection:
+        return self._connect(READER_FLAGS)
+
+    def _connect(self, more_flags: int = 0) -> apsw.Connection:
         was_idle = self._is_idle
         if was_idle:
             self._reacquire()
-        connection = open_files.retry_with_free_descriptors(self._connect_once)
+        connection = open_files.retry_with_free_descriptors(lambda: self._connect_once(more_flags))
         if was_idle:
             try:
                 is_new(connection, self.path)  # raises if another version has upgraded it meanwhile
@@ -121,12 +125,12 @@ class File:
                 raise
         return connection
 
-    def _connect_once(self) -> apsw.Connection:
-        flags = apsw.SQLITE_OPEN_READONLY if self.readonly else apsw.SQLITE_OPEN_READWRITE
+    def _connect_once(self, more_flags: int) -> apsw.Connection:
+        flags = more_flags | (apsw.SQLITE_OPEN_READONLY if self.readonly else apsw.SQLITE_OPEN_READWRITE)
         if self._may_create:
             flags |= apsw.SQLITE_OPEN_CREATE
         if self.presence.is_immutable:
-            connection = connect_immutable(self.real_path)
+            connection = connect_immutable(self.real_path, more_flags)
         else:
             connection = connect(self.real_path, flags=flags, statementcachesize=200)
         try:
