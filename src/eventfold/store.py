@@ -543,7 +543,8 @@ def refuse_no_store(kind: type, target: object) -> None:
         )
 
 
-def _each(page: list[Recorded[Any]] | None, reader: Reader) -> Iterator[Recorded[Any]]:
+def _each(page: Iterable[Recorded[Any]] | None, reader: Reader) -> Iterator[Recorded[Any]]:
     while page is not None:
         yield from page
+        del page  # its memory is used for the next one
         page = run(reader.next_page())

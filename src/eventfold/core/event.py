@@ -10,13 +10,14 @@ import types
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args, get_origin, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast, get_args, get_origin, overload
 from uuid import UUID
 
 import msgspec
 
 from eventfold.core.class_data import get_class_data, set_class_data
 from eventfold.core.envelope import NewEvent, StoredEvent, from_micros
+from eventfold.core.event_rows import stored_event
 from eventfold.core.tags import check_name
 from eventfold.errors import InvalidEvent
 
@@ -340,7 +341,16 @@ class RawEvent(msgspec.Struct, frozen=True):
             ) from None
 
 
-class Recorded(msgspec.Struct, Generic[E_co], frozen=True, gc=False):
+class _Envelope(msgspec.Struct, frozen=True, gc=False, eq=False):
+    """The envelope of an event: a StoredEvent, or the arguments of `stored_event`, until it is first asked for."""
+
+    stored: StoredEvent
+
+
+_envelope: Any = _Envelope.__dict__["stored"]  # the attribute itself, which Recorded hides
+
+
+class Recorded(_Envelope, Generic[E_co], frozen=True, gc=False, eq=False):
     """An event that was read from the log, with its envelope. Envelope fields are converted when they are accessed.
 
     `event`     the typed event, or a RawEvent if it was read with `raw=True`.
@@ -348,7 +358,6 @@ class Recorded(msgspec.Struct, Generic[E_co], frozen=True, gc=False):
     `time`      when it was recorded; `occurred` when it happened, if its writer gave that; both in UTC.
     """
 
-    stored: StoredEvent
     event: E_co
 
     if not TYPE_CHECKING:
@@ -357,10 +366,31 @@ class Recorded(msgspec.Struct, Generic[E_co], frozen=True, gc=False):
             """Like Generic's, which would keep the event class alive in a cache of `typing`."""
             return types.GenericAlias(cls, event)
 
+        @property
+        def stored(self) -> StoredEvent:
+            """The encoded event."""
+            found = _envelope.__get__(self)
+            if type(found) is tuple:
+                found = stored_event(*found)
+                _envelope.__set__(self, found)
+            return found
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Recorded):
+            return NotImplemented
+        theirs = cast("Recorded[Any]", other)
+        return self.stored == theirs.stored and self.event == theirs.event
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType] (a StoredEvent has no hash)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.stored, self.event)
+
     @property
     def position(self) -> int:
         """Its position in the log, from 1."""
-        return self.stored.position
+        found = _envelope.__get__(self)
+        return cast(int, found[0][0] if type(found) is tuple else found.position)
 
     @property
     def id(self) -> UUID:

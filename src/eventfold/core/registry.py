@@ -5,7 +5,7 @@ Knows: codecs, the declared classes. Does not know: engines, the order of steps;
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -32,6 +32,7 @@ from eventfold.core.event import (
     is_same_source,
     known_names,
 )
+from eventfold.core.event_rows import Decode, EventRows
 from eventfold.core.signals import is_from_handler
 from eventfold.core.upcast import Upcaster, apply_upcasters, current_classes, upcaster_from, version_chain
 from eventfold.errors import EventfoldError, InvalidEvent, UndecodableEvent, UnknownEventType
@@ -204,6 +205,27 @@ class Registry:
             ) from error
         return (event,) if codec.upcaster is None else _apply_upcaster(codec.upcaster, event, stored)
 
+    def decode_rows(self, rows: EventRows, codec_of: Callable[[StoredEvent], Codec]) -> list[Any] | None:
+        """Decode a page of rows. None if an event must be decoded for itself: to report its error, to upcast it.
+
+        `codec_of` is asked once for each type and version.
+        """
+
+        def decoder_of(sample: StoredEvent) -> Decode:
+            codec = codec_of(sample)
+            if codec.upcaster is not None or sample.codec != "json":
+                raise _NotPlainError
+            return codec.decode
+
+        try:
+            return rows.decode(decoder_of)
+        except MemoryError:
+            raise
+        except Exception as error:
+            if is_from_handler(error):
+                raise
+            return None
+
     def decode_all(self, codec: Codec, events: Sequence[StoredEvent]) -> list[Any] | None:
         """Decode events of one codec together, with a third of the work; None if they must be decoded one by one."""
         if codec.upcaster is not None or codec.decode_lines is None or {event.codec for event in events} != {"json"}:
@@ -217,6 +239,10 @@ class Registry:
                 raise
             return None  # decode_as will report which event is at fault
         return found if len(found) == len(events) else None
+
+
+class _NotPlainError(Exception):
+    """Ends the decoding of a page whose events are not each one object of the stored class."""
 
 
 def _source_of(cls: type) -> str:

@@ -49,7 +49,7 @@ class LogFollower:
             through = await self._through(page)
             if self._log.engine.epoch != epoch:
                 continue  # the cursor was verified in another epoch than the page was read in
-            events = self._records(page.events)
+            events = list(self._records(page.events))
             self.passed += page.events
             self.cursor = through
             self.caught_up = not page.more

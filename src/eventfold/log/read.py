@@ -5,7 +5,7 @@ Knows: what `at`, `until` and `since` mean. Does not know: whether its caller is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date
 from typing import Any, TypeVar, cast
 from uuid import UUID
@@ -15,6 +15,7 @@ import msgspec
 from eventfold.core.codec import Codec
 from eventfold.core.envelope import StoredEvent, to_micros, to_moment
 from eventfold.core.event import Recorded
+from eventfold.core.event_rows import EventRows
 from eventfold.core.query import Cursor, Query
 from eventfold.core.registry import raw_event
 from eventfold.core.state import State, Step, copy_state, evolve_all, evolve_recorded, state_definition_of
@@ -96,12 +97,12 @@ class Reader:
         self._done = False
         self._records = decoder_for(log, raw)
 
-    async def next_page(self) -> list[Recorded[Any]] | None:
-        """Return the next matching events, at least one; None at the end."""
+    async def next_page(self) -> Iterable[Recorded[Any]] | None:
+        """Return the next matching events, at least one, decoded, to be iterated over once; None at the end."""
         page = await self.next_stored()
         return None if page is None else self._records(page)
 
-    async def next_stored(self) -> list[StoredEvent] | None:
+    async def next_stored(self) -> Sequence[StoredEvent] | None:
         """Return the next matching events without decoding them; None at the end."""
         while not self._done and self._left != 0:
             span = self._span or await span_of(self._log, self._bounds)
@@ -150,12 +151,25 @@ def refuse_future(page: Page, span: Span) -> None:
         raise beyond_head(span.after, page.scanned)
 
 
-def decoder_for(log: Log, as_raw: bool) -> Callable[[list[StoredEvent]], list[Recorded[Any]]]:
+def decoder_for(log: Log, as_raw: bool) -> Callable[[Sequence[StoredEvent]], Iterable[Recorded[Any]]]:
     """Return the function that decodes a page. An event that an upcaster splits becomes several."""
     if as_raw:
         return lambda page: [Recorded(stored, raw_event(stored)) for stored in page]
-    decode = log.registry.decode
-    return lambda page: [Recorded(stored, event) for stored in page for event in decode(stored)]
+    registry = log.registry
+
+    def decode(page: Sequence[StoredEvent]) -> Iterable[Recorded[Any]]:
+        if isinstance(page, EventRows):
+            events = registry.decode_rows(page, registry.codec_for)
+            if events is not None:
+                return recorded_rows(page, events)
+        return [Recorded(stored, event) for stored in page for event in registry.decode(stored)]
+
+    return decode
+
+
+def recorded_rows(rows: EventRows, events: list[Any]) -> Iterator[Recorded[Any]]:
+    """Return the decoded events of rows with their envelopes, which are made when they are first used."""
+    return map(Recorded, cast("Iterator[Any]", rows.envelopes()), events)
 
 
 async def event_of(log: Log, id: UUID | str, as_raw: bool) -> Recorded[Any] | None:
@@ -168,7 +182,7 @@ async def event_of(log: Log, id: UUID | str, as_raw: bool) -> Recorded[Any] | No
     if position is None:
         return None
     page = await log.engine.read(Query(), Span(after=position - 1, until=position))
-    parts = decoder_for(log, as_raw)([stored for stored in page.events if stored.id == identity.bytes])
+    parts = list(decoder_for(log, as_raw)([stored for stored in page.events if stored.id == identity.bytes]))
     if len(parts) == 1:
         return parts[0]
     if not any(stored.id == identity.bytes for stored in page.events):
@@ -206,28 +220,40 @@ class StateFold:
         self._codecs: dict[tuple[str, int], Codec] = {}
         self._wanted = self.plan.events
 
-    def decode(self, page: list[StoredEvent]) -> Iterator[Any]:
+    def decode(self, page: Sequence[StoredEvent]) -> Iterator[Any]:
         """Yield the decoded events of a page. Classes that `evolve` names win over others of the same stored name."""
         for _, event in self.steps(page):
             yield event
 
-    def steps(self, page: list[StoredEvent]) -> Iterator[tuple[StoredEvent, Any]]:
+    def steps(self, page: Sequence[StoredEvent]) -> Iterator[tuple[StoredEvent, Any]]:
         """Yield the decoded events of a page, each with its stored event.
 
         Events that an upcaster made and that `evolve` does not name are left out.
         """
         codecs, decode_as, wanted = self._codecs, self._log.registry.decode_as, self._wanted
         for stored in page:
-            codec = codecs.get((stored.type, stored.version))
-            if codec is None:
-                codec = self._log.registry.codec_among(self.plan.events, stored)
-                codecs[stored.type, stored.version] = codec
+            codec = codecs.get((stored.type, stored.version)) or self._codec_of(stored)
             for event in decode_as(codec, stored):
                 if codec.upcaster is None or isinstance(event, wanted):
                     yield stored, event
 
-    def fold(self, state: State, page: list[StoredEvent]) -> None:
+    def _codec_of(self, stored: StoredEvent) -> Codec:
+        codec = self._codecs.get((stored.type, stored.version))
+        if codec is None:
+            codec = self._log.registry.codec_among(self.plan.events, stored)
+            self._codecs[stored.type, stored.version] = codec
+        return codec
+
+    def fold(self, state: State, page: Sequence[StoredEvent]) -> None:
         """Fold a page into a state, in place, with the envelopes if it asks for them."""
+        if isinstance(page, EventRows):
+            events = self._log.registry.decode_rows(page, self._codec_of)
+            if events is not None:
+                if self.plan.recorded:
+                    evolve_recorded(state, recorded_rows(page, events))
+                else:
+                    evolve_all(state, events)
+                return
         if self.plan.recorded:
             evolve_recorded(state, (Recorded(stored, event) for stored, event in self.steps(page)))
         else:

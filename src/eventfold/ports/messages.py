@@ -5,6 +5,8 @@ Knows: events, queries, receipts. Does not know: how an engine works.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from eventfold.core.envelope import NewEvent, Receipt, StoredEvent
@@ -95,7 +97,7 @@ class Page(msgspec.Struct, frozen=True):
     `more`     whether a limit, rather than the end of the span, ended this page.
     """
 
-    events: list[StoredEvent]
+    events: Sequence[StoredEvent]
     scanned: int
     more: bool
 

@@ -276,7 +276,7 @@ class FailurePolicy:
         self.isolating_through = events[-1].position
         return True
 
-    def select(self, events: list[StoredEvent]) -> list[StoredEvent]:
+    def select(self, events: Sequence[StoredEvent]) -> Sequence[StoredEvent]:
         """Return the events of a page to handle now: all, or only the first append (or event) while isolating."""
         if self.isolating_through and events and events[0].position <= self.isolating_through:
             if self._parks:
@@ -285,7 +285,7 @@ class FailurePolicy:
         self.isolating_through = 0
         return events
 
-    def independent_before(self, failed: StoredEvent, before: list[StoredEvent]) -> list[StoredEvent]:
+    def independent_before(self, failed: StoredEvent, before: Sequence[StoredEvent]) -> Sequence[StoredEvent]:
         """Return the events before a failed one that can be committed without it.
 
         All of them where failing events are parked; else those of other appends, since an append is one commit.

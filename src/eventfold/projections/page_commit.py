@@ -33,7 +33,7 @@ class _Work(msgspec.Struct):
     """
 
     items: Sequence[DecodedEvent]
-    events: list[StoredEvent]
+    events: Sequence[StoredEvent]
     todo: Sequence[DecodedEvent]
     waiting: list[ParkedEvent]
     end: tuple[int, bytes] | None  # position and event id at the end of the page; None: `events` are a part of it
@@ -95,7 +95,7 @@ class PageCommit:
     async def commit(
         self,
         page: Page,
-        events: list[StoredEvent],
+        events: Sequence[StoredEvent],
         items: Sequence[DecodedEvent],
         began: float,
         *,

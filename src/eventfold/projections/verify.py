@@ -5,7 +5,7 @@ Knows: tallies, marks, how to find a single missing event. Does not know: its ca
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, Callable, Sequence
 
 import msgspec
 
@@ -177,14 +177,14 @@ async def _left(log: Log, target: Target, checkpoint: Checkpoint, query: Query) 
 
 def _belonging(
     log: Log, checkpoint: Checkpoint, definition: ProjectionDefinition | None, entries: dict[int, ParkedEvent]
-) -> Callable[[list[StoredEvent]], list[StoredEvent]] | None:
+) -> Callable[[Sequence[StoredEvent]], Sequence[StoredEvent]] | None:
     if checkpoint.partitions == 1:
         return lambda events: events
     if definition is None:
         return None
     decoder = PageDecoder(definition, log.registry, checkpoint.place.partition, checkpoint.partitions)
 
-    def own(events: list[StoredEvent]) -> list[StoredEvent]:
+    def own(events: Sequence[StoredEvent]) -> Sequence[StoredEvent]:
         try:
             return [item.stored for item in decoder.items(events, entries)]
         except HandlerFailed as failed:
@@ -194,7 +194,7 @@ def _belonging(
 
 
 async def _tally(
-    log: Log, query: Query, after: int, until: int, belongs: Callable[[list[StoredEvent]], list[StoredEvent]]
+    log: Log, query: Query, after: int, until: int, belongs: Callable[[Sequence[StoredEvent]], Sequence[StoredEvent]]
 ) -> Tally:
     total = EMPTY_TALLY
     while after < until:
@@ -211,7 +211,7 @@ async def _name(
     query: Query,
     stretch: tuple[int, int],
     off: Tally,
-    belongs: Callable[[list[StoredEvent]], list[StoredEvent]],
+    belongs: Callable[[Sequence[StoredEvent]], Sequence[StoredEvent]],
 ) -> tuple[str, tuple[int, int]]:
     """Describe the difference in a range and return its positions: of one event, where the digests differ by one."""
     after, until = stretch

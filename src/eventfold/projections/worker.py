@@ -183,7 +183,7 @@ class PartitionWorker:
         return result
 
     async def _commit_events(
-        self, page: Page, events: list[StoredEvent], items: Sequence[DecodedEvent] | None, began: float
+        self, page: Page, events: Sequence[StoredEvent], items: Sequence[DecodedEvent] | None, began: float
     ) -> StepResult:
         """Commit events of a page. `items`: the same events decoded, or None."""
         try:
@@ -197,7 +197,7 @@ class PartitionWorker:
         return StepResult.PROGRESSED
 
     async def _handle_failure(
-        self, failed: HandlerFailed, events: list[StoredEvent], items: Sequence[DecodedEvent]
+        self, failed: HandlerFailed, events: Sequence[StoredEvent], items: Sequence[DecodedEvent]
     ) -> StepResult:
         """Find the event that failed; commit those before it; then do what the policy decides."""
         if self.lease.is_of_old_epoch:

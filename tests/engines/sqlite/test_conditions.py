@@ -45,8 +45,8 @@ def traced(engine: SqliteEngine, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     engine._file.pool.resume()
     connect, acquire = File._connect, engine._file.lock.acquire
 
-    def connect_and_trace(self: File) -> object:
-        connection = connect(self)
+    def connect_and_trace(self: File, more_flags: int = 0) -> object:
+        connection = connect(self, more_flags)
         connection.set_exec_trace(lambda _cursor, sql, _bindings: seen.append(sql.split(" FROM")[0]) or True)
         return connection
 

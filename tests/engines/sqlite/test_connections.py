@@ -54,10 +54,9 @@ def interrupt(thread: threading.Thread) -> None:
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(Interruption))
 
 
-def use(store: ef.Store, name: str) -> None:
+def read(store: ef.Store) -> None:
     """Every kind of read, and reads that are left before their end."""
-    store.append(Used(name, 1))
-    assert store.state(Uses(name)).count >= 1
+    assert store.state(Uses("first")).count == 100
     for each in store.read(ef.Query.of(types=Used), limit=30):
         if each.position > 20:
             break
@@ -65,7 +64,7 @@ def use(store: ef.Store, name: str) -> None:
     store.tags()
     store.tag_keys()
     store.types()
-    store.rows(UseRow, by=name)
+    store.rows(UseRow, by="first")
     assert store.view(UseRow)
 
 
@@ -77,7 +76,7 @@ def with_mutex(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def unraisable(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What is raised where nobody can catch it, for example when a cursor is freed."""
+    """What is raised where no caller can catch it, for example when a cursor is freed."""
     found: list[Any] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda given: found.append(given.exc_value))
     return found
@@ -94,7 +93,8 @@ def test_no_two_threads_use_one_connection(tmp_path: Path, unraisable: list[Any]
         def work(name: str) -> int:
             rounds = 0
             while time.monotonic() < until:
-                use(store, name)
+                store.append(Used(name, 1))
+                read(store)
                 rounds += 1
             return rounds
 
@@ -105,7 +105,7 @@ def test_no_two_threads_use_one_connection(tmp_path: Path, unraisable: list[Any]
 
 @pytest.mark.usefixtures("with_mutex")
 def test_no_interrupted_thread_leaves_its_connection_to_two(tmp_path: Path, unraisable: list[Any]) -> None:
-    """The same while exceptions are raised in these threads, at any bytecode."""
+    """Six threads that read while exceptions are raised in them, at any bytecode."""
     with ef.Store(str(tmp_path / "log.db")) as store:
         store.append(*[Used("first", n) for n in range(100)])
         store.project(UseRow)
@@ -113,17 +113,17 @@ def test_no_interrupted_thread_leaves_its_connection_to_two(tmp_path: Path, unra
         failed: list[BaseException] = []
         interrupted = 0
 
-        def work(name: str) -> None:
+        def work() -> None:
             nonlocal interrupted
             while time.monotonic() < until:
                 try:
-                    use(store, name)
+                    read(store)
                 except Interruption:
                     interrupted += 1
                 except (apsw.Error, EventfoldError) as error:
                     failed.append(error)
 
-        threads = [threading.Thread(target=work, args=(f"t-{n}",), daemon=True) for n in range(6)]
+        threads = [threading.Thread(target=work, daemon=True) for _ in range(6)]
         for thread in threads:
             thread.start()
         while time.monotonic() < until - 0.3:

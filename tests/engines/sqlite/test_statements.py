@@ -27,8 +27,8 @@ def trace(monkeypatch: pytest.MonkeyPatch) -> list[Statement]:
     seen: list[Statement] = []
     connect = File._connect
 
-    def connect_and_trace(self: File) -> apsw.Connection:
-        connection = connect(self)
+    def connect_and_trace(self: File, more_flags: int = 0) -> apsw.Connection:
+        connection = connect(self, more_flags)
         connection.set_exec_trace(lambda _cursor, sql, bindings: seen.append((sql, bindings)) or True)
         return connection
 

@@ -18,8 +18,8 @@ import apsw
 from eventfold.engines.sqlite.errors import connect
 from eventfold.errors import StoreReadOnly
 
-# SQLite's mutex of a connection, which each column of each row acquires, costs a quarter of the time of a read. The pool
-# lends a connection for reading to one thread at a time, so it excludes nobody.
+# SQLite's mutex of a connection, which each column of each row acquires, costs a quarter of the time of a read. The
+# pool lends a connection for reading to one thread at a time, so no other thread can wait for it.
 READER_FLAGS = apsw.SQLITE_OPEN_NOMUTEX
 IMMUTABLE_FLAGS = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
 

@@ -6,7 +6,7 @@ only grow, a page is complete up to the head that was read before it.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from operator import gt, itemgetter, lt
 from typing import Any, NamedTuple, NoReturn
@@ -15,7 +15,8 @@ from zlib import crc32
 import apsw
 import msgspec
 
-from eventfold.core.envelope import StoredEvent, page_length
+from eventfold.core.envelope import StoredEvent
+from eventfold.core.event_rows import EventRows, Row
 from eventfold.core.query import Query
 from eventfold.engines.sqlite import schema
 from eventfold.engines.sqlite.dictionary import NameDictionary
@@ -39,7 +40,8 @@ MIN_INT64, MAX_INT64 = -(2**63), 2**63 - 1
 Statement = tuple[str, list[Any]]  # SQL and its bindings
 
 _pack, _json = msgspec.msgpack.Encoder().encode, msgspec.json.Encoder().encode
-_body, _checksum, _type_id = itemgetter(slice(0, -1)), itemgetter(-1), itemgetter(2)
+_body, _checksum = itemgetter(slice(0, -1)), itemgetter(-1)
+_position, _type_id, _data, _tags = map(itemgetter, (0, 2, 4, 5))
 
 
 def decode_request_key(row: tuple[Any, ...]) -> tuple[str, int]:
@@ -55,55 +57,56 @@ class RowDecoder:
     def __init__(self, types: NameDictionary) -> None:
         self._types = types
 
-    def decode_all(self, connection: apsw.Connection, rows: Iterable[tuple[Any, ...]]) -> list[StoredEvent]:
+    def decode_all(self, connection: apsw.Connection, rows: Iterable[Row]) -> list[StoredEvent]:
         """Decode all rows. Raises CorruptEvent with the position of a damaged row."""
-        try:
-            found = list(rows)
-        except UnicodeDecodeError as error:
-            raise corrupt_error(None) from error
-        return self._decode(connection, found, map(_pack, map(_body, found))) if found else []
+        return list(self.events(connection, self.verify_all(rows)))
 
-    def decode_up_to(
-        self, connection: apsw.Connection, rows: Iterator[tuple[Any, ...]], max_bytes: int
-    ) -> tuple[list[StoredEvent], bool]:
+    def verify_up_to(self, rows: Iterator[Row], max_bytes: int) -> tuple[list[Row], bool]:
         """Rows up to the one with which payloads and metadata reach `most` bytes, and one more; whether there is one.
 
-        Rows are fetched in steps, smaller ones after large rows, to limit memory.
+        Their checksums are verified. Rows are fetched in steps, smaller ones after large rows, to limit memory.
         """
-        events, size, step = list[StoredEvent](), 0, FIRST_FETCH_ROWS
+        fetched, size, step = list[Row](), 0, FIRST_FETCH_ROWS
         while True:
             try:
                 found = list(islice(rows, step))
             except UnicodeDecodeError as error:
                 raise corrupt_error(None) from error
             if not found:
-                return events, False
-            packed = list(map(_pack, map(_body, found)))
-            events += self._decode(connection, found, packed)
-            size += sum(map(len, packed))
+                return fetched, False
+            size += self._verify(found)
+            fetched += found
             if size < max_bytes:
-                step = max(FIRST_FETCH_ROWS, (max_bytes - size) * len(events) // (2 * size))
-            elif (size := page_length(events, len(events), max_bytes)) < len(events):
-                del events[size + 1 :]
-                return events, True
+                step = max(FIRST_FETCH_ROWS, (max_bytes - size) * len(fetched) // (2 * size + 1))
+            elif (size := _page_length(fetched, max_bytes)) < len(fetched):
+                del fetched[size + 1 :]
+                return fetched, True
             else:
                 step = 1
 
-    def _decode(
-        self, connection: apsw.Connection, found: list[tuple[Any, ...]], packed: Iterable[bytes]
-    ) -> list[StoredEvent]:
-        # For speed: compare all checksums of the page at once, then unpack each row once.
-        if list(map(crc32, packed)) != list(map(_checksum, found)):
-            self._raise_corrupt(found)
-        known = self._types.names_by_id
-        for type in set(map(_type_id, found)).difference(known):
-            self._types.name(connection, type)
-        return [  # positional arguments without a star: half the time
-            StoredEvent(p, id, known[type], v, data, tags, time, occurred, meta, at or 0, of or 1, codec or "json", key)
-            for p, id, type, v, data, tags, time, occurred, meta, at, of, codec, key, _ in found
-        ]
+    def verify_all(self, rows: Iterable[Row]) -> list[Row]:
+        """All rows. Raises CorruptEvent with the position of one whose checksum does not match."""
+        try:
+            found = list(rows)
+        except UnicodeDecodeError as error:
+            raise corrupt_error(None) from error
+        self._verify(found)
+        return found
 
-    def _raise_corrupt(self, rows: list[tuple[Any, ...]]) -> NoReturn:
+    def _verify(self, rows: list[Row]) -> int:
+        """Compare all checksums at once, for speed. Returns the bytes of payloads and metadata."""
+        if list(map(crc32, map(_pack, map(_body, rows)))) != list(map(_checksum, rows)):
+            self._raise_corrupt(rows)
+        return sum(map(len, map(_data, rows))) + sum([len(row[8]) for row in rows if row[8]])
+
+    def events(self, connection: apsw.Connection, rows: list[Row]) -> EventRows:
+        """The events of verified rows."""
+        known = self._types.names_by_id
+        return EventRows(
+            rows, {type: known.get(type) or self._types.name(connection, type) for type in set(map(_type_id, rows))}
+        )
+
+    def _raise_corrupt(self, rows: list[Row]) -> NoReturn:
         """Raises CorruptEvent for the first row whose checksum does not match."""
         wrong = next(row for row in rows if crc32(_pack(row[:-1])) != row[-1])
         raise corrupt_error(wrong[0]) if wrong[-1] is not None else missing_error(wrong[0])
@@ -174,17 +177,20 @@ def read_page(connection: apsw.Connection, rows: RowDecoder, names: Names, head:
     most = PAGE_BYTES if span.limit >= FIRST_FETCH_ROWS else None
     fetch = _Fetch(connection, rows, names, query, span, until)
     # One additional event shows whether more follow.
-    events, full = fetch(span.after, until, span.limit + 1, most)
-    size = min(span.limit, len(events) - full)
-    _verify_matches(events, query, span, until, len(events) > size)
-    if len(events) == size:
+    found, full = fetch(span.after, until, span.limit + 1, most)
+    size = min(span.limit, len(found) - full)
+    events = rows.events(connection, found)
+    _verify_matches(events, query, span, until, len(found) > size)
+    if not found:
+        return Page([], end, False)
+    if len(found) == size:
         return Page(events, end, False)
-    extra = events[size]
-    del events[size:]
-    edge = events[-1]
+    edge, extra = events[size - 1], events[size]
+    del found[size:]
     if edge.first == extra.first:  # the page would split an append: add its remaining events
         low, high = (edge.first - 1, edge.position - 1) if span.backwards else (edge.position, edge.last)
-        events += fetch(max(low, span.after), min(high, until), edge.size, None)[0]
+        found += fetch(max(low, span.after), min(high, until), edge.size, None)[0]
+        events = rows.events(connection, found)
         edge = events[-1]
     return Page(events, edge.position, True)
 
@@ -206,8 +212,11 @@ class _Fetch:
             self._lookup = names.lookup(connection, until)
             self._query = self._lookup.with_all_spellings(query)
 
-    def __call__(self, after: int, until: int, limit: int, most: int | None) -> tuple[list[StoredEvent], bool]:
-        """The first matching events in (after, until], in the order of the span; with `most` as in `decode_up_to`."""
+    def __call__(self, after: int, until: int, limit: int, most: int | None) -> tuple[list[Row], bool]:
+        """The rows of the first matching events in (after, until], in the order of the span, verified.
+
+        With `most` as in `verify_up_to`.
+        """
         cursors = self._cursors(self._statements(after, until, limit))
         rows = next(cursors, None)
         if rows is None:
@@ -216,8 +225,8 @@ class _Fetch:
             rows = islice(chain(rows, chain.from_iterable(cursors)), limit)
         try:
             if most is None:
-                return self._rows.decode_all(self._connection, rows), False
-            return self._rows.decode_up_to(self._connection, rows, most)
+                return self._rows.verify_all(rows), False
+            return self._rows.verify_up_to(rows, most)
         finally:
             cursors.close()
 
@@ -257,19 +266,31 @@ class _Fetch:
             yield rows_sql(bool(self._bounds)), [_json(chunk).decode(), *self._bounds]
 
 
-def _verify_matches(events: list[StoredEvent], query: Query, span: Span, until: int, more: bool) -> None:
+def _verify_matches(events: EventRows, query: Query, span: Span, until: int, more: bool) -> None:
     """An index has no checksum, so the events that it found are compared with the query."""
+    rows = events.rows
     if query.items:
-        places = [event.position for event in events]
+        places = list(map(_position, rows))
         if not all(map(gt if span.backwards else lt, places, places[1:])) or not _all_match(query, events):
             raise index_error(f"an index leads to events that do not match {query!r}")
     elif span.occurred_since is None and span.occurred_until is None:
-        count = len(events) if more else until - span.after
+        count = len(rows) if more else until - span.after
         low = until - count + 1 if span.backwards else span.after + 1
-        if len(events) != count or events[0].position + events[-1].position != 2 * low + count - 1:
-            there = {event.position for event in events}
+        if len(rows) != count or rows[0][0] + rows[-1][0] != 2 * low + count - 1:
+            there = set(map(_position, rows))
             raise missing_error(next(place for place in range(low, low + count) if place not in there))
 
 
-def _all_match(query: Query, events: list[StoredEvent]) -> bool:
-    return query.matches_all([event.type for event in events], [event.tags for event in events])
+def _all_match(query: Query, events: EventRows) -> bool:
+    rows, types = events.rows, events.types
+    return query.matches_all([types[row[2]] for row in rows], list(map(_tags, rows)))
+
+
+def _page_length(rows: Sequence[Row], most: int) -> int:
+    """How many rows it takes until payloads and metadata reach `most` bytes; all of them if they do not."""
+    size = 0
+    for index, row in enumerate(rows):
+        size += len(row[4]) + (len(row[8]) if row[8] else 0)
+        if size >= most:
+            return index + 1
+    return len(rows)

@@ -23,7 +23,7 @@ def original() -> tuple[Store, list[StoredEvent]]:
     source.using(actor="teller-7").append(draft(deposit(), 1), key="first")
     source.append(*deposits(4))
     source.append(deposit("a-2"), key="second")
-    return source, run(source.engine.read(Query(), Span())).events
+    return source, list(run(source.engine.read(Query(), Span())).events)
 
 
 def test_imported_events_are_unchanged(store: Store, port: Any, replication: Any) -> None:
