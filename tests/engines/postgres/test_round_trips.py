@@ -11,11 +11,12 @@ from eventfold.concurrency import run
 from eventfold.errors import AppendUnconfirmed, InlineFailed
 from eventfold.ports.messages import AppendRequest
 from eventfold.projections import projection_definition
+from eventfold.targets.sql.transaction import SqlTransaction
 from tests.engines.postgres.conftest import Open
 from tests.engines.postgres.given import event, sql, tagged
 from tests.engines.postgres.test_lost import proxy, through  # noqa: F401 (a fixture)
 from tests.projections.flights import edit
-from tests.projections.inline.bank import InlineBalance, InlineMoved
+from tests.projections.inline.bank import InlineBalance, InlineMoved, proved
 from tests.support.servers.postgres import PostgresServer
 from tests.support.servers.proxy import Proxy
 
@@ -101,6 +102,26 @@ def test_a_checkpoint_that_changed_is_read_again(store: ef.Store) -> None:
     edit(target, held.place, stats="")
     store.append(InlineMoved("a", 1))
     assert [row.moves for row in store.rows(InlineBalance)] == [9] == [store.head()]
+    assert proved(store)
+
+
+def test_an_interrupt_in_the_pipeline_leaves_no_connection_in_it(
+    store: ef.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes after the rows were sent: nothing is committed, and the next append uses a connection that works."""
+    request = AppendRequest((store.registry.encode(InlineMoved("a", 1)),))
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SqlTransaction, "advance", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run(store.engine.append_many([request]))
+    assert store.head() == 8
+    assert run(store.engine.append_many([request]))[0].repeated is False
+    assert [row.moves for row in store.rows(InlineBalance)] == [9] == [store.head()]
+    assert proved(store)
 
 
 def table(url: str, schema: str) -> str:
