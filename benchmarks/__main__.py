@@ -17,6 +17,7 @@ from pathlib import Path
 from benchmarks import machine, report, runfile
 from benchmarks.groups import BY_NAME, GROUPS, Group
 from benchmarks.measure import Missing, Settings
+from benchmarks.publish import README, published
 from benchmarks.runfile import RunFile
 from benchmarks.stage import Stage
 
@@ -65,18 +66,24 @@ def settings_of(asked: argparse.Namespace) -> Settings:
 
 
 def run_of(asked: argparse.Namespace, settings: Settings, scratch: Path) -> RunFile:
-    """Return the run to continue, or a new one; a quick run is always new. Raises ValueError for a file of another."""
-    path: Path | None = asked.file or (QUICK_FILE if asked.quick else None)
-    facts = machine.machine(scratch)
-    if path is None:
+    """Return the run to continue, or a new one; a quick run is always new. No file of an earlier run is overwritten.
+
+    Raises ValueError if the file that was named is one that cannot be continued.
+    """
+    if asked.file is None and asked.quick:
+        return RunFile.begin(QUICK_FILE, settings, scratch)
+    if asked.file is None:
+        facts = machine.machine(scratch)
         found = runfile.to_resume(settings, facts) if asked.resume else None
-        return found or RunFile.begin(runfile.new_path(facts), settings, scratch)
-    if path.exists() and asked.resume and not asked.quick:
-        found = RunFile.load(path)
-        if not found.is_resumable(settings):
-            raise ValueError(f"{path} is finished, or of other code or sizes. Name another file.")
+        if found is None or found.path == published((machine.ROOT / README).read_text(encoding="utf-8")):
+            return RunFile.begin(runfile.new_path(facts), settings, scratch)
         return found
-    return RunFile.begin(path, settings, scratch)
+    if not asked.file.exists():
+        return RunFile.begin(asked.file, settings, scratch)
+    found = RunFile.load(asked.file)
+    if not asked.resume or asked.quick or not found.is_resumable(settings):
+        raise ValueError(f"{asked.file} exists and is not continued by this run. Name another file.")
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -134,7 +134,7 @@ def test_a_run_that_was_stopped_is_resumed_where_it_stopped(tmp_path: Path, monk
 def test_a_run_of_another_commit_or_of_other_sizes_is_not_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A new file is begun beside it; a file that was named is refused."""
+    """A new file is begun beside it; a file that was named is refused, and no run overwrites it."""
     settings, facts = Settings(), machine.machine(tmp_path)
     first = RunFile.begin(runfile.new_path(facts, tmp_path), settings, tmp_path)
     first.save()
@@ -146,7 +146,11 @@ def test_a_run_of_another_commit_or_of_other_sizes_is_not_resumed(
     monkeypatch.setattr(machine, "commit", lambda: ("another", False))
     assert runfile.to_resume(settings, facts, tmp_path) is None
     assert main([*TWO, "--file", str(first.path), "--folder", str(tmp_path)]) == 1
-    assert "of other code or sizes. Name another file." in capsys.readouterr().err
+    assert "is not continued by this run. Name another file." in capsys.readouterr().err
+    kept = first.path.read_text(encoding="utf-8")
+    for arguments in (["--quick"], ["--no-resume"]):
+        assert main([*TWO, *arguments, "--file", str(first.path), "--folder", str(tmp_path)]) == 1
+    assert first.path.read_text(encoding="utf-8") == kept
 
 
 def test_a_group_that_would_take_too_long_is_left_for_the_next_run(
