@@ -12,10 +12,12 @@ from eventfold.selection.conditions import Compare, Condition, Missing, OneOf, O
 def serving_index(table: Table, condition: Condition, order: tuple[OrderTerm, ...]) -> tuple[str, ...] | None:
     """Return the key or the index that finds the rows, or returns them in this order; None if there is none.
 
-    One that finds rows by columns with a fixed value serves even if the rows found must be sorted.
+    One that finds rows by columns with a fixed value, or by a range, serves even if the rows found must be sorted. One
+    that only returns them in this order serves if there is no filter, which might select few of the rows it passes.
     """
-    fixed, ranged = set[str](), set[str]()
+    fixed, ranged, filtered = set[str](), set[str](), False
     for each in top_level(condition):
+        filtered = True
         match each:
             case Compare(column, "=", _):
                 fixed.add(column.name)
@@ -35,9 +37,9 @@ def serving_index(table: Table, condition: Condition, order: tuple[OrderTerm, ..
             return index
         sorts = bool(wanted) and _sorts(rest, wanted, table.key)
         by_range = bool(rest) and rest[0][0] in ranged
-        if not sorts and not by_range and not size:
+        if not (size or by_range or (sorts and not filtered)):
             continue
-        score = 4 * sorts + 2 * size + by_range
+        score = 4 * size + 2 * by_range + sorts
         if found is None or score > found[0]:
             found = score, index
     return None if found is None else found[1]
