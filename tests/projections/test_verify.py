@@ -22,7 +22,7 @@ OF_THE_STORE = {
     "log",
     "own_target",
     "project",
-    "rows",
+    "select",
     "run",
     "target",
     "using",
