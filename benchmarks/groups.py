@@ -36,6 +36,7 @@ GROUPS = (
     Group("concurrent", "threads, tasks and processes that append one event each, with and without a condition", 80),
     Group("read", "the whole log, entities, decisions on a warm entity", 35),
     Group("decisions", "decisions over two entities, timers, old event classes, a very long entity", 60),
+    Group("paging", "pages of a read model of a million rows, on SQLite and PostgreSQL", 240, server=True),
     Group("footprint", "bytes on disk, import, memory", 10),
     Group("projections", "read models on SQLite", 120),
     Group("beside", "one writer beside read models, a rebuild, reports; how far read models are behind", 120, True),
