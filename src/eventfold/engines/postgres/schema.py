@@ -127,8 +127,8 @@ def check_layout(layout: int, schema: str, where: str) -> None:
     if layout < LAYOUT:
         raise StoreVersionMismatch(
             f"The store in schema {schema!r} at {where} has layout {layout}; this version writes {LAYOUT}.",
-            "Stop the processes that use it, then upgrade it once, as its owner: "
-            f"eventfold upgrade {shlex.quote(f'postgresql://{where}?schema={schema}')}.",
+            "Stop the processes that use it, back it up (pg_dump), then upgrade it once, as its owner: "
+            f"eventfold upgrade {shlex.quote(f'postgresql://{where}?schema={schema}')} --no-backup.",
             layout=layout,
             known=LAYOUT,
         )
