@@ -19,6 +19,9 @@ from eventfold.engines.sqlite.schema import read_through, write_through
 from eventfold.engines.sqlite.tail import Segment
 
 
+NAME_ENTRIES = 4  # entries that take as long as one name: it is looked up, and inserted with its index and a trigger
+
+
 class StaleTail(Exception):
     """The tail in memory begins too late for the file."""
 
@@ -34,10 +37,10 @@ class Merge:
         self._ids: dict[str, int] = {}
         self._entries: Iterator[tuple[int, int, int]] | None = None  # those of the tables, in order of their keys
         events = segment.end - segment.start
-        self.entries_per_event = (events + segment.carried + len(self._names)) / max(1, events)  # names count as well
+        self.entries_per_event = (events + segment.carried + NAME_ENTRIES * len(self._names)) / max(1, events)
 
     def step(self, connection: apsw.Connection, types: NameDictionary, tags: NameDictionary, entries: int) -> int:
-        """Merge at most so many entries within the caller's transaction. Returns how many; new names count as well.
+        """Merge about so many entries within the caller's transaction. Returns how many; a name counts as NAME_ENTRIES.
 
         Raises StaleTail if the index tables do not contain everything before the segment: its end is no mark then.
         """
@@ -48,10 +51,10 @@ class Merge:
             self.is_done = True
             return 0
         known = len(self._ids)
-        names = self._names[known : known + entries]
+        names = self._names[known : known + -(-entries // NAME_ENTRIES)]
         for name in names:
             self._ids[name] = tags.ensure(connection, name)
-        left = entries - len(names)
+        left = entries - NAME_ENTRIES * len(names)
         if left <= 0:
             return entries
         if self._entries is None:
@@ -61,7 +64,7 @@ class Merge:
         if len(slice_) < left:
             write_through(connection, self.end)
             self.is_done = True
-        return len(names) + len(slice_)
+        return NAME_ENTRIES * len(names) + len(slice_)
 
     def _in_order(self, connection: apsw.Connection, types: NameDictionary) -> Iterator[tuple[int, int, int]]:
         segment = self.segment

@@ -5,11 +5,11 @@ Knows: numbers of events and entries. Does not know: how they are merged.
 
 from __future__ import annotations
 
-SLICE_ENTRIES = 192  # at least so many after an append that merges
-KEEPS_UP = 1.5  # or so many for each entry that the append's own events will need
-CATCHES_UP = 3.0  # or so many while the tail is long
+SLICE_ENTRIES = 256  # at least so many after an append that merges
+KEEPS_UP = 1.3  # or so many for each entry that the append's own events will need
+CATCHES_UP = 1.6  # or so many while the tail is long
 LONG_BACKLOG = 2  # closed segments
-IDLE_ENTRIES = 512  # at once while the process is idle: about 2 ms
+IDLE_ENTRIES = 1_024  # at once while the process is idle: about 2 ms
 RETRY_S, LONGEST_RETRY_S = 1.0, 64.0  # after a failed slice, doubled with each further failure
 
 
