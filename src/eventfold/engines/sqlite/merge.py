@@ -18,7 +18,6 @@ from eventfold.engines.sqlite.dictionary import NameDictionary
 from eventfold.engines.sqlite.schema import read_through, write_through
 from eventfold.engines.sqlite.tail import Segment
 
-
 NAME_ENTRIES = 4  # entries that take as long as one name: it is looked up, and inserted with its index and a trigger
 
 
