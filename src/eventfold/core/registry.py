@@ -44,6 +44,7 @@ class Registry:
     def __init__(self) -> None:
         self._codecs: dict[type, Codec] = {}
         self._readers: dict[tuple[str, int], Codec] = {}
+        self._among: dict[tuple[tuple[type, ...], str, int], Codec] = {}  # found by `codec_among`
         self._generation = -1
         self._used: dict[tuple[str, int], type] = {}  # the class that was last used for each stored name and version
 
@@ -72,6 +73,7 @@ class Registry:
             )
         self._used[key] = cls
         self._readers.pop(key, None)
+        self._among.clear()
 
     def encode(self, event: Any, metadata: bytes | None = None) -> NewEvent:
         """Return an event or Draft as it will be stored; `metadata` is that of the context, as a JSON object.
@@ -100,14 +102,19 @@ class Registry:
         Raises UnknownEventType if no class, or several unrelated ones, have that name; UndecodableEvent if a version
         between is missing.
         """
-        if self._generation != declarations_version():
-            self._generation = declarations_version()
-            self._readers.clear()
+        self._forget_outdated()
         codec = self._readers.get((stored.type, stored.version))
         if codec is None:
             codec = self._codec_among(self._candidates(stored), stored)
             self._readers[stored.type, stored.version] = codec
         return codec
+
+    def _forget_outdated(self) -> None:
+        """Forget which class reads what, if a class or an upcaster was declared since."""
+        if self._generation != declarations_version():
+            self._generation = declarations_version()
+            self._readers.clear()
+            self._among.clear()
 
     def _candidates(self, stored: StoredEvent) -> list[type]:
         """Return the classes of a stored name; if several have one version, only the one that this store has used."""
@@ -127,6 +134,15 @@ class Registry:
 
     def codec_among(self, classes: Iterable[type], stored: StoredEvent) -> Codec:
         """Return the codec for a stored event, with preference for these classes and the classes related to them."""
+        self._forget_outdated()
+        key = (tuple(classes), stored.type, stored.version)
+        codec = self._among.get(key)
+        if codec is None:
+            codec = self._find_among(key[0], stored)
+            self._among[key] = codec
+        return codec
+
+    def _find_among(self, classes: tuple[type, ...], stored: StoredEvent) -> Codec:
         for cls in classes:
             if cls is not Event:
                 own = [each for each in family_of(cls) if stored.type in declaration_of(each).names]
