@@ -33,7 +33,10 @@ class JointTarget(Protocol):
     commits_jointly: bool
 
     def joint_transaction(self) -> AbstractContextManager[Callable[[PartitionKey], TargetTransaction]]:
-        """Begin a transaction, as `transaction` does; the function returns it for each partition."""
+        """Begin a transaction, as `transaction` does; the function returns it for each partition.
+
+        A crash of the database may undo the whole transaction after its commit.
+        """
         ...
 
 
@@ -55,7 +58,7 @@ class _Page:
 class JointCommits:
     """Commits the pages of the read models of one runner and one target."""
 
-    def __init__(self, target: Target, clock: Callable[[], float] = time.monotonic, meet: float = MEET_S) -> None:
+    def __init__(self, target: JointTarget, clock: Callable[[], float] = time.monotonic, meet: float = MEET_S) -> None:
         self._target, self._clock, self._meet = target, clock, meet
         self._expected: dict[PartitionKey, float] = {}  # when each read model began its work, or will begin it
         self._waiting: list[_Page] = []
@@ -92,8 +95,8 @@ class JointCommits:
             self._lead(page)
         if page.checkpoint is not None:
             return page.checkpoint
-        with self._target.transaction(key) as tx:
-            return write(tx)
+        with self._target.joint_transaction() as of:
+            return write(of(key))
 
     def _lead(self, own: _Page) -> None:
         """Commit the own page with those of others that are ready, or will be soon."""
@@ -131,10 +134,10 @@ class JointCommits:
         return sorted(pages, key=lambda page: (page.key.name, page.key.generation, page.key.partition))
 
     def _write(self, pages: list[_Page]) -> list[Checkpoint]:
-        with cast("JointTarget", self._target).joint_transaction() as of:
+        with self._target.joint_transaction() as of:
             return [page.write(of(page.key)) for page in pages]
 
 
 def joint_commits(target: Target) -> JointCommits | None:
     """Return an object that commits pages of this target together; None if the target cannot do that."""
-    return JointCommits(target) if getattr(target, "commits_jointly", False) else None
+    return JointCommits(cast("JointTarget", target)) if getattr(target, "commits_jointly", False) else None

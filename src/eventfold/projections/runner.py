@@ -297,14 +297,9 @@ class _PartitionThread:
 
 
 def _joint_commits_of(definitions: Sequence[tuple[ProjectionDefinition, Target]]) -> dict[Target, JointCommits]:
-    """Return an object for each target that has rows of several partitions, by which these commit together."""
-    found: dict[Target, JointCommits] = {}
-    for target in {target for _, target in definitions}:
-        partitions = sum(d.partitions for d, own in definitions if own is target and d.kind == "rows")
-        joint = joint_commits(target) if partitions > 1 else None
-        if joint is not None:
-            found[target] = joint
-    return found
+    """Return an object for each target that can commit rows of several partitions together."""
+    found = {target: joint_commits(target) for target in {target for _, target in definitions}}
+    return {target: joint for target, joint in found.items() if joint is not None}
 
 
 class WorkerLog:

@@ -316,6 +316,10 @@ class PostgresDriver:
                 connection.execute(f"CREATE SCHEMA {quote_identifier(self._schema)}".encode())
             self._has_schema = True
 
+    def defer_durability(self, connection: psycopg.Connection[Any]) -> None:
+        """See Driver."""
+        connection.execute("SET LOCAL synchronous_commit = off")
+
     def commit(self, connection: psycopg.Connection[Any]) -> None:
         """See Driver."""
         connection.execute("COMMIT")

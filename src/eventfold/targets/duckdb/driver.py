@@ -197,6 +197,9 @@ class DuckDbDriver:
     def lock_schema_changes(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Do nothing: writers exclude each other, in this process by `write_lock`, between processes by the file."""
 
+    def defer_durability(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Do nothing: DuckDB always waits for the disk."""
+
     def commit(self, connection: duckdb.DuckDBPyConnection) -> None:
         """See Driver."""
         connection.execute("COMMIT")

@@ -95,6 +95,10 @@ class Driver(Protocol):
         """Lock, until the transaction ends, against other transactions that create or replace tables."""
         ...
 
+    def defer_durability(self, connection: Any) -> None:
+        """Let the commit of this transaction not wait for the disk: a crash of the database may undo it as a whole."""
+        ...
+
     def commit(self, connection: Any) -> None:
         """Commit the transaction."""
         ...

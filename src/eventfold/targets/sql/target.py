@@ -282,8 +282,12 @@ class SqlTarget:
 
     @contextmanager
     def joint_transaction(self) -> Generator[Callable[[PartitionKey], SqlTransaction]]:
-        """Begin one transaction for several partitions; the function returns it for each of them."""
+        """Begin one transaction for several partitions; the function returns it for each of them.
+
+        A crash of the database may undo it as a whole, with the checkpoints: the events are folded again.
+        """
         with self.connect(write=True) as connection:
+            self._driver.defer_durability(connection)
             yield lambda key: SqlTransaction(self._driver, connection, key, self._statements)
 
     def joined(self, connection: Any, key: PartitionKey) -> SqlTransaction:
