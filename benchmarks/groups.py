@@ -36,7 +36,6 @@ GROUPS = (
     Group("concurrent", "threads, tasks and processes that append one event each, with and without a condition", 80),
     Group("read", "the whole log, entities, decisions on a warm entity", 35),
     Group("decisions", "decisions over two entities, timers, old event classes, a very long entity", 60),
-    Group("paging", "pages of a read model of a million rows, on SQLite and PostgreSQL", 240, server=True),
     Group("footprint", "bytes on disk, import, memory", 10),
     Group("projections", "read models on SQLite", 120),
     Group("beside", "one writer beside read models, a rebuild, reports; how far read models are behind", 120, True),
@@ -44,5 +43,6 @@ GROUPS = (
     Group("hot", "many callers that decide over one state", 20),
     Group("follow", "catching up, from an append to its receipt, idle followers", 30),
     Group("postgres", "PostgreSQL", 140, True),
+    Group("paging", "pages of a read model of a million rows, on SQLite and PostgreSQL", 240, True),
 )
 BY_NAME = {group.name: group for group in GROUPS}
