@@ -6,6 +6,7 @@ import asyncio
 import copy
 import logging
 import pickle
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 import eventfold as ef
 from eventfold.errors import InvalidFilter, InvalidProjection
 from eventfold.projections import rows as reading
+from eventfold.selection.conditions import RowQuery
 from eventfold.testing.conformance.target.queries import (
     NOTE,
     SHOP,
@@ -248,3 +250,30 @@ def test_an_index_on_an_unknown_field_is_refused() -> None:
                 """Do nothing."""
 
         ef.Store(f"memory:{uuid4().hex}").project(Wrong)
+
+
+def test_a_query_follows_a_switch_that_dropped_its_table(any_filled: ef.Store) -> None:
+    """The generation is looked up before the query: if its table is gone by then, the live one is asked."""
+    admin: Any = any_filled.projections
+    selection: Any = any_filled.select(Sale)
+    reader, other = selection._source.reader(), selection._source.reader()
+    for _ in range(2):
+        admin.rebuild(Sale)
+        admin.switch(Sale)
+    assert reader.find(RowQuery()) == []
+    assert reader.generation == "generation 3"
+    with pytest.raises(InvalidFilter, match="of generation 1 of query_sale, and generation 3"):
+        other.find(RowQuery(order=selection._order, after=(0, "a")))
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def any_filled(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ef.Store]:
+    """A store with 60 rows, in a file or on a server."""
+    url = str(tmp_path / "store.db")
+    if request.param == "postgres":
+        server: PostgresServer = request.getfixturevalue("server")
+        url = server.url(schema=f"s{uuid4().hex[:12]}")
+    with ef.Store(url) as opened:
+        opened.project(Sale)
+        write_sales(opened, sales(60))
+        yield opened
