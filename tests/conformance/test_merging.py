@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from eventfold.engines.sqlite import merge, writer
+from eventfold.engines.sqlite import merge_schedule
 from eventfold.testing.conformance.conditions import *
 from eventfold.testing.conformance.engine_under_test import EngineUnderTest
 from eventfold.testing.conformance.paging import *
@@ -27,9 +27,9 @@ def engine_under_test(
     request: pytest.FixtureRequest, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[EngineUnderTest]:
     """An address where nothing is yet; merges take several commits."""
-    monkeypatch.setattr(merge, "SLICE_ENTRIES", 4)
-    monkeypatch.setattr(writer, "SLICE_ENTRIES", 4)
-    monkeypatch.setattr(writer, "SLICE_FACTOR", 1)
+    monkeypatch.setattr(merge_schedule, "SLICE_ENTRIES", 4)
+    monkeypatch.setattr(merge_schedule, "KEEPS_UP", 1)
+    monkeypatch.setattr(merge_schedule, "CATCHES_UP", 1)
     given = EngineUnderTest(f"sqlite:{folder / 'log.db'}", request.param, clock=True, merge_events=3)
     yield given
     given.close()
