@@ -115,13 +115,23 @@ class ThreadGroupCommit:
             batch += [ticket for ticket in tuple(waiting)[:MAX_BATCH_REQUESTS] if ticket.is_waiting()]
         self._last_size = len(batch)
         try:
-            _set_outcomes(batch, commit_batch(self._engine, _begin(batch)))
+            self._commit(batch)
         except BaseException:  # an interrupt concerns the leader only: the others' appends are committed first
             if len(batch) > 1:
-                _set_outcomes(batch, commit_batch(self._engine, _begin(batch)))
+                self._commit(batch)
             raise
         while waiting and waiting[0].outcome is not None:
             waiting.popleft()
+
+    def _commit(self, batch: Sequence[_Ticket]) -> None:
+        requests: list[AppendRequest] = []
+        for each in batch:
+            each.tries += 1
+            requests.append(each.request)
+        for each, outcome in zip(batch, commit_batch(self._engine, requests), strict=True):
+            if each.tries > 1 and isinstance(outcome, Receipt):
+                outcome = as_first_answer(outcome, each.request.events)
+            each.outcome = outcome
 
     def _wake(self, batch: Sequence[_Ticket]) -> None:
         """Wake the callers whose appends have an outcome, and the caller that is to lead next."""
@@ -131,19 +141,6 @@ class ThreadGroupCommit:
             if each.is_waiting():
                 each.wake()
                 return
-
-
-def _begin(batch: Sequence[_Ticket]) -> list[AppendRequest]:
-    for each in batch:
-        each.tries += 1
-    return [each.request for each in batch]
-
-
-def _set_outcomes(batch: Sequence[_Ticket], outcomes: Sequence[Outcome | Exception]) -> None:
-    for each, outcome in zip(batch, outcomes, strict=True):
-        if each.tries > 1 and isinstance(outcome, Receipt):
-            outcome = as_first_answer(outcome, each.request.events)
-        each.outcome = outcome
 
 
 def commit_batch(engine: Appends, requests: list[AppendRequest]) -> Sequence[Outcome | Exception]:

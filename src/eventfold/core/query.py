@@ -112,7 +112,11 @@ class Query(msgspec.Struct, frozen=True):
 
     def names_moments(self) -> bool:
         """Whether the value of one of its tags is a moment, which events may have in other time zones."""
-        return any(is_moment(tag) for item in self.items for tag in item.tags)
+        for item in self.items:  # a loop, not any(…): it is evaluated for every condition
+            for tag in item.tags:
+                if "T" in tag and is_moment(tag):
+                    return True
+        return False
 
     def matches_all(self, types: Sequence[str], tags: Sequence[str]) -> bool:
         """Whether all these events match; the tags of each are joined by newlines. Far faster than `matches`."""

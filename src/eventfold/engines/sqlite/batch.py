@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import apsw
 
 from eventfold.core.envelope import NewEvent, Receipt, StoredEvent, digest, make_receipt
-from eventfold.core.query import ConditionClause, with_spellings
+from eventfold.core.query import ConditionClause
 from eventfold.engines.sqlite import schema
+from eventfold.engines.sqlite.pending_events import PendingEvents
 from eventfold.engines.sqlite.queries import NameLookup, first_match
 from eventfold.engines.sqlite.read import decode_request_key
 from eventfold.engines.sqlite.schema import with_checksum
-from eventfold.engines.sqlite.tail import Entry, Segment, first_in_tail
+from eventfold.engines.sqlite.tail import Entry
 from eventfold.errors import EventfoldError, EventIdReused, InvalidQuery, Unreadable
 from eventfold.ports.inline import AppendMode, InlineProjector, InlineTransaction, missing_code
 from eventfold.ports.messages import AppendRequest, Head, Outcome
@@ -53,14 +54,13 @@ class Batch:
         if self.registrations:
             self._begin_inline(writer.projector)
         self._time = max(writer.clock(), before.time)
-        self._own = Segment(self._position) if is_judged_together else None  # the events accepted so far
         self._rows: list[tuple[Any, ...]] = []
         self.entries: list[tuple[Entry, int]] = []  # of the accepted events, for the tail
+        self._pending = PendingEvents(self._position, self.entries) if is_judged_together else None
         self._keys: dict[str, int] = {}
         self._accepted: list[tuple[int, Sequence[NewEvent]]] = []
         self._stored: dict[bytes, StoredEvent] = {}
-        self._accepted_ids: set[bytes] = set()  # event ids accepted in this batch
-        self._last_positions: dict[bytes, int] = {}  # last event of each accepted append -> its position
+        self._positions: dict[bytes, int] = {}  # of the accepted events, by id
 
     def _begin_inline(self, projector: InlineProjector | None) -> None:
         if projector is not None:
@@ -111,7 +111,7 @@ class Batch:
         if after > self._position:
             return in_the_future(clause, self._position)
         if clause.after_event is not None:
-            behind = self._last_positions.get(clause.after_event) or self._position_of(clause.after_event)
+            behind = self._positions.get(clause.after_event) or self._position_in_log(clause.after_event)
             if behind is None:
                 return base_event_missing(clause, number)
             after = max(after, behind)
@@ -119,28 +119,21 @@ class Batch:
         if after < head:
             names = self._names = self._names or self._writer.names.lookup(self._connection, head)
             found = first_match(names, clause.query, max(after, self._judged.get(id(clause), 0)), head)
-        if found is None and self._own is not None:
-            query = (
-                with_spellings(clause.query, self._other_spellings) if clause.query.names_moments() else clause.query
-            )
-            found = first_in_tail((self._own,), query, after, self._position)
+        if found is None and self._pending is not None:
+            found = self._pending.first(clause.query, after, self._position)
         return None if found is None else conflict(clause, found, number)
 
-    def _other_spellings(self, tag: str) -> list[str]:
-        return [] if self._own is None else self._own.moments.get(tag, [])
-
-    def _position_of(self, identity: bytes) -> int | None:
-        """The position of an event by its id, in the log or in this batch."""
+    def _position_in_log(self, identity: bytes) -> int | None:
+        """The position of an event by its id, before this batch."""
         row = self._connection.execute(schema.POSITION_OF, (identity,)).fetchone()
-        pending = None if row is not None else self._pending_events().get(identity)
-        return row[0] if row is not None else pending and pending.position
+        return None if row is None else row[0]
 
     def _has_repeated_id(self, events: Sequence[NewEvent]) -> bool:
         """Whether an id occurs twice within this batch, before the trigger of the database can find it."""
         if len(events) == 1:
-            return events[0].id in self._accepted_ids
+            return events[0].id in self._positions
         mine = {event.id for event in events}
-        return len(mine) < len(events) or not self._accepted_ids.isdisjoint(mine)
+        return len(mine) < len(events) or not self._positions.keys().isdisjoint(mine)
 
     def _receipt_by_key(self, request: AppendRequest, key: str) -> Receipt | None:
         """The receipt of the earlier append with the same request key, or None."""
@@ -191,7 +184,7 @@ class Batch:
 
     def _accept(self, request: AppendRequest) -> Receipt:
         head, connection, time = self._writer.head, self._connection, self._time
-        ensure, rows, entries, own = self._writer.names.types.ensure, self._rows, self.entries, self._own
+        ensure, rows, entries, positions = self._writer.names.types.ensure, self._rows, self.entries, self._positions
         events, position = request.events, self._position
         size = len(events) if len(events) > 1 else None  # NULL, as the offset, for an append of one event
         for offset, event in enumerate(events):
@@ -215,13 +208,12 @@ class Batch:
             rows.append(with_checksum(row))
             entry = (position, type, event.tags)
             entries.append((entry, len(data) + len(tags)))
-            if own is not None:
-                own.add(entry, 0)
+            positions[event.id] = position
+            if self._pending is not None:
+                self._pending.add(entry)
         first, self._position = self._position + 1, position
         ids = tuple([event.id for event in events])
         self._accepted.append((first, events))
-        self._last_positions[ids[-1]] = position
-        self._accepted_ids.update(ids)
         if request.key is not None:
             self._keys[request.key] = first
         return Receipt(

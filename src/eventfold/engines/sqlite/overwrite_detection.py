@@ -112,8 +112,8 @@ class OverwriteDetector:
 
     def is_unchanged(self) -> bool:
         """Whether nothing wrote to the file since it was last verified. One system call, as `is_unchanged_since`."""
-        state = self._read_state()
-        if self._stat_file() == self._stat:
+        state, found = self._read_state(), os.fstat(self._file)
+        if (found.st_mtime_ns, found.st_size) == self._stat:
             self._state = state
             return True
         return False

@@ -113,6 +113,8 @@ class Segment:
                 [p for name in item.types if (p := _first(self.by_type.get(name, ()), after, until))], default=None
             )
         entries = self._entries(item)
+        if not entries or entries[-1][0] <= after:
+            return None
         for index in range(bisect_right(entries, after, key=_position), len(entries)):
             position, type, tags = entries[index]
             if position > until:
