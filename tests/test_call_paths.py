@@ -24,8 +24,8 @@ WARM = 3
 # Upper bounds: functions on the stack, their files, functions that run from the call's start to its end, their files.
 # On SQLite an append also adds its events to the tail in memory, and the first read of a process builds the tail.
 BOUNDS = {
-    "append": (19, 8, 96, 31),
-    "decide": (21, 9, 166, 41),
+    "append": (20, 8, 91, 31),
+    "decide": (22, 9, 163, 41),
     "project": (12, 9, 291, 46),
     "rows": (9, 5, 78, 25),  # filters are checked, then compiled to SQL once for each shape
 }
