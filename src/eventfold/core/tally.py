@@ -9,17 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import blake2b
+from operator import itemgetter
 from struct import Struct
 
 import msgspec
 
 from eventfold.core.envelope import StoredEvent
+from eventfold.core.event_rows import EventRows
 
 MODULUS = 1 << 128
 MARK_EVERY_EVENTS = 10_000  # positions between two marks of a ledger
 
 _place = Struct(">q16s").pack
 _number = int.from_bytes
+_position, _id = itemgetter(0), itemgetter(1)
 
 
 class Tally(msgspec.Struct, frozen=True):
@@ -55,7 +58,10 @@ def event_hash(position: int, id: bytes) -> int:
 
 def tally(events: Sequence[StoredEvent]) -> Tally:
     """Return the tally of some events: the sum of their `event_hash`es."""
-    places = map(_place, [event.position for event in events], [event.id for event in events])
+    if isinstance(events, EventRows):
+        places = map(_place, map(_position, events.rows), map(_id, events.rows))
+    else:
+        places = map(_place, [event.position for event in events], [event.id for event in events])
     return Tally(
         len(events), sum(map(_number, [blake2b(place, digest_size=16).digest() for place in places])) % MODULUS
     )

@@ -16,6 +16,7 @@ import msgspec
 from eventfold.core.codec import Codec
 from eventfold.core.envelope import StoredEvent
 from eventfold.core.event import Recorded
+from eventfold.core.event_rows import EventRows
 from eventfold.core.registry import Registry
 from eventfold.core.table import values_getter
 from eventfold.core.value_order import key_text, partition_of
@@ -61,7 +62,9 @@ def storable(text: str) -> str:
 class ColumnarPage(Sequence[DecodedEvent]):
     """A page in columns, where each event decodes to one event with one key. Items are created on access."""
 
-    def __init__(self, places: Sequence[int], stored: list[StoredEvent], events: list[Any], keys: list[Key]) -> None:
+    def __init__(
+        self, places: Sequence[int], stored: Sequence[StoredEvent], events: list[Any], keys: list[Key]
+    ) -> None:
         self.places, self.stored, self.events, self.keys = places, stored, events, keys
 
     def __len__(self) -> int:
@@ -96,7 +99,7 @@ class ColumnarPage(Sequence[DecodedEvent]):
             raise HandlerFailed(len(self.events) - length_hint(events) - 1, error, "evolve") from error
 
 
-def stored_events(items: Sequence[DecodedEvent], through: int | None = None) -> list[StoredEvent]:
+def stored_events(items: Sequence[DecodedEvent], through: int | None = None) -> Sequence[StoredEvent]:
     """Return the events of items; with `through`, only of those at an index of the page below it."""
     if isinstance(items, ColumnarPage) and (through is None or not items or items.places[-1] < through):
         return items.stored
@@ -207,11 +210,12 @@ class PageDecoder:
         if keys is None:
             return None
         if self._partitions == 1:
-            return ColumnarPage(range(len(decoded)), list(events), decoded, keys)
+            return ColumnarPage(range(len(decoded)), events, decoded, keys)
         mine = [self._is_mine(key) for key in keys]
         indexes = list(compress(range(len(decoded)), mine))
-        stored, own = list(compress(events, mine)), list(compress(decoded, mine))
-        return ColumnarPage(indexes, stored, own, list(compress(keys, mine)))
+        of_rows = isinstance(events, EventRows)
+        stored = EventRows(list(compress(events.rows, mine)), events.types) if of_rows else list(compress(events, mine))
+        return ColumnarPage(indexes, stored, list(compress(decoded, mine)), list(compress(keys, mine)))
 
     def _uniform(self, keys: list[Any]) -> list[Key] | None:
         """Return results of the `key` function as keys; None if one is not one key of the right size."""
@@ -223,6 +227,8 @@ class PageDecoder:
         return list(zip(keys, strict=True))
 
     def _decoded(self, events: Sequence[StoredEvent]) -> list[Any] | None:
+        if isinstance(events, EventRows):
+            return self._registry.decode_rows(events, self._codec_of)
         kinds = list(map(_kind, events))
         of: dict[tuple[str, int], Iterator[Any]] = {}
         of_kinds = dict.fromkeys(kinds)
@@ -247,6 +253,9 @@ class PageDecoder:
                 self._partition_of.clear()
             partition = self._partition_of[key] = partition_of(key, self._partitions)
         return partition == self._partition
+
+    def _codec_of(self, stored: StoredEvent) -> Codec:
+        return self._codecs.get((stored.type, stored.version)) or self._codec(stored)
 
     def _codec(self, stored: StoredEvent) -> Codec:
         codec = self._registry.codec_among(self._definition.events, stored)

@@ -206,7 +206,7 @@ class PageCommit:
     def _update(
         self,
         end: tuple[int, bytes],
-        seen: list[StoredEvent],
+        seen: Sequence[StoredEvent],
         handled: Sequence[DecodedEvent],
         entries: Sequence[ParkedEvent],
     ) -> CheckpointUpdate:

@@ -46,7 +46,7 @@ class Prefetcher:
     def __init__(self, log: Log, query: Query, decoder: PageDecoder, start_in_thread: StartInThread | None) -> None:
         self._log, self._query, self._decoder, self._start_in_thread = log, query, decoder, start_in_thread
         self._pending: tuple[Span, Callable[[], Prepared]] | None = None
-        self._last_tally: tuple[list[StoredEvent], Tally] | None = None
+        self._last_tally: tuple[Sequence[StoredEvent], Tally] | None = None
 
     def begin(self, span: Span) -> None:
         """Start to read this span in a thread. No event of it may be parked."""
@@ -78,7 +78,7 @@ class Prefetcher:
             self.take(self._pending[0])
         self._last_tally = None
 
-    def tally(self, events: list[StoredEvent]) -> Tally:
+    def tally(self, events: Sequence[StoredEvent]) -> Tally:
         """Return the tally of events; it is not computed again where `events` is the list of the last page taken."""
         if self._last_tally is not None and self._last_tally[0] is events:
             return self._last_tally[1]
