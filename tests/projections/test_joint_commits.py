@@ -338,6 +338,7 @@ with ef.Store({str(tmp_path / "log.db")!r}) as store, store.run(First, Second) a
         assert [proof.different for proof in store.projections.verify_rows(First, Second)] == [0, 0]
 
 
+@pytest.mark.timeout(240)  # it starts a server twice
 def test_a_crash_of_postgresql_undoes_rows_and_checkpoint_together() -> None:
     """Commits of a runner do not wait for the disk of the server: what a crash undoes is folded again, exactly once."""
     server = PostgresServer().start()
