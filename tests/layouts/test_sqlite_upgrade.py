@@ -231,6 +231,27 @@ def test_a_store_upgraded_by_a_newer_version_is_refused_when_it_is_opened_again(
     run(engine.close())
 
 
+def test_a_process_of_an_older_layout_appends_nothing_after_the_upgrade(old: str) -> None:
+    """It had closed the file while idle, so the upgrade was not refused: SQLite refuses what it writes and reads."""
+    columns = 'position, id, type, version, data, tags, time, occurred, metadata, "offset", size, codec, key, crc'
+    position = len(EVENTS) + 1
+    untagged = (position, new_id(), 1, 1, b"{}", "", 1, None, None, None, None, None, None, 1)
+    upgraded(old)
+    connection = apsw.Connection(old)
+    try:
+        for statement, values in (
+            (f"INSERT INTO event ({columns}) VALUES ({','.join('?' * 14)})", untagged),
+            (f"SELECT {columns} FROM event WHERE position = ?", (1,)),
+        ):
+            with pytest.raises(apsw.SQLError, match="codec"):
+                connection.execute(statement, values)
+    finally:
+        connection.close()
+    with ef.Store(old) as store:
+        assert store.head() == len(EVENTS)
+        assert list(store.engine.check()) == []
+
+
 def test_the_command_reports_what_it_did(old: str) -> None:
     """It prints what it did, on the first run and on the second, and refuses an address without a layout."""
     layout = layout_of(old)

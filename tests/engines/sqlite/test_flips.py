@@ -35,7 +35,7 @@ COLUMNS: dict[str, dict[str, tuple[str, ...]]] = {
     "event": {
         **dict.fromkeys(("type", "version", "time", "occurred", '"offset"', "size", "crc"), NUMBERS),
         "position": ("{c} + 100",),
-        **dict.fromkeys(("tags", "codec", "key"), TEXTS),
+        **dict.fromkeys(("tags", "encoding", "key"), TEXTS),
         **dict.fromkeys(("id", "data", "metadata"), BYTES),
     },
     "type": {"name": TEXTS[1:]},  # a different valid name: see test_damage.py

@@ -28,7 +28,8 @@ connection.execute("SELECT count(*) FROM event").fetchone()
 connection.close()
 """
 REST = (
-    'type, version, data, tags, time, occurred, metadata, "offset", size, codec, key, crc FROM event WHERE position = 1'
+    'type, version, data, tags, time, occurred, metadata, "offset", size, encoding, key, crc '
+    "FROM event WHERE position = 1"
 )
 
 

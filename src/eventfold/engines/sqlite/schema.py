@@ -45,7 +45,7 @@ CREATE TABLE event (
     metadata BLOB,
     "offset" INTEGER,            -- the append boundary; both NULL for an append of one event
     size INTEGER,
-    codec TEXT,                  -- NULL: json
+    encoding TEXT,                  -- NULL: json
     key TEXT,                    -- id of the key the payload is encrypted with
     crc INTEGER NOT NULL         -- CRC-32 of the columns above, as a MessagePack array
 ) STRICT;
@@ -165,7 +165,7 @@ CREATE = "".join(
     )
 )
 
-COLUMNS = 'position, id, type, version, data, tags, time, occurred, metadata, "offset", size, codec, key, crc'
+COLUMNS = 'position, id, type, version, data, tags, time, occurred, metadata, "offset", size, encoding, key, crc'
 HEAD = "SELECT position, id, time FROM event ORDER BY position DESC LIMIT 1"
 HEAD_AND_EPOCH = (
     "SELECT position, id, (SELECT epoch FROM store WHERE one = 1) FROM event ORDER BY position DESC LIMIT 1"

@@ -47,7 +47,12 @@ def _upgrade_to_2(connection: apsw.Connection) -> None:
 
 
 def _upgrade_to_3(connection: apsw.Connection) -> None:
-    """Move the index of types into `tagged`, and add the mark through which the index tables are complete."""
+    """Move the index of types into `tagged`, and add the mark through which the index tables are complete.
+
+    A column of `event` gets another name, which rewrites no row: processes of older layouts that have the file open, or
+    had closed it while idle, name it in each INSERT, so that SQLite refuses what they append.
+    """
+    connection.execute("ALTER TABLE event RENAME COLUMN codec TO encoding")
     connection.execute("DROP INDEX event_type")
     connection.execute(
         "INSERT INTO tagged (tag, position, type) SELECT -type, position, type FROM event ORDER BY type DESC, position"
