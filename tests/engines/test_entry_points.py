@@ -341,7 +341,7 @@ def test_a_target_is_found_by_its_scheme(install: Installer, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        ("outside:half_a_target", "returned a Half, which is no target: it lacks forwards, now, "),
+        ("outside:half_a_target", "returned a Half, which is no target: it lacks creates_indexes, forwards, now, "),
         ("outside:half_a_sink", "returned a HalfASink, which is no sink: it lacks held, show, drop, close."),
         ("outside:nothing", "is a NoneType, and cannot be called"),
     ],
