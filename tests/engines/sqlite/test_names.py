@@ -11,9 +11,9 @@ import pytest
 import eventfold as ef
 from eventfold.concurrency.run import run
 from eventfold.core.envelope import new_id
-from eventfold.core.query import Query
+from eventfold.core.query import ConditionClause, Query
 from eventfold.engines.sqlite.batch import Batch
-from eventfold.errors import EventIdReused, StoreDamaged
+from eventfold.errors import AppendConflict, EventIdReused, StoreDamaged
 from eventfold.ports.messages import Span
 from tests.engines.sqlite.noted import assert_whole, engine_of, foreign, merge, raw, request, written
 
@@ -41,6 +41,28 @@ def test_a_freed_id_is_not_cached_for_a_type_that_was_rolled_back(store: ef.Stor
     assert [(event.type, event.tags) for event in stored[2:]] == [("Later", "d:1"), ("Never", "b:1\nc:1")]
     for tag, position in (("b:1", again.first), ("d:1", 3)):
         assert [event.position for event in run(engine.read(Query.of(tags=tag), Span())).events] == [position]
+    assert not list(engine.check())
+
+
+def test_a_condition_on_a_new_type_caches_no_id_that_a_rollback_frees(store: ef.Store) -> None:
+    """A condition looks the type up in the transaction that creates it; the next attempt has to create it again."""
+    engine = engine_of(store)
+    existing = raw(1, "a:1")
+    run(engine.append_many([request(existing)]))
+    merge(engine)  # conditions ask the tables only up to the mark
+    created, refused, repeated = run(
+        engine.append_many(
+            [
+                request(raw(2, "b:1", type="New")),
+                request(raw(3), unless=(ConditionClause(Query.of(types="New")),)),
+                request(existing),  # known only when it is inserted: the first attempt is rolled back
+            ]
+        )
+    )
+    assert written(created).first == 2 and written(repeated).repeated
+    assert isinstance(refused, AppendConflict)
+    run(engine.append_many([request(raw(4, type="Later"))]))  # would get the freed id
+    assert [event.type for event in run(engine.read(Query(), Span())).events][1:] == ["New", "Later"]
     assert not list(engine.check())
 
 

@@ -79,9 +79,9 @@ class NameDictionary:
     def commit(self) -> None:
         """After a COMMIT: cache the ids that the transaction created."""
         if self._uncommitted:
-            for name, number in self._uncommitted.items():
+            created, self._uncommitted = self._uncommitted, {}
+            for name, number in created.items():
                 self._cache(name, number)
-            self._uncommitted.clear()
 
     def rollback(self) -> None:
         """After a ROLLBACK: discard the ids that the transaction created."""
@@ -115,6 +115,8 @@ class NameDictionary:
         return self._cache(name, row[0])
 
     def _cache(self, name: str, number: int) -> int:
+        if name in self._uncommitted:  # the writer's own transaction also finds what it created
+            return number
         if len(self._ids_by_name) >= MAX_CACHED_NAMES:
             self._ids_by_name.clear()
             self.names_by_id.clear()
