@@ -145,6 +145,24 @@ def test_a_process_beside_another_that_appends_leaves_the_tail_to_it(path: str, 
     assert assert_whole(path) == 625
 
 
+def test_an_idle_file_is_closed_although_its_tail_waits_for_another_process(
+    path: str, process: Callable[..., Other]
+) -> None:
+    """To look whether the other process is still active is no use of the file."""
+    other = process()
+    other(f"store = ef.Store({path!r})")
+    with ef.Store(path, max_idle=0.3) as store:
+        store.append(noted(0))
+        other.start("[(store.append(noted(n)), time.sleep(0.02)) for n in range(100)] and 0")
+        time.sleep(0.1)
+        store.extend(noted(n) for n in range(600))
+        time.sleep(1.2)
+        assert engine_of(store)._file.is_idle
+        other.answer()
+    other("store.close()")
+    assert assert_whole(path) == 701
+
+
 def test_two_idle_processes_merge_one_tail(path: str, process: Callable[..., Other]) -> None:
     """Each has written half of it; one of them merges, and neither hinders the other for long."""
     other = process()

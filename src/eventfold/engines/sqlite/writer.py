@@ -266,7 +266,13 @@ class Writer:
 
     def merge_idle(self) -> IdleStep:
         """Merge a slice, unless another process is active; of a file that is open. Raises the errors of an append."""
-        return IdleStep.ENDS if self._file.is_idle else self._run_alone(self._merge_idle)
+        if self._file.is_idle:
+            return IdleStep.ENDS
+        used = self._file.last_used
+        step = self._run_alone(self._merge_idle)
+        if step is IdleStep.WAITS:
+            self._file.last_used = used  # nothing was done: an idle file is closed, however long another is active
+        return step
 
     def _merge_idle(self, connection: apsw.Connection) -> IdleStep:
         if not self._file.lock.try_acquire():
