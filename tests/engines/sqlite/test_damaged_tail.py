@@ -11,6 +11,7 @@ import eventfold as ef
 from eventfold.concurrency.run import run
 from eventfold.core.query import ConditionClause, Query
 from eventfold.engines.sqlite import SqliteEngine
+from eventfold.engines.sqlite.idle_merge import IdleStep
 from eventfold.errors import AppendConflict, CorruptEvent
 from eventfold.ports.messages import Span
 from tests.cli.commands import run as eventfold
@@ -105,6 +106,23 @@ def test_merges_end_before_it(damaged: SqliteEngine) -> None:
     assert run(damaged.stats())["indexed_through"] == DAMAGED - 1
     assert len(positions(damaged, Query.of(tags="x:1"), after=DAMAGED)) == 20
     assert positions(damaged, SAME, until=DAMAGED - 1) == [5, 12, 19, 26, 33]
+
+
+def test_an_idle_process_divides_the_events_after_it_once_at_most(path: str) -> None:
+    """They cannot be merged, so a segment for each pause between two appends would only make reads slower."""
+    with ef.Store(path) as store:
+        store.extend(noted(n) for n in range(300))
+        unguarded(path, "UPDATE event SET tags = 'who:w-9' WHERE position = 20")
+        engine = engine_of(store)
+        engine._names.tail.forget()
+        writer = engine._writer
+        assert writer is not None
+        for n in range(5):
+            store.append(noted(n))
+            while writer.merge_idle() in (IdleStep.MERGED, IdleStep.WAITS):
+                pass
+        assert run(engine.stats())["indexed_through"] == 19
+        assert len(engine._names.tail.segments) <= 3
 
 
 def test_verify_names_it_and_a_reindex_refuses(path: str) -> None:

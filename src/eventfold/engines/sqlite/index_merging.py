@@ -157,7 +157,8 @@ class IndexMerging:
         tail.covering(connection, min(end, max(known, end - left) + CATCH_UP_ROWS))
         if end - tail.segments[-1].end > 0:
             return IdleStep.MERGED  # read further by the next call
-        tail.close_segment()
+        if tail.segments[0].damage is None:  # or each pause would add a segment, and none would be merged
+            tail.close_segment()
         if not tail.closed:  # a damaged event, whose tags are not known, is the first
             return IdleStep.ENDS
         return IdleStep.MERGED if self._try(connection, tail.closed, 0) else IdleStep.FAILED
