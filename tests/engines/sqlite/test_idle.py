@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -100,6 +101,35 @@ def test_threads_that_use_a_store_while_it_closes_itself_get_right_answers(path:
             rested += file.close_while_idle()
             assert store.count() == n
         assert rested > 100
+
+
+def test_no_thread_writes_before_the_file_is_reopened_completely(path: str) -> None:
+    """Reopening forgets cached names: within the transaction of another thread it would forget what that created."""
+    begun, forgets = threading.Event(), threading.Event()
+    with ef.Store(path, max_idle=60.0) as store:
+        store.append(noted(1))
+        file = engine_of(store)._file
+        assert file.close_while_idle()
+        forget = file.on_reopen
+
+        def forget_late() -> None:
+            begun.set()
+            forgets.wait(DEADLINE_S)
+            forget()
+
+        file.on_reopen = forget_late
+        reader = threading.Thread(target=store.head)
+        reader.start()
+        assert begun.wait(DEADLINE_S)
+        writer = threading.Thread(target=store.append, args=(noted(2),))
+        writer.start()
+        writer.join(0.2)
+        assert writer.is_alive()
+        forgets.set()
+        for thread in (reader, writer):
+            thread.join()
+        assert store.head() == 2
+    assert assert_whole(path) == 2
 
 
 def test_a_file_that_was_replaced_meanwhile_is_noticed(path: str, tmp_path: Path) -> None:

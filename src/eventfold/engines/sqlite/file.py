@@ -15,6 +15,7 @@ from typing import Any
 
 import apsw
 
+from eventfold.core.mutex import Mutex
 from eventfold.engines.sqlite import open_files
 from eventfold.engines.sqlite.connection import (
     READER_FLAGS,
@@ -58,6 +59,7 @@ class File:
         self.on_reopen: Callable[[], None] = lambda: None  # called after the file was closed while idle
         self.max_idle, self.last_used = max_idle, time.monotonic()  # seconds; monotonic time of the last use
         self._is_idle = False
+        self._reopen_mutex = Mutex()
 
     def open(self, create: bool) -> Identity:
         """Recognize or create the store. Returns its identity. Raises the errors that `Store` documents."""
@@ -113,7 +115,7 @@ class File:
     def _connect(self, more_flags: int = 0) -> apsw.Connection:
         was_idle = self._is_idle
         if was_idle:
-            self._reacquire()
+            self._reopen_mutex.run(self._reacquire)
         connection = open_files.retry_with_free_descriptors(lambda: self._connect_once(more_flags))
         if was_idle:
             try:
@@ -224,12 +226,14 @@ class File:
 
     def _reacquire(self) -> None:
         """Open the file again, which must be the same file. The next read verifies its head."""
+        if not self._is_idle:  # another thread has done it meanwhile
+            return
         self.acquire_guard()
         self.guard.lock_shared_early()
-        self._is_idle = False
         if not self.presence.is_in_place():
             self.check()
         self.on_reopen()
+        self._is_idle = False  # last: until then no other thread has a connection, so no transaction is under way
 
     @property
     def is_idle(self) -> bool:
