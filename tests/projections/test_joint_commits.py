@@ -12,7 +12,9 @@ from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import psycopg
 import pytest
 
 import eventfold as ef
@@ -38,7 +40,7 @@ class FakeTarget:
         self.refuses_commit = False
 
     @contextmanager
-    def joint_transaction(self) -> Generator[Callable[[PartitionKey], Any]]:
+    def joint_transaction(self, several: bool) -> Generator[Callable[[PartitionKey], Any]]:
         keys: list[str] = []
         self.begun += 1
 
@@ -338,6 +340,43 @@ with ef.Store({str(tmp_path / "log.db")!r}) as store, store.run(First, Second) a
         assert [proof.different for proof in store.projections.verify_rows(First, Second)] == [0, 0]
 
 
+def test_a_lock_on_the_rows_of_one_read_model_does_not_delay_the_others(server: PostgresServer) -> None:
+    """Another session locks the table of one, as CREATE INDEX does: that one waits, and the others continue."""
+    schema = f"s{uuid4().hex[:12]}"
+    with ef.Store(server.url(schema=schema)) as store, store.run(First, Second):
+        receipt = store.append(SoldTogether("s-0", 1))
+        store.wait(First, receipt.last)
+        store.wait(Second, receipt.last)
+        with psycopg.connect(server.url()) as other:
+            other.execute(f'LOCK TABLE "{schema}".{stored_name("second", 1)} IN SHARE MODE'.encode())
+            for count in range(50):
+                receipt = store.append(SoldTogether(f"s-{count % 7}", 1))
+                time.sleep(0.002)
+            store.wait(First, receipt.last, timeout=20)
+            assert store.projections.checkpoints("second")[0].position < receipt.last
+        store.wait(Second, receipt.last, timeout=20)
+        assert all(proof.proved for proof in store.projections.verify())
+        assert [proof.different for proof in store.projections.verify_rows(First, Second)] == [0, 0]
+
+
+def test_read_models_that_wait_for_locks_leave_connections_to_readers(server: PostgresServer) -> None:
+    """Where two connections serve reads and rows, one that waits for a lock does not keep the log from being read."""
+    schema = f"s{uuid4().hex[:12]}"
+    with ef.Store(server.url(schema=schema), pool=2, patience=2) as store, store.run(First):
+        receipt = store.append(SoldTogether("s-0", 1))
+        store.wait(First, receipt.last)
+        with psycopg.connect(server.url()) as other:
+            other.execute(f'LOCK TABLE "{schema}".{stored_name("first", 1)} IN SHARE MODE'.encode())
+            receipt = store.append(SoldTogether("s-0", 1))
+            waiting = "SELECT count(*) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation WHERE NOT granted"
+            own = f"{waiting} AND c.relnamespace = '{schema}'::regnamespace"
+            ends = time.monotonic() + 20
+            while other.execute(own.encode()).fetchone() == (0,) and time.monotonic() < ends:
+                time.sleep(0.01)
+            assert len(list(store.read())) == 2
+        store.wait(First, receipt.last, timeout=20)
+
+
 @pytest.mark.timeout(240)  # it starts a server twice
 def test_a_crash_of_postgresql_undoes_rows_and_checkpoint_together() -> None:
     """Commits of a runner do not wait for the disk of the server: what a crash undoes is folded again, exactly once."""
@@ -347,7 +386,7 @@ def test_a_crash_of_postgresql_undoes_rows_and_checkpoint_together() -> None:
         with ef.Store(url) as store:
             target = store.projections.target(First)
             store.project(First, Second)
-            with target.joint_transaction() as of:  # type: ignore[attr-defined]
+            with target.joint_transaction(several=False) as of:  # type: ignore[attr-defined]
                 deferred = of(PartitionKey("first", 1)).connection.execute("SHOW synchronous_commit").fetchone()
             with target.transaction(PartitionKey("first", 1)) as tx:
                 durable = tx.connection.execute("SHOW synchronous_commit").fetchone()

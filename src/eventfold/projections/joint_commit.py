@@ -2,8 +2,9 @@
 
 A transaction of a target takes a lock that appends may need. Read models of one process that follow the log together
 therefore commit together: the first one that has a page waits a moment for those that are at work on theirs, and
-commits all of them. Each page keeps its own checkpoint and ledger. If anything fails, nothing of the joint transaction
-is written, and every page is committed by its own thread, which meets the failure that is its own.
+commits all of them. Each page keeps its own checkpoint and ledger. If anything fails, or waits long for a lock on rows,
+nothing of the joint transaction is written, and every page is committed by its own thread, which meets the failure or
+the lock that is its own.
 Knows: threads, transactions of a target. Does not know: how a page is folded, what a failure means.
 """
 
@@ -32,10 +33,11 @@ class JointTarget(Protocol):
 
     commits_jointly: bool
 
-    def joint_transaction(self) -> AbstractContextManager[Callable[[PartitionKey], TargetTransaction]]:
+    def joint_transaction(self, several: bool) -> AbstractContextManager[Callable[[PartitionKey], TargetTransaction]]:
         """Begin a transaction, as `transaction` does; the function returns it for each partition.
 
-        A crash of the database may undo the whole transaction after its commit.
+        A crash of the database may undo the whole transaction after its commit. `several`: it writes pages of several
+        partitions, and fails rather than waits long for a lock that only one of them may need.
         """
         ...
 
@@ -95,7 +97,7 @@ class JointCommits:
             self._lead(page)
         if page.checkpoint is not None:
             return page.checkpoint
-        with self._target.joint_transaction() as of:
+        with self._target.joint_transaction(several=False) as of:
             return write(of(key))
 
     def _lead(self, own: _Page) -> None:
@@ -134,7 +136,7 @@ class JointCommits:
         return sorted(pages, key=lambda page: (page.key.name, page.key.generation, page.key.partition))
 
     def _write(self, pages: list[_Page]) -> list[Checkpoint]:
-        with self._target.joint_transaction() as of:
+        with self._target.joint_transaction(several=True) as of:
             return [page.write(of(page.key)) for page in pages]
 
 

@@ -43,6 +43,8 @@ POOL_SIZE = 8  # connections to a server other than the log's
 APPLICATION_NAME = "eventfold read models"  # by which pg_stat_activity shows the transactions, also to `lock_holder`
 CONTROL_TABLE = re.compile(r"\beventfold_(?:projection|checkpoint|entry|mark|command|layout|sending)\b")
 BEGIN_FULL_SCAN = b"BEGIN READ ONLY; SET LOCAL enable_seqscan = on; SET LOCAL plan_cache_mode = auto"
+BEGIN_ROWS = b"SET LOCAL synchronous_commit = off"
+BEGIN_ROWS_OF_SEVERAL = BEGIN_ROWS + b"; SET LOCAL lock_timeout = '100ms'"
 LOWER_CASE = {letter: letter + 32 for letter in range(ord("A"), ord("Z") + 1)}  # as PostgreSQL folds names: A to Z only
 
 BY_CODE_POINT = 'COLLATE "C"'
@@ -316,9 +318,9 @@ class PostgresDriver:
                 connection.execute(f"CREATE SCHEMA {quote_identifier(self._schema)}".encode())
             self._has_schema = True
 
-    def defer_durability(self, connection: psycopg.Connection[Any]) -> None:
+    def begin_rows(self, connection: psycopg.Connection[Any], several: bool) -> None:
         """See Driver."""
-        connection.execute("SET LOCAL synchronous_commit = off")
+        connection.execute(BEGIN_ROWS_OF_SEVERAL if several else BEGIN_ROWS)
 
     def commit(self, connection: psycopg.Connection[Any]) -> None:
         """See Driver."""

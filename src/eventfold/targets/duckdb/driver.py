@@ -197,7 +197,7 @@ class DuckDbDriver:
     def lock_schema_changes(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Do nothing: writers exclude each other, in this process by `write_lock`, between processes by the file."""
 
-    def defer_durability(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def begin_rows(self, connection: duckdb.DuckDBPyConnection, several: bool) -> None:
         """Do nothing: DuckDB always waits for the disk."""
 
     def commit(self, connection: duckdb.DuckDBPyConnection) -> None:

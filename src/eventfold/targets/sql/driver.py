@@ -95,8 +95,12 @@ class Driver(Protocol):
         """Lock, until the transaction ends, against other transactions that create or replace tables."""
         ...
 
-    def defer_durability(self, connection: Any) -> None:
-        """Let the commit of this transaction not wait for the disk: a crash of the database may undo it as a whole."""
+    def begin_rows(self, connection: Any, several: bool) -> None:
+        """Let the commit of this transaction not wait for the disk: a crash of the database may undo it as a whole.
+
+        `several`: it writes rows of several read models. A statement that waits long for a lock on rows or tables then
+        fails, since only one of them may need that lock.
+        """
         ...
 
     def commit(self, connection: Any) -> None:

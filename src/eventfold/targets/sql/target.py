@@ -281,13 +281,15 @@ class SqlTarget:
             yield SqlTransaction(self._driver, connection, key, self._statements)
 
     @contextmanager
-    def joint_transaction(self) -> Generator[Callable[[PartitionKey], SqlTransaction]]:
-        """Begin one transaction for several partitions; the function returns it for each of them.
+    def joint_transaction(self, several: bool) -> Generator[Callable[[PartitionKey], SqlTransaction]]:
+        """Begin one transaction for one partition or several; the function returns it for each of them.
 
-        A crash of the database may undo it as a whole, with the checkpoints: the events are folded again.
+        A crash of the database may undo it as a whole, with the checkpoints: the events are folded again. See Driver
+        for `several`.
         """
-        with self.connect(write=True) as connection:
-            self._driver.defer_durability(connection)
+        # One that may wait long for a lock has a connection that reading the log does not need.
+        with self.connect(write=True, runs_user_code=not several) as connection:
+            self._driver.begin_rows(connection, several)
             yield lambda key: SqlTransaction(self._driver, connection, key, self._statements)
 
     def joined(self, connection: Any, key: PartitionKey) -> SqlTransaction:

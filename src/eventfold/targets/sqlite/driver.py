@@ -256,8 +256,8 @@ class SqliteDriver:
     def lock_schema_changes(self, connection: apsw.Connection) -> None:
         """Do nothing: a transaction that writes excludes all other writers."""
 
-    def defer_durability(self, connection: apsw.Connection) -> None:
-        """Do nothing: no commit of rows waits for the disk."""
+    def begin_rows(self, connection: apsw.Connection, several: bool) -> None:
+        """Do nothing: no commit of rows waits for the disk, and there are no locks on rows or tables."""
 
     def commit(self, connection: apsw.Connection) -> None:
         """Commit, and checkpoint a WAL that has grown long, before the writer lock is released."""
