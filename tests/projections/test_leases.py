@@ -11,6 +11,7 @@ import pytest
 
 import eventfold as ef
 from eventfold.concurrency import run
+from eventfold.errors import UnknownProjection
 from eventfold.ports.target import PartitionKey
 from eventfold.projections import projection_definition
 from eventfold.projections.leases import PartitionAssignment
@@ -55,6 +56,24 @@ def test_runners_that_fight_for_short_leases_skip_and_repeat_nothing(shared_url:
             thread.join()
         assert rows(store) == folded(flights(1_500))
         assert proved(store)
+
+
+def test_a_worker_without_a_lease_whose_generation_was_dropped_meanwhile_is_superseded(shared_url: str) -> None:
+    """A second runner that waits for the lease continues with the live generation, after two switches in between."""
+    with ef.Store(shared_url) as store:
+        store.append(*flights(20))
+        store.project(CarrierMonth)
+        first, second = work(store, "first", 60.0), work(store, "second", 60.0)
+        run(first.step())
+        assert run(second.step()) is StepResult.LEASE_HELD_ELSEWHERE
+        first.release()
+        for _ in range(2):
+            store.projections.rebuild(CarrierMonth)
+            store.projections.switch(CarrierMonth)
+        assert run(second.step()) is StepResult.SUPERSEDED
+        store.projections.remove(CarrierMonth)
+        with pytest.raises(UnknownProjection):
+            run(second.step())
 
 
 def test_what_is_offered_and_not_taken_is_offered_more_seldom() -> None:

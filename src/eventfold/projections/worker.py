@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from enum import Enum, auto
 
 from eventfold.core.envelope import StoredEvent
-from eventfold.errors import CursorMismatch, LeaseLost, ProjectionDamaged
+from eventfold.errors import CursorMismatch, LeaseLost, ProjectionDamaged, UnknownProjection
 from eventfold.ports.messages import Page
 from eventfold.ports.target import Checkpoint, CheckpointChanged, ParkedEvent, PartitionKey
 from eventfold.projections.definition import ProjectionDefinition
@@ -87,8 +87,13 @@ class PartitionWorker:
             if lease.checkpoint is None:
                 if self._is_paused():
                     return StepResult.PAUSED
-                if not await self.claim():
-                    return StepResult.LEASE_HELD_ELSEWHERE
+                try:
+                    if not await self.claim():
+                        return StepResult.LEASE_HELD_ELSEWHERE
+                except UnknownProjection:
+                    if self._is_replaced():
+                        return StepResult.SUPERSEDED
+                    raise
             if self._state is StepResult.PAUSED:
                 self.release()  # so that an operator who paused it sees that the page in progress is committed
             if self._state is not StepResult.PROGRESSED:
@@ -130,6 +135,11 @@ class PartitionWorker:
         """Release the lease, so that another holder can claim it at once."""
         self._commit.forget()
         self.lease.release()
+
+    def _is_replaced(self) -> bool:
+        """Whether this generation was dropped, and another one is the live one."""
+        record = self.context.target.record(self.partition_key.name)
+        return record is not None and self.partition_key.generation not in (record.live, record.building)
 
     def _is_paused(self) -> bool:
         record = self.context.target.record(self.partition_key.name)
