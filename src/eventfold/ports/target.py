@@ -194,7 +194,7 @@ class TargetTransaction(Transaction, Protocol):
         ...
 
     def delete(self, table: Table, keys: Sequence[Sequence[Any]]) -> None:
-        """Delete rows by their keys."""
+        """Delete rows by their keys. Raises RowRefused."""
         ...
 
     def advance(self, checkpoint: Checkpoint, step: CheckpointUpdate) -> Checkpoint:

@@ -63,9 +63,12 @@ class SqlTransaction:
         """See the port."""
         if keys:
             encoded = self._statements.encode_keys(table, keys)
-            self._driver.executemany(
-                self.connection, self._driver.adapt_sql(self._statements.delete_sql(table)), encoded
-            )
+            try:
+                self._driver.executemany(
+                    self.connection, self._driver.adapt_sql(self._statements.delete_sql(table)), encoded
+                )
+            except self._driver.row_errors as error:  # as of a foreign key to the row, or a trigger
+                raise RowRefused(str(error)) from error
 
     def advance(self, checkpoint: Checkpoint, step: CheckpointUpdate) -> Checkpoint:
         """See the port."""

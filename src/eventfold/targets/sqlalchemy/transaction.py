@@ -86,7 +86,12 @@ class SqlAlchemyTransaction:
             pairs = zip(table.key, marks, strict=True)
             condition = sa.and_(*(own.c[name] == sa.bindparam(mark, type_=own.c[name].type) for name, mark in pairs))
             rows = [dict(zip(marks, key, strict=True)) for key in keys]
-            self.connection.execute(sa.delete(own).where(condition), rows)
+            try:
+                self.connection.execute(sa.delete(own).where(condition), rows)
+            except exc.SQLAlchemyError as error:
+                if dialects.is_row_error(error):
+                    raise RowRefused(str(getattr(error, "orig", error))) from error
+                raise
 
     def advance(self, checkpoint: Checkpoint, step: CheckpointUpdate) -> Checkpoint:
         """See the port."""
