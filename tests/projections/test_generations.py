@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 from typing import Any
+
+import pytest
 
 import eventfold as ef
 from eventfold.projections.definition import class_fingerprint
@@ -40,3 +43,22 @@ def test_a_class_without_source_has_a_fingerprint_whatever_its_code_is_like() ->
     space: dict[str, Any] = {"__name__": "typed_at_a_prompt"}
     exec("class Typed:\n    def keys(self, event):\n        return [(x,) for x in event]\n", space)  # noqa: S102
     assert len(class_fingerprint(space["Typed"], "", "")) == 8 + 1 + 16
+
+
+def test_a_class_keeps_its_fingerprint_while_another_thread_parses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where ast.parse raises the SystemError that this causes, the class is parsed again."""
+    expected = class_fingerprint(Departed, "tables", "more")
+    parse, calls = ast.parse, 0
+
+    def disturbed(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls in (1, 2, 4):
+            raise SystemError("AST constructor recursion depth mismatch (before=78, after=65)")
+        return parse(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ast, "parse", disturbed)
+        found = class_fingerprint(Departed, "tables", "more")
+    assert found == expected
+    assert calls >= 2

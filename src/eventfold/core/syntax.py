@@ -11,10 +11,11 @@ import ast
 import dis
 import linecache
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType
 from typing import Any, cast
 
+MAX_PARSE_ATTEMPTS = 20
 _Key = tuple[str, int]  # qualified name, first line
 _LEFT_OUT = frozenset(("ctx", "type_comment", "kind"))  # without effect at run time, or not in every Python version
 _modules: dict[str, tuple[list[str], dict[_Key, list[CodeType]], dict[tuple[int, int], ast.AST]]] = {}
@@ -71,6 +72,19 @@ def _node(function: FunctionType) -> ast.AST | None:
     return nodes.get(min(places)) if places else None  # the position at which its body begins
 
 
+def parsed(parse: Callable[[], ast.Module]) -> ast.Module:
+    """Return what `parse` returns: it calls ast.parse, perhaps within inspect.getsource.
+
+    Some versions of CPython (seen with 3.11.7) raise SystemError if another thread builds a tree at the same time.
+    """
+    for _ in range(MAX_PARSE_ATTEMPTS - 1):
+        try:
+            return parse()
+        except SystemError:
+            continue
+    return parse()
+
+
 def _module(
     filename: str, namespace: dict[str, Any]
 ) -> tuple[dict[_Key, list[CodeType]], dict[tuple[int, int], ast.AST]] | None:
@@ -80,7 +94,7 @@ def _module(
     if known is not None and known[0] == lines:
         return known[1:]
     try:
-        tree = ast.parse("".join(lines), filename)
+        tree = parsed(lambda: ast.parse("".join(lines), filename))
         whole = compile(tree, filename, "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError):
         return None

@@ -31,6 +31,7 @@ from eventfold.core.class_data import visible_names
 from eventfold.core.event import Event, Recorded, stored_names_of
 from eventfold.core.fingerprint import fingerprint_of_rules, report_unknown
 from eventfold.core.query import Item, Query
+from eventfold.core.syntax import parsed
 from eventfold.core.table import RowCodec, row_codec_of
 from eventfold.errors import InvalidProjection
 from eventfold.ports.sink import Sink
@@ -370,7 +371,7 @@ def _digest(text: str) -> str:
 
 def _source_of(cls: type) -> str:
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
+        tree = parsed(lambda: ast.parse(textwrap.dedent(inspect.getsource(cls))))
     except (OSError, TypeError, SyntaxError):  # a console, a generated class: use its byte code
         return f"{sys.implementation.cache_tag}\n{_byte_code_of(cls)}"
     for node in ast.walk(tree):

@@ -19,6 +19,7 @@ import msgspec
 from eventfold.core.aggregate import Aggregate
 from eventfold.core.event import Event
 from eventfold.core.state import State, state_definition_of
+from eventfold.core.syntax import parsed
 from eventfold.errors import EventfoldError
 from eventfold.processes import Effect, Process
 from eventfold.processes.definition import process_definition as process_plan
@@ -112,7 +113,7 @@ def _events_made_by(function: FunctionType, found: dict[type, EventUsage]) -> se
 def _called_names(function: FunctionType) -> Iterator[tuple[str, str]]:
     """The names that a function's source calls, as (module or "", name); patterns of `match` are not calls."""
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+        tree = parsed(lambda: ast.parse(textwrap.dedent(inspect.getsource(function))))
     except (OSError, SyntaxError):  # the function was defined at a prompt
         return
     for node in ast.walk(tree):
