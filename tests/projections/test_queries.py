@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import copy
 import logging
 import pickle
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
+from zlib import crc32
 
 import psycopg
 import pytest
@@ -75,6 +78,9 @@ class Other(ef.Projection, name="query_other"):
         (lambda: (SHOP > 1) & 5, "is not a filter"),
         (lambda: (SHOP > 1) & SHOP < 3, "parentheses"),
         (lambda: SHOP or NOTE, "neither true nor false"),
+        (lambda: SHOP >= 1 & (SHOP < 3), "Put each comparison in parentheses"),  # noqa: SIM300
+        (lambda: SHOP > 10**5_000, "too many digits to show"),
+        (lambda: SHOP.in_(3), "no list of values"),
         (lambda: {"shp": 1}, "no column shp"),
     ],
 )
@@ -110,6 +116,42 @@ def test_deep_filters_are_refused_and_long_ones_are_not(filled: ef.Store) -> Non
         wanted = ~wanted
     with pytest.raises(InvalidFilter, match="nested deeper than 100"):
         filled.rows(Sale, wanted)
+
+
+def test_a_page_of_a_filter_with_many_values_is_followed_by_the_next(any_filled: ef.Store) -> None:
+    """The filter is not repeated for each range of a page: databases bound the number of parameters."""
+    terms = ["-total", "note", "size", "at"]
+    many = SHOP.in_(range(5_000))
+    expected = any_filled.rows(Sale, many, order=terms)
+    found = [row for page in any_filled.select(Sale, many, order=terms).pages(7) for row in page]
+    assert found == list(expected)
+    assert len(found) == 60
+
+
+def test_thousands_of_joined_comparisons_are_answered(any_filled: ef.Store) -> None:
+    """SQLite refuses expressions of more than 1,000 levels."""
+    wanted = SHOP == 0
+    for _ in range(3_000):
+        wanted = wanted | (SHOP == 1)
+    assert len(any_filled.rows(Sale, wanted)) == 40
+    assert len(any_filled.rows(Sale, ~wanted)) == 20
+
+
+def _forged(cursor: str, change: Callable[[str], str]) -> str:
+    data = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))[4:]
+    changed = change(data.decode()).encode()
+    return base64.urlsafe_b64encode(crc32(changed).to_bytes(4, "big") + changed).decode().rstrip("=")
+
+
+@pytest.mark.parametrize("value", ["true", str(1 << 64), "[" * 100_000, '"1"', "1.5"])
+def test_a_forged_cursor_is_refused_before_the_database_is_asked(any_filled: ef.Store, value: str) -> None:
+    """Cursors come from URLs: one with a valid checksum may hold any values."""
+    first = any_filled.rows(Sale, order="shop", limit=1).next
+    assert first is not None
+    forged = _forged(first, lambda text: re.sub(r",\[-?\d+,", lambda _: f",[{value},", text))
+    assert forged != first
+    with pytest.raises(InvalidFilter, match="not a cursor of rows"):
+        any_filled.rows(Sale, order="shop", limit=1, after=forged)
 
 
 def test_rows_are_a_list_that_is_copied_and_pickled_with_its_cursor(filled: ef.Store) -> None:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 import eventfold as ef
 from eventfold.errors import NotSupported
 from eventfold.targets.sqlalchemy.read_models import table_of
-from eventfold.testing.conformance.target.queries import Sale, keys, sales, write_sales
+from eventfold.testing.conformance.target.queries import Sale, Size, keys, sales, write_sales
 from tests.support.servers import mariadb
 from tests.targets.conftest import place
 
@@ -29,7 +29,7 @@ django.setup()
 from django.db.models import Max
 from eventfold.errors import NotSupported
 from eventfold.targets.django import django_model
-from eventfold.testing.conformance.target.queries import COLUMNS, Sale, plain, sales
+from eventfold.testing.conformance.target.queries import COLUMNS, Sale, Size, plain, sales
 model = django_model(Sale, app_label="shop")
 rows = {(row.shop, row.item): row for row in sales(40)}
 found = list(model.objects.all())
@@ -45,6 +45,9 @@ rich = model.objects.filter(total__gt=Decimal(10)).order_by("-total")
 expected = sorted((r.total for r in rows.values() if r.total is not None and r.total > 10), reverse=True)
 assert [each.total for each in rich] == expected
 assert model.objects.aggregate(Max("total"))["total__max"] == expected[0]
+for size in Size:
+    assert model.objects.filter(size=size).count() == sum(row.size is size for row in rows.values()) > 0
+    assert model.objects.filter(size__in=[size]).count() == model.objects.filter(size=size.value).count()
 for write in (found[0].save, found[0].delete, model.objects.all().delete, lambda: model.objects.update(count=1),
               lambda: model.objects.create(shop=9, item="x"), lambda: model._base_manager.update(count=1)):
     try:
@@ -84,6 +87,9 @@ def test_a_read_model_is_a_table_of_sqlalchemy(store: ef.Store, address: str) ->
             own = by_key[row.shop, row.item]
             assert (row.total, row.at, row.ref, row.done) == (own.total, own.at, own.ref, own.done)
             assert row.size == (None if own.size is None else own.size.value)
+        for size in Size:
+            same = sa.select(sa.func.count()).select_from(table).where(table.c.size == size)
+            assert connection.execute(same).scalar_one() == len(store.rows(Sale, size=size)) > 0
         other = table.alias()
         joined = sa.select(sa.func.count()).select_from(table.join(other, table.c.shop == other.c.shop))
         assert connection.execute(joined).scalar_one() == sum(sum(1 for b in rows if b.shop == a.shop) for a in rows)

@@ -134,8 +134,9 @@ class TargetRowReader:
 
     def _refused(self, error: Exception) -> InvalidFilter:
         name = self._source.definition.name
+        said = f"{error}".strip().partition("\n")[0].rstrip(".")
         return InvalidFilter(
-            f"The rows of {name} cannot be compared with these values on {self._source.target.address}: {error}.",
+            f"The rows of {name} cannot be compared with these values on {self._source.target.address}: {said}.",
             "Give values that the columns can store there.",
             projection=name,
         )

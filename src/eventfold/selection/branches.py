@@ -11,7 +11,9 @@ from typing import Any
 
 import msgspec
 
-from eventfold.selection.conditions import AllOf, Compare, Condition, Missing, OrderTerm, RowQuery
+from eventfold.selection.conditions import AllOf, AnyOf, Compare, Condition, Missing, OneOf, OrderTerm, RowQuery
+
+MAX_VALUES = 5_000  # of the filter in all branches; beyond, a page is one condition: databases bound the parameters
 
 
 class Branch(msgspec.Struct, frozen=True):
@@ -26,9 +28,15 @@ class Branch(msgspec.Struct, frozen=True):
     present: str = ""
 
 
+_Place = tuple[list[Condition], tuple[OrderTerm, ...], str]  # conditions, order, `present` of a branch
+
+
 def branches_of(query: RowQuery) -> list[Branch]:
-    """Return the branches of a query. A query of which all rows are wanted has one, unless it has `after`."""
-    order, found = query.order, list[Branch]()
+    """Return the branches of a query. A query of which all rows are wanted has one, unless it has `after`.
+
+    Each branch repeats the filter. A filter of many values is not repeated: then there is one branch.
+    """
+    order, places = query.order, list[_Place]()
     if query.after is None:
         if query.limit is None or not order or not order[0].column.nullable or order[0].descending:
             return [Branch(query.condition, order)]
@@ -39,12 +47,22 @@ def branches_of(query: RowQuery) -> list[Branch]:
         if value is None:
             continue  # nothing comes after a missing value
         later = Compare(term.column, "<" if term.descending else ">", value)
-        found.append(
-            Branch(_all(query, [*same, later]), order[size:], term.column.name if term.column.nullable else "")
-        )
+        places.append(([*same, later], order[size:], term.column.name if term.column.nullable else ""))
         if term.column.nullable:
-            found.append(Branch(_all(query, [*same, Missing(term.column)]), order[size + 1 :]))
-    return found
+            places.append(([*same, Missing(term.column)], order[size + 1 :], ""))
+    if len(places) > 1 and len(places) * _count_values(query.condition) > MAX_VALUES:
+        return [Branch(_all(query, [AnyOf(tuple(AllOf(tuple(parts)) for parts, _, _ in places))]), order)]
+    return [Branch(_all(query, parts), by, present) for parts, by, present in places]
+
+
+def _count_values(condition: Condition) -> int:
+    match condition:
+        case AllOf(parts) | AnyOf(parts):
+            return sum(map(_count_values, parts))
+        case OneOf(_, values):
+            return len(values)
+        case _:
+            return 1
 
 
 def _present_and_missing(query: RowQuery, same: list[Condition], order: tuple[OrderTerm, ...]) -> list[Branch]:

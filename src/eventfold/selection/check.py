@@ -193,7 +193,7 @@ def _refuse_other_class(fields: TableFields, model: type | None, column: str) ->
 def _refuse_unordered(column: Column, value: Any) -> None:
     if column.kind == "text" and "\0" in value:
         raise InvalidFilter(
-            f"{column.name} cannot be compared by order with {value!r}: databases sort U+0000 differently.",
+            f"{column.name} cannot be compared by order with {_shown(value)}: databases sort U+0000 differently.",
             "Compare it by ==, != or in_, or with a text without U+0000.",
             column=column.name,
         )
@@ -213,7 +213,7 @@ def _value(fields: TableFields, column: Column, given: Any) -> Any:
     allowed, left_out = COMPARABLE[column.kind]
     if not isinstance(value, allowed) or isinstance(value, left_out):
         kinds = " or ".join(each.__name__ for each in allowed)
-        shown = _shown(repr(cast("Any", given)))
+        shown = _shown(given)
         raise InvalidFilter(
             f"The value of the filter {column.name}={shown} is of type {type(given).__name__}, and the column "
             f"{column.name} has values of type {kinds}.",
@@ -225,9 +225,9 @@ def _value(fields: TableFields, column: Column, given: Any) -> Any:
     elif column.kind == "float":
         value = _float(column, value)
     if reason := _why_incomparable(column, value):
-        shown = _shown(repr(value))
+        shown = _shown(value)
         raise InvalidFilter(
-            f"{fields.name} cannot store {shown} in its column {column.name}: {reason}.",
+            f"The column {column.name} of {fields.name} cannot be compared with {shown}: {reason}.",
             "Give another value.",
             projection=fields.name,
             column=column.name,
@@ -241,7 +241,7 @@ def _float(column: Column, value: Any) -> float:
         return float(value)
     except OverflowError:
         raise InvalidFilter(
-            f"The column {column.name} cannot be compared with {_shown(repr(value))}: it is too large for a float.",
+            f"The column {column.name} cannot be compared with {_shown(value)}: it is too large for a float.",
             "Give another value.",
             column=column.name,
         ) from None
@@ -253,7 +253,11 @@ def _why_incomparable(column: Column, value: Any) -> str:
     return why_unstorable(column, value)
 
 
-def _shown(text: str) -> str:
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # Python shows no whole number of more than 4,300 digits
+        return f"a value of type {type(value).__name__} with too many digits to show"
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}… ({len(text):,} characters)"
 
 

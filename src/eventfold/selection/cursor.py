@@ -8,7 +8,6 @@ know: targets, how a page is found.
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -20,6 +19,7 @@ from zlib import crc32
 import msgspec
 
 from eventfold.core.table import ColumnKind
+from eventfold.core.unstorable import why_unstorable
 from eventfold.core.value_order import canonical
 from eventfold.errors import InvalidFilter
 from eventfold.selection.conditions import AllOf, AnyOf, Compare, Condition, Missing, OneOf, OrderTerm
@@ -77,14 +77,14 @@ class CursorScope(msgspec.Struct, frozen=True):
         if place.model != self.model:
             raise _foreign(f"of the read model {place.model}, and this one is {self.model}")
         if place.generation != self.generation:
-            raise _foreign(f"of {place.generation}, and the rows are now of {self.generation}")
+            raise _foreign(f"of {place.generation}, and the rows are now of {self.generation}", again=False)
         if place.order != self._order():
             raise _foreign(f"of rows sorted by {place.order}, and these are sorted by {self._order()}")
         if place.filter != self._digest():
             raise _foreign("of rows with another filter, or of another store")
         try:
             return tuple(_decoded(term, value) for term, value in zip(self.order, place.values, strict=True))
-        except (ValueError, TypeError, ArithmeticError, binascii.Error):
+        except (ValueError, TypeError, ArithmeticError):
             raise _invalid(cursor) from None
 
     def _order(self) -> str:
@@ -99,9 +99,13 @@ def _decoded(term: OrderTerm, value: Any) -> Any:
     kind = term.column.kind
     if value is None and term.column.nullable:
         return None
-    if not isinstance(value, PLAIN.get(kind, str)):
+    expected = PLAIN.get(kind, str)
+    if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
         raise TypeError
-    return DECODE[kind](value) if kind in DECODE else value
+    decoded = DECODE[kind](value) if kind in DECODE else value
+    if reason := why_unstorable(term.column, decoded):
+        raise ValueError(reason)
+    return decoded
 
 
 def _described(condition: Condition) -> str:
@@ -133,7 +137,7 @@ def _parse(cursor: Any) -> Place:
         if crc32(data[4:]).to_bytes(4, "big") != data[:4]:
             raise _invalid(cursor)
         return msgspec.json.decode(data[4:], type=Place)
-    except (ValueError, binascii.Error, msgspec.MsgspecError):
+    except (ValueError, RecursionError, msgspec.MsgspecError):
         raise _invalid(cursor) from None
 
 
@@ -145,8 +149,10 @@ def _invalid(cursor: Any) -> InvalidFilter:
     )
 
 
-def _foreign(which: str) -> InvalidFilter:
+def _foreign(which: str, again: bool = True) -> InvalidFilter:
     return InvalidFilter(
         f"The cursor is {which}.",
-        "Repeat the call that returned the cursor, with after= only added; or start again without after=.",
+        "Repeat the call that returned the cursor, with after= only added; or start again without after=."
+        if again
+        else "Start again from the first page, without after=.",
     )

@@ -5,7 +5,7 @@ A filter is checked when it is used (check.py). Knows: operators, and, or, not. 
 
 from __future__ import annotations
 
-from typing import Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import msgspec
 
@@ -22,6 +22,13 @@ class Filter(msgspec.Struct, frozen=True, eq=False):
 
     def __or__(self, other: Filter) -> Filter:
         return Combined("or", (*_parts("or", self), *_parts("or", other)))
+
+    if not TYPE_CHECKING:  # type checkers report it
+
+        def __rand__(self, other: Any) -> NoReturn:
+            raise _not_a_filter(other)
+
+        __ror__ = __rand__
 
     def __invert__(self) -> Filter:
         return Negated(self)
@@ -57,8 +64,12 @@ class Negated(Filter, frozen=True, eq=False):
 
 def _parts(operator: str, given: Any) -> tuple[Filter, ...]:
     if not isinstance(given, Filter):
-        raise InvalidFilter(
-            f"{given!r} is not a filter, so it cannot be combined with one.",
-            "Put each comparison in parentheses: (ef.col(Balance.total) > 5) & (ef.col(Balance.total) < 9).",
-        )
+        raise _not_a_filter(given)
     return given.parts if isinstance(given, Combined) and given.operator == operator else (given,)
+
+
+def _not_a_filter(given: Any) -> InvalidFilter:
+    return InvalidFilter(
+        f"{given!r} is not a filter, so it cannot be combined with one.",
+        "Put each comparison in parentheses: (ef.col(Balance.total) > 5) & (ef.col(Balance.total) < 9).",
+    )

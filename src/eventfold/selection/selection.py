@@ -65,8 +65,8 @@ class Selection(Generic[M]):
         read model goes live meanwhile.
         """
         refuse_limit(size)
-        if size < 1:
-            raise InvalidFilter("A page of 0 rows is never the last.", "Give a size of 1 or more.")
+        if not size:
+            raise InvalidFilter(f"A page of {size} rows is never the last.", "Give a size of 1 or more.")
         page = self.rows(size)
         while page:
             yield page

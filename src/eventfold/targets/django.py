@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from enum import Enum
 from typing import Any, NoReturn
 from uuid import UUID
 
@@ -26,8 +27,24 @@ from eventfold.targets.sql.statements import postgres_column_name
 MAX_DIGITS, PLACES = 65, 30  # of the widest decimal column of all databases
 
 
+def _plain(value: Any) -> Any:
+    return value.value if isinstance(value, Enum) else value
+
+
+class ExactInt(models.BigIntegerField):
+    """A whole number, or an enum of them."""
+
+    def get_prep_value(self, value: Any) -> Any:
+        """Return the number: of an enum, its value."""
+        return super().get_prep_value(_plain(value))
+
+
 class ExactText(models.TextField):
-    """Text, in which PostgreSQL has U+0000 escaped."""
+    """Text, or an enum of texts. PostgreSQL has U+0000 escaped."""
+
+    def get_prep_value(self, value: Any) -> Any:
+        """Return the text: of an enum, its value."""
+        return super().get_prep_value(_plain(value))
 
     def from_db_value(self, value: Any, _expression: Any, connection: Any) -> Any:
         """Return the text that was stored."""
@@ -35,7 +52,8 @@ class ExactText(models.TextField):
 
     def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
         """Return the text as it is stored."""
-        return escape(value) if isinstance(value, str) and connection.vendor == "postgresql" else value
+        plain = value if prepared else self.get_prep_value(value)
+        return escape(plain) if isinstance(plain, str) and connection.vendor == "postgresql" else plain
 
 
 class ExactUuid(models.UUIDField):
@@ -69,7 +87,7 @@ def _decimal(**options: Any) -> Any:
 
 FIELDS: Mapping[ColumnKind, Callable[..., Any]] = {
     "text": ExactText,
-    "int": models.BigIntegerField,
+    "int": ExactInt,
     "float": models.FloatField,
     "bool": models.BooleanField,
     "bytes": models.BinaryField,

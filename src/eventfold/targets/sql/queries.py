@@ -28,6 +28,7 @@ from eventfold.selection.indexes import serving_index
 from eventfold.targets.sql.statements import Statements, quote_identifier
 
 MAX_COMPILED = 500  # shapes that are kept
+MAX_JOINED = 50  # conditions joined without parentheses: SQLite's tree may be 1,000 levels deep
 BRANCH = "eventfold_branch"  # the column with the number of a row's branch
 
 
@@ -149,7 +150,15 @@ class QueryStatements:
             text if isinstance(part, Compare | Missing | OneOf) else f"({text})"
             for part, text in ((part, self._condition(table, part)) for part in parts)
         ]
-        return word.join(texts) or empty
+        return balanced(texts, word) if texts else empty
+
+
+def balanced(texts: list[str], word: str) -> str:
+    """Return the texts joined by a word, in parentheses that keep SQLite's tree of the expression flat."""
+    if len(texts) <= MAX_JOINED:
+        return word.join(texts)
+    half = len(texts) // 2
+    return f"({balanced(texts[:half], word)}){word}({balanced(texts[half:], word)})"
 
 
 def _shape(condition: Condition, values: list[Any]) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from enum import Enum
 from typing import Any, cast
 from uuid import UUID
 
@@ -63,6 +64,8 @@ class ExactType(TypeDecorator[Any]):
         """Convert a value for the database. Raises ValueError if it cannot be stored exactly."""
         if value is None:
             return None
+        if isinstance(value, Enum):  # of an application's query: psycopg would send its name
+            value = value.value
         match self.kind, dialect.name:
             case "text", "postgresql":
                 return escape(value) if isinstance(value, str) else value

@@ -7,6 +7,7 @@ function computes that text when a query needs it. Knows: SQL. Does not know: co
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from itertools import chain
@@ -182,6 +183,8 @@ class SqliteStatements(Statements):
             return f"sum({own} >> 32), sum({own} & 4294967295)", ""
         if column.kind == "decimal":
             return f"{own}, count(*)", f" GROUP BY {own}"
+        if column.kind == "float":
+            return f"sum({own}), count({own})", ""
         return super().summed_column(table, column)
 
     def total(self, column: Column, rows: Sequence[Sequence[Any]]) -> Any:
@@ -191,6 +194,8 @@ class SqliteStatements(Statements):
             return None if high is None else (high << 32) + low
         if column.kind == "decimal":
             return sum_of_decimals((Decimal(text), count) for text, count in rows if text is not None)
+        if column.kind == "float" and rows[0][1]:
+            return math.nan if rows[0][0] is None else rows[0][0]  # NULL: of inf and -inf
         return super().total(column, rows)
 
     def scan_sql(self, table: Table, further: bool, page: int) -> str:
