@@ -9,6 +9,7 @@ import logging
 import pickle
 import re
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,19 @@ def test_a_page_of_a_filter_with_many_values_is_followed_by_the_next(any_filled:
     found = [row for page in any_filled.select(Sale, many, order=terms).pages(7) for row in page]
     assert found == list(expected)
     assert len(found) == 60
+
+
+@pytest.mark.parametrize("order", ["-at", "at"])
+def test_an_index_serves_later_pages_sorted_by_a_nullable_column(any_filled: ef.Store, order: str) -> None:
+    """Each range of a page is read by the index (-at): the table is never read and sorted as a whole."""
+    selection = any_filled.select(Sale, order=order)
+    query = RowQuery(order=selection._order, after=(datetime(2026, 6, 1, tzinfo=UTC), 1, "a"), limit=5)
+    explanation = selection._source.reader().explain(query)
+    assert explanation.index == ("-at",)
+    assert "SCAN query_sale" not in f"{explanation}", "SQLite's plan"
+    place = "NULLS LAST" if order == "-at" else "NULLS FIRST"
+    later = explanation.statement.partition(" AS b1")[2].partition(" AS b2")[0]
+    assert f"{place}, " in later, "PostgreSQL uses an index with NULL in the same place only"
 
 
 def test_thousands_of_joined_comparisons_are_answered(any_filled: ef.Store) -> None:

@@ -7,6 +7,7 @@ database compares a kind of column (statements do).
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -123,7 +124,15 @@ class QueryStatements:
 
     def _order_term(self, table: Table, term: OrderTerm, present: bool = False) -> str:
         by = self._statements.compared_column(table, term.column) + (" DESC" if term.descending else "")
-        return by if present or not term.column.nullable else f"{by} NULLS LAST"
+        if not term.column.nullable:
+            return by
+        if not present:
+            return f"{by} NULLS LAST"
+        # No value is missing here, so both places of NULL are right: PostgreSQL uses an index of the same place only.
+        name, indexed = term.column.name, set(chain.from_iterable(table.indexes))
+        if term.descending:
+            return f"{by} NULLS LAST" if f"-{name}" in indexed else by
+        return f"{by} NULLS FIRST" if f"-{name}" in indexed and name not in indexed else by
 
     def _where(self, table: Table, condition: Condition) -> str:
         return "" if condition == EVERY_ROW else f" WHERE {self._condition(table, condition)}"
@@ -135,7 +144,7 @@ class QueryStatements:
             case AnyOf(parts):
                 return self._joined(table, parts, " OR ", "1 = 0")
             case Missing(column, negated):
-                return f"{self._statements.quote_column(column.name)} IS {'NOT ' if negated else ''}NULL"
+                return f"{self._statements.missing_column(table, column)} IS {'NOT ' if negated else ''}NULL"
             case OneOf(column, values, negated):
                 return self._statements.one_of(table, column, len(values), negated)
             case Compare(column, "=", _):

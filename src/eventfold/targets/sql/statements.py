@@ -119,6 +119,10 @@ class Statements:
         """The expression that is equal where the column's values are."""
         return self.quote_column(column.name)
 
+    def missing_column(self, table: Table, column: Column) -> str:
+        """The expression that is NULL where the column has no value: the one that indexes have."""
+        return self.quote_column(column.name)
+
     def compared_value(self, column: Column, value: Any) -> Any:
         """A value as the parameter that these expressions are compared with."""
         encode = self._driver.encoders.get(column.kind)

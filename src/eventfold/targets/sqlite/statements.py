@@ -161,6 +161,10 @@ class SqliteStatements(Statements):
 
     equal_column = compared_column
 
+    def missing_column(self, table: Table, column: Column) -> str:
+        """See Statements: the order column if there is one."""
+        return self._sort_columns(table, [column.name])[0]
+
     def compared_value(self, column: Column, value: Any) -> Any:
         """See Statements."""
         order = ORDER.get(column.kind)
