@@ -65,7 +65,7 @@ class ComparableColumn(Generic[T]):
 
     def in_(self, values: Iterable[T | None]) -> Filter:
         """Select any of these values; None: rows without a value. No values select no row."""
-        if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        if isinstance(values, str | bytes) or not hasattr(values, "__iter__"):
             raise InvalidFilter(f"{self.name}.in_({values!r}) has no list of values.", "Give a list: .in_([…]).")
         return Comparison(self.model, self.name, "in", tuple(values))
 
