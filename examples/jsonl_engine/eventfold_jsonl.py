@@ -264,7 +264,7 @@ class JsonLinesEngine:
                 if not isinstance(done, Receipt) or (done.repeated and request.key in written):
                     continue  # refused, or in the file already
                 span = Span(after=done.first - 1, until=done.last)
-                events = [] if done.repeated else run(memory.read(Query(), span)).events
+                events = [] if done.repeated else list(run(memory.read(Query(), span)).events)
                 lines.append(Line(events=events, key=request.key, first=done.first))
             return outcomes, lines
 
