@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
+from enum import Enum
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -44,6 +45,15 @@ def filled() -> Any:
         opened.project(Sale)
         write_sales(opened, sales(60))
         yield opened
+
+
+NAIVE = datetime(2026, 6, 1)
+
+
+class Grade(Enum):
+    """Another enum with a value that Size has too."""
+
+    A = "a"
 
 
 class Other(ef.Projection, name="query_other"):
@@ -83,6 +93,17 @@ class Other(ef.Projection, name="query_other"):
         (lambda: SHOP > 10**5_000, "too many digits to show"),
         (lambda: SHOP.in_(3), "no list of values"),
         (lambda: {"shp": 1}, "no column shp"),
+        (lambda: {"size": "nonsense"}, "which is no Size"),
+        (lambda: ef.col(Sale.size) == "nonsense", "which is no Size"),
+        (lambda: ef.col(Sale.size) > "nonsense", "which is no Size"),
+        (lambda: ef.col(Sale.size) == Grade.A, "which is no Size"),
+        (lambda: ef.col(Sale.size).in_([Size.SMALL, Grade.A]), "which is no Size"),
+        (lambda: ef.col(Sale.at) == NAIVE, "has no time zone"),
+        (lambda: ef.col(Sale.at) != NAIVE, "has no time zone"),
+        (lambda: ef.col(Sale.at) < NAIVE, "has no time zone"),
+        (lambda: ef.col(Sale.at).in_([NAIVE]), "has no time zone"),
+        (lambda: ef.col(Sale.at).between(NAIVE, NAIVE), "has no time zone"),
+        (lambda: {"at": NAIVE}, "has no time zone"),
     ],
 )
 def test_misuse_is_refused_by_name(filled: ef.Store, ask: Any, why: str) -> None:
@@ -105,6 +126,13 @@ def test_wrong_options_are_refused_by_name(filled: ef.Store, options: Any, why: 
     """Order, limit, cursor."""
     with pytest.raises(InvalidFilter, match=why):
         filled.rows(Sale, **options)
+
+
+def test_the_error_about_a_wrong_enum_names_the_members(filled: ef.Store) -> None:
+    """A member may be given as its value as well."""
+    with pytest.raises(InvalidFilter, match=r"Size\.SMALL \('c'\), Size\.MIDDLE \('b'\), Size\.LARGE \('a'\)"):
+        filled.rows(Sale, size="nonsense")
+    assert filled.rows(Sale, size="a") == filled.rows(Sale, size=Size.LARGE) != []
 
 
 def test_deep_filters_are_refused_and_long_ones_are_not(filled: ef.Store) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import sqlalchemy as sa
 
 import eventfold as ef
 from eventfold.errors import NotSupported
+from eventfold.selection.conditions import RowQuery
 from eventfold.targets.sqlalchemy.read_models import table_of
 from eventfold.testing.conformance.target.queries import Sale, Size, keys, sales, write_sales
 from tests.support.servers import mariadb
@@ -28,6 +30,7 @@ settings.configure(USE_TZ=True, DATABASES={"default": {"ENGINE": "django.db.back
 django.setup()
 from django.db.models import Max
 from eventfold.errors import NotSupported
+from eventfold.selection.conditions import RowQuery
 from eventfold.targets.django import django_model
 from eventfold.testing.conformance.target.queries import COLUMNS, Sale, Size, plain, sales
 model = django_model(Sale, app_label="shop")
@@ -75,6 +78,43 @@ def store(address: str, tmp_path: Path) -> Iterator[ef.Store]:
         yield opened
 
 
+@pytest.mark.parametrize("address", ["sqlite+pysqlite"], indirect=True)
+def test_a_table_with_decimals_or_moments_is_refused_on_sqlite(store: ef.Store, address: str) -> None:
+    """SQLite has them as text and would compare them as text; the model of Django refuses them there as well."""
+    engine = sa.create_engine(address)
+    with engine.connect() as connection, pytest.raises(NotSupported, match="compare as text"):
+        connection.execute(sa.select(table_of(Sale)))
+    engine.dispose()
+
+
+def test_thousands_of_joined_comparisons_are_answered(store: ef.Store) -> None:
+    """SQLite refuses expressions of more than 1,000 levels."""
+    shop = ef.col(Sale.shop)
+    wanted = shop == 0
+    for _ in range(3_000):
+        wanted = wanted | (shop == 1)
+    expected = {(row.shop, row.item) for row in store.rows(Sale) if row.shop in (0, 1)}
+    assert set(keys(store.rows(Sale, wanted))) == expected != set()
+    assert len(store.rows(Sale, ~wanted)) == 40 - len(expected)
+
+
+@pytest.mark.parametrize("address", ["postgresql+psycopg"], indirect=True)
+@pytest.mark.parametrize("order", ["-at", "at"])
+def test_an_index_serves_later_pages_sorted_by_a_nullable_column(store: ef.Store, order: str) -> None:
+    """PostgreSQL uses an index with NULL in the same place only: the index (-at) has it last."""
+    selection = store.select(Sale, order=order)
+    query = RowQuery(order=selection._order, after=(datetime(2026, 6, 1, tzinfo=UTC), 1, "a"), limit=5)
+    explanation = selection._source.reader().explain(query)
+    assert explanation.index == ("-at",)
+    place = "NULLS LAST" if order == "-at" else "NULLS FIRST"
+    assert f"{place}, " in explanation.statement
+    expected = [each for page in selection.pages(7) for each in page]
+    assert expected == list(selection.rows())
+
+
+@pytest.mark.parametrize(
+    "address", ["postgresql+psycopg", pytest.param("mysql+pymysql", marks=mariadb.needed)], indirect=True
+)
 def test_a_read_model_is_a_table_of_sqlalchemy(store: ef.Store, address: str) -> None:
     """Every value is read as it was written; the table is joined and filtered, and refuses to be written to."""
     table = table_of(Sale)

@@ -24,6 +24,6 @@ def fields_of(definition: ProjectionDefinition) -> TableFields:
     """Return the fields of a read model, against which filters are checked."""
     codec = codec_of(definition)
     if codec.fields is None:
-        codec.fields = TableFields.of(definition.name, definition.cls, codec.table)
+        codec.fields = TableFields.of(definition.name, definition.cls, codec)
     fields: TableFields = codec.fields
     return fields

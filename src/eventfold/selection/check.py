@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import msgspec
 
-from eventfold.core.table import COMPARABLE, Column, Table
+from eventfold.core.table import COMPARABLE, Column, RowCodec, Table
 from eventfold.core.unstorable import MAX_INT, why_unstorable
 from eventfold.errors import InvalidFilter
 from eventfold.selection.column import ComparableColumn
@@ -29,17 +29,23 @@ LAST_CHARACTER = 0x10FFFF
 
 
 class TableFields(msgspec.Struct, frozen=True):
-    """The columns of a read model by name, and its class: what filters are checked against. `name`: for messages."""
+    """The columns of a read model by name, and its class: what filters are checked against. `name`: for messages.
+
+    `enums`: the classes of columns whose values are members of an enum.
+    """
 
     name: str
     cls: type
     table: Table
     columns: dict[str, Column]
+    enums: dict[str, type[Enum]]
 
     @classmethod
-    def of(cls, name: str, model: type, table: Table) -> TableFields:
-        """Return the fields of a table."""
-        return cls(name, model, table, {column.name: column for column in table.columns})
+    def of(cls, name: str, model: type, codec: RowCodec) -> TableFields:
+        """Return the fields of a read model's table."""
+        pairs = zip(codec.table.columns, codec.decoders, strict=True)
+        enums = {column.name: of for column, of in pairs if isinstance(of, type) and issubclass(of, Enum)}
+        return cls(name, model, codec.table, {column.name: column for column in codec.table.columns}, enums)
 
     def column(self, name: str) -> Column:
         """Return the column. Raises InvalidFilter if there is none."""
@@ -162,7 +168,7 @@ def _prefix(fields: TableFields, column: Column, value: Any, negated: bool) -> C
         raise InvalidFilter(
             f"{column.name} is not a text, so it has no prefix.", "Use between(low, high), or compare with < and >."
         )
-    low = _value(fields, column, value)
+    low = _value(msgspec.structs.replace(fields, enums={}), column, value)  # a prefix of a member's value is no member
     _refuse_unordered(column, low)
     if not low:
         return Missing(column, not negated)
@@ -197,12 +203,6 @@ def _refuse_unordered(column: Column, value: Any) -> None:
             "Compare it by ==, != or in_, or with a text without U+0000.",
             column=column.name,
         )
-    if column.kind == "moment" and value.tzinfo is None:
-        raise InvalidFilter(
-            f"{column.name} cannot be compared with {value!r}, which has no time zone.",
-            "Give a moment with a time zone: datetime(2026, 6, 1, 12, tzinfo=UTC).",
-            column=column.name,
-        )
 
 
 def _value(fields: TableFields, column: Column, given: Any) -> Any:
@@ -220,6 +220,14 @@ def _value(fields: TableFields, column: Column, given: Any) -> Any:
             f"Give a value of type {kinds}.",
             column=column.name,
         )
+    if (members := fields.enums.get(column.name)) is not None:
+        return _member(column, members, given)
+    if column.kind == "moment" and value.utcoffset() is None:
+        raise InvalidFilter(
+            f"{column.name} cannot be compared with {value!r}, which has no time zone.",
+            "Give a moment with a time zone: datetime(2026, 6, 1, 12, tzinfo=UTC).",
+            column=column.name,
+        )
     if column.kind == "decimal":
         value = value if isinstance(value, Decimal) else Decimal(value)
     elif column.kind == "float":
@@ -234,6 +242,23 @@ def _value(fields: TableFields, column: Column, given: Any) -> Any:
             value=shown,
         )
     return value
+
+
+def _member(column: Column, members: type[Enum], given: Any) -> Any:
+    """Return the stored value of a member, given itself or as its value. Raises InvalidFilter."""
+    if isinstance(given, members):
+        return given.value
+    try:
+        if not isinstance(given, Enum):
+            return members(given).value
+    except ValueError:
+        pass  # it is no value of a member
+    names = ", ".join(f"{members.__name__}.{each.name} ({each.value!r})" for each in members)
+    raise InvalidFilter(
+        f"{column.name} cannot be compared with {_shown(given)}, which is no {members.__name__}.",
+        f"Give one of {names}.",
+        column=column.name,
+    )
 
 
 def _float(column: Column, value: Any) -> float:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from typing import Any, cast
+from itertools import chain
+from typing import Any, Literal, cast
 
 import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.expression import ClauseElement, Executable
+from sqlalchemy.sql.expression import ClauseElement, Executable, Grouping
 
 from eventfold.core.table import Column
 from eventfold.core.value_order import FUNCTIONS, ORDER
@@ -21,6 +22,7 @@ from eventfold.selection.in_memory import sum_of_decimals
 from eventfold.targets.sqlalchemy.types import ExactType
 
 BRANCH = "eventfold_branch"  # the column with the number of a row's branch
+MAX_JOINED = 50  # conditions joined without parentheses: SQLite's tree may be 1,000 levels deep
 NULLS_LAST = ("postgresql", "sqlite", "oracle")  # dialects that have these words; in the others NULL is the least value
 Query = sa.Select[*tuple[Any, ...]]
 
@@ -41,10 +43,10 @@ def _compile_explain(element: Explain, compiler: Any, **options: Any) -> str:
 
 
 class RowSelect:
-    """Queries of one table of rows. `rows`: the table of its generation."""
+    """Queries of one table of rows. `rows`: the table of its generation; `indexes`: the declared ones."""
 
-    def __init__(self, rows: sa.Table, dialect: str) -> None:
-        self._rows, self._dialect = rows, dialect
+    def __init__(self, rows: sa.Table, dialect: str, indexes: Iterable[Iterable[str]] = ()) -> None:
+        self._rows, self._dialect, self._indexes = rows, dialect, set(chain.from_iterable(indexes))
 
     def find(self, query: RowQuery) -> Query:
         """The query for the rows of a RowQuery. The columns of the table come first, others may follow."""
@@ -98,9 +100,9 @@ class RowSelect:
         """A condition as an expression."""
         match condition:
             case AllOf(parts):
-                return sa.and_(sa.true(), *map(self.condition, parts))
+                return _balanced("AND", list(map(self.condition, parts)))
             case AnyOf(parts):
-                return sa.or_(sa.false(), *map(self.condition, parts))
+                return _balanced("OR", list(map(self.condition, parts)))
             case Missing(column, negated):
                 own = self._rows.c[column.name]
                 return own.is_not(None) if negated else own.is_(None)
@@ -127,11 +129,22 @@ class RowSelect:
     def _order_terms(self, columns: Any, term: OrderTerm, present: bool = False) -> list[Any]:
         own = self._compared(columns, term.column)
         by = own.desc() if term.descending else own.asc()
-        if present or not term.column.nullable:
+        if not term.column.nullable:
             return [by]
+        if present:
+            return [self._placed(by, term)]
         if self._dialect in NULLS_LAST:
             return [by.nulls_last()]
         return [by] if term.descending else [sa.case((columns[term.column.name].is_(None), 1), else_=0), by]
+
+    def _placed(self, by: Any, term: OrderTerm) -> Any:
+        """An order of values, none of which is missing: PostgreSQL uses an index with NULL in the same place only."""
+        if self._dialect != "postgresql":
+            return by
+        name, indexes = term.column.name, self._indexes
+        if term.descending:
+            return by.nulls_last() if f"-{name}" in indexes else by
+        return by.nulls_first() if f"-{name}" in indexes and name not in indexes else by
 
     def _has_order(self, column: Column) -> bool:
         """Whether SQLite stores values of this kind as text, which a function converts to one that sorts."""
@@ -152,3 +165,12 @@ class RowSelect:
 
     def _value(self, column: Column, value: Any) -> Any:
         return ORDER[column.kind](value) if self._has_order(column) else value
+
+
+def _balanced(word: Literal["AND", "OR"], parts: list[sa.ColumnElement[bool]]) -> sa.ColumnElement[bool]:
+    """The parts joined, in parentheses that keep SQLite's tree of the expression flat."""
+    if len(parts) <= MAX_JOINED:
+        return sa.and_(sa.true(), *parts) if word == "AND" else sa.or_(sa.false(), *parts)
+    half = len(parts) // 2
+    left, right = (Grouping(_balanced(word, each)) for each in (parts[:half], parts[half:]))
+    return Grouping(left.bool_op(word)(right))  # sa.or_ would remove the parentheses

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 
 from eventfold.core.table import Table
+from eventfold.core.value_order import ORDER
 from eventfold.errors import NotSupported
 from eventfold.projections.classes import Projection
 from eventfold.projections.definition import projection_definition
@@ -19,6 +20,8 @@ from eventfold.projections.fields import codec_of
 from eventfold.targets.sql.statements import shorten_name
 from eventfold.targets.sqlalchemy.tables import MAX_TABLE_NAME_BYTES
 from eventfold.targets.sqlalchemy.types import ExactType
+
+TEXT_ORDER = "eventfold_text_order"  # in `info` of a table: it has columns that SQLite would compare as text
 
 
 class ReadModelTable(sa.Table):
@@ -48,6 +51,12 @@ def _compile(table: ReadModelTable, compiler: Any, **options: Any) -> str:
     written = getattr(compiler.compile_state, "dml_table", None) is table  # by sa.update(table)
     if written or options.get("iscrud"):  # or by sa.delete(table)
         raise _refused(table.name)
+    if compiler.dialect.name == "sqlite" and table.info.get(TEXT_ORDER):
+        raise NotSupported(
+            f"The read model {table.name} has decimals or moments, which SQLite would compare as text.",
+            "Ask by store.rows(…), or store the read model in PostgreSQL or MariaDB.",
+            capability="order of decimals in SQLAlchemy on SQLite",
+        )
     return compiler.visit_table(table, **options)
 
 
@@ -55,15 +64,18 @@ def table_of(projection: type[Projection], metadata: sa.MetaData | None = None) 
     """Return the table of a read model that the SQLAlchemy target stores, for `sa.select`. It is read-only.
 
     Columns have the fields' names, and types that read and compare values exactly (decimals, moments in UTC, text with
-    U+0000). Enums are their values. On SQLite decimals and moments are text: filter and sort them by `store.rows`.
-    `metadata`: of the application's own tables; leave this one out of `create_all`. Raises InvalidProjection.
+    U+0000). Enums are their values. On SQLite decimals and moments are text, which SQL compares as text: a statement
+    with such a table raises NotSupported there. `metadata`: of the application's own tables; leave this one out of
+    `create_all`. Raises InvalidProjection.
     """
     table: Table = codec_of(projection_definition(projection)).table
     columns = [
         sa.Column(column.name, ExactType(column.kind), primary_key=column.name in table.key, nullable=column.nullable)
         for column in table.columns
     ]
-    return ReadModelTable(shorten_name(table.name, MAX_TABLE_NAME_BYTES), metadata or sa.MetaData(), *columns)
+    info = {TEXT_ORDER: any(column.kind in ORDER for column in table.columns)}
+    name = shorten_name(table.name, MAX_TABLE_NAME_BYTES)
+    return ReadModelTable(name, metadata or sa.MetaData(), *columns, info=info)
 
 
 def _refused(name: str) -> NotSupported:

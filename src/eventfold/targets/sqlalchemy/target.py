@@ -313,7 +313,7 @@ class SqlAlchemyTarget:
         if known is None or known[0] is not table:
             if len(self._selects) >= MAX_TABLES:
                 self._selects.clear()
-            known = table, RowSelect(rows_table(table, self._dialect), self._dialect.name)
+            known = table, RowSelect(rows_table(table, self._dialect), self._dialect.name, table.indexes)
             self._selects[id(table)] = known
         return known[1]
 
