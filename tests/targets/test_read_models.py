@@ -105,7 +105,7 @@ def test_an_index_serves_later_pages_sorted_by_a_nullable_column(store: ef.Store
     selection = store.select(Sale, order=order)
     query = RowQuery(order=selection._order, after=(datetime(2026, 6, 1, tzinfo=UTC), 1, "a"), limit=5)
     explanation = selection._source.reader().explain(query)
-    assert explanation.index == ("-at",)
+    assert explanation.index == (("-at",) if order == "-at" else None), "backwards, the index has the key descending"
     place = "NULLS LAST" if order == "-at" else "NULLS FIRST"
     assert f"{place}, " in explanation.statement
     expected = [each for page in selection.pages(7) for each in page]

@@ -125,6 +125,14 @@ def row_codec_of(
                 f"{cls.__name__} has an index on {', '.join(unknown)}, which is not one of its fields.",
                 f"Name fields: {', '.join(fields)}.",
             )
+        as_json = [
+            column.name for column in columns if column.kind == "json" and {column.name, f"-{column.name}"} & {*index}
+        ]
+        if as_json:
+            raise InvalidProjection(
+                f"{cls.__name__} has an index on {', '.join(as_json)}, which is stored as JSON and cannot be compared.",
+                "Leave it out of indexes=, or keep what is compared in a field of its own.",
+            )
     get, get_all, size = _getter(fields), values_getter(fields), len(key)
     unpack = _building(cls) if not any(decoders) else _unpacking(cls, decoders)
     return RowCodec(

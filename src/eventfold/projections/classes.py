@@ -6,7 +6,7 @@ Knows: their class keywords. Does not know: what their annotations mean (see def
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import msgspec
 
@@ -39,7 +39,7 @@ def set_projection_options(cls: type, terms: dict[str, Any], depth: int) -> None
     `depth`: how many stack frames above this call the class statement is. Raises InvalidProjection.
     """
     if "indexes" in terms:
-        terms["indexes"] = tuple((i,) if isinstance(i, str) else tuple(i) for i in terms["indexes"])
+        terms["indexes"] = _indexes_of(cls, terms["indexes"])
     options = read_options(cls, ClassOptions, terms, InvalidProjection)
     if not isinstance(options.target, str | Sink | None):
         raise InvalidProjection(
@@ -55,6 +55,30 @@ def set_projection_options(cls: type, terms: dict[str, Any], depth: int) -> None
         raise InvalidProjection(f"{cls.__qualname__} has less than one attempt or partition.", "Give 1 or more.")
     set_class_options(cls, options)
     remember_visible_names(cls, sys._getframe(depth).f_locals)  # pyright: ignore[reportPrivateUsage]
+
+
+def _indexes_of(cls: type, given: Any) -> tuple[tuple[str, ...], ...]:
+    """Return declared indexes as tuples of names. Raises InvalidProjection."""
+    if not isinstance(given, list | tuple):
+        raise _invalid_indexes(cls, f"{given!r} is no list of indexes")
+    found: list[tuple[str, ...]] = []
+    for each in cast("list[Any]", list(given)):
+        index: tuple[Any, ...] = tuple(each) if isinstance(each, list | tuple) else (each,)
+        if not index or not all(isinstance(name, str) and name for name in index):
+            raise _invalid_indexes(cls, f"{each!r} names no fields")
+        if len({name.removeprefix("-") for name in index}) < len(index):
+            raise _invalid_indexes(cls, f"{each!r} names a field twice")
+        if index in found:
+            raise _invalid_indexes(cls, f"{each!r} is declared twice")
+        found.append(index)
+    return tuple(found)
+
+
+def _invalid_indexes(cls: type, why: str) -> InvalidProjection:
+    return InvalidProjection(
+        f"The indexes of {cls.__qualname__} are invalid: {why}.",
+        'Give a list of names of fields or tuples of them, each index once: indexes=[("owner", "-total"), "day"].',
+    )
 
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from eventfold.projections.definition import ProjectionDefinition
 from eventfold.projections.fields import codec_of, fields_of
 from eventfold.projections.generations import refuse_unknown, require_record
 from eventfold.selection.conditions import Compare, Condition, Missing, RowQuery, top_level
-from eventfold.selection.indexes import serving_index
+from eventfold.selection.indexes import index_terms, serving_index
 from eventfold.selection.source import Explanation
 
 T = TypeVar("T")
@@ -54,7 +54,8 @@ class TargetRows:
         compared = [each for each in top_level(query.condition) if isinstance(each, Compare | Missing)]
         fixed = tuple(dict.fromkeys(each.column.name for each in compared if _is_fixed(each)))
         ranged = tuple(dict.fromkeys(each.column.name for each in compared if not _is_fixed(each)))
-        order = [f"{term}" for term in query.order if term.column.name not in (*fixed, *table.key)]
+        rest = tuple(term for term in query.order if term.column.name not in fixed)
+        order = index_terms(rest, tuple(name for name in table.key if name not in fixed))
         wanted = (*fixed, *(order or ranged[:1]))
         kind = (definition.name, fixed, ranged, tuple(map(str, query.order)))
         if not wanted or kind in self._reported or len(self._reported) >= MAX_REPORTED:
@@ -74,6 +75,11 @@ class TargetRows:
 
 def _is_fixed(each: Compare | Missing) -> bool:
     return each.operator == "=" if isinstance(each, Compare) else not each.negated
+
+
+def said(error: Exception) -> str:
+    """Return the first line of what a database said."""
+    return f"{error}".strip().partition("\n")[0].rstrip(".")
 
 
 class TargetRowReader:
@@ -117,7 +123,16 @@ class TargetRowReader:
 
     def total(self, condition: Condition, column: Column) -> Any:
         """See RowReader."""
-        return self._ask(lambda: self._source.target.total(self._table, condition, column))
+        try:
+            return self._ask(lambda: self._source.target.total(self._table, condition, column))
+        except InvalidFilter as error:
+            if column.kind != "float" or not isinstance(error.__cause__, REFUSED):
+                raise
+            raise InvalidFilter(
+                f"The sum of {column.name} was refused by {self._source.target.address}: {said(error.__cause__)}.",
+                "Sum fewer rows, or declare the column as Decimal, which has no greatest value.",
+                column=column.name,
+            ) from error.__cause__
 
     def explain(self, query: RowQuery) -> Explanation:
         """See RowReader."""
@@ -134,9 +149,8 @@ class TargetRowReader:
 
     def _refused(self, error: Exception) -> InvalidFilter:
         name = self._source.definition.name
-        said = f"{error}".strip().partition("\n")[0].rstrip(".")
         return InvalidFilter(
-            f"The rows of {name} cannot be compared with these values on {self._source.target.address}: {said}.",
+            f"The rows of {name} cannot be compared with these values on {self._source.target.address}: {said(error)}.",
             "Give values that the columns can store there.",
             projection=name,
         )
