@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from eventfold.cli.output import Output
+from eventfold.cli.rows import print_page
+from eventfold.selection import Rows
+from eventfold.testing.conformance.target.queries import COLUMNS, Sale, Size
 from tests.cli.commands import APPS, Ran, process
 
 HERE = ("--import-path", str(APPS))
@@ -49,5 +55,31 @@ def test_mistakes_are_named(bank: str, tmp_path: Path) -> None:
     other = asked("rows", bank, "bank:Balance", "--order", "balance", "--after", first.err.split()[1], folder=tmp_path)
     assert other.code != 0
     assert "sorted by" in other.err
+    assert "--after" in other.err
+    assert "after=" not in other.err
+    listed = asked("rows", bank, "bank:Balance", "--order", "balance,account", folder=tmp_path)
+    assert "--order=balance --order=account" in listed.err
     explained = asked("rows", bank, "bank:Balance", "--where", "account=a-1", "--explain", folder=tmp_path)
     assert explained.lines[0]["index"] == ["account"]
+
+
+def test_an_explanation_of_folded_rows_names_no_index(bank: str, tmp_path: Path) -> None:
+    """They are compared in memory."""
+    where = ("--at", "2", "--where", "account=a-1", "--explain")
+    assert asked("rows", bank, "bank:Balance", *where, folder=tmp_path).lines[0]["index"] is None
+    shown = asked("rows", bank, "bank:Balance", *where, "--no-json", folder=tmp_path).out
+    assert "served by" not in shown
+
+
+def test_cells_are_enums_as_text_and_missing_values_as_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """The text null is text. Rows of too many columns for the terminal are lines of names and values."""
+    page = Rows([Sale(1, "null", size=Size.SMALL)])
+    print_page(Output(as_json=False), ["item", "note", "size"], page)
+    header, _, line = capsys.readouterr().out.splitlines()
+    assert line.split() == ["null", "c"]
+    assert line.index("c") == header.index("size")
+    print_page(Output(as_json=False), COLUMNS, page)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["shop   1", "item   null"]
+    assert "size   c" in lines
+    assert max(map(len, lines)) <= 80

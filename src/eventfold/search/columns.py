@@ -83,7 +83,9 @@ def _clause(clause: Clause, fields: TableFields) -> Filter:
     if clause.operator == "~":
         raise InvalidFilter(
             f"The filter {clause.key}~… asks for a part of a text, which no index of rows can answer.",
-            f"Ask for its beginning: {clause.key}:{first.text}*.",
+            f"Ask for its beginning: {clause.key}:{first.text}*."
+            if column.kind == "text"
+            else f"Compare its value: {clause.key}:{first.text}, {clause.key}>{first.text}.",
         )
     if clause.operator in (":", "=", "!="):
         found = _combined("or", [_equal(column, value) for value in clause.values])
@@ -115,6 +117,12 @@ def _equal(column: Column, value: Value) -> Filter:
         low, dots, high = value.text.partition("..")
         if dots and low and high:
             return _ordered(column, ">=", low) & _ordered(column, "<=", high)
+        if dots and (low or high) and column.kind != "text":
+            raise InvalidFilter(
+                f"The range {column.name}:{value.text} has one end only.",
+                f"Write {column.name}>={low}." if low else f"Write {column.name}<={high}.",
+                column=column.name,
+            )
         if value.text.endswith("*") and column.kind == "text":
             return own.prefix(value.text[:-1])
     if (day := _day(column, value.text)) is not None:

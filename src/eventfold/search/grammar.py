@@ -127,7 +127,8 @@ class _Parser:
     def _value(self) -> Value:
         found = VALUE.match(self._text, self._at)
         if found is None:
-            raise self.error("no value")
+            unclosed = self._text[self._at :].lstrip().startswith('"')
+            raise self.error("a quote that is not closed" if unclosed else "no value")
         self._at = found.end()
         if (quoted := found["quoted"]) is not None:
             return Value(re.sub(r"\\(.)", r"\1", quoted[1:-1], flags=re.DOTALL), quoted=True)
