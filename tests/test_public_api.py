@@ -51,9 +51,15 @@ RETURNED = {
     "eventfold.projections.classes": ("ClassOptions",),  # class keywords
     "eventfold.projections.comparison": ("Comparison", "Difference", "RowProof"),
     "eventfold.projections.followers": ("AsyncFollower", "Follower"),
+    "eventfold.projections.rows_async": ("AsyncSelection",),
     "eventfold.projections.status": ("Status",),
     "eventfold.projections.verify": ("Flaw", "LogProof", "Proof"),
     "eventfold.projections.view": ("View",),
+    "eventfold.selection.column": ("ComparableColumn",),
+    "eventfold.selection.filters": ("Filter",),
+    "eventfold.selection.rows": ("Rows",),
+    "eventfold.selection.selection": ("Selection",),
+    "eventfold.selection.source": ("Explanation",),
     "eventfold.testing.scenario": ("Scenario",),
     "eventfold.transactions": ("AsyncJoining", "Joining"),
 }

@@ -203,7 +203,12 @@ def page() -> str:
     from eventfold.ports.sink import Batch, Sink, SinkState
     from eventfold.processes.runner import ProcessRunner
     from eventfold.projections.admin import ProjectionAdmin
+    from eventfold.projections.rows_async import AsyncSelection
     from eventfold.projections.view import View
+    from eventfold.selection import Rows, Selection
+    from eventfold.selection.column import ComparableColumn
+    from eventfold.selection.filters import Filter
+    from eventfold.selection.source import Explanation
     from eventfold.store import Follower
     from eventfold.targets.sinks.http import HttpSink
     from eventfold.targets.sinks.redis import RedisSink
@@ -257,6 +262,14 @@ def page() -> str:
         *one_class(View, "View"),
         *one_class(ef.Process, "Process"),
         *function_table(*[each for each in vars(processes).values() if public_function(each, processes)]),
+        "\n## Rows that are asked for",
+        *function_table(ef.col),
+        *one_class(ComparableColumn, "What `ef.col` returns"),
+        *one_class(Filter, "Filter"),
+        *one_class(Rows, "Rows"),
+        *one_class(Selection, "Selection"),
+        f"\n`AsyncSelection`: {sentence(AsyncSelection)}",
+        *one_class(Explanation, "Explanation"),
         "\n## Your own transaction, on PostgreSQL",
         *one_class(Joining, "Joining"),
         "\n## Errors",

@@ -131,6 +131,12 @@ def test_wrong_options_are_refused_by_name(filled: ef.Store, options: Any, why: 
         filled.rows(Sale, **options)
 
 
+def test_a_limit_of_a_selection_is_refused_with_the_method_that_takes_it(filled: ef.Store) -> None:
+    """It is an argument of `rows`; `select` would take it for a column."""
+    with pytest.raises(InvalidFilter, match=r"store\.select\(…\)\.rows\(limit=…\)"):
+        filled.select(Sale, limit=3)
+
+
 def test_the_error_about_a_wrong_enum_names_the_members(filled: ef.Store) -> None:
     """A member may be given as its value as well."""
     with pytest.raises(InvalidFilter, match=r"Size\.SMALL \('c'\), Size\.MIDDLE \('b'\), Size\.LARGE \('a'\)"):

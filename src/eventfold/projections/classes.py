@@ -6,6 +6,7 @@ Knows: their class keywords. Does not know: what their annotations mean (see def
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import msgspec
@@ -62,8 +63,8 @@ def _indexes_of(cls: type, given: Any) -> tuple[tuple[str, ...], ...]:
     if not isinstance(given, list | tuple):
         raise _invalid_indexes(cls, f"{given!r} is no list of indexes")
     found: list[tuple[str, ...]] = []
-    for each in cast("list[Any]", list(given)):
-        index: tuple[Any, ...] = tuple(each) if isinstance(each, list | tuple) else (each,)
+    for each in cast("Sequence[Any]", given):
+        index = tuple(cast("Sequence[Any]", each)) if isinstance(each, list | tuple) else (each,)
         if not index or not all(isinstance(name, str) and name for name in index):
             raise _invalid_indexes(cls, f"{each!r} names no fields")
         if len({name.removeprefix("-") for name in index}) < len(index):

@@ -53,6 +53,8 @@ class TableFields(msgspec.Struct, frozen=True):
         if found is None:
             own = [each for each in ARGUMENTS if each in self.columns]
             hint = f' Filter by the column {own[0]} with rows(…, {{"{own[0]}": …}}).' if own else ""
+            if name in ("limit", "after"):
+                hint = f" Give it to the method: store.select(…).rows({name}=…)."
             raise InvalidFilter(
                 f"The requested rows have no column {name}.",
                 f"Their columns are {', '.join(self.columns)}.{hint}",

@@ -27,7 +27,10 @@ class _TextColumn(Protocol):
 
 
 class ComparableColumn(Generic[T]):
-    """A column of a read model. Comparisons with a value of its type return a Filter."""
+    """A column of a read model. Comparisons with a value of its type return a Filter: `< <= > >= == !=`, and methods.
+
+    A value of another type raises InvalidFilter when the filter is used.
+    """
 
     __slots__ = ("model", "name")
 
