@@ -18,6 +18,7 @@ import psycopg
 import pytest
 
 import eventfold as ef
+from eventfold.errors import InvalidFilter
 from tests.support.servers import pgbouncer
 from tests.support.servers.postgres import PostgresServer
 
@@ -268,6 +269,8 @@ def test_moments_do_not_depend_on_the_time_zone_of_a_session(server: PostgresSer
         assert (row.at.utcoffset(), row.last.utcoffset()) == (timedelta(0), timedelta(0))
         there = noon.astimezone(timezone(timedelta(hours=-7)))
         assert store.rows(Hour, at=noon) == store.rows(Hour, last=noon) == store.rows(Hour, last=there) == [row]
+        with pytest.raises(InvalidFilter, match="no time zone"):
+            store.rows(Hour, last=noon.replace(tzinfo=None))
 
 
 def test_followers_one_after_the_other_use_one_connection(server: PostgresServer, database: str) -> None:
