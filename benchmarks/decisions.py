@@ -24,7 +24,7 @@ TIMERS, MILLION = 10_000, 1_000_000
 AN_HOUR = 3_600
 
 
-class Moved(ef.Event):
+class Moved(ef.Event, type="bench-moved"):
     """An amount was added to an account, or taken from it."""
 
     account: ef.Tag

@@ -29,9 +29,20 @@ def test_a_free_lock_is_acquired_at_once(tmp_path: Path) -> None:
     assert time.monotonic() - began < 1
 
 
-def test_a_waiting_append_comes_first(tmp_path: Path) -> None:
-    """Of two callers that wait, the append is first, although the read model has waited for longer."""
-    holder, append, follow = (lock_at(tmp_path / "log.db") for _ in range(3))
+def test_waiting_appends_come_first(tmp_path: Path) -> None:
+    """Of two callers that wait, the append is nearly always first, although the read model has waited for longer.
+
+    The read model tries again every 2 ms and wins if such a moment falls between the release and the wake-up of the
+    append; a loaded machine makes that gap longer.
+    """
+    rounds = 10
+    firsts = [first_of_two_waiting(tmp_path / f"{number}.db") for number in range(rounds)]
+    assert firsts.count("append") > rounds // 2, firsts
+
+
+def first_of_two_waiting(path: Path) -> str:
+    """Hold the lock until a read model and an append wait for it, and return which of them acquired it first."""
+    holder, append, follow = (lock_at(path) for _ in range(3))
     order: list[str] = []
     both = threading.Barrier(3)
 
@@ -43,9 +54,9 @@ def test_a_waiting_append_comes_first(tmp_path: Path) -> None:
 
     def as_append() -> None:
         both.wait()
-        time.sleep(0.1)
+        time.sleep(0.05)
         append.acquire()
-        time.sleep(0.1)  # the read model tries meanwhile
+        time.sleep(0.05)  # the read model tries meanwhile
         order.append("append")
         append.release()
 
@@ -54,11 +65,12 @@ def test_a_waiting_append_comes_first(tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     both.wait()
-    time.sleep(0.3)
+    time.sleep(0.15)
     holder.release()
     for thread in threads:
         thread.join()
-    assert order == ["append", "read model"]
+    assert len(order) == 2
+    return order[0]
 
 
 def test_a_read_model_is_not_starved(tmp_path: Path) -> None:
