@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from eventfold.cli.jsonl import build_event
 from eventfold.core.envelope import NewEvent, to_micros
+from eventfold.core.event_json import build_event
 from eventfold.store import Store
 
 NOON = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventfold.cli.jsonl import KEYS, build_event, encode_line, parse_line
 from eventfold.core.envelope import NewEvent, digest
+from eventfold.core.event_json import KEYS, build_event, encode_line, parse_line
 from eventfold.errors import InvalidEvent
 
 TIME = 1_795_435_200_000_000  # 2026-11-23T12:00Z in µs

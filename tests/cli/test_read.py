@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import eventfold as ef
-from eventfold.cli.jsonl import KEYS
+from eventfold.core.event_json import KEYS
 from eventfold.errors import StoreNotFound
 from tests.cli.commands import run
 from tests.cli.stores import identity

@@ -16,7 +16,7 @@ import typer
 
 from eventfold.cli.exit_codes import print_note
 from eventfold.cli.formatting import count_of, format_second
-from eventfold.cli.jsonl import build_event, format_id, format_time, read_all_events, read_batches
+from eventfold.cli.jsonl import read_all_events, read_batches
 from eventfold.cli.options import (
     STORE_VARIABLE,
     Json,
@@ -29,6 +29,7 @@ from eventfold.cli.options import (
 from eventfold.cli.output import Output
 from eventfold.core.codec import encode_metadata
 from eventfold.core.envelope import MAX_EVENTS_PER_APPEND, Receipt
+from eventfold.core.event_json import build_event, format_id, format_time
 from eventfold.core.query import Query
 from eventfold.errors import EventfoldError, InvalidInput
 from eventfold.store import Store

@@ -17,9 +17,9 @@ from eventfold.cli.formatting import (
     format_payload,
     format_time_of_day,
 )
-from eventfold.cli.jsonl import format_id, format_time
 from eventfold.cli.output import COLUMN_GAP, Column, Output, Row, fit_widths, natural_widths
 from eventfold.core.event import Recorded
+from eventfold.core.event_json import format_id, format_time
 
 if TYPE_CHECKING:
     from rich.text import Text

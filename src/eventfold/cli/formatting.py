@@ -15,10 +15,10 @@ from uuid import UUID
 
 import msgspec
 
-from eventfold.cli.jsonl import format_datetime, is_json
 from eventfold.cli.output import COLUMN_GAP
 from eventfold.core.envelope import from_micros
 from eventfold.core.event import Recorded
+from eventfold.core.event_json import format_datetime, is_json
 from eventfold.core.state import ABSENT, Change
 
 if TYPE_CHECKING:

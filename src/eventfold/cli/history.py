@@ -22,7 +22,6 @@ from eventfold.cli.formatting import (
     render_change_lines,
 )
 from eventfold.cli.generated_test import generate_test
-from eventfold.cli.jsonl import format_id
 from eventfold.cli.options import Json, Tags, Types, Until, Url, Where, Wide, build_query, open_store
 from eventfold.cli.output import COLUMN_GAP, Column, Output
 from eventfold.cli.questions import user_code_errors
@@ -40,6 +39,7 @@ from eventfold.cli.state import (
 from eventfold.cli.suggestions import print_suggestions
 from eventfold.cli.untyped_state import UntypedState
 from eventfold.core.envelope import StoredEvent
+from eventfold.core.event_json import format_id
 from eventfold.core.state import Change, diff
 from eventfold.store import Store
 

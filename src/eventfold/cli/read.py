@@ -13,7 +13,6 @@ import typer
 
 from eventfold.cli.event_table import EventTable
 from eventfold.cli.formatting import count_of
-from eventfold.cli.jsonl import encode_line
 from eventfold.cli.options import (
     After,
     Json,
@@ -37,6 +36,7 @@ from eventfold.cli.output import Output
 from eventfold.cli.suggestions import print_suggestions
 from eventfold.core.envelope import StoredEvent
 from eventfold.core.event import Recorded
+from eventfold.core.event_json import encode_line
 from eventfold.core.query import Cursor, Query
 from eventfold.ports.messages import PAGE_BYTES
 from eventfold.store import Store

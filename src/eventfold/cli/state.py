@@ -22,7 +22,6 @@ from eventfold.cli.formatting import (
     render_change_lines,
     to_json_value,
 )
-from eventfold.cli.jsonl import format_time
 from eventfold.cli.options import (
     Json,
     OccurredUntil,
@@ -42,6 +41,7 @@ from eventfold.cli.questions import build_question, import_state_class, user_cod
 from eventfold.cli.suggestions import print_suggestions
 from eventfold.cli.untyped_state import UntypedState
 from eventfold.core.envelope import StoredEvent
+from eventfold.core.event_json import format_time
 from eventfold.core.query import Query
 from eventfold.core.state import Change, State, diff, state_definition_of
 from eventfold.store import Store

@@ -14,7 +14,6 @@ import typer
 from eventfold.cli.event_table import EventTable
 from eventfold.cli.exit_codes import Signals, print_note
 from eventfold.cli.formatting import count_of
-from eventfold.cli.jsonl import encode_line
 from eventfold.cli.options import (
     After,
     Json,
@@ -36,6 +35,7 @@ from eventfold.cli.options import (
 from eventfold.cli.output import Output, write_file_atomically
 from eventfold.cli.suggestions import print_suggestions
 from eventfold.core.event import Recorded
+from eventfold.core.event_json import encode_line
 from eventfold.core.query import Cursor, Query
 from eventfold.errors import CursorMismatch
 from eventfold.projections.followers import Follower

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 
-from eventfold.cli.jsonl import is_json
 from eventfold.core.envelope import StoredEvent
 from eventfold.core.event import Recorded
+from eventfold.core.event_json import is_json
 from eventfold.core.state import ABSENT, Change
 
 

@@ -1,0 +1,1 @@
+"""The server: one HTTP interface to stores, for clients in any language."""

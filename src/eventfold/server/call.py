@@ -1,0 +1,53 @@
+"""One call of the server: the request, the store it is about, and the caller.
+
+Knows: Starlette's request. Does not know: routes, how callers are authenticated.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from eventfold.aio import AsyncStore
+from eventfold.errors import InvalidInput
+from eventfold.server.scopes import Caller
+
+if TYPE_CHECKING:
+    from eventfold.server.application import Server
+
+T = TypeVar("T")
+_encode = msgspec.json.Encoder().encode
+
+
+class Call:
+    """One call: what a handler receives. `store_name` is empty for routes that are of the server, not of a store."""
+
+    __slots__ = ("caller", "request", "server", "store_name")
+
+    def __init__(self, request: Request, server: Server, store_name: str, caller: Caller) -> None:
+        self.request, self.server, self.store_name, self.caller = request, server, store_name, caller
+
+    @property
+    def store(self) -> AsyncStore:
+        """The store that the path names."""
+        return self.server.stores[self.store_name]
+
+    async def body(self, kind: type[T]) -> T:
+        """The body, JSON of this type. Raises InvalidInput with the path of the field at fault."""
+        raw = await self.request.body()
+        try:
+            return msgspec.json.decode(raw, type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            text = str(error).rstrip(".")
+            raise InvalidInput(
+                f"The body is not as this route expects: {text[:1].lower() + text[1:]}.",
+                "Correct it; the OpenAPI document at /v1/openapi.json describes it.",
+            ) from error
+
+
+def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A value of msgspec types as a JSON response."""
+    return Response(_encode(value), status, headers, media_type="application/json")

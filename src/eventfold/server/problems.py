@@ -1,0 +1,76 @@
+"""Errors as responses: the status of each error code, in problem details (RFC 9457).
+
+Knows: error codes, statuses. Does not know: routes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+
+from eventfold.errors import (
+    AppendConflict,
+    AppendUnconfirmed,
+    CursorMismatch,
+    EventfoldError,
+    EventIdReused,
+    InvalidInput,
+    MissingExtra,
+    NotSupported,
+    ProjectionBehind,
+    StoreFull,
+    StoreReadOnly,
+    StoreUnavailable,
+    TargetUnavailable,
+    UnknownProjection,
+)
+
+PROBLEM = "application/problem+json"
+
+# The first class that matches decides; all others are 500.
+STATUSES: tuple[tuple[type[EventfoldError], int], ...] = (
+    (InvalidInput, 422),
+    (AppendConflict, 409),
+    (EventIdReused, 409),
+    (CursorMismatch, 409),
+    (UnknownProjection, 404),
+    (ProjectionBehind, 503),
+    (TargetUnavailable, 503),
+    (AppendUnconfirmed, 503),
+    (StoreReadOnly, 403),
+    (StoreFull, 507),
+    (StoreUnavailable, 503),
+    (NotSupported, 501),
+    (MissingExtra, 501),
+)
+TITLES = {404: "Not found", 405: "Method not allowed", 413: "Too large", 500: "The server failed"}
+
+
+class Problem(msgspec.Struct, omit_defaults=True):
+    """Problem details: `title` is what happened, `detail` what to do now, `code` is stable, `fields` are its facts."""
+
+    status: int
+    code: str
+    title: str
+    detail: str
+    type: str = "about:blank"
+    request_id: str | None = None
+    fields: dict[str, Any] = {}
+
+
+def status_of(error: EventfoldError) -> int:
+    """The HTTP status of an error."""
+    return next((status for kind, status in STATUSES if isinstance(error, kind)), 500)
+
+
+def problem_of(error: EventfoldError) -> Problem:
+    """An error as problem details."""
+    fields = {key: value for key, value in error.fields.items() if isinstance(value, str | int | float | bool | None)}
+    return Problem(status=status_of(error), code=error.code, title=error.what, detail=error.remedy, fields=fields)
+
+
+def problem_response(problem: Problem, headers: dict[str, str] | None = None) -> Response:
+    """Problem details as a response."""
+    return Response(msgspec.json.encode(problem), problem.status, headers, media_type=PROBLEM)

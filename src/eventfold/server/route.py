@@ -1,0 +1,52 @@
+"""Routes as data: the router, the OpenAPI document, authorization and the tests are all made from one table.
+
+Knows: what a route is. Does not know: any route (each module of the server has a list `ROUTES`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+
+from eventfold.server.call import Call
+from eventfold.server.scopes import Scope
+
+Handler = Callable[[Call], Awaitable[Response]]
+JSON, NDJSON, SSE = "application/json", "application/x-ndjson", "text/event-stream"
+
+
+class Parameter(msgspec.Struct, frozen=True, kw_only=True):
+    """A parameter of a route: its type as a Python type, and one line of description."""
+
+    name: str
+    type: Any
+    summary: str
+    place: str = "query"  # or "path", "header"
+    required: bool = False
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """A method and a path, who may call it, and what goes in and out.
+
+    `path` is relative to a store (`/events`, served at `/v1/events` for the only store and at
+    `/v1/stores/NAME/events`), or to the server if `of_store` is false (`/healthz`). `scope` None: anyone may call it,
+    without a credential. `request` and `response` are msgspec types; `media` lists the media types of the response,
+    the default first.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    scope: Scope | None
+    summary: str
+    of_store: bool = True
+    parameters: tuple[Parameter, ...] = ()
+    request: Any = None
+    request_media: tuple[str, ...] = (JSON,)
+    response: Any = None
+    media: tuple[str, ...] = (JSON,)
+    status: int = 200
+    errors: tuple[int, ...] = ()  # further statuses than those that every route may return
