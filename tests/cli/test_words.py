@@ -10,10 +10,9 @@ from eventfold.cli.options import (
     build_query,
     hide_password,
     parse_position_or_cursor,
-    parse_position_or_time,
-    parse_time,
     split_store_argument,
 )
+from eventfold.core.moments import parse_position_or_time, parse_time
 from eventfold.core.query import Cursor, Query
 from eventfold.errors import CursorMismatch, EventfoldError, InvalidInput, InvalidQuery
 

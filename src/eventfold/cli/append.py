@@ -23,13 +23,13 @@ from eventfold.cli.options import (
     Url,
     open_store,
     parse_position_or_cursor,
-    parse_time,
     split_store_argument,
 )
 from eventfold.cli.output import Output
 from eventfold.core.codec import encode_metadata
 from eventfold.core.envelope import MAX_EVENTS_PER_APPEND, Receipt
 from eventfold.core.event_json import build_event, format_id, format_time
+from eventfold.core.moments import parse_time
 from eventfold.core.query import Query
 from eventfold.errors import EventfoldError, InvalidInput
 from eventfold.store import Store

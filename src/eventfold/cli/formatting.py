@@ -19,6 +19,7 @@ from eventfold.cli.output import COLUMN_GAP
 from eventfold.core.envelope import from_micros
 from eventfold.core.event import Recorded
 from eventfold.core.event_json import format_datetime, is_json
+from eventfold.core.json_values import to_json_value
 from eventfold.core.state import ABSENT, Change
 
 if TYPE_CHECKING:
@@ -51,17 +52,6 @@ def format_value(value: Any) -> str:
     if isinstance(plain, dict) and plain:
         return format_pairs(cast("dict[str, Any]", plain)).plain
     return escape_control(json.dumps(plain, ensure_ascii=False))
-
-
-def to_json_value(value: Any) -> Any:
-    """A value as plain JSON data; parts without a JSON form become their repr."""
-    try:
-        return msgspec.to_builtins(value, enc_hook=repr, str_keys=True)
-    except (TypeError, ValueError, RecursionError):
-        if isinstance(value, Mapping):
-            pairs = cast("Mapping[Any, Any]", value).items()
-            return {each if isinstance(each, str) else repr(each): to_json_value(item) for each, item in pairs}
-        return repr(value)
 
 
 def format_payload(recorded: Recorded[Any], *, whole: bool = False) -> Text:

@@ -24,7 +24,6 @@ from eventfold.cli.formatting import (
 from eventfold.cli.generated_test import generate_test
 from eventfold.cli.options import Json, Tags, Types, Until, Url, Where, Wide, build_query, open_store
 from eventfold.cli.output import COLUMN_GAP, Column, Output
-from eventfold.cli.questions import user_code_errors
 from eventfold.cli.read import CHUNK_EVENTS, TERMINAL_LIMIT, split_into_chunks
 from eventfold.cli.state import (
     Class,
@@ -41,6 +40,7 @@ from eventfold.cli.untyped_state import UntypedState
 from eventfold.core.envelope import StoredEvent
 from eventfold.core.event_json import format_id
 from eventfold.core.state import Change, diff
+from eventfold.core.user_code import user_code_errors
 from eventfold.store import Store
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
     --type A --type B --tag x:1 --tag y:2      any of the types, all of the tags
     --where "type=A,B tag=x:1 tag=y:2"         the same as one alternative; each further --where is another
 
-Knows: names and help of the parameters, EVENTFOLD_URL, the syntax of --where and of times, shell completion.
+Knows: names and help of the parameters, EVENTFOLD_URL, the syntax of --where, shell completion.
 Does not know: what any command does with them.
 """
 
@@ -14,58 +14,17 @@ import re
 import shlex
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import datetime
 from typing import Annotated
 
 import typer
 
 from eventfold.cli.exit_codes import JSON_REQUESTED
+from eventfold.core.moments import parse_time
 from eventfold.core.query import Cursor, Query
 from eventfold.engines.entry_points import has_registered_scheme
 from eventfold.errors import EventfoldError, InvalidInput, InvalidQuery, StoreNotFound
 from eventfold.store import Store
-
-AGO_PATTERN = re.compile(r"(\d{1,6}) ?(s|m|h|d|w)(?: ago)?")
-AGO_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-DATE_PATTERN = re.compile(r"\d{4}-\d{2}-\d{2}")
-TIME_SYNTAX = (
-    "Write 2026-11-23T10:15Z (UTC) or 2026-11-23T10:15+01:00, a date (a whole day in UTC), or 2h for two hours ago."
-)
-
-
-def parse_time(text: str, *, end_of_day: bool = False) -> datetime:
-    """Parse a time; a bare date is its first instant in UTC, or its last if `end_of_day`. Raises InvalidInput."""
-    text = text.strip()
-    try:
-        moment = _parse_time(text, end_of_day)
-    except (ValueError, OverflowError):
-        moment = None
-    if moment is None:
-        kind = "a position, not a time" if text.isdecimal() else "not a time"
-        raise InvalidInput(f"{text!r} is {kind}.", TIME_SYNTAX, given=text)
-    if moment.utcoffset() is None:
-        zoned = text.replace(" ", "T")
-        raise InvalidInput(
-            f"{text!r} has no time zone, so it is ambiguous.",
-            f"Write {zoned}Z if you mean UTC, or add an offset: {zoned}+01:00.",
-            given=text,
-        )
-    return moment
-
-
-def _parse_time(text: str, end_of_day: bool) -> datetime | None:
-    if ago := AGO_PATTERN.fullmatch(text):
-        return datetime.now(UTC) - timedelta(**{AGO_UNITS[ago[2]]: int(ago[1])})
-    if DATE_PATTERN.fullmatch(text):
-        return datetime.combine(date.fromisoformat(text), time.max if end_of_day else time.min, UTC)
-    moment = None if text.isdecimal() else datetime.fromisoformat(text)
-    return moment if moment is None or moment.utcoffset() is None else moment.astimezone(UTC)
-
-
-def parse_position_or_time(text: str, *, end_of_day: bool = True) -> int | datetime:
-    """A position or a time; a bare date is its last instant. Raises InvalidInput."""
-    stripped = text.strip().replace(",", "").replace("_", "")
-    return int(stripped) if stripped.isdecimal() and len(stripped) < 19 else parse_time(text, end_of_day=end_of_day)
 
 
 def parse_since(text: str | None) -> datetime | None:

@@ -1,27 +1,23 @@
 """`MODULE:State key=value …` as a State: imports the user's class and converts its fields.
 
-Knows: imports, and how to report errors of user code. Does not know: stores.
+Knows: imports, the syntax of words. Does not know: stores, how a word is converted to the type of a field.
 """
 
 from __future__ import annotations
 
 import importlib
-import linecache
 import re
 import sys
-import traceback
-import typing
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast, get_args, get_origin
+from typing import Any, cast
 
 import msgspec
 
+from eventfold.core.questions import question_of
 from eventfold.core.state import State, state_definition_of
-from eventfold.errors import EventfoldError, InvalidState
+from eventfold.core.user_code import user_code_errors
+from eventfold.errors import InvalidState
 
-LIBRARY_FOLDER = str(Path(__file__).parents[1])  # an error raised in the library itself keeps its traceback
 STATE_SYNTAX = "Write MODULE:State, for example bank:Account; --import-path says where modules are looked for."
 
 
@@ -70,13 +66,7 @@ def build_question(cls: type[State], words: list[str]) -> State:
         if len(words) == 1 and words[0].startswith("{")
         else _parse_pairs(cls, fields, words)
     )
-    if unknown := [name for name in given if name not in fields]:
-        raise InvalidState(f"{cls.__name__} has no key {unknown[0]}.", _usage(cls, fields), field=unknown[0])
-    if missing := [name for name in fields if name not in given]:
-        raise InvalidState(f"{cls.__name__} also needs {', '.join(missing)}.", _usage(cls, fields), missing=missing)
-    hints = typing.get_type_hints(cls, include_extras=True)
-    with user_code_errors(f"Making {cls.__name__}"):
-        return cls(**{name: _convert(cls, name, value, hints[name]) for name, value in given.items()})
+    return question_of(cls, given, _usage(cls, fields))
 
 
 def _parse_object(cls: type[State], text: str) -> dict[str, Any]:
@@ -107,56 +97,6 @@ def _parse_pairs(cls: type[State], fields: tuple[str, ...], words: list[str]) ->
     return given
 
 
-def _convert(cls: type[State], name: str, value: Any, hint: Any) -> Any:
-    if isinstance(value, str) and _generic_origin(hint) in (tuple, list, set, frozenset):
-        value = [value]
-    try:
-        return msgspec.convert(value, type=hint, strict=False)
-    except (msgspec.ValidationError, TypeError) as error:
-        raise InvalidState(
-            f"{value!r} is not a valid {name} of {cls.__name__}: {error}.",
-            _usage(cls, state_definition_of(cls).question),
-            field=name,
-        ) from error
-
-
-def _generic_origin(hint: Any) -> Any:
-    while get_origin(hint) is typing.Annotated:
-        hint = get_args(hint)[0]
-    return get_origin(hint) or hint
-
-
 def _usage(cls: type[State], fields: tuple[str, ...]) -> str:
     pairs = " ".join(f"{name}=VALUE" for name in fields)
     return f"Write {cls.__module__}:{cls.__name__} {pairs}." if fields else f"Write {cls.__name__} without values."
-
-
-@contextmanager
-def user_code_errors(what: str) -> Generator[None, None, None]:
-    """Turn an exception of user code into InvalidState with its location; errors of the library pass unchanged."""
-    try:
-        yield
-    except EventfoldError:
-        raise
-    except (Exception, SystemExit) as error:  # a user's class may raise anything
-        frames = traceback.extract_tb(error.__traceback__)
-        theirs = [f for f in frames if not f.filename.startswith((LIBRARY_FOLDER, "<frozen importlib"))]
-        syntax = error if isinstance(error, SyntaxError) else None
-        if frames and frames[-1].filename.startswith(LIBRARY_FOLDER) and syntax is None:
-            raise
-        place = f"{syntax.filename}, line {syntax.lineno}" if syntax else _source_line(theirs)
-        raise InvalidState(
-            f"{what} failed: {type(error).__name__}: {syntax.msg if syntax else error}.",
-            f"Fix it at {place}." if place else "Fix it there.",
-            raised=type(error).__name__,
-        ) from error
-
-
-def _source_line(frames: list[traceback.FrameSummary]) -> str:
-    foreign = ("site-packages", sys.base_prefix)
-    own = [f for f in frames if not any(each in f.filename for each in foreign)] or frames
-    if not own:
-        return ""
-    frame = own[-1]
-    line = linecache.getline(frame.filename, frame.lineno or 0).strip()
-    return f"{Path(frame.filename).name}, line {frame.lineno}{f': {line}' if line else ''}"

@@ -28,7 +28,6 @@ from eventfold.cli.options import (
     build_query,
     open_store,
     parse_position_or_cursor,
-    parse_position_or_time,
     parse_since,
     parse_until,
 )
@@ -37,6 +36,7 @@ from eventfold.cli.suggestions import print_suggestions
 from eventfold.core.envelope import StoredEvent
 from eventfold.core.event import Recorded
 from eventfold.core.event_json import encode_line
+from eventfold.core.moments import parse_position_or_time
 from eventfold.core.query import Cursor, Query
 from eventfold.ports.messages import PAGE_BYTES
 from eventfold.store import Store

@@ -13,12 +13,14 @@ from typing import Annotated, Any, cast
 import msgspec
 import typer
 
-from eventfold.cli.formatting import format_value, to_json_value
-from eventfold.cli.options import Json, Url, Wide, parse_position_or_time
+from eventfold.cli.formatting import format_value
+from eventfold.cli.options import Json, Url, Wide
 from eventfold.cli.output import COLUMN_GAP, Column, Output
 from eventfold.cli.projections import Generation, Name, open_projection
 from eventfold.cli.state import ImportPath
 from eventfold.concurrency import run
+from eventfold.core.json_values import to_json_value
+from eventfold.core.moments import parse_position_or_time
 from eventfold.errors import InvalidFilter
 from eventfold.projections.classes import Projection
 from eventfold.projections.fields import fields_of

@@ -20,7 +20,6 @@ from eventfold.cli.formatting import (
     format_value,
     name_width,
     render_change_lines,
-    to_json_value,
 )
 from eventfold.cli.options import (
     Json,
@@ -32,18 +31,20 @@ from eventfold.cli.options import (
     Wide,
     build_query,
     open_store,
-    parse_position_or_time,
     parse_until,
     split_store_argument,
 )
 from eventfold.cli.output import Column, Output
-from eventfold.cli.questions import build_question, import_state_class, user_code_errors
+from eventfold.cli.questions import build_question, import_state_class
 from eventfold.cli.suggestions import print_suggestions
 from eventfold.cli.untyped_state import UntypedState
 from eventfold.core.envelope import StoredEvent
 from eventfold.core.event_json import format_time
+from eventfold.core.json_values import to_json_value
+from eventfold.core.moments import parse_position_or_time
 from eventfold.core.query import Query
 from eventfold.core.state import Change, State, diff, state_definition_of
+from eventfold.core.user_code import user_code_errors
 from eventfold.store import Store
 
 MAX_DICT_ROWS = 40  # rows of one dict, unless output is wide

@@ -84,6 +84,17 @@ def derived_value(kind: Any, value: Any) -> Any:
     return value
 
 
+def to_json_value(value: Any) -> Any:
+    """A value as plain JSON data; parts without a JSON form become their repr."""
+    try:
+        return msgspec.to_builtins(value, enc_hook=repr, str_keys=True)
+    except (TypeError, ValueError, RecursionError):
+        if isinstance(value, Mapping):
+            pairs = cast("Mapping[Any, Any]", value).items()
+            return {each if isinstance(each, str) else repr(each): to_json_value(item) for each, item in pairs}
+        return repr(value)
+
+
 def is_nested_deeper(data: bytes, most: int = MOST_NESTED) -> bool:
     """Whether arrays and objects in JSON are nested in more than `most` levels."""
     if len(data) <= 2 * most or data.count(b"{") + data.count(b"[") <= most:
