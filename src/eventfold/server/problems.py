@@ -26,11 +26,17 @@ from eventfold.errors import (
     TargetUnavailable,
     UnknownProjection,
 )
+from eventfold.server.access.errors import EventNotFound, Forbidden, ServerBusy, TooManyCalls, Unauthenticated
 
 PROBLEM = "application/problem+json"
 
 # The first class that matches decides; all others are 500.
 STATUSES: tuple[tuple[type[EventfoldError], int], ...] = (
+    (Unauthenticated, 401),
+    (Forbidden, 403),
+    (EventNotFound, 404),
+    (TooManyCalls, 429),
+    (ServerBusy, 503),
     (InvalidInput, 422),
     (AppendConflict, 409),
     (EventIdReused, 409),

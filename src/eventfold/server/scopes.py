@@ -25,21 +25,28 @@ class Scope(StrEnum):
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """Who calls, and what it may do.
 
-    `name` becomes the metadata `actor` of its events. `stores`: names of the stores that it may use; None: all.
-    `tag_prefixes` and `types` narrow what it reads and writes: it sees only events with a tag that starts with one of
-    the prefixes, and of one of the types. Empty: not narrowed.
+    `name` becomes the metadata `actor` of its events. `identity` identifies the credential, for limits, request keys
+    and the log: `key:ID` or `token:ISSUER SUBJECT`. `stores`: names of the stores that it may use; None: all.
+    `tags`, `tag_prefixes` and `types` narrow what it reads and writes: it sees only events that have one of the tags,
+    or a tag that starts with one of the prefixes, and that are of one of the types. Empty: not narrowed by it.
     """
 
     name: str
     scopes: frozenset[Scope]
+    identity: str = ""
     stores: frozenset[str] | None = None
+    tags: tuple[str, ...] = ()
     tag_prefixes: tuple[str, ...] = ()
     types: tuple[str, ...] = ()
 
     @property
     def is_narrowed(self) -> bool:
         """Whether the caller sees a part of a store only."""
-        return bool(self.tag_prefixes or self.types)
+        return bool(self.tags or self.tag_prefixes or self.types)
+
+    def may_use_store(self, store: str) -> bool:
+        """Whether the caller may use the store of this name."""
+        return self.stores is None or store in self.stores
 
 
 ANYONE = Caller(name="", scopes=frozenset(Scope))
