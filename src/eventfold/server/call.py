@@ -16,7 +16,7 @@ from eventfold.errors import InvalidInput
 from eventfold.server.scopes import Caller
 
 if TYPE_CHECKING:
-    from eventfold.server.application import Server
+    from eventfold.server.asgi import Server
 
 T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode

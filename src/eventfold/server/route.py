@@ -15,6 +15,7 @@ from eventfold.server.call import Call
 from eventfold.server.scopes import Scope
 
 Handler = Callable[[Call], Awaitable[Response]]
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "QUERY"})
 JSON, NDJSON, SSE = "application/json", "application/x-ndjson", "text/event-stream"
 
 
@@ -50,3 +51,14 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     media: tuple[str, ...] = (JSON,)
     status: int = 200
     errors: tuple[int, ...] = ()  # further statuses than those that every route may return
+    writes: bool | None = None  # whether it changes a store or the server; None: as method and scope say
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether it changes something: a server in read-only mode refuses it.
+
+        A route with a reading scope, or a method that only reads, changes nothing unless it says so by `writes`.
+        """
+        if self.writes is not None:
+            return self.writes
+        return self.method not in SAFE_METHODS and self.scope not in (None, Scope.READ, Scope.READ_PAYLOAD)

@@ -1,0 +1,136 @@
+"""The ASGI application: stores by name, the table of routes, and what happens around each call.
+
+Knows: Starlette, every list `ROUTES`. Does not know: what a handler does, sockets (serve.py binds them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import ModuleType
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route as StarletteRoute
+
+from eventfold.aio import AsyncStore
+from eventfold.errors import EventfoldError, StoreReadOnly
+from eventfold.server import health, log
+from eventfold.server.call import Call
+from eventfold.server.problems import Problem, problem_of, problem_response
+from eventfold.server.route import Route
+from eventfold.server.running import Running
+from eventfold.server.scopes import ANYONE, Caller
+from eventfold.server.settings import Settings
+
+ROUTES: tuple[Route, ...] = (*health.ROUTES, *log.ROUTES)
+
+
+class Server:
+    """The stores of one application, and what its routes share.
+
+    `stores` maps names to stores. `running` starts with the first call at the latest, and `running.stopping` is set
+    when the server is about to end.
+    """
+
+    def __init__(
+        self,
+        stores: Mapping[str, AsyncStore | str],
+        modules: Sequence[str | ModuleType] = (),
+        settings: Settings = Settings(),  # noqa: B008 - it is frozen
+    ) -> None:
+        self.settings, self.modules = settings, tuple(modules)
+        own = {name: AsyncStore(each, create=False) for name, each in stores.items() if isinstance(each, str)}
+        self.stores: dict[str, AsyncStore] = {
+            name: own[name] if isinstance(each, str) else each for name, each in stores.items()
+        }
+        self.running = Running(self.stores, own)
+
+    @property
+    def only_store(self) -> str | None:
+        """The name of the store if there is exactly one: it is also served without its name in the path."""
+        return next(iter(self.stores)) if len(self.stores) == 1 else None
+
+    async def authenticate(self, request: Request, route: Route) -> Caller:
+        """Return who calls. Raises an error with status 401 or 403 if the caller may not call this route."""
+        return ANYONE
+
+
+class Application(Starlette):
+    """The ASGI application of a server. `server` holds its stores and settings."""
+
+    server: Server
+
+    def lifespan(self) -> AbstractAsyncContextManager[None]:
+        """Open the stores, and close at the end those that were given by address.
+
+        An application that is run by itself enters it at its start. One that is mounted in another application gets no
+        notice of its start: enter it in the lifespan of that one. Without it the first call opens the stores,
+        and nothing closes them.
+        """
+        return lifespan_of(self.server)
+
+
+@asynccontextmanager
+async def lifespan_of(server: Server) -> AsyncGenerator[None, None]:
+    """Start a server, and stop it at the end."""
+    try:
+        await server.running.start()
+        yield
+    finally:
+        await server.running.stop()
+
+
+def application(
+    stores: AsyncStore | str | Mapping[str, AsyncStore | str],
+    *,
+    modules: Sequence[str | ModuleType] = (),
+    settings: Settings | None = None,
+) -> Application:
+    """Return an ASGI application that serves a store, or stores by name: AsyncStores, or their addresses.
+
+    It opens the stores when it starts, or at the first call if it is mounted in another application. It closes those
+    that were given by address when it ends; an AsyncStore stays open. `modules`: modules, or their import paths, with
+    the events, States, projections and processes to be served. Of `settings`, the sections `server` and `limits` and
+    the stores and modules are used by `eventfold serve`.
+    """
+    named = {"default": stores} if isinstance(stores, AsyncStore | str) else stores
+    server = Server(named, modules, settings or Settings())
+
+    app = Application(routes=list(_routes(server)), lifespan=lambda _: lifespan_of(server))
+    app.server = server
+    return app
+
+
+def _routes(server: Server) -> list[StarletteRoute]:
+    found = list[StarletteRoute]()
+    for route in ROUTES:
+        paths = [route.path] if not route.of_store else [f"/v1/stores/{{store}}{route.path}", f"/v1{route.path}"]
+        for path in paths:
+            found.append(StarletteRoute(path, _endpoint(server, route), methods=[route.method]))
+    return found
+
+
+def _endpoint(server: Server, route: Route) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        try:
+            await server.running.start()
+            caller = await server.authenticate(request, route)
+            name = request.path_params.get("store", server.only_store) if route.of_store else ""
+            if name is None or (name and name not in server.stores):
+                return problem_response(
+                    Problem(
+                        status=404,
+                        code="store-not-found",
+                        title="There is no such store here.",
+                        detail="Name a store that the server has: /v1/stores/NAME/…",
+                    )
+                )
+            if server.settings.read_only and route.is_writing:
+                raise StoreReadOnly("The server is in read-only mode.", "Send writes to the server that accepts them.")
+            return await route.handler(Call(request, server, name, caller))
+        except EventfoldError as error:
+            return problem_response(problem_of(error))
+
+    return endpoint

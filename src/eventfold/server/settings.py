@@ -1,0 +1,93 @@
+"""The settings of a server: sections of values with their defaults.
+
+Knows: names, types, limits and defaults of settings. Does not know: where a value comes from (settings_sources.py).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+Bytes = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=1)]
+Port = Annotated[int, Meta(ge=0, le=65_535)]
+Secret = Annotated[str, Meta(extra={"secret": True})]
+"""A text that is never printed: `--print-config` shows that it is set."""
+
+
+class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the server listens, and how it ends."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8000  # 0: the system chooses a free one
+    unix_socket: str | None = None  # a path; host and port are then not used
+    root_path: str = ""  # the path of the server behind a proxy that removes it
+    shutdown_seconds: Seconds = 20.0  # how long requests in progress may still run after SIGTERM
+
+
+class EventSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What clients may write."""
+
+    accept_unknown: bool = False  # also types that are neither registered in Python nor by a JSON Schema
+
+
+class LimitSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits of connections and requests. What is larger or slower is refused or ended."""
+
+    connections: Count = 10_000  # at most; fewer if the process may open fewer files
+    header_bytes: Bytes = 32_768  # of the request line and the headers together
+    header_count: Count = 128
+    header_seconds: Seconds = 10.0  # from the first byte (or the connection) to the end of the headers
+    body_bytes: Bytes = 32 * 1024 * 1024
+    body_bytes_per_second: Bytes = 1_024  # a body that comes more slowly is refused, after body_grace_seconds
+    body_grace_seconds: Seconds = 20.0
+    idle_seconds: Seconds = 30.0  # how long a connection stays open between two requests
+    stall_seconds: Seconds = 30.0  # how long a client may read nothing of a response that waits for it
+
+
+class AccessSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may call the server."""
+
+
+class LiveSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Followers."""
+
+
+class HealthSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """When the server says that it is not ready."""
+
+    check_seconds: Seconds = 2.0  # a store that has not answered by then is not reachable
+    free_disk_bytes: Annotated[int, Meta(ge=0)] = 100 * 1024 * 1024  # less: not ready
+
+
+class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the server logs, on standard error."""
+
+    format: Literal["text", "json"] = "text"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    requests: bool = True  # one line for each request
+
+
+class BackupSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Backups over HTTP."""
+
+    folder: str | None = None  # where the copy is made, and removed afterwards; by default beside the store
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """All settings of a server."""
+
+    stores: dict[str, str] = {}  # name → address
+    modules: tuple[str, ...] = ()  # import paths of modules with events, States, projections and processes
+    read_only: bool = False  # every route that writes is refused
+    server: ServerSettings = ServerSettings()
+    events: EventSettings = EventSettings()
+    limits: LimitSettings = LimitSettings()
+    access: AccessSettings = AccessSettings()
+    live: LiveSettings = LiveSettings()
+    health: HealthSettings = HealthSettings()
+    logs: LogSettings = LogSettings()
+    backup: BackupSettings = BackupSettings()
