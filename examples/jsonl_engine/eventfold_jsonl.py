@@ -321,6 +321,12 @@ class JsonLinesEngine:
     async def tag_keys(self, prefix: str = "", limit: int = 1000, after: str = "") -> list[str]:
         return self._log().call(MemoryEngine.tag_keys, prefix, limit, after)
 
+    async def tag_names(self, prefix: str = "", limit: int = 1000, after: str = "") -> list[str]:
+        return self._log().call(MemoryEngine.tag_names, prefix, limit, after)
+
+    async def counts(self, query: Query, bounds: Sequence[int]) -> list[int]:
+        return self._log().call(MemoryEngine.counts, query, bounds)
+
     async def keys(self, after: str = "", limit: int = 1000) -> list[tuple[str, int]]:
         return self._log().call(MemoryEngine.keys, after, limit)
 

@@ -32,7 +32,7 @@ from eventfold.log.append import (
     query_of,
 )
 from eventfold.log.context import Command, Options
-from eventfold.log.copy import Copied, Progress, with_proof
+from eventfold.log.copy import Copied, Progress, refuse_no_store, with_proof
 from eventfold.log.copy import copy as copy_log
 from eventfold.log.copy import verify as verify_log
 from eventfold.log.cursors import cursor_after, known_position, position_of
@@ -42,6 +42,7 @@ from eventfold.log.follow import LogFollower
 from eventfold.log.lock import acquire, release
 from eventfold.log.lock import names_of as lock_names
 from eventfold.log.lock_holders import LockSet, whoami
+from eventfold.log.lookups import counts_of, tag_names_of
 from eventfold.log.read import Bounds, History, Reader, event_of, resolve_position, state_at, tag_of
 from eventfold.log.state_cache import StateCache
 from eventfold.ports.engine import Engine
@@ -61,7 +62,7 @@ from eventfold.projections.pace import MAX_PAUSE_S
 from eventfold.projections.rows_async import AsyncSelection
 from eventfold.projections.view import View, view
 from eventfold.selection import Filter, Rows, Selection
-from eventfold.store import EVERYTHING, context, refuse_no_store, with_options
+from eventfold.store import EVERYTHING, context, with_options
 from eventfold.transactions import AsyncJoining, confirm
 from eventfold.wiring import Opening
 
@@ -264,6 +265,10 @@ class AsyncStore:
             query_of(query), start, None if until is None else await resolve_position(log, until)
         )
 
+    async def counts(self, query: Query, bounds: Sequence[int | date]) -> list[int]:
+        """See Store.counts."""
+        return await counts_of(await self._opening.log(), query_of(query), bounds)
+
     async def head(self) -> int:
         """See Store.head."""
         return (await (await self._opening.log()).engine.head()).position
@@ -289,6 +294,10 @@ class AsyncStore:
     async def tags(self, prefix: str = "", *, limit: int = 1_000, after: str = "") -> list[TagCount]:
         """See Store.tags."""
         return await (await self._opening.log()).engine.tags(prefix, limit, after)
+
+    async def tag_names(self, prefix: str = "", *, limit: int = 1_000, after: str = "") -> list[str]:
+        """See Store.tag_names."""
+        return await tag_names_of(await self._opening.log(), prefix, limit, after)
 
     async def tag_keys(self, prefix: str = "", *, limit: int = 1_000, after: str = "") -> list[str]:
         """See Store.tag_keys."""

@@ -22,18 +22,9 @@ from eventfold.core.event import Recorded
 from eventfold.core.query import Cursor, Query
 from eventfold.core.renamed import refuse_old_attributes, refuse_old_keywords
 from eventfold.core.state import State, Step
-from eventfold.errors import InvalidInput
-from eventfold.log.append import (
-    Asked,
-    Unless,
-    append,
-    append_encoded,
-    append_next,
-    check_batches,
-    query_of,
-)
+from eventfold.log.append import Asked, Unless, append, append_encoded, append_next, check_batches, query_of
 from eventfold.log.context import Command, Options, context, with_options
-from eventfold.log.copy import Copied, Progress, with_proof
+from eventfold.log.copy import Copied, Progress, refuse_no_store, with_proof
 from eventfold.log.copy import copy as copy_log
 from eventfold.log.copy import verify as verify_log
 from eventfold.log.cursors import cursor_after, known_position, position_of
@@ -43,6 +34,7 @@ from eventfold.log.follow import LogFollower
 from eventfold.log.lock import acquire, release
 from eventfold.log.lock import names_of as lock_names
 from eventfold.log.lock_holders import LockSet, whoami
+from eventfold.log.lookups import counts_of, tag_names_of
 from eventfold.log.read import Bounds, History, Reader, event_of, resolve_position, state_at, tag_of
 from eventfold.log.state_cache import StateCache
 from eventfold.ports.engine import Engine
@@ -321,6 +313,14 @@ class Store:
         end = None if until is None else run(resolve_position(self._log, until))
         return run(self.engine.count(query_of(query), run(known_position(self._log, after)), end))
 
+    def counts(self, query: Query, bounds: Sequence[int | date]) -> list[int]:
+        """Return how many events match in each range between two of the ascending `bounds`, for a histogram.
+
+        A range is exclusive at its lower bound and inclusive at its upper one. A bound is a position, or a moment of
+        recording; beyond the head it means the head. One number fewer than bounds. Raises InvalidQuery.
+        """
+        return run(counts_of(self._log, query_of(query), bounds))
+
     def head(self) -> int:
         """Return the position of the last event; 0 if there is none."""
         return run(self.engine.head()).position
@@ -350,6 +350,13 @@ class Store:
         At most `limit` of them, after the tag `after` (exclusive): pass the last tag of a page to get the next page.
         """
         return run(self.engine.tags(prefix, limit, after))
+
+    def tag_names(self, prefix: str = "", *, limit: int = 1_000, after: str = "") -> list[str]:
+        """Return the tags that start with `prefix`, sorted, without counts. Arguments as in `tags`.
+
+        The time it takes depends on `limit`, not on the number of events with each tag.
+        """
+        return run(tag_names_of(self._log, prefix, limit, after))
 
     def tag_keys(self, prefix: str = "", *, limit: int = 1_000, after: str = "") -> list[str]:
         """Return the keys of the tags that start with `prefix`, sorted: "account:" is the key of "account:a-1".
@@ -532,15 +539,6 @@ class Store:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.engine!r})"
-
-
-def refuse_no_store(kind: type, target: object) -> None:
-    """Raise InvalidInput if the target of a copy is not a store of this class."""
-    if not isinstance(target, kind):
-        raise InvalidInput(
-            f"A log can be copied only to another {kind.__name__}, not to {target!r}.",
-            f'Pass one: store.copy_to(ef.{kind.__name__}("copy.db")).',
-        )
 
 
 def _each(page: Iterable[Recorded[Any]] | None, reader: Reader) -> Iterator[Recorded[Any]]:

@@ -123,6 +123,16 @@ def test_types_and_tags(steady: str) -> None:
         {"tag": "account:a-2", "count": 3, "first": 3, "last": 6}
     ]
     assert run("types", steady).lines[0] == {"type": "Closed", "count": 1, "first": 6, "last": 6}
+    assert run("tags", steady, "--no-counts", "--after", "account:a-1").lines[0] == {"tag": "account:a-2"}
+    assert looks("tags", steady, "account:", "--no-counts", "--limit", "1") == text("""
+        tag
+        ───────────
+        account:a-1
+
+        1 tag shown; there are more.
+        --limit N or --all shows more; --after account:a-1 shows the next ones.
+    """)
+    assert looks("tags", steady, "no", "--no-counts").strip() == "No such tags."
     assert run("tags", steady, "--keys", "--counts").lines[1] == {"key": "vip:", "tags": 1, "count": 1}
     assert run("tags", steady, "--keys").lines == [{"key": "account:"}, {"key": "vip:"}]
     assert run("tags", steady, "--keys", "--after", "account:a-1").lines == [{"key": "vip:"}]

@@ -62,6 +62,7 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
     "tags": (
         ("the accounts", "eventfold tags bank.db account:"),
         ("the keys of tags", "eventfold tags bank.db --keys"),
+        ("at once also where a tag has many events", "eventfold tags bank.db account: --no-counts"),
     ),
     "stats": (("size and settings", "eventfold stats bank.db"),),
     "cursor": (

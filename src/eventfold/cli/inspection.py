@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import typer
@@ -22,6 +22,7 @@ from eventfold.core.tags import tag_key
 from eventfold.ports.messages import TagCount
 from eventfold.store import Store
 
+T = TypeVar("T")
 PAGE_TAGS = 1_000
 TERMINAL_LIMIT = 50  # tags shown on a terminal without --limit
 TIME_FACTS = {"created", "first_recorded", "last_recorded"}  # facts in µs since 1970
@@ -68,15 +69,20 @@ def tags(
     after: Annotated[str, typer.Option("--after", metavar="TAG", help="Only tags after this one, in order.")] = "",
     keys: Annotated[bool, typer.Option("--keys", help="Only the parts before the colon, each once.")] = False,
     counts: Annotated[
-        bool,
-        typer.Option("--counts", help="With --keys: also the number of different tags and of events; reads all tags."),
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--counts/--no-counts",
+            help="Whether to count events, and with --keys tags. The default counts, except with --keys.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = None,
     wide: Wide = False,
 ) -> None:
     """List tags, and the number of events with each.
 
-    In order of the tags; with --keys only the parts before the colon, which takes milliseconds on a store of any size.
+    In order of the tags; with --keys only the parts before the colon. Without counts, either takes milliseconds on a
+    store of any size.
     """
     url, others = split_store_argument(url, [] if prefix is None else [prefix])
     if len(others) > 1:
@@ -89,6 +95,8 @@ def tags(
             print_tag_keys(output, read_tag_keys(store, prefix, tag_key(after)))
         elif keys:
             print_tag_key_counts(output, read_tags(store, prefix, after))
+        elif counts is False:
+            print_tag_names(output, read_tag_names(store, prefix, after), most)
         else:
             print_tags(output, read_tags(store, prefix, after), most)
 
@@ -100,6 +108,13 @@ def read_tags(store: Store, prefix: str, after: str) -> Iterator[TagCount]:
         after = page[-1].tag
 
 
+def read_tag_names(store: Store, prefix: str, after: str) -> Iterator[str]:
+    """Read tags without counts, page after page."""
+    while page := store.tag_names(prefix, limit=PAGE_TAGS, after=after):
+        yield from page
+        after = page[-1]
+
+
 def read_tag_keys(store: Store, prefix: str, after: str) -> Iterator[str]:
     """Read keys of tags, page after page."""
     while page := store.tag_keys(prefix, limit=PAGE_TAGS, after=after):
@@ -109,28 +124,47 @@ def read_tag_keys(store: Store, prefix: str, after: str) -> Iterator[str]:
 
 def print_tags(output: Output, found: Iterator[TagCount], most: int | None) -> None:
     """Print tags with their counts."""
-    shown: list[TagCount] = []
-    columns = (Column("tag", elastic=True, style="green", min_width=20), COUNT_COLUMN)
-    for each in found:
-        if most is not None and len(shown) >= most:
-            more = True
-            break
-        if output.is_json:
-            output.write_lines((msgspec.json.encode(each),))
-        shown.append(each)
-    else:
-        more = False
+    shown, more = _take(output, found, most)
     if output.is_json:
         return
     if shown:
+        columns = (Column("tag", elastic=True, style="green", min_width=20), COUNT_COLUMN)
         output.print_table(columns, [(escape_control(each.tag), f"{each.count:,}") for each in shown])
     else:
         output.print_hint("No such tags.")
     if more:
-        onward = f"; --after {escape_control(shown[-1].tag)} shows the next ones." if shown else "."
-        output.print_hint(
-            f"\n{count_of(len(shown), 'tag')} shown; there are more.\n--limit N or --all shows more{onward}"
-        )
+        _print_more(output, [each.tag for each in shown])
+
+
+def print_tag_names(output: Output, found: Iterator[str], most: int | None) -> None:
+    """Print tags without counts."""
+    shown, more = _take(output, ({"tag": tag} for tag in found), most)
+    if output.is_json:
+        return
+    if shown:
+        column = Column("tag", elastic=True, style="green", min_width=20)
+        output.print_table((column,), [(escape_control(each["tag"]),) for each in shown])
+    else:
+        output.print_hint("No such tags.")
+    if more:
+        _print_more(output, [each["tag"] for each in shown])
+
+
+def _take(output: Output, found: Iterator[T], most: int | None) -> tuple[list[T], bool]:
+    """The first `most` of them, written at once as JSON lines, and whether there are more."""
+    shown: list[T] = []
+    for each in found:
+        if most is not None and len(shown) >= most:
+            return shown, True
+        if output.is_json:
+            output.write_lines((msgspec.json.encode(each),))
+        shown.append(each)
+    return shown, False
+
+
+def _print_more(output: Output, shown: list[str]) -> None:
+    onward = f"; --after {escape_control(shown[-1])} shows the next ones." if shown else "."
+    output.print_hint(f"\n{count_of(len(shown), 'tag')} shown; there are more.\n--limit N or --all shows more{onward}")
 
 
 def print_tag_keys(output: Output, found: Iterator[str]) -> None:

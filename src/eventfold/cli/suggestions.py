@@ -58,8 +58,8 @@ def _closest_tag(store: Store, tag: str) -> str | None:
         return None
     if value and store.tag(f"{meant}:{value}").count:
         return f"{meant}:{value}"
-    some = store.tags(f"{meant}:{value[:1]}", limit=MAX_TAGS) or store.tags(f"{meant}:", limit=MAX_TAGS)
-    values = [each.tag.partition(":")[2] for each in some]
+    some = store.tag_names(f"{meant}:{value[:1]}", limit=MAX_TAGS) or store.tag_names(f"{meant}:", limit=MAX_TAGS)
+    values = [each.partition(":")[2] for each in some]
     near = closest_name(value, values) if value else None
     return f"{meant}:{near}" if near is not None else f"{meant}:… (as {meant}:{values[0]})" if values else None
 
@@ -68,8 +68,8 @@ def _tag_keys(store: Store) -> list[str]:
     """The keys of tags, by a seek from each key to the next."""
     keys: list[str] = []
     after = ""
-    while len(keys) < MAX_TAG_KEYS and (found := store.tags(after=after, limit=1)):
-        key = found[0].tag.partition(":")[0]
+    while len(keys) < MAX_TAG_KEYS and (found := store.tag_names(after=after, limit=1)):
+        key = found[0].partition(":")[0]
         keys.append(key)
-        after = f"{key}:{LAST_CHARACTER}" if ":" in found[0].tag else found[0].tag
+        after = f"{key}:{LAST_CHARACTER}" if ":" in found[0] else found[0]
     return keys

@@ -9,6 +9,7 @@ import secrets
 import time as _time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
@@ -316,6 +317,20 @@ class MemoryEngine:
             return sorted({key for tag in self._tags if tag.startswith(prefix) and (key := tag_key(tag)) > after})
 
         return self._run_locked(listed)[: max(0, limit)]
+
+    async def tag_names(self, prefix: str = "", limit: int = 1000, after: str = "") -> list[str]:
+        """See services.Lookups."""
+        found = self._run_locked(lambda: [tag for tag in self._tags if tag.startswith(prefix) and tag > after])
+        return sorted(found)[: max(0, limit)]
+
+    async def counts(self, query: Query, bounds: Sequence[int]) -> list[int]:
+        """See services.Lookups."""
+
+        def counted() -> list[int]:
+            ends = [min(bound, len(self._log)) for bound in bounds]
+            return [sum(1 for _ in self._positions(query, low, high)) for low, high in pairwise(ends)]
+
+        return self._run_locked(counted)
 
     async def keys(self, after: str = "", limit: int = 1000) -> list[tuple[str, int]]:
         """See services.Replication."""

@@ -162,3 +162,12 @@ def _differing(here: Sequence[StoredEvent], there: Sequence[StoredEvent], after:
 def with_proof(copied: Copied, proof: Copied) -> Copied:
     """Return the result of a copy with that of the comparison after it."""
     return msgspec.structs.replace(copied, verified=proof.verified, digest=proof.digest)
+
+
+def refuse_no_store(kind: type, target: object) -> None:
+    """Raise InvalidInput if the target of a copy is not a store of this class."""
+    if not isinstance(target, kind):
+        raise InvalidInput(
+            f"A log can be copied only to another {kind.__name__}, not to {target!r}.",
+            f'Pass one: store.copy_to(ef.{kind.__name__}("copy.db")).',
+        )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 import msgspec
 
 from eventfold.core.envelope import Receipt, Staged, StoredEvent
+from eventfold.core.query import Query
 from eventfold.core.snapshot import Snapshot
 from eventfold.errors import NotSupported
 from eventfold.ports.inline import ExclusiveTransaction, InlineProjector, InlineRegistration
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Lookups(Protocol):
-    """What is looked up in an index: events by id, the keys of tags."""
+    """What is looked up in an index: events by id, names of tags, numbers of events."""
 
     async def position_of(self, id: bytes) -> int | None:
         """Return the position of the event with this id (16 bytes); None if there is none. Read from an index."""
@@ -34,6 +35,21 @@ class Lookups(Protocol):
 
         The key of a tag is its text up to its first colon, inclusive; a tag without a colon is its own key. `after` is
         a key, exclusive. The time depends on the number of keys, not on that of tags.
+        """
+        ...
+
+    async def tag_names(self, prefix: str = "", limit: int = 1000, after: str = "") -> list[str]:
+        """Return up to `limit` tags that start with `prefix` and are greater than `after`, in code point order.
+
+        The tags of `Engine.tags`, without counts: the time depends on `limit`, not on the number of events.
+        """
+        ...
+
+    async def counts(self, query: Query, bounds: Sequence[int]) -> list[int]:
+        """Return how many events match in each range (bounds[i], bounds[i + 1]], as `Engine.count` does for one.
+
+        `bounds` are positions in ascending order; those beyond the head mean the head. One number fewer than bounds,
+        [] for fewer than two. One call of the database, so that all numbers are of one moment.
         """
         ...
 

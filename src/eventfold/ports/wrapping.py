@@ -166,6 +166,12 @@ class _Lookups:
     def tag_keys(self, prefix: str = "", limit: int = 1000, after: str = "") -> CoroutineType[Any, Any, list[str]]:
         return self._call(self._inner.tag_keys, prefix, limit, after)
 
+    def tag_names(self, prefix: str = "", limit: int = 1000, after: str = "") -> CoroutineType[Any, Any, list[str]]:
+        return self._call(self._inner.tag_names, prefix, limit, after)
+
+    def counts(self, query: Query, bounds: Sequence[int]) -> CoroutineType[Any, Any, list[int]]:
+        return self._call(self._inner.counts, query, bounds)
+
 
 class _Snapshots:
     def __init__(self, inner: Snapshots, call: Caller) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import pairwise
 
 import msgspec
 
@@ -184,6 +185,22 @@ class PostgresReader:
             return count
         return max(0, (head if until is None else min(until, head)) - after)
 
+    async def counts(self, query: Query, bounds: Sequence[int]) -> list[int]:
+        """See the port."""
+        if len(bounds) < 2:
+            return []
+        query = await self.expand_query(query)
+        statement = self._sql.counts(query, bounds)
+        rows = await self._servers.query_from(self._required_position(bounds[0], bounds[-1]), statement)
+        if not query.items:
+            ends = [min(bound, rows[0][0]) for bound in bounds]
+            return [high - low for low, high in pairwise(ends)]
+        found = [0] * (len(bounds) - 1)
+        for _, _, number, events in rows:
+            if number is not None:
+                found[number - 1] = events
+        return found
+
     async def position_at(self, time: int) -> int:
         """See the port."""
         rows = await self._servers.query_from(self.read_floor, (self._sql.position_at, [time]))
@@ -204,6 +221,11 @@ class PostgresReader:
         """See the port."""
         rows = await self._servers.query(*self._sql.tag_keys(prefix, limit, after)) if limit > 0 else []
         return [tag_key(tag) for (tag,) in rows]
+
+    async def tag_names(self, prefix: str = "", limit: int = 1000, after: str = "") -> list[str]:
+        """See the port."""
+        rows = await self._servers.query(*self._sql.tag_names(prefix, limit, after)) if limit > 0 else []
+        return [tag for (tag,) in rows]
 
     async def event_at(self, position: int) -> StoredEvent | None:
         """The event at a position; None beyond the head. Raises CorruptEvent if the log lacks an event it must have."""

@@ -154,6 +154,21 @@ class ReadStatements:
         arms, values = self._positions(query, after, until, "", "")
         return f"SELECT h.head, h.epoch, (SELECT count(*) FROM ({arms}) p) FROM ({self._head_and_epoch}) h", values
 
+    def counts(self, query: Query, bounds: Sequence[int]) -> Statement:
+        """Rows of (head, epoch, number of a range from 1, number of matching events): ranges without any are absent.
+
+        One row with NULLs if no event matches.
+        """
+        if not query.items:
+            return f"SELECT h.head, h.epoch, 0, 0 FROM ({self._head_and_epoch}) h", []
+        arms, values = self._positions(query, bounds[0], bounds[-1], "", "")
+        counted = f"SELECT width_bucket(p.position, %b::int8[]) AS range, count(*) AS events FROM ({arms}) p GROUP BY 1"
+        head = f"({self._head_and_epoch}) h"
+        return (
+            f"SELECT h.head, h.epoch, c.range, c.events FROM {head} LEFT JOIN ({counted}) c ON true",
+            [[bound + 1 for bound in bounds], *values],
+        )
+
     def _positions(self, query: Query, after: int, until: int, order: str, most: str) -> Statement:
         """The positions that match, each once, in order, up to the limit `most`."""
         if is_large(query):
@@ -231,6 +246,17 @@ class ReadStatements:
             f" (SELECT t.position FROM {self._tag} t WHERE t.tag = n.tag ORDER BY t.position DESC LIMIT 1) FROM n"
             " WHERE n.tag IS NOT NULL AND starts_with(n.tag, %b) ORDER BY n.tag",
             [limit, prefix if prefix > after else after, prefix, prefix],
+        )
+
+    def tag_names(self, prefix: str, limit: int, after: str) -> Statement:
+        """Tags in code point order, as in `tags`, without counts."""
+        tag, start = f"SELECT t.tag FROM {self._tag} t WHERE t.tag", ">= %b" if prefix > after else "> %b"
+        return (
+            f"WITH RECURSIVE n(tag, left_over) AS (SELECT ({tag} {start} ORDER BY t.tag LIMIT 1), %b::int4 UNION ALL"
+            f" SELECT ({tag} > n.tag ORDER BY t.tag LIMIT 1), n.left_over - 1"
+            " FROM n WHERE n.left_over > 1 AND n.tag IS NOT NULL AND starts_with(n.tag, %b))"
+            " SELECT n.tag FROM n WHERE n.tag IS NOT NULL AND starts_with(n.tag, %b) ORDER BY n.tag",
+            [max(prefix, after), limit, prefix, prefix],
         )
 
     def tag_keys(self, prefix: str, limit: int, after: str) -> Statement:

@@ -11,9 +11,11 @@ Knows: the tables, names as ids. Does not know: transactions, the bytes of event
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from operator import itemgetter
+from itertools import pairwise
+from operator import add, itemgetter
 from typing import Any, NamedTuple
 
 import apsw
@@ -73,8 +75,15 @@ class PositionQuery:
         return f"{' UNION '.join(self.parts)} ORDER BY position {direction}"
 
 
-def compile_query(names: NameLookup, query: Query, after: int, until: int) -> PositionQuery:
-    """Compile a query with few items (at least one). See `find_positions` for many items."""
+_WITHIN = "position > ? AND position <= ?"
+_WITHIN_RANGE = "position > json_extract(r.value, '$[0]') AND position <= json_extract(r.value, '$[1]')"
+
+
+def compile_query(names: NameLookup, query: Query, after: int, until: int, *, by_range: bool = False) -> PositionQuery:
+    """Compile a query with few items (at least one). See `find_positions` for many items.
+
+    `by_range`: for each row `r` of an enclosing statement, whose value is a JSON array [after, until].
+    """
     connection, types, _, _ = names
     compiled = PositionQuery([], [])
     for item in query.items:
@@ -82,29 +91,30 @@ def compile_query(names: NameLookup, query: Query, after: int, until: int) -> Po
         if item.types and not type_ids:
             continue
         if item.tags:
-            _compile_tags(names, item, type_ids, after, until, compiled)
+            _compile_tags(names, item, type_ids, (after, until), by_range, compiled)
         else:
+            within = _WITHIN_RANGE if by_range else _WITHIN
             for each in type_ids:
-                compiled.parts.append("SELECT position FROM tagged WHERE tag = ? AND position > ? AND position <= ?")
-                compiled.bindings += (-each, after, until)
+                compiled.parts.append(f"SELECT position FROM tagged WHERE tag = ? AND {within}")  # noqa: S608
+                compiled.bindings += (-each,) if by_range else (-each, after, until)
     return compiled
 
 
 def _compile_tags(
-    names: NameLookup, item: Item, type_ids: list[int], after: int, until: int, into: PositionQuery
+    names: NameLookup, item: Item, type_ids: list[int], span: tuple[int, int], by_range: bool, into: PositionQuery
 ) -> None:
     connection, _, tags, _ = names
     ids = tags.ids(connection, item.tags)
     if len(ids) < len(item.tags):
         return
     if len(ids) > 1:
-        ids.sort(key=lambda each: _estimate_frequency(connection, each, after, until))
+        ids.sort(key=lambda each: _estimate_frequency(connection, each, *span))
     sql = "SELECT a.position AS position FROM tagged a"
     for index, each in enumerate(ids[1:]):
         sql += f" CROSS JOIN tagged b{index} ON b{index}.tag = ? AND b{index}.position = a.position"
         into.bindings.append(each)
-    sql += " WHERE a.tag = ? AND a.position > ? AND a.position <= ?"
-    into.bindings += (ids[0], after, until)
+    sql += f" WHERE a.tag = ? AND {(_WITHIN_RANGE if by_range else _WITHIN).replace('position ', 'a.position ')}"
+    into.bindings += (ids[0],) if by_range else (ids[0], *span)
     if type_ids:
         sql += f" AND a.type IN ({','.join('?' * len(type_ids))})"
         into.bindings += type_ids
@@ -244,10 +254,14 @@ def _positions_within(dictionary: NameLookup, asked: Sequence[ItemGroup], low: i
 
 def count_positions(dictionary: NameLookup, query: Query, after: int, until: int) -> int:
     """The number of matching positions in (after, until]."""
+    return len(_all_positions(dictionary, query, after, until))
+
+
+def _all_positions(dictionary: NameLookup, query: Query, after: int, until: int) -> set[int]:
     positions: set[int] = set()
     for each in group_items(dictionary, query):
         positions.update(map(_position, dictionary.connection.execute(each.sql, [*each.bindings, after, until])))
-    return len(positions)
+    return positions
 
 
 def first_position(dictionary: NameLookup, query: Query, after: int, until: int) -> int | None:
@@ -291,3 +305,28 @@ def count_matches(names: NameLookup, query: Query, after: int, until: int) -> in
     if found.is_empty:
         return count
     return count + names.connection.execute(f"SELECT count(*) FROM ({found.sql('ASC')})", found.bindings).get  # noqa: S608
+
+
+def count_ranges(names: NameLookup, query: Query, bounds: Sequence[int]) -> list[int]:
+    """The number of matching positions in each range between two ascending bounds, for a query with items."""
+    refuse_damage(names.segments, bounds[0], bounds[-1])
+    query = names.with_all_spellings(query)
+    counts = _count_between(bounds, find_in_tail(names.segments, query, bounds[0], bounds[-1]))
+    until = min(bounds[-1], names.indexed)
+    if bounds[0] >= until:
+        return counts
+    if has_many_items(query):
+        found = sorted(_all_positions(names, query, bounds[0], until))
+        return list(map(add, counts, _count_between(bounds, found)))
+    compiled = compile_query(names, query, bounds[0], until, by_range=True)
+    if compiled.is_empty:
+        return counts
+    ranges = [(low, min(high, until)) for low, high in pairwise(bounds)]
+    sql = f"SELECT (SELECT count(*) FROM ({compiled.sql('ASC')})) FROM json_each(?) r ORDER BY r.key"  # noqa: S608
+    rows = names.connection.execute(sql, [*compiled.bindings, json.dumps(ranges)])
+    return [count + indexed for count, (indexed,) in zip(counts, rows, strict=True)]
+
+
+def _count_between(bounds: Sequence[int], positions: Sequence[int]) -> list[int]:
+    ends = [bisect_right(positions, bound) for bound in bounds]
+    return [high - low for low, high in pairwise(ends)]

@@ -6,11 +6,13 @@ Knows: which module does each. Does not know: user classes, sync or async caller
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import pairwise
 from typing import Any, Protocol, TypeVar
 
 import apsw
 
 from eventfold.core.envelope import StoredEvent
+from eventfold.core.query import Query
 from eventfold.core.snapshot import Snapshot
 from eventfold.engines.sqlite import replication, schema, snapshots, summaries
 from eventfold.engines.sqlite.errors import translate_errors
@@ -18,6 +20,7 @@ from eventfold.engines.sqlite.file import File
 from eventfold.engines.sqlite.head import HeadTracker
 from eventfold.engines.sqlite.inline import read_registrations
 from eventfold.engines.sqlite.named_locks import NamedLocks
+from eventfold.engines.sqlite.queries import count_ranges
 from eventfold.engines.sqlite.read import Names, decode_request_key
 from eventfold.engines.sqlite.watch import Watch
 from eventfold.engines.sqlite.writer import Writer
@@ -90,6 +93,31 @@ class SqliteLookups(_Service):
             return summaries.list_tag_keys(names.lookup(connection, head), prefix, limit, after)
 
         return self._access.run_read(listed)
+
+    @translate_errors
+    async def tag_names(self, prefix: str = "", limit: int = 1000, after: str = "") -> list[str]:
+        """See services.Lookups."""
+        names = self._names
+
+        def listed(connection: apsw.Connection) -> list[str]:
+            head = self._access.head.read_head(connection).position
+            return summaries.list_tags(names.lookup(connection, head), prefix, limit, after)
+
+        return self._access.run_read(listed)
+
+    @translate_errors
+    async def counts(self, query: Query, bounds: Sequence[int]) -> list[int]:
+        """See services.Lookups."""
+        names = self._names
+
+        def counted(connection: apsw.Connection) -> list[int]:
+            head = self._access.head.read_head(connection).position
+            ends = [min(bound, head) for bound in bounds]
+            if not query.items or len(ends) < 2:
+                return [high - low for low, high in pairwise(ends)]
+            return count_ranges(names.lookup(connection, head), query, ends)
+
+        return self._access.run_read(counted)
 
 
 class SqliteSnapshots(_Service):

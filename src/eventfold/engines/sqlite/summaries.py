@@ -27,6 +27,8 @@ _TAGS = """SELECT name, (SELECT count(*) FROM tagged WHERE tag = t.id AND positi
     (SELECT max(position) FROM tagged WHERE tag = t.id AND position <= ?1),
     (SELECT name FROM tag WHERE id = t.id)
     FROM tag t WHERE name >= ?2 AND name < ?3 AND name > ?4 ORDER BY name LIMIT ?5"""
+_NAMES = """SELECT name, (SELECT name FROM tag WHERE id = t.id)
+    FROM tag t WHERE name >= ? AND name < ? AND name > ? ORDER BY name LIMIT ?"""
 _NEXT_TAG = """SELECT name, (SELECT name FROM tag WHERE id = t.id)
     FROM tag t WHERE name >= ? AND name < ? ORDER BY name LIMIT 1"""
 _LAST = "SELECT ifnull(max(position), 0) FROM event"
@@ -92,6 +94,18 @@ def count_tags(names: NameLookup, prefix: str, limit: int, after: str, head: int
         last = tail.last if tail else before.last if before else 0
         found.append(TagCount(name, count, first, last))
     return found
+
+
+def list_tags(names: NameLookup, prefix: str, limit: int, after: str) -> list[str]:
+    """Tags that begin with a prefix, in order, after a tag, without counts: none of their events is looked up."""
+    limit = max(0, limit)
+    refuse_damage(names.segments, 0, names.segments[-1].end)
+    found = {tag for each in names.segments for tag in list(each.by_tag) if tag.startswith(prefix) and tag > after}
+    for name, again in names.connection.execute(_NAMES, (prefix, prefix + "\U0010ffff", after, limit)):
+        if name != again:
+            raise inconsistency_error(f"the tags {name!r} and {again!r} have the same id")
+        found.add(name)
+    return sorted(found)[:limit]
 
 
 def list_tag_keys(names: NameLookup, prefix: str, limit: int, after: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -157,6 +158,47 @@ def test_the_keys_of_tags_are_listed(store: Store, lookups: Any) -> None:
         assert store.tag_keys(after=key, limit=2) == keys[index + 1 : index + 3]
     assert store.tag_keys("b", after="b") == ["b:", "b;"]
     assert store.tag_keys(limit=0) == []
+
+
+def test_tags_are_listed_without_counts(store: Store, lookups: Any) -> None:
+    """`tag_names` lists the tags that `tags` lists, in the same order and pages."""
+    assert store.tag_names() == []
+    names = ("k:1", "k:10", "k:2", "K:1", "k%:1", "k_:1", "kx:1", "k", "l:1", "k:\U0001f600", "k:*", "\U0001f600")
+    for number, tag in enumerate(names):
+        store.append(ef.Draft(Noted(), tags=(tag, f"n:{number:02}")))
+    for prefix in ("", "k", "k:", "k:1", "K", "k%", "k_", "k:*", "n:", "\U0001f600", "zzz"):
+        for limit, after in ((1_000, ""), (3, ""), (1, "k:10"), (0, ""), (1_000, "k"), (2, "zzz"), (5, "n:03")):
+            expected = [each.tag for each in store.tags(prefix, limit=limit, after=after)]
+            assert store.tag_names(prefix, limit=limit, after=after) == expected
+            assert lookups.tag_names(prefix, limit, after) == expected
+
+
+def test_events_are_counted_in_ranges(store: Store, lookups: Any) -> None:
+    """`counts` returns for each range between two bounds what `count` returns; beyond the head there is nothing."""
+    assert store.counts(Query(), [0, 5]) == store.counts(about("a-1"), [0, 5]) == [0]
+    store.extend([deposit(f"a-{n % 3}") for n in range(700)])
+    store.append(Opened("a-1", "ada"), Noted(), deposit("a-1"))
+    many = Query.any_of(item for n in range(60) for item in about(f"a-{n}").items)
+    several = Query.of(tags=["account:a-1", "owner:ada"])
+    for query in (
+        *(Query(), about("a-1"), about("a-1") | about("a-2") | Query.of(types=Noted), about("a-9"), many, several),
+        *(Query.of(types=[Noted, Opened]), Query.of(types=Opened, tags="account:a-1")),
+    ):
+        for bounds in ([0, 703], [0, 10, 10, 300, 650, 701, 702, 703, 900], [3, 4, 5], [700, 2_000, 3_000], [7], []):
+            expected = [store.count(query, after=min(low, 703), until=min(high, 703)) for low, high in pairwise(bounds)]
+            assert store.counts(query, bounds) == lookups.counts(query, bounds) == expected
+    moment = store.event(next(iter(store.read(after=349, limit=1))).id)
+    assert moment is not None
+    until = store.counts(Query(), [0, moment.time, 703])
+    assert (sum(until), until[0] >= 350) == (703, True)
+
+
+def test_bounds_of_counts_ascend(store: Store) -> None:
+    """Bounds that descend, that are negative or no positions are refused."""
+    store.append(*deposits(3))
+    for bad in ([2, 1], [-1, 2], [0, "3"], [0, 2**63], [0, True]):
+        with pytest.raises(InvalidQuery):
+            store.counts(Query(), bad)  # pyright: ignore[reportArgumentType]
 
 
 def _has_key(found: TagCount, key: str, prefix: str) -> bool:
