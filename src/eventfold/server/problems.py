@@ -27,6 +27,7 @@ from eventfold.errors import (
     UnknownProjection,
 )
 from eventfold.server.access.errors import EventNotFound, Forbidden, ServerBusy, TooManyCalls, Unauthenticated
+from eventfold.server.refusals import BodyTooLarge, NotAcceptable, NotFound, UnsupportedMedia
 
 PROBLEM = "application/problem+json"
 
@@ -37,6 +38,10 @@ STATUSES: tuple[tuple[type[EventfoldError], int], ...] = (
     (EventNotFound, 404),
     (TooManyCalls, 429),
     (ServerBusy, 503),
+    (NotFound, 404),
+    (NotAcceptable, 406),
+    (BodyTooLarge, 413),
+    (UnsupportedMedia, 415),
     (InvalidInput, 422),
     (AppendConflict, 409),
     (EventIdReused, 409),
