@@ -65,6 +65,26 @@ def test_stats_have_the_number_of_events_but_no_place_on_the_server(client: Test
     assert not {"path", "server", "replica"} & stats.keys()
 
 
+@pytest.mark.parametrize("method", ["QUERY", "POST"])
+def test_events_are_counted_by_query_and_range(client: TestClient, method: str) -> None:
+    """The whole log without bounds; else between them, exclusive at the lower one."""
+    query = {"items": [{"types": ["Opened"]}, {"tags": ["account:a-1"]}]}
+    assert client.request(method, "/v1/counts", json={}).json() == {"counts": [4], "total": 4}
+    found = client.request(method, "/v1/counts", json={"query": query, "bounds": [0, 1, 3, 4, 900]}).json()
+    assert found == {"counts": [1, 2, 1, 0], "total": 4}
+    found = client.request(method, "/v1/counts", json={"bounds": ["2000-01-01", "2100-01-01"]}).json()
+    assert found == {"counts": [4], "total": 4}
+
+
+@pytest.mark.parametrize(
+    "body", [{"bounds": [3, 1]}, {"bounds": ["soon"]}, {"bounds": [-1]}, {"query": {"items": []}}, {"quer": {}}, []]
+)
+def test_wrong_bounds_and_queries_are_refused(client: TestClient, body: object) -> None:
+    """With what is wrong, before anything is counted."""
+    answer = client.post("/v1/counts", json=body)
+    assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
+
+
 @pytest.mark.parametrize(
     ("url", "parameter"),
     [

@@ -113,7 +113,7 @@ def test_a_history_as_lines_has_the_same_steps(client: TestClient) -> None:
         ("/v1/states/Account", 422, "Account also needs account."),
         ("/v1/states/Account?account=a-1&owner=ann", 422, "Account has no key owner."),
         ("/v1/states/Account?account=a-1&account=a-2", 422, "The parameter account was given 2 times."),
-        ("/v1/states/Account?account=a-1&at=soon", 422, "'soon' is not a time."),
+        ("/v1/states/Account?account=a-1&at=soon", 422, "at: 'soon' is not a time."),
         ("/v1/states/Account?account=a-1&at=99", 422, "Position 99 is beyond the end of the log"),
         ("/v1/states/Several?account=a-1&limit=x", 422, "'x' is not a valid limit of Several"),
         ("/v1/states/Account?question=[]", 422, "question= is not a JSON object"),

@@ -11,7 +11,10 @@ import msgspec
 from msgspec import Meta
 from starlette.responses import Response
 
-from eventfold.ports.messages import TagCount, TypeCount
+from eventfold.core.wire import Natural, QueryJson, to_position_or_moment, to_query
+from eventfold.log.cursors import LAST_POSITION
+from eventfold.log.lookups import MAX_RANGES
+from eventfold.ports.messages import TypeCount
 from eventfold.server.call import Call, json_response
 from eventfold.server.parameters import declare, parse
 from eventfold.server.route import Route
@@ -78,6 +81,23 @@ class Stats(msgspec.Struct):
     stats: dict[str, Any]
 
 
+class CountsQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """Which events to count, and the bounds of the ranges: positions, or times as text, in ascending order.
+
+    A range is exclusive at its lower bound and inclusive at its upper one. Without bounds the whole log is one range.
+    """
+
+    query: QueryJson | None = None
+    bounds: Annotated[list[Natural | str], Meta(max_length=MAX_RANGES + 1)] | None = None
+
+
+class Counts(msgspec.Struct):
+    """How many events match in each range, one fewer than bounds, and in all of them together."""
+
+    counts: list[int]
+    total: int
+
+
 async def types(call: Call) -> Response:
     """Answer with the types of the log."""
     asked = parse(call, Names)
@@ -92,8 +112,11 @@ async def types(call: Call) -> Response:
 async def tags(call: Call) -> Response:
     """Answer with tags, with or without counts."""
     asked = parse(call, TagNames)
-    counted: list[TagCount] = await call.store.tags(asked.prefix, limit=asked.limit + 1, after=asked.after)
-    found = [Tag(each.tag, each.count, each.first, each.last) if asked.counts else Tag(each.tag) for each in counted]
+    if asked.counts:
+        counted = await call.store.tags(asked.prefix, limit=asked.limit + 1, after=asked.after)
+        found = [Tag(each.tag, each.count, each.first, each.last) for each in counted]
+    else:
+        found = list(map(Tag, await call.store.tag_names(asked.prefix, limit=asked.limit + 1, after=asked.after)))
     more = len(found) > asked.limit
     return json_response(Tags(found[: asked.limit], found[asked.limit - 1].tag if more else None))
 
@@ -104,6 +127,16 @@ async def tag_keys(call: Call) -> Response:
     found = await call.store.tag_keys(asked.prefix, limit=asked.limit + 1, after=asked.after)
     more = len(found) > asked.limit
     return json_response(TagKeys(found[: asked.limit], found[asked.limit - 1] if more else None))
+
+
+async def counts(call: Call) -> Response:
+    """Answer with numbers of events."""
+    asked = await call.body(CountsQuery)
+    bounds = [0, LAST_POSITION] if asked.bounds is None else asked.bounds
+    found = await call.store.counts(
+        to_query(asked.query), [to_position_or_moment(bound, f"bounds[{i}]") for i, bound in enumerate(bounds)]
+    )
+    return json_response(Counts(found, sum(found)))
 
 
 async def stats(call: Call) -> Response:
@@ -139,6 +172,24 @@ ROUTES = (
         summary="The keys of the log's tags",
         parameters=declare(Names),
         response=TagKeys,
+    ),
+    Route(
+        method="QUERY",
+        path="/counts",
+        handler=counts,
+        scope=Scope.READ,
+        summary="Numbers of events that match a query, by ranges of positions or of time",
+        request=CountsQuery,
+        response=Counts,
+    ),
+    Route(
+        method="POST",
+        path="/counts",
+        handler=counts,
+        scope=Scope.READ,
+        summary="The same, for clients that cannot send QUERY",
+        request=CountsQuery,
+        response=Counts,
     ),
     Route(
         method="GET", path="/stats", handler=stats, scope=Scope.READ, summary="Figures about the store", response=Stats

@@ -32,18 +32,11 @@ from eventfold.server.refusals import BodyTooLarge, NotAcceptable, NotFound, Uns
 PROBLEM = "application/problem+json"
 
 
-class NotFound(EventfoldError):
-    """There is nothing of this name here: no registered State, read model, process or job. Fields: the name."""
-
-    code = "not-found"
-
-
 # The first class that matches decides; all others are 500.
 STATUSES: tuple[tuple[type[EventfoldError], int], ...] = (
     (Unauthenticated, 401),
     (Forbidden, 403),
     (EventNotFound, 404),
-    (NotFound, 404),
     (TooManyCalls, 429),
     (ServerBusy, 503),
     (NotFound, 404),

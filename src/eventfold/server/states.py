@@ -17,13 +17,13 @@ from starlette.responses import Response, StreamingResponse
 from eventfold.core.envelope import StoredEvent
 from eventfold.core.event_json import format_id, format_time
 from eventfold.core.json_values import to_json_value
-from eventfold.core.moments import parse_position_or_time, parse_time
 from eventfold.core.questions import question_of, takes_several
 from eventfold.core.state import ABSENT, Change, State, diff, state_definition_of
+from eventfold.core.wire import to_moment, to_position_or_moment
 from eventfold.errors import InvalidState
 from eventfold.server.call import Call, json_response
 from eventfold.server.parameters import declare, parse_known
-from eventfold.server.problems import NotFound
+from eventfold.server.refusals import NotFound
 from eventfold.server.registered import Registered
 from eventfold.server.route import JSON, NDJSON, Parameter, Route
 from eventfold.server.scopes import Scope
@@ -130,11 +130,11 @@ async def state(call: Call) -> Response:
         await store.state(question)  # now the cached state is at most at the head that is read next
         at = await store.head()
     else:
-        at = parse_position_or_time(asked.at)
+        at = to_position_or_moment(asked.at, "at")
         if not isinstance(at, int):
             at = await last_position(call, at)
-    until = None if asked.occurred_until is None else parse_time(asked.occurred_until, end_of_day=True)
-    found = await store.state(question, at=at, occurred_until=until)
+    until = asked.occurred_until and to_moment(asked.occurred_until, "occurred_until", end_of_day=True)
+    found = await store.state(question, at=at, occurred_until=until or None)
     keys = state_definition_of(cls).question
     answer = {name: to_json_value(getattr(found, name)) for name in found.__struct_fields__ if name not in keys}
     return json_response(StateAnswer(cls.__name__, question_json(question), at, answer))
@@ -152,7 +152,7 @@ async def history(call: Call) -> Response:
     cls = _state_class(call.server.registered, call.request.path_params["name"])
     asked, others = parse_known(call, AskedHistory)
     question = _question(cls, asked.question, others, AskedHistory)
-    until = None if asked.until is None else parse_position_or_time(asked.until)
+    until = None if asked.until is None else to_position_or_moment(asked.until, "until")
     steps = _steps(call, question, asked.after, until)
     if NDJSON in call.request.headers.get("accept", ""):
         return StreamingResponse(_lines(steps, asked.limit), media_type=NDJSON)
