@@ -7,14 +7,14 @@ from decimal import Decimal
 import eventfold as ef
 
 
-class Opened(ef.Event):
+class Opened(ef.Event, type="bank.opened"):
     """An account was opened."""
 
     account: ef.Tag
     owner: str = ""
 
 
-class Deposited(ef.Event):
+class Deposited(ef.Event, type="bank.paid-in"):
     """Money was paid in."""
 
     account: ef.Tag

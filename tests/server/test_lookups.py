@@ -29,11 +29,11 @@ def test_types_have_their_numbers_of_events(client: TestClient) -> None:
     """With the first and the last position of each."""
     assert client.get("/v1/types").json() == {
         "types": [
-            {"type": "Deposited", "count": 1, "first": 4, "last": 4},
-            {"type": "Opened", "count": 3, "first": 1, "last": 3},
+            {"type": "bank.opened", "count": 3, "first": 1, "last": 3},
+            {"type": "bank.paid-in", "count": 1, "first": 4, "last": 4},
         ]
     }
-    assert [each["type"] for each in client.get("/v1/types?prefix=Op").json()["types"]] == ["Opened"]
+    assert [each["type"] for each in client.get("/v1/types?prefix=bank.o").json()["types"]] == ["bank.opened"]
 
 
 @pytest.mark.parametrize(("path", "key"), [("/v1/types", "types"), ("/v1/tags", "tags"), ("/v1/tag-keys", "keys")])
@@ -68,7 +68,7 @@ def test_stats_have_the_number_of_events_but_no_place_on_the_server(client: Test
 @pytest.mark.parametrize("method", ["QUERY", "POST"])
 def test_events_are_counted_by_query_and_range(client: TestClient, method: str) -> None:
     """The whole log without bounds; else between them, exclusive at the lower one."""
-    query = {"items": [{"types": ["Opened"]}, {"tags": ["account:a-1"]}]}
+    query = {"items": [{"types": ["bank.opened"]}, {"tags": ["account:a-1"]}]}
     assert client.request(method, "/v1/counts", json={}).json() == {"counts": [4], "total": 4}
     found = client.request(method, "/v1/counts", json={"query": query, "bounds": [0, 1, 3, 4, 900]}).json()
     assert found == {"counts": [1, 2, 1, 0], "total": 4}

@@ -38,7 +38,7 @@ def test_registered_states_are_listed_with_their_fields(client: TestClient) -> N
     """Each with its schema, and whether the question gives it."""
     found = {each["name"]: each for each in client.get("/v1/states").json()["states"]}
     assert sorted(found) == ["Account", "Several"]
-    assert found["Account"]["types"] == ["Deposited", "Opened"]
+    assert found["Account"]["types"] == ["bank.opened", "bank.paid-in"]
     assert [(each["name"], each["is_key"]) for each in found["Account"]["fields"]] == [
         ("account", True),
         ("owner", False),
@@ -80,9 +80,9 @@ def test_the_history_has_the_changes_of_each_event(client: TestClient) -> None:
     """Before and after, by field."""
     found = client.get("/v1/states/Account/history?account=a-1").json()
     assert [(each["position"], each["type"]) for each in found["steps"]] == [
-        (1, "Opened"),
-        (2, "Deposited"),
-        (4, "Deposited"),
+        (1, "bank.opened"),
+        (2, "bank.paid-in"),
+        (4, "bank.paid-in"),
     ]
     assert found["steps"][1]["changes"] == {"balance": {"before": "0", "after": "5.50"}}
     assert "next" not in found
@@ -133,17 +133,17 @@ def test_a_module_registers_all_that_it_declares() -> None:
     for source in ("tests.server.bank", bank):
         found = Registered([source])
         assert found.modules == ("tests.server.bank",)
-        assert set(found.events) == {("Opened", 1), ("Deposited", 1)}
+        assert set(found.events) == {("bank.opened", 1), ("bank.paid-in", 1)}
         assert found.states == {"Account": Account, "Several": Several}
         assert found.projections == {"balance": Balance}
-        assert found.event_class("Opened") is Opened
+        assert found.event_class("bank.opened") is Opened
         assert found.event_class("Closed") is None
 
 
 def test_an_address_registers_one_object_and_its_events() -> None:
     """And nothing else of its module."""
     found = Registered(["tests.server.bank:Balance"])
-    assert (found.states, list(found.projections), set(found.events)) == ({}, ["balance"], {("Deposited", 1)})
+    assert (found.states, list(found.projections), set(found.events)) == ({}, ["balance"], {("bank.paid-in", 1)})
 
 
 @pytest.mark.parametrize(
