@@ -15,6 +15,7 @@ from eventfold.cli.copy import copy
 from eventfold.cli.demo import demo
 from eventfold.cli.history import history
 from eventfold.cli.inspection import cursor, stats, tags, types
+from eventfold.cli.key import key
 from eventfold.cli.maintenance import backup, init, reindex, restored, snapshots, upgrade
 from eventfold.cli.processes import processes
 from eventfold.cli.projections import projections
@@ -47,6 +48,7 @@ app = typer.Typer(
 
 EVENTS_PANEL, STATE_PANEL, WRITE_PANEL = "Events", "State", "Write"
 MODELS_PANEL, PROCESSES_PANEL, MAINTENANCE_PANEL = "Read models", "Processes", "Maintenance"
+SERVER_PANEL = "Server"
 for panel, command in (
     (EVENTS_PANEL, read),
     (EVENTS_PANEL, tail),
@@ -73,6 +75,7 @@ for panel, command in (
 app.add_typer(projections, name="projections", rich_help_panel=MODELS_PANEL)
 app.add_typer(snapshots, name="snapshots", rich_help_panel=MAINTENANCE_PANEL)
 app.add_typer(schema, name="schema", rich_help_panel=MAINTENANCE_PANEL)
+app.add_typer(key, name="key", rich_help_panel=SERVER_PANEL)
 app.add_typer(demo, name="demo", rich_help_panel="Demo")
 
 

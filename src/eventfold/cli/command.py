@@ -88,6 +88,7 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         ("how many", "eventfold rows bank.db bank:Balance --at 4 --where 'account:a*' --count"),
     ),
     "verify": (("prove that no event was skipped", "eventfold verify bank.db"),),
+    "create": (("a key of the server", "eventfold key create teller --scope append --scope read"),),
     "flights": (
         ("a year of flights", "eventfold demo flights"),
         ("a small one, in seconds", "eventfold demo flights --limit 2000 --db first.db"),

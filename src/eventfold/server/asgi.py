@@ -16,16 +16,16 @@ from starlette.routing import Route as StarletteRoute
 
 from eventfold.aio import AsyncStore
 from eventfold.errors import EventfoldError, StoreReadOnly
-from eventfold.server import health, log, lookups, states
+from eventfold.server import health, keys, log
+from eventfold.server.access.authentication import Authentication
 from eventfold.server.call import Call
 from eventfold.server.problems import Problem, problem_of, problem_response
-from eventfold.server.registered import Registered
 from eventfold.server.route import Route
 from eventfold.server.running import Running
-from eventfold.server.scopes import ANYONE, Caller
+from eventfold.server.scopes import Caller
 from eventfold.server.settings import Settings
 
-ROUTES: tuple[Route, ...] = (*health.ROUTES, *log.ROUTES, *lookups.ROUTES, *states.ROUTES)
+ROUTES: tuple[Route, ...] = (*health.ROUTES, *keys.ROUTES, *log.ROUTES)
 
 
 class Server:
@@ -41,12 +41,15 @@ class Server:
         modules: Sequence[str | ModuleType] = (),
         settings: Settings = Settings(),  # noqa: B008 - it is frozen
     ) -> None:
-        self.settings, self.registered = settings, Registered(modules)
+        self.settings, self.modules = settings, tuple(modules)
         own = {name: AsyncStore(each, create=False) for name, each in stores.items() if isinstance(each, str)}
         self.stores: dict[str, AsyncStore] = {
             name: own[name] if isinstance(each, str) else each for name, each in stores.items()
         }
         self.running = Running(self.stores, own)
+        self.authentication = Authentication(self.settings.access)
+        self.running.at_start(self.authentication.open)
+        self.running.at_stop(self.authentication.close)
 
     @property
     def only_store(self) -> str | None:
@@ -55,7 +58,7 @@ class Server:
 
     async def authenticate(self, request: Request, route: Route) -> Caller:
         """Return who calls. Raises an error with status 401 or 403 if the caller may not call this route."""
-        return ANYONE
+        return await self.authentication.caller_of(request, route)
 
 
 class Application(Starlette):
@@ -119,7 +122,7 @@ def _endpoint(server: Server, route: Route) -> Callable[[Request], Awaitable[Res
             await server.running.start()
             caller = await server.authenticate(request, route)
             name = request.path_params.get("store", server.only_store) if route.of_store else ""
-            if name is None or (name and name not in server.stores):
+            if name is None or (name and (name not in server.stores or not caller.may_use_store(name))):
                 return problem_response(
                     Problem(
                         status=404,

@@ -26,23 +26,25 @@ from eventfold.errors import (
     TargetUnavailable,
     UnknownProjection,
 )
-from eventfold.server.access.errors import EventNotFound, Forbidden, ServerBusy, TooManyCalls, Unauthenticated
-from eventfold.server.refusals import BodyTooLarge, NotAcceptable, NotFound, UnsupportedMedia
+from eventfold.server.access.errors import (
+    EventNotFound,
+    Forbidden,
+    KeyNotFound,
+    ServerBusy,
+    TooManyCalls,
+    Unauthenticated,
+)
 
 PROBLEM = "application/problem+json"
-
 
 # The first class that matches decides; all others are 500.
 STATUSES: tuple[tuple[type[EventfoldError], int], ...] = (
     (Unauthenticated, 401),
     (Forbidden, 403),
     (EventNotFound, 404),
+    (KeyNotFound, 404),
     (TooManyCalls, 429),
     (ServerBusy, 503),
-    (NotFound, 404),
-    (NotAcceptable, 406),
-    (BodyTooLarge, 413),
-    (UnsupportedMedia, 415),
     (InvalidInput, 422),
     (AppendConflict, 409),
     (EventIdReused, 409),

@@ -10,12 +10,12 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from eventfold.server.access.settings import AccessSettings
+
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Bytes = Annotated[int, Meta(ge=1)]
 Count = Annotated[int, Meta(ge=1)]
 Port = Annotated[int, Meta(ge=0, le=65_535)]
-Secret = Annotated[str, Meta(extra={"secret": True})]
-"""A text that is never printed: `--print-config` shows that it is set."""
 
 
 class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,10 +46,6 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True):
     body_grace_seconds: Seconds = 20.0
     idle_seconds: Seconds = 30.0  # how long a connection stays open between two requests
     stall_seconds: Seconds = 30.0  # how long a client may read nothing of a response that waits for it
-
-
-class AccessSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Who may call the server."""
 
 
 class LiveSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -39,6 +39,12 @@ class EventNotFound(AccessError):
     code = "event-not-found"
 
 
+class KeyNotFound(AccessError):
+    """No key has this id, or name. Fields: ``key``."""
+
+    code = "key-not-found"
+
+
 class TooManyCalls(AccessError):
     """More calls than the limit of this key or address. Fields: ``retry_after`` (seconds)."""
 

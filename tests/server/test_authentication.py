@@ -1,0 +1,71 @@
+"""Who may call: credentials that are refused, the scope of a route, stores that a key is not for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+import eventfold as ef
+from eventfold.server import application
+from eventfold.server.access.key_text import new_key
+from eventfold.server.scopes import Scope
+from tests.server.keys import bearer, issue, with_keys
+
+
+def stores(tmp_path: Path) -> dict[str, str]:
+    """Two stores."""
+    for name in ("a", "b"):
+        ef.Store(str(tmp_path / f"{name}.db")).close()
+    return {name: str(tmp_path / f"{name}.db") for name in ("a", "b")}
+
+
+def test_a_call_without_a_valid_credential_is_refused_with_one_answer(tmp_path: Path) -> None:
+    """The answer does not say whether the key is unknown, wrong, of another server, or no key at all."""
+    issued = issue(tmp_path)
+    (tmp_path / "other").mkdir()
+    other = issue(tmp_path / "other")
+    with TestClient(application(stores(tmp_path), settings=with_keys(tmp_path))) as client:
+        path = "/v1/stores/a/head"
+        assert client.get(path, headers=bearer(issued)).status_code == 200
+        answers = {
+            client.get(path, headers={"Authorization": f"Bearer {text}"}).text
+            for text in (new_key().text, new_key(issued.id).text, other.key, issued.key[:-1], "efk_", "x.y.z")
+        }
+        assert len(answers) == 1
+        for headers in ({}, {"Authorization": issued.key}, {"Authorization": f"Basic {issued.key}"}):
+            assert client.get(path, headers=headers).status_code == 401
+        twice = [("Authorization", f"Bearer {issued.key}"), ("Authorization", f"Bearer {issued.key}")]
+        assert client.get(path, headers=twice).status_code == 401
+        huge = {"Authorization": "Bearer " + "a" * 20_000}
+        assert client.get(path, headers=huge).status_code == 401
+        assert client.get("/healthz").status_code == 200
+
+
+def test_a_store_that_a_key_is_not_for_is_absent(tmp_path: Path) -> None:
+    """The answer is that for a store which does not exist, byte for byte."""
+    part = bearer(issue(tmp_path, stores=("a",)))
+    with TestClient(application(stores(tmp_path), settings=with_keys(tmp_path))) as client:
+        assert client.get("/v1/stores/a/head", headers=part).status_code == 200
+        hidden = client.get("/v1/stores/b/head", headers=part)
+        absent = client.get("/v1/stores/c/head", headers=part)
+        assert hidden.status_code == absent.status_code == 404
+        assert hidden.content == absent.content
+
+
+def test_a_key_for_another_store_does_not_open_the_only_one(tmp_path: Path) -> None:
+    """Nor under the path without a name."""
+    part = bearer(issue(tmp_path, stores=("b",)))
+    with TestClient(application({"a": stores(tmp_path)["a"]}, settings=with_keys(tmp_path))) as client:
+        assert client.get("/v1/head", headers=part).status_code == 404
+
+
+@pytest.mark.parametrize("scope", [scope for scope in Scope if scope is not Scope.READ])
+def test_each_scope_alone_does_not_read(tmp_path: Path, scope: Scope) -> None:
+    """No scope contains another one."""
+    key = bearer(issue(tmp_path, scopes=(scope,)))
+    with TestClient(application(stores(tmp_path), settings=with_keys(tmp_path))) as client:
+        answer = client.get("/v1/stores/a/head", headers=key)
+        assert answer.status_code == 403
+        assert answer.json()["code"] == "forbidden"

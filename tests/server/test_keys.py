@@ -1,0 +1,243 @@
+"""API keys: their text, what is stored of them, and who may create, rotate and revoke them."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+import eventfold as ef
+from eventfold.errors import InvalidInput
+from eventfold.server import application
+from eventfold.server.access import keyring as keyring_module
+from eventfold.server.access.errors import KeyNotFound
+from eventfold.server.access.key_facts import Grant
+from eventfold.server.access.key_text import KEY_LENGTH, new_key, parse_key
+from eventfold.server.access.keyring import Keyring
+from eventfold.server.scopes import Scope
+from tests.server.keys import ALL, bearer, issue, with_keys
+
+SECRET = bytes(range(32))
+READ = Grant(scopes=(Scope.READ,))
+
+
+def test_the_text_of_a_key_is_recognised_and_an_error_in_it_is_noticed() -> None:
+    """It has a fixed beginning and length; every change of one character is found by the checksum."""
+    key = new_key()
+    assert len(key.text) == KEY_LENGTH == 61
+    assert key.text.startswith("efk_" + key.id)
+    assert parse_key(key.text) == key
+    assert key.text not in repr(key)
+    for index in range(len("efk_"), KEY_LENGTH):
+        other = "A" if key.text[index] != "A" else "B"
+        assert parse_key(key.text[:index] + other + key.text[index + 1 :]) is None
+    for wrong in ("", "efk_", key.text + "A", key.text[:-1], key.text.upper(), key.text.replace("efk", "ghp")):
+        assert parse_key(wrong) is None
+    assert new_key().digest(SECRET) != key.digest(SECRET) != key.digest(SECRET[::-1])
+
+
+@pytest.mark.asyncio
+async def test_a_key_is_recognised_until_it_is_revoked() -> None:
+    """By its whole text only; what it grants comes with it."""
+    keyring = Keyring(ef.AsyncStore("memory:"), SECRET)
+    await keyring.open()
+    issued = await keyring.create("teller", Grant(scopes=(Scope.READ,), tags=("tenant:acme",)), actor="operator")
+    caller = await keyring.recognise(issued.key)
+    assert caller is not None
+    assert (caller.name, caller.identity, caller.tags) == ("teller", f"key:{issued.id}", ("tenant:acme",))
+    assert await keyring.recognise(new_key(issued.id).text) is None
+    assert await keyring.recognise(new_key().text) is None
+    assert await keyring.recognise("efk_") is None
+    await keyring.revoke(issued.id, actor="operator")
+    await keyring.revoke(issued.id, actor="operator")
+    assert await keyring.recognise(issued.key) is None
+    with pytest.raises(InvalidInput):
+        await keyring.rotate(issued.id, actor="operator")
+    with pytest.raises(KeyNotFound):
+        await keyring.revoke("AAAAAAAA", actor="operator")
+    await keyring.close()
+
+
+@pytest.mark.asyncio
+async def test_no_byte_of_a_secret_is_stored() -> None:
+    """The log of keys has keyed hashes only, and each change with its actor."""
+    store = ef.AsyncStore("memory:")
+    keyring = Keyring(store, SECRET)
+    await keyring.open()
+    issued = await keyring.create("teller", READ, actor="ann")
+    rotated = await keyring.rotate(issued.id, actor="ben")
+    await keyring.revoke(issued.id, actor="cid")
+    found = [recorded async for recorded in store.read(raw=True)]
+    assert [each.stored.type for each in found] == ["$keyring-started", "$key-created", "$key-rotated", "$key-revoked"]
+    assert [each.metadata["actor"] for each in found] == ["ann", "ann", "ben", "cid"]
+    for key in (issued.key, rotated.key):
+        assert all(key[12:55].encode() not in each.stored.data for each in found)
+    await keyring.close()
+
+
+@pytest.mark.asyncio
+async def test_a_rotated_key_keeps_its_id_and_the_old_secret_ends() -> None:
+    """At once without a grace; with one, both secrets are valid until it ends."""
+    keyring = Keyring(ef.AsyncStore("memory:"), SECRET)
+    await keyring.open()
+    first = await keyring.create("teller", READ, actor="operator")
+    second = await keyring.rotate(first.id, actor="operator", grace_s=3_600)
+    assert second.id == first.id
+    assert await keyring.recognise(first.key) == await keyring.recognise(second.key) is not None
+    third = await keyring.rotate(first.id, actor="operator")
+    assert await keyring.recognise(first.key) is None
+    assert await keyring.recognise(second.key) is None
+    assert await keyring.recognise(third.key) is not None
+    key = await keyring.get(first.id)
+    assert not key.accepts(parse_key(first.key).digest(SECRET), datetime.now(UTC) + timedelta(hours=2))  # type: ignore[union-attr]
+    await keyring.close()
+
+
+@pytest.mark.asyncio
+async def test_an_expired_key_is_not_valid() -> None:
+    """From the moment on that it names."""
+    keyring = Keyring(ef.AsyncStore("memory:"), SECRET)
+    await keyring.open()
+    ends = datetime.now(UTC) + timedelta(hours=1)
+    issued = await keyring.create("teller", READ, actor="operator", expires=ends)
+    key, digest = await keyring.get(issued.id), parse_key(issued.key)
+    assert digest is not None
+    assert key.accepts(digest.digest(SECRET), ends - timedelta(microseconds=1))
+    assert not key.accepts(digest.digest(SECRET), ends)
+    assert key.state(ends) == "expired"
+    gone = await keyring.create("late", READ, actor="operator", expires=datetime.now(UTC))
+    assert await keyring.recognise(gone.key) is None
+    await keyring.close()
+
+
+@pytest.mark.asyncio
+async def test_a_key_revoked_by_another_process_is_refused_after_the_cache_has_aged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Within the age it is accepted without asking the log."""
+    one, other = (Keyring(ef.AsyncStore("memory:keys-of-two"), SECRET) for _ in range(2))
+    await one.open()
+    await other.open()
+    issued = await one.create("teller", READ, actor="operator")
+    assert await other.recognise(issued.key) is not None
+    await one.revoke(issued.id, actor="operator")
+    assert await one.recognise(issued.key) is None
+    assert await other.recognise(issued.key) is not None
+    monkeypatch.setattr(keyring_module.time, "monotonic", lambda: float("1e12"))
+    assert await other.recognise(issued.key) is None
+    monkeypatch.undo()
+    await one.close()
+    await other.close()
+
+
+@pytest.mark.asyncio
+async def test_the_use_of_a_key_is_recorded_once_for_many_calls() -> None:
+    """One event, not one for each call."""
+    store = ef.AsyncStore("memory:")
+    keyring = Keyring(store, SECRET)
+    await keyring.open()
+    issued = await keyring.create("teller", READ, actor="operator")
+    assert (await keyring.get(issued.id)).last_used is None
+    for _ in range(50):
+        assert await keyring.recognise(issued.key) is not None
+        await asyncio.sleep(0)
+    async with asyncio.timeout(60):
+        async with store.follow(ef.Query.of("$key-used")) as follower:
+            async for _ in follower:
+                break
+    assert await store.count(ef.Query.of("$key-used")) == 1
+    await keyring.close()
+
+
+@pytest.mark.asyncio
+async def test_keys_of_another_secret_are_noticed_at_the_start() -> None:
+    """A server with the wrong secret would refuse every caller: it does not start."""
+    one = Keyring(ef.AsyncStore("memory:keys-of-a-secret"), SECRET)
+    await one.open()
+    await one.create("teller", READ, actor="operator")
+    with pytest.raises(InvalidInput, match="not the one with which"):
+        await Keyring(ef.AsyncStore("memory:keys-of-a-secret"), SECRET[::-1]).open()
+    await one.close()
+
+
+@pytest.mark.parametrize(
+    "grant",
+    [
+        Grant(scopes=()),
+        Grant(scopes=(Scope.READ,), stores=()),
+        Grant(scopes=(Scope.READ,), tag_prefixes=("",)),
+        Grant(scopes=(Scope.READ,), tags=("a\nb",)),
+    ],
+    ids=str,
+)
+@pytest.mark.asyncio
+async def test_a_grant_of_nothing_is_refused(grant: Grant) -> None:
+    """Nor is a tag or a prefix accepted that no event can have, or that every event has."""
+    keyring = Keyring(ef.AsyncStore("memory:"), SECRET)
+    await keyring.open()
+    with pytest.raises(InvalidInput):
+        await keyring.create("teller", grant, actor="operator")
+    await keyring.close()
+
+
+def bank(tmp_path: Path) -> str:
+    """A store."""
+    ef.Store(str(tmp_path / "bank.db")).close()
+    return str(tmp_path / "bank.db")
+
+
+def test_keys_over_http(tmp_path: Path) -> None:
+    """Created, listed without their text, rotated and revoked; each step holds at once on this server."""
+    admin = bearer(issue(tmp_path, "admin"))
+    with TestClient(application(bank(tmp_path), settings=with_keys(tmp_path))) as client:
+        made = client.post("/v1/keys", headers=admin, json={"name": "web", "scopes": ["read"], "tags": ["tenant:a"]})
+        assert made.status_code == 201
+        assert made.headers["Cache-Control"] == "no-store"
+        id, own = made.json()["id"], {"Authorization": f"Bearer {made.json()['key']}"}
+        assert client.get("/v1/keys", headers=own).status_code == 403
+        listed = client.get("/v1/keys", headers=admin)
+        assert [key["name"] for key in listed.json()["keys"]] == ["admin", "web"]
+        assert made.json()["key"] not in listed.text
+        assert listed.json()["keys"][1]["created_by"] == "admin"
+        rotated = client.post(f"/v1/keys/{id}/rotate", headers=admin, json={})
+        assert rotated.status_code == 200
+        assert client.get("/v1/keys", headers=own).status_code == 401
+        own = {"Authorization": f"Bearer {rotated.json()['key']}"}
+        assert client.get("/v1/keys", headers=own).status_code == 403
+        assert client.delete(f"/v1/keys/{id}", headers=admin).json()["state"] == "revoked"
+        assert client.get("/v1/keys", headers=own).status_code == 401
+        assert client.delete("/v1/keys/AAAAAAAA", headers=admin).status_code == 404
+        assert client.post("/v1/keys", headers=admin, json={"name": "x", "scopes": []}).status_code == 422
+
+
+@pytest.mark.parametrize(
+    "narrowing", [{"tags": ("tenant:a",)}, {"types": ("Opened",)}, {"tag_prefixes": ("a:",)}, {"stores": ("default",)}]
+)
+def test_a_caller_of_a_part_of_the_server_administers_no_keys(tmp_path: Path, narrowing: dict[str, object]) -> None:
+    """It could create a key for the whole."""
+    part = bearer(issue(tmp_path, "part", **narrowing))
+    with TestClient(application(bank(tmp_path), settings=with_keys(tmp_path))) as client:
+        assert client.get("/v1/keys", headers=part).status_code == 403
+        assert client.post("/v1/keys", headers=part, json={"name": "x", "scopes": ["read"]}).status_code == 403
+
+
+def test_no_caller_creates_or_rotates_a_key_that_grants_more_than_its_own(tmp_path: Path) -> None:
+    """Rotating gives the caller the text of the key, so it counts as creating."""
+    strong = issue(tmp_path, "strong", ALL)
+    weak = bearer(issue(tmp_path, "weak", (Scope.ADMIN, Scope.READ)))
+    with TestClient(application(bank(tmp_path), settings=with_keys(tmp_path))) as client:
+        assert client.post("/v1/keys", headers=weak, json={"name": "x", "scopes": ["read"]}).status_code == 201
+        refused = client.post("/v1/keys", headers=weak, json={"name": "x", "scopes": ["read", "append"]})
+        assert refused.status_code == 403
+        assert "append" in refused.json()["title"]
+        assert client.post(f"/v1/keys/{strong.id}/rotate", headers=weak, json={}).status_code == 403
+        assert client.get("/v1/keys", headers=bearer(strong)).status_code == 200
+
+
+def test_a_server_without_keys_says_so(tmp_path: Path) -> None:
+    """It has no authentication, and no route pretends otherwise."""
+    with TestClient(application(bank(tmp_path))) as client:
+        assert client.get("/v1/keys").status_code == 501
