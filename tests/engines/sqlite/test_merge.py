@@ -487,3 +487,28 @@ def test_a_writer_reads_the_events_of_others_before_it_takes_the_lock(path: str,
             written(run(engine.append_many([mine]))[0])
         assert was_held[-2:] == [False, False]
         assert one.count(Query.of(tags="who:me")) == 4
+
+
+def test_events_added_while_the_last_segment_is_merged_are_not_merged_with_it(path: str) -> None:
+    """A reader's thread may read more into the last segment: the merge ends where the segment ended at its start."""
+    segment = tail.Segment(0)
+    for n in range(1, 4):
+        segment.add((n, f"T{n % 2}", ("a", f"b:{n}")), 2)
+    started = merge.Merge(segment)
+    segment.add((4, "T0", ("a", "b:1")), 2)
+    with ef.Store(path) as store:
+        store.append(noted(1), noted(2), noted(3), noted(4))
+        engine = engine_of(store)
+        assert engine._writer is not None
+
+        def work(connection: apsw.Connection) -> None:
+            while not started.is_done:
+                started.step(connection, engine._names.types, engine._names.tags, 5)
+
+        engine._writer.transact(work)
+        tags, types = engine._names.tags._ids_by_name, engine._names.types._ids_by_name
+    found = set(foreign(path, "SELECT tag, position, type FROM tagged"))
+    entries = [(n, f"T{n % 2}", tag) for n in range(1, 4) for tag in ("a", f"b:{n}")]
+    assert {(tags[tag], n, types[type]) for n, type, tag in entries} <= found
+    assert {(-types[f"T{n % 2}"], n, types[f"T{n % 2}"]) for n in range(1, 4)} <= found
+    assert not {each for each in found if each[1] == 4 and each[0] in {tags["a"], tags["b:1"], -types["T0"]}}

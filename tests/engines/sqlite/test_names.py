@@ -6,6 +6,7 @@ import random
 import threading
 from collections import Counter
 
+import apsw
 import pytest
 
 import eventfold as ef
@@ -154,3 +155,42 @@ def test_a_name_and_its_number_must_agree_in_both_directions(store: ef.Store) ->
     engine._names.types._by_name = "SELECT 77 WHERE ? > ''"
     with pytest.raises(StoreDamaged, match="no name of its own"):
         run(engine.read(Query(), Span()))
+
+
+def test_names_of_a_merge_are_looked_up_and_created_together(store: ef.Store) -> None:
+    """Names that are cached, stored, created a moment ago and new get their ids in one call, as one by one."""
+    engine = engine_of(store)
+    run(engine.append_many([request(raw(1, "cached:1", "stored:1"))]))
+    merge(engine)
+    tags = engine._names.tags
+    stored = tags._ids_by_name.pop("stored:1")
+    assert engine._writer is not None
+    writer = engine._writer
+
+    def work(connection: apsw.Connection) -> None:
+        created = tags.ensure(connection, "created:1")
+        names = ["new:2", "cached:1", "created:1", "stored:1", "new:1"]
+        found = tags.ensure_all(connection, names)
+        assert found == [created + 1, tags._ids_by_name["cached:1"], created, stored, created + 2]
+        assert tags.ensure_all(connection, names) == found == [tags.ensure(connection, name) for name in names]
+
+    writer.transact(work)
+    assert set(tags._ids_by_name) >= {"new:1", "new:2", "created:1", "stored:1"}
+    run(engine.append_many([request(raw(2, "new:1"))]))
+    merge(engine)
+    assert [each.position for each in run(engine.read(Query.of(tags="new:1"), Span())).events] == [2]
+
+
+def test_names_of_a_merge_that_disagree_with_their_table_are_damage(store: ef.Store) -> None:
+    """The index of names is compared with the table before an entry is written under an id."""
+    engine = engine_of(store)
+    run(engine.append_many([request(raw(1, "a:1")), request(raw(2, "b:1"))]))
+    merge(engine)
+    tags = engine._names.tags
+    tags._ids_by_name.clear()
+    tags._pair_by_id = "SELECT 'b:1', ?"  # the answer of a changed page
+    run(engine.append_many([request(raw(3, "a:1"))]))
+    assert engine._writer is not None
+    with pytest.raises(StoreDamaged, match="id of another"):
+        engine._writer._run_alone(engine._writer._final_merge)
+    assert run(engine.read(Query(), Span(after=2))).events[0].tags == "a:1"

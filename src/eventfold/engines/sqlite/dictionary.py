@@ -7,7 +7,8 @@ Knows: the tables `type` and `tag`; ids grow and are never reused. Does not know
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import cast
 
 import apsw
 
@@ -52,6 +53,10 @@ class NameDictionary:
         self._by_name = f"SELECT id FROM {table} WHERE name = ?"  # noqa: S608 (two fixed names)
         self._by_id = f"SELECT name FROM {table} WHERE id = ?"  # noqa: S608
         self._insert = f"INSERT INTO {table} (name) VALUES (?) RETURNING id"  # noqa: S608
+        self._pair_by_name = f"SELECT name, id FROM {table} WHERE name = ?"  # noqa: S608
+        self._pair_by_id = f"SELECT name, id FROM {table} WHERE id = ?"  # noqa: S608
+        self._last_id = f"SELECT ifnull(max(id), 0) FROM {table}"  # noqa: S608
+        self._insert_pair = f"INSERT INTO {table} (id, name) VALUES (?, ?)"  # noqa: S608
         self._ids_by_name: dict[str, int] = {}
         self.names_by_id: dict[int, str] = {}
         self._uncommitted: dict[str, int] = {}
@@ -75,6 +80,23 @@ class NameDictionary:
         if known is None:
             known = self._uncommitted[name] = connection.execute(self._insert, (name,)).get
         return known
+
+    def ensure_all(self, connection: apsw.Connection, names: Sequence[str]) -> list[int]:
+        """The ids of distinct names, new ones created in their order; otherwise as `ensure`."""
+        ids = list(map(self._ids_by_name.get, names))
+        if None not in ids:
+            return cast("list[int]", ids)
+        rest = [name for name, known in zip(names, ids, strict=True) if known is None]
+        found = {name: self._uncommitted[name] for name in rest if name in self._uncommitted}
+        found.update(self._look_up_all(connection, [name for name in rest if name not in found]))
+        new = [name for name in rest if name not in found]
+        if new:
+            last: int = connection.execute(self._last_id).get
+            created = dict(zip(new, range(last + 1, last + 1 + len(new)), strict=True))
+            connection.executemany(self._insert_pair, [(number, name) for name, number in created.items()])
+            self._uncommitted.update(created)
+            found.update(created)
+        return [found[name] if known is None else known for name, known in zip(names, ids, strict=True)]
 
     def commit(self) -> None:
         """After a COMMIT: cache the ids that the transaction created."""
@@ -113,6 +135,19 @@ class NameDictionary:
         if connection.execute(self._by_id, row).fetchone() != (name,):
             raise inconsistency_error(f"the {self._table} {name!r} has the id of another name")
         return self._cache(name, row[0])
+
+    def _look_up_all(self, connection: apsw.Connection, names: Sequence[str]) -> dict[str, int]:
+        """Look up committed names. See `_look_up`."""
+        if not names:
+            return {}
+        found: dict[str, int] = dict(connection.executemany(self._pair_by_name, [(name,) for name in names]))
+        if found:
+            of_rows = dict(connection.executemany(self._pair_by_id, [(number,) for number in found.values()]))
+            for name, number in found.items():
+                if of_rows.get(name) != number:
+                    raise inconsistency_error(f"the {self._table} {name!r} has the id of another name")
+                self._cache(name, number)
+        return found
 
     def _cache(self, name: str, number: int) -> int:
         if name in self._uncommitted:  # the writer's own transaction also finds what it created

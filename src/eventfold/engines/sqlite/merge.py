@@ -9,14 +9,15 @@ Knows: the order of entries. Does not know: transactions, when to merge (index_m
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice, repeat
+from operator import itemgetter
 
 import apsw
 
 from eventfold.engines.sqlite import schema
 from eventfold.engines.sqlite.dictionary import NameDictionary
 from eventfold.engines.sqlite.schema import read_through, write_through
-from eventfold.engines.sqlite.tail import Segment
+from eventfold.engines.sqlite.tail import Entry, Segment
 
 NAME_ENTRIES = 4  # entries that take as long as one name: it is looked up, and inserted with its index and a trigger
 
@@ -51,32 +52,36 @@ class Merge:
             return 0
         known = len(self._ids)
         names = self._names[known : known + -(-entries // NAME_ENTRIES)]
-        for name in names:
-            self._ids[name] = tags.ensure(connection, name)
+        self._ids.update(zip(names, tags.ensure_all(connection, names), strict=True))
         left = entries - NAME_ENTRIES * len(names)
         if left <= 0:
             return entries
         if self._entries is None:
             self._entries = self._in_order(connection, types)
         slice_ = list(islice(self._entries, left))
-        connection.executemany(schema.INSERT_TAGGED, slice_)
+        schema.insert_tagged(connection, slice_)
         if len(slice_) < left:
             write_through(connection, self.end)
             self.is_done = True
         return NAME_ENTRIES * len(names) + len(slice_)
 
     def _in_order(self, connection: apsw.Connection, types: NameDictionary) -> Iterator[tuple[int, int, int]]:
-        segment = self.segment
+        segment, end = self.segment, self.end
         of_type = {name: types.ensure(connection, name) for name in list(segment.by_type)}
         for name in sorted(of_type, key=of_type.__getitem__, reverse=True):
-            number = of_type[name]
-            for position in segment.by_type[name]:
-                if position <= self.end:
-                    yield -number, position, number
-        for name, number in sorted(self._ids.items(), key=lambda each: each[1]):
-            yield from (
-                (number, position, of_type[type]) for position, type, _ in segment.by_tag[name] if position <= self.end
-            )
+            positions = segment.by_type[name]
+            if not segment.is_closed:
+                positions = [position for position in list(positions) if position <= end]
+            yield from zip(repeat(-of_type[name]), positions, repeat(of_type[name]))
+        ids = sorted(self._ids.items(), key=itemgetter(1))
+        lists: list[list[Entry]] = [segment.by_tag[name] for name, _ in ids]
+        if not segment.is_closed:  # a reader may add later events meanwhile
+            lists = [[entry for entry in list(entries) if entry[0] <= end] for entries in lists]
+        # No object is made for an entry: the loops are those of `zip` and `map`.
+        entries = list(chain.from_iterable(lists))
+        numbers = chain.from_iterable(map(repeat, [number for _, number in ids], map(len, lists)))
+        kinds = map(of_type.__getitem__, map(itemgetter(1), entries))
+        yield from zip(numbers, map(itemgetter(0), entries), kinds, strict=True)
 
 
 def merge_all(

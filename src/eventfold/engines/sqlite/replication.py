@@ -68,7 +68,7 @@ def import_events(
         tagged.append((-type_id, event.position, type_id))
         tagged += [(tags.ensure(connection, tag), event.position, type_id) for tag in event.tag_set]
     connection.executemany(schema.INSERT_EVENT, rows)
-    connection.executemany(schema.INSERT_TAGGED, sorted(tagged))
+    schema.insert_tagged(connection, sorted(tagged))
     if events:
         write_through(connection, events[-1].position)
     connection.executemany(schema.INSERT_REQUEST, map(with_checksum, keys))

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Sequence
 from functools import cache
+from itertools import chain
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -172,6 +174,8 @@ HEAD_AND_EPOCH = (
 )
 INSERT_EVENT = f"INSERT INTO event ({COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608
 INSERT_TAGGED = "INSERT OR IGNORE INTO tagged (tag, position, type) VALUES (?,?,?)"
+_MANY = 100  # rows of one statement: a quarter less time for a row
+_INSERT_MANY_TAGGED = INSERT_TAGGED + ",(?,?,?)" * (_MANY - 1)
 INSERT_REQUEST = "INSERT INTO request (key, first, crc) VALUES (?,?,?)"
 BY_ID = f"SELECT {COLUMNS} FROM event WHERE id = ?"  # noqa: S608
 POSITION_OF = "SELECT position FROM event WHERE id = ?"
@@ -190,6 +194,14 @@ _pack = msgspec.msgpack.Encoder().encode
 def with_checksum(row: tuple[Any, ...]) -> tuple[Any, ...]:
     """Append the checksum to a row: the CRC-32 of its columns as a MessagePack array."""
     return (*row, crc32(_pack(row)))
+
+
+def insert_tagged(connection: apsw.Connection, entries: Sequence[tuple[int, int, int]]) -> None:
+    """Insert entries of the index, best in the order of their keys. Those that are there already are ignored."""
+    whole = len(entries) - len(entries) % _MANY
+    bindings = [tuple(chain.from_iterable(entries[start : start + _MANY])) for start in range(0, whole, _MANY)]
+    connection.executemany(_INSERT_MANY_TAGGED, bindings)
+    connection.executemany(INSERT_TAGGED, entries[whole:])
 
 
 class Identity(NamedTuple):

@@ -51,6 +51,7 @@ class Segment:
         "carried",
         "damage",
         "end",
+        "is_closed",
         "is_partial",
         "merge_events",
         "moments",
@@ -67,6 +68,7 @@ class Segment:
         self.by_type: dict[str, list[int]] = {}
         self.moments: dict[str, list[str]] = {}  # a tag in UTC -> its other spellings here
         self.damage: CorruptEvent | None = None  # of its only event
+        self.is_closed = False  # whether it has a successor: nothing is added to it any more
         self.is_partial = False  # an exception ended `extend`: entries after `end` may be there
 
     @property
@@ -269,9 +271,10 @@ class Tail:
                 continue
             if segment.is_full:
                 segment.is_partial = False
-                segment, closed = Segment(segment.end, self._merge_events), True
+                full, segment, closed = segment, Segment(segment.end, self._merge_events), True
                 segment.is_partial = True
                 self.segments = (*self.segments, segment)
+                full.is_closed = True
             segment.add(entry, size)
         segment.is_partial = False
         return closed
@@ -280,6 +283,7 @@ class Tail:
         segments = self.segments
         if segments and not segments[-1].is_partial and segments[-1].end > segments[-1].start:
             self.segments = (*segments, Segment(segments[-1].end, self._merge_events))
+            segments[-1].is_closed = True
 
     def _drop_through(self, position: int) -> None:
         kept = [segment for segment in self.segments[:-1] if segment.end > position]
