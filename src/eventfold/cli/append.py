@@ -28,9 +28,10 @@ from eventfold.cli.options import (
 from eventfold.cli.output import Output
 from eventfold.core.codec import encode_metadata
 from eventfold.core.envelope import MAX_EVENTS_PER_APPEND, Receipt
-from eventfold.core.event_json import build_event, format_id, format_time
+from eventfold.core.event_json import build_event, format_id
 from eventfold.core.moments import parse_time
 from eventfold.core.query import Query
+from eventfold.core.wire import from_receipt
 from eventfold.errors import EventfoldError, InvalidInput
 from eventfold.store import Store
 
@@ -179,7 +180,7 @@ def append_lines(output: Output, store: Store, batch: int) -> None:
             written += 0 if receipt.repeated else len(events)
             repeated += len(events) if receipt.repeated else 0
             if output.is_json:
-                output.write_value(receipt_to_json(receipt))
+                output.write_value(msgspec.to_builtins(from_receipt(receipt)))
                 output.flush()
     except (EventfoldError, KeyboardInterrupt):
         if read:
@@ -235,24 +236,10 @@ def build_metadata(pairs: list[str]) -> bytes:
     return encode_metadata(metadata) or b"{}"
 
 
-def receipt_to_json(receipt: Receipt) -> dict[str, Any]:
-    """A receipt in JSON; it proves later which events were acknowledged."""
-    return {
-        "store": receipt.store,
-        "epoch": receipt.epoch,
-        "first": receipt.first,
-        "last": receipt.last,
-        "time": format_time(receipt.time),
-        "ids": [format_id(identity) for identity in receipt.ids],
-        "digest": receipt.digest,
-        "repeated": receipt.repeated,
-    }
-
-
 def print_receipt(output: Output, receipt: Receipt) -> None:
     """Print a receipt."""
     if output.is_json:
-        output.write_value(receipt_to_json(receipt))
+        output.write_value(msgspec.to_builtins(from_receipt(receipt)))
         return
     many = receipt.last > receipt.first
     where = f"positions {receipt.first:,} to {receipt.last:,}" if many else f"position {receipt.first:,}"

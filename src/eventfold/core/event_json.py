@@ -141,6 +141,11 @@ def parse_line(text: bytes | str) -> NewEvent:
             f"This line is not an event: {_reason(error)}.",
             'Write one JSON object, as `eventfold read --json` does: {"type": "…", "tags": […], "data": {…}}.',
         ) from error
+    return event_of_line(given)
+
+
+def event_of_line(given: InputLine) -> NewEvent:
+    """Check a parsed line; returns an event to append. Raises InvalidEvent."""
     return build_event(
         given.type,
         bytes(given.data),

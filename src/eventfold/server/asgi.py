@@ -16,16 +16,17 @@ from starlette.routing import Route as StarletteRoute
 
 from eventfold.aio import AsyncStore
 from eventfold.errors import EventfoldError, StoreReadOnly
-from eventfold.server import health, keys, log
+from eventfold.server import health, keys, log, lookups, states
 from eventfold.server.access.authentication import Authentication
 from eventfold.server.call import Call
 from eventfold.server.problems import Problem, problem_of, problem_response
+from eventfold.server.registered import Registered
 from eventfold.server.route import Route
 from eventfold.server.running import Running
 from eventfold.server.scopes import Caller
 from eventfold.server.settings import Settings
 
-ROUTES: tuple[Route, ...] = (*health.ROUTES, *keys.ROUTES, *log.ROUTES)
+ROUTES: tuple[Route, ...] = (*health.ROUTES, *keys.ROUTES, *log.ROUTES, *lookups.ROUTES, *states.ROUTES)
 
 
 class Server:
@@ -41,7 +42,7 @@ class Server:
         modules: Sequence[str | ModuleType] = (),
         settings: Settings = Settings(),  # noqa: B008 - it is frozen
     ) -> None:
-        self.settings, self.modules = settings, tuple(modules)
+        self.settings, self.registered = settings, Registered(modules)
         own = {name: AsyncStore(each, create=False) for name, each in stores.items() if isinstance(each, str)}
         self.stores: dict[str, AsyncStore] = {
             name: own[name] if isinstance(each, str) else each for name, each in stores.items()

@@ -34,8 +34,10 @@ from eventfold.server.access.errors import (
     TooManyCalls,
     Unauthenticated,
 )
+from eventfold.server.refusals import BodyTooLarge, NotAcceptable, NotFound, UnsupportedMedia
 
 PROBLEM = "application/problem+json"
+
 
 # The first class that matches decides; all others are 500.
 STATUSES: tuple[tuple[type[EventfoldError], int], ...] = (
@@ -45,6 +47,10 @@ STATUSES: tuple[tuple[type[EventfoldError], int], ...] = (
     (KeyNotFound, 404),
     (TooManyCalls, 429),
     (ServerBusy, 503),
+    (NotFound, 404),
+    (NotAcceptable, 406),
+    (BodyTooLarge, 413),
+    (UnsupportedMedia, 415),
     (InvalidInput, 422),
     (AppendConflict, 409),
     (EventIdReused, 409),
