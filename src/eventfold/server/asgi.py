@@ -19,6 +19,8 @@ from eventfold.errors import EventfoldError, StoreReadOnly
 from eventfold.server import health, keys, log, lookups, states
 from eventfold.server.access.authentication import Authentication
 from eventfold.server.call import Call
+from eventfold.server.live import follow
+from eventfold.server.live.hub import Hub
 from eventfold.server.problems import Problem, problem_of, problem_response
 from eventfold.server.registered import Registered
 from eventfold.server.route import Route
@@ -26,7 +28,14 @@ from eventfold.server.running import Running
 from eventfold.server.scopes import Caller
 from eventfold.server.settings import Settings
 
-ROUTES: tuple[Route, ...] = (*health.ROUTES, *keys.ROUTES, *log.ROUTES, *lookups.ROUTES, *states.ROUTES)
+ROUTES: tuple[Route, ...] = (
+    *health.ROUTES,
+    *keys.ROUTES,
+    *log.ROUTES,
+    *lookups.ROUTES,
+    *states.ROUTES,
+    *follow.ROUTES,
+)
 
 
 class Server:
@@ -51,6 +60,7 @@ class Server:
         self.authentication = Authentication(self.settings.access)
         self.running.at_start(self.authentication.open)
         self.running.at_stop(self.authentication.close)
+        self.hub = Hub(self.settings, self.running)
 
     @property
     def only_store(self) -> str | None:

@@ -101,8 +101,11 @@ def may_read_payload(caller: Caller) -> bool:
 
 def redact(caller: Caller, line: EventLine) -> EventLine:
     """Return the line; without the scope READ_PAYLOAD, with `{"$withheld": true}` as data and with empty metadata."""
-    if may_read_payload(caller):
-        return line
+    return line if may_read_payload(caller) else withheld(line)
+
+
+def withheld(line: EventLine) -> EventLine:
+    """Return the line with `{"$withheld": true}` as data and with empty metadata."""
     return msgspec.structs.replace(line, data=WITHHELD, metadata=EMPTY_OBJECT)
 
 

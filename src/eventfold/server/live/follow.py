@@ -1,0 +1,107 @@
+"""GET /follow: the events of a store as Server-Sent Events, old ones first, then each as it is appended.
+
+A refusal that is final has a status other than 200, after which an `EventSource` does not connect again: 409 for a
+cursor of another store or of lost history, 422 for invalid parameters. A refusal that is temporary is a stream that
+ends at once with `bye`, after which it does.
+Knows: the parameters. Does not know: how a stream is written.
+"""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from eventfold.core.query import Cursor, Query
+from eventfold.errors import InvalidQuery, StoreUnavailable
+from eventfold.server.call import Call
+from eventfold.server.live import sse
+from eventfold.server.live.reader import Reader
+from eventfold.server.live.stream import MEDIA, EventStream
+from eventfold.server.live.view import View
+from eventfold.server.route import SSE, Parameter, Route
+from eventfold.server.scopes import Scope
+
+UNAVAILABLE_RETRY_S = 5.0
+
+
+async def follow(call: Call) -> Response:
+    """Verify where the stream is to begin, and answer with it."""
+    hub, query = call.server.hub, call.request.query_params
+    if hub.is_closing:
+        return _temporary("shutdown", "The server is shutting down.", hub.settings.spread_seconds)
+    if hub.is_full:
+        return _temporary(
+            "too-many-streams", "The server has as many streams as it allows.", hub.settings.spread_seconds
+        )
+    asked = Query.of(types=query.getlist("types"), tags=query.getlist("tags"))
+    view = View.of(call.caller, asked)
+    try:
+        start = await _start(call)
+    except StoreUnavailable as error:
+        return _temporary(error.code, error.what, UNAVAILABLE_RETRY_S)
+    server, request = call.server, call.request
+
+    async def check() -> None:
+        await server.authenticate(request, ROUTES[0])
+
+    reader = Reader(view, hub.settings.reader_bytes, str(start), check)
+    return EventStream(hub, hub.tail(call.store_name, call.store), call.store, reader, start)
+
+
+async def _start(call: Call) -> Cursor:
+    """Return the verified cursor after which the stream begins, of the store's present epoch."""
+    store, query = call.store, call.request.query_params
+    begin = query.get("from", "now")
+    after = call.request.headers.get("last-event-id") or query.get("after")
+    if after is None:
+        if begin == "now":
+            return await store.cursor()
+        return await store.cursor(_position("from", begin))
+    if after.isascii() and after.isdigit():
+        return await store.cursor(_position("after", after))
+    cursor = Cursor.parse(after)
+    while True:
+        epoch = (await store.open()).engine.epoch
+        await store.verify(cursor)
+        if store.engine.epoch == epoch:
+            return Cursor(store.engine.store_id, epoch, cursor.position, cursor.event_id)
+
+
+def _position(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 19):
+        raise InvalidQuery(
+            f"{name}={text[:60]!r} is no position.",
+            "Give from=now, from=0 for the whole log, from= a position, or after= the text of a cursor.",
+        )
+    return int(text)
+
+
+def _temporary(code: str, title: str, spread_s: float) -> Response:
+    """A stream that ends at once, and after which the client connects again."""
+    return Response(
+        sse.opening() + sse.bye(code, title, spread_s),
+        200,
+        {"cache-control": "no-store", "x-accel-buffering": "no"},
+        media_type=MEDIA,
+    )
+
+
+ROUTES = (
+    Route(
+        method="GET",
+        path="/follow",
+        handler=follow,
+        scope=Scope.FOLLOW,
+        summary="Events as they are appended, as Server-Sent Events",
+        parameters=(
+            Parameter(name="types", type=list[str], summary="Events of any of these types; repeat the parameter"),
+            Parameter(name="tags", type=list[str], summary="Events with all of these tags; repeat the parameter"),
+            Parameter(name="from", type=str, summary="now (default), 0 for the whole log, or a position, exclusive"),
+            Parameter(name="after", type=str, summary="A cursor or a position, exclusive; goes before `from`"),
+            Parameter(
+                name="Last-Event-ID", type=str, place="header", summary="The cursor to resume after, before all others"
+            ),
+        ),
+        media=(SSE,),
+        errors=(409,),
+    ),
+)
