@@ -23,6 +23,7 @@ from eventfold.cli.read import read
 from eventfold.cli.rows import rows
 from eventfold.cli.run import run
 from eventfold.cli.schema import schema
+from eventfold.cli.serve import serve
 from eventfold.cli.state import state
 from eventfold.cli.tail import tail
 from eventfold.cli.verify import verify
@@ -69,6 +70,7 @@ for panel, command in (
     (MODELS_PANEL, rows),
     (MODELS_PANEL, verify),
     (PROCESSES_PANEL, processes),
+    (SERVER_PANEL, serve),
 ):
     text = help_text(command.__doc__)
     app.command(command.__name__, cls=Command, rich_help_panel=panel, help=text)(command)

@@ -97,6 +97,10 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         ("waiting and stuck instances", "eventfold processes bank.db"),
         ("as JSON lines", "eventfold processes bank.db --json"),
     ),
+    "serve": (
+        ("a store, at a free port of this machine", "eventfold serve bank.db --port 0"),
+        ("which settings are used", "eventfold serve bank.db --read-only --print-config"),
+    ),
 }
 
 

@@ -5,11 +5,14 @@ Knows: Starlette, every list `ROUTES`. Does not know: what a handler does, socke
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import ModuleType
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
@@ -21,6 +24,7 @@ from eventfold.server.access.authentication import Authentication
 from eventfold.server.call import Call
 from eventfold.server.live import follow
 from eventfold.server.live.hub import Hub
+from eventfold.server.logs import ROUTE, RequestLog
 from eventfold.server.problems import Problem, problem_of, problem_response
 from eventfold.server.registered import Registered
 from eventfold.server.route import Route
@@ -52,7 +56,12 @@ class Server:
         settings: Settings = Settings(),  # noqa: B008 - it is frozen
     ) -> None:
         self.settings, self.registered = settings, Registered(modules)
-        own = {name: AsyncStore(each, create=False) for name, each in stores.items() if isinstance(each, str)}
+        create = settings.server.create
+        own = {
+            name: AsyncStore(each, create=create or each.startswith("memory:"))
+            for name, each in stores.items()
+            if isinstance(each, str)
+        }
         self.stores: dict[str, AsyncStore] = {
             name: own[name] if isinstance(each, str) else each for name, each in stores.items()
         }
@@ -113,7 +122,12 @@ def application(
     named = {"default": stores} if isinstance(stores, AsyncStore | str) else stores
     server = Server(named, modules, settings or Settings())
 
-    app = Application(routes=list(_routes(server)), lifespan=lambda _: lifespan_of(server))
+    app = Application(
+        routes=list(_routes(server)),
+        lifespan=lambda _: lifespan_of(server),
+        middleware=[Middleware(RequestLog)],
+        exception_handlers={HTTPException: _unrouted, Exception: _failed},
+    )
     app.server = server
     return app
 
@@ -129,6 +143,7 @@ def _routes(server: Server) -> list[StarletteRoute]:
 
 def _endpoint(server: Server, route: Route) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
+        request.scope[ROUTE] = route.path
         try:
             await server.running.start()
             caller = await server.authenticate(request, route)
@@ -147,5 +162,35 @@ def _endpoint(server: Server, route: Route) -> Callable[[Request], Awaitable[Res
             return await route.handler(Call(request, server, name, caller))
         except EventfoldError as error:
             return problem_response(problem_of(error))
+        except Exception as error:  # noqa: BLE001 - the caller gets a problem, the operator a log line
+            return _failed(request, error)
 
     return endpoint
+
+
+def _unrouted(request: Request, error: Exception) -> Response:
+    """The response to a path or a method that no route has."""
+    assert isinstance(error, HTTPException)
+    titles = {404: "There is nothing at this path.", 405: "This path has no such method."}
+    return problem_response(
+        Problem(
+            status=error.status_code,
+            code="method-not-allowed" if error.status_code == 405 else "route-not-found",
+            title=titles.get(error.status_code, "The request cannot be answered."),
+            detail="The OpenAPI document at /v1/openapi.json lists every path with its methods.",
+        ),
+        dict(error.headers or {}),
+    )
+
+
+def _failed(request: Request, error: Exception) -> Response:
+    """The response to a defect: where it was raised is logged, and nothing about it is sent."""
+    logging.getLogger("eventfold.server").error("A request failed.", exc_info=error)
+    return problem_response(
+        Problem(
+            status=500,
+            code="server-failed",
+            title="The server failed to answer the request.",
+            detail="Repeat it; if it fails again, ask the operator, who finds the cause in the log of the server.",
+        )
+    )

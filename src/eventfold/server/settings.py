@@ -25,6 +25,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     port: Port = 8000  # 0: the system chooses a free one
     unix_socket: str | None = None  # a path; host and port are then not used
     root_path: str = ""  # the path of the server behind a proxy that removes it
+    trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")  # whose X-Forwarded-For and -Proto are used
+    create: bool = False  # create stores that do not exist
     shutdown_seconds: Seconds = 20.0  # how long requests in progress may still run after SIGTERM
 
 
