@@ -363,8 +363,16 @@ class LeaseStore(Protocol):
         """Return the checkpoints of a projection, or of one generation of it."""
         ...
 
+    def live_checkpoints(self) -> list[Checkpoint]:
+        """Return the checkpoints of the live generation of every projection, in one call of the database."""
+        ...
+
     def parked(self, key: PartitionKey) -> list[ParkedEvent]:
         """Return the events that were not handled, by position."""
+        ...
+
+    def live_parked(self) -> list[tuple[PartitionKey, ParkedEvent]]:
+        """Return those of the live generation of every projection, each with its partition, in one call."""
         ...
 
     def ledger_marks(self, key: PartitionKey) -> list[tuple[int, Tally]]:

@@ -24,7 +24,6 @@ from eventfold.errors import (
     InvalidProjection,
     ProjectionError,
     TargetUnavailable,
-    UnknownProjection,
     Unreadable,
 )
 from eventfold.log.context import Options
@@ -62,7 +61,8 @@ from eventfold.projections.pace import MAX_PAUSE_S
 from eventfold.projections.rebuilds import ProjectionRebuilds
 from eventfold.projections.rows import TargetRows
 from eventfold.projections.runner import Runner
-from eventfold.projections.status import Status, status_of, unreachable_status
+from eventfold.projections.status import Status, status_of
+from eventfold.projections.statuses import AWAY, Located, statuses
 from eventfold.projections.verify import LogProof, Progress, Proof, prove, prove_log, unproved_error
 from eventfold.selection import Selection
 
@@ -237,18 +237,34 @@ class ProjectionAdmin:
 
     def status(self, *projections: Named) -> builtins.list[Status]:
         """Return the status of these projections, by default of all in `list()`."""
-        return [self._status(each, not projections) for each in projections or [record.name for record in self.list()]]
+        if not projections:
+            return statuses(self.log, self._located(), tolerant=True)
+        named = [self.catalog.find(each) for each in projections]
+        found = [(require_record(target, name), target) for name, target in named]
+        if len(found) > 1:
+            return statuses(self.log, found, tolerant=False)
+        return [run(status_of(self.log, target, record, target.now())) for record, target in found]
 
-    def _status(self, projection: Named, one_of_all: bool) -> Status:
-        try:
-            name, target = self.catalog.find(projection)
-            return run(status_of(self.log, target, require_record(target, name), target.now()))
-        except (TargetUnavailable, InvalidProjection, UnknownProjection) as error:
-            own = self.catalog.own_target()
-            record = own.record(projection) if own is not None and isinstance(projection, str) else None
-            if not one_of_all or record is None:
-                raise
-            return unreachable_status(record, run(self.log.engine.head()).position, error)
+    def _located(self) -> builtins.list[Located]:
+        """Return the records of all projections, each with its target, or the error that says why it has none."""
+        own = self.catalog.own_target()
+        if own is None:
+            every = {each.name: (each, target) for target in self.catalog.open_targets() for each in target.records()}
+            return [every[name] for name in sorted(every)]
+        there: dict[int, dict[str, ProjectionRecord]] = {}  # the records of other targets, each read once
+        located: builtins.list[Located] = []
+        for record in own.records():
+            if record.kind not in (ELSEWHERE, FORWARDED):
+                located.append((record, own))
+                continue
+            try:
+                target = self.catalog.find_recorded(record.name, record)[1]
+                if id(target) not in there:
+                    there[id(target)] = {each.name: each for each in target.records()}
+                located.append((there[id(target)].get(record.name) or require_record(target, record.name), target))
+            except AWAY as error:
+                located.append((record, error))
+        return located
 
     def checkpoints(self, projection: Named) -> builtins.list[Checkpoint]:
         """Return the checkpoints of all partitions and generations of a projection."""

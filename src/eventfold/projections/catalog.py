@@ -202,7 +202,11 @@ class ProjectionCatalog:
             definition = self.compile(projection)
             return definition.name, self.target_of(definition)
         own = self.own_target()
-        record = None if own is None else own.record(projection)
+        return self.find_recorded(projection, None if own is None else own.record(projection))
+
+    def find_recorded(self, projection: str, record: ProjectionRecord | None) -> tuple[str, Target]:
+        """Return the name and the target of a projection whose record in the store's own target is already read."""
+        own = self.own_target()
         if own is not None and record is not None and record.kind not in (ELSEWHERE, FORWARDED):
             return projection, own
         if projection in self._homes:

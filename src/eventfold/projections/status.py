@@ -11,18 +11,15 @@ import msgspec
 
 from eventfold.core.envelope import from_micros
 from eventfold.core.json_values import decode
-from eventfold.core.query import Cursor, Query
-from eventfold.errors import CursorMismatch, EventfoldError
+from eventfold.errors import EventfoldError
 from eventfold.log.context import Log
-from eventfold.log.cursors import verify
-from eventfold.ports.messages import Span
 from eventfold.ports.target import INLINE, Checkpoint, ParkedEvent, ProjectionRecord, Target
 from eventfold.projections.failures import StopReason, ahead_of_log_error, entries_of
+from eventfold.projections.log_facts import LogFacts
 
 HANDOVER_US = 10_000_000  # µs a partition may be without a holder while others have one: it changes runners
 SILENT_AFTER_US = 2_000_000  # µs without a heartbeat, after which a lock or a slow handler is reported
 BLOCKED_AFTER_US = 300_000_000  # µs after the end of a lease, during which its holder may still be waiting for a lock
-RECENT_US = 10_000_000  # µs: the time over which the log's own rate is measured
 
 ProjectionState = Literal["current", "behind", "parked", "paused", "stopped", "idle", "away"]
 
@@ -65,39 +62,49 @@ class _Stats(msgspec.Struct):
 
 async def status_of(log: Log, target: Target, record: ProjectionRecord, now: int) -> Status:
     """Return the status of the generation that readers see. `now` in µs since 1970 UTC, by the target's clock."""
-    head = await log.engine.head()  # before the checkpoint: an append moves both for an inline projection
+    facts = LogFacts(log)
+    await facts.head()  # before the checkpoint: an append moves both for an inline projection
     checkpoints = target.checkpoints(record.name, record.live)
+    entries = [entry for each in checkpoints for entry in entries_of(target, each)]
+    return await status_from(facts, target, record, now, checkpoints, entries)
+
+
+async def status_from(
+    facts: LogFacts,
+    target: Target,
+    record: ProjectionRecord,
+    now: int,
+    checkpoints: list[Checkpoint],
+    entries: list[ParkedEvent],
+) -> Status:
+    """Return the status that these checkpoints of the live generation and their entries show."""
+    head = await facts.head()
     least = min(checkpoints, key=lambda each: each.position)
-    query = decode(least.query, Query)
     behind = 0
     for each in checkpoints:  # each partition reads the same events and handles those of its own keys
-        if each.position < head.position:
-            behind = max(behind, await log.engine.count(query, each.position, head.position))
-    entries = [entry for each in checkpoints for entry in entries_of(target, each)]
+        behind = max(behind, await facts.waiting(least.query, each.position))
     parked = [entry for entry in entries if entry.state != "skipped"]
     seconds = 0.0
     if behind:
-        waiting = (await log.engine.read(query, Span(after=least.position, limit=1))).events
-        seconds = max(0, now - waiting[0].time) / 1e6 if waiting else 0.0
+        first = await facts.first_waiting(least.query, least.position)
+        seconds = 0.0 if first is None else max(0, now - first.time) / 1e6
     stats = decode(max(checkpoints, key=lambda c: c.at).stats, _Stats)
-    written = head.position - await log.engine.position_at(now - RECENT_US)
-    pace = written * 1e6 / RECENT_US
-    trend = "level" if not behind else "gaining" if stats.rate > pace else "losing"
-    try:
-        await verify(log, Cursor(least.store, least.epoch, least.position, least.event_id))
+    trend = "level" if not behind else "gaining" if stats.rate > await facts.pace(now) else "losing"
+    error = await facts.mismatch(least)
+    if error is None:
         state, sentence = _why(record, checkpoints, behind, stats, now, target, parked, trend)
         late = target.delivery_lag(record.name, record.live)
         if late and state in ("current", "idle", "behind", "parked"):
             state, sentence = "behind", late
-    except CursorMismatch as error:
+    else:
         state, sentence = "stopped", ahead_of_log_error(record.name, record.kind, error).args[0]
     return Status(
         name=record.name,
         kind=record.kind,
         state=state,
         sentence=sentence,
-        position=head.position if least.holder == INLINE and not behind else least.position,
-        head=max(head.position, least.position),
+        position=head if least.holder == INLINE and not behind else least.position,
+        head=max(head, least.position),
         behind=behind,
         seconds=round(seconds, 3),
         rate=stats.rate,

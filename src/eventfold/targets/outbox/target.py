@@ -91,9 +91,17 @@ class OutboxTarget:
         """See the port."""
         return self._database.checkpoints(name, generation)
 
+    def live_checkpoints(self) -> list[Checkpoint]:
+        """See the port."""
+        return self._database.live_checkpoints()
+
     def parked(self, key: PartitionKey) -> list[ParkedEvent]:
         """See the port."""
         return self._database.parked(key)
+
+    def live_parked(self) -> list[tuple[PartitionKey, ParkedEvent]]:
+        """See the port."""
+        return self._database.live_parked()
 
     def ledger_marks(self, key: PartitionKey) -> list[tuple[int, Tally]]:
         """See the port."""

@@ -90,6 +90,9 @@ ADVANCE_CHECKPOINT = f"""UPDATE eventfold_checkpoint SET position = ?, event_id 
 SELECT_CHECKPOINT = f"SELECT {CHECKPOINT_COLUMNS} FROM eventfold_checkpoint WHERE {WHERE_PARTITION}"  # noqa: S608
 SELECT_GENERATIONS = "SELECT DISTINCT generation FROM eventfold_checkpoint WHERE name = ?"
 SELECT_CHECKPOINTS = f"SELECT {CHECKPOINT_COLUMNS} FROM eventfold_checkpoint WHERE name = ? ORDER BY generation, part"  # noqa: S608
+SELECT_LIVE_CHECKPOINTS = f"""SELECT {CHECKPOINT_COLUMNS} FROM eventfold_checkpoint c WHERE EXISTS (
+    SELECT 1 FROM eventfold_projection p WHERE p.name = c.name AND p.live = c.generation)
+    ORDER BY name, generation, part"""  # noqa: S608
 
 PARKED_COLUMNS = "position, event_id, type, key, state, error, attempts, because, checksum"
 UPSERT_PARKED = f"""INSERT INTO eventfold_entry (name, generation, part, {PARKED_COLUMNS})
@@ -98,6 +101,9 @@ UPSERT_PARKED = f"""INSERT INTO eventfold_entry (name, generation, part, {PARKED
     attempts = excluded.attempts, because = excluded.because, key = excluded.key,
     checksum = excluded.checksum"""  # noqa: S608
 SELECT_PARKED = f"SELECT {PARKED_COLUMNS} FROM eventfold_entry WHERE {WHERE_PARTITION} ORDER BY position"  # noqa: S608
+SELECT_LIVE_PARKED = f"""SELECT name, generation, part, {PARKED_COLUMNS} FROM eventfold_entry e WHERE EXISTS (
+    SELECT 1 FROM eventfold_projection p WHERE p.name = e.name AND p.live = e.generation)
+    ORDER BY name, generation, part, position"""  # noqa: S608
 DELETE_PARKED = f"DELETE FROM eventfold_entry WHERE {WHERE_PARTITION} AND position = ?"  # noqa: S608
 MARK_COLUMNS = "position, seen, seen_digest, checksum"
 INSERT_MARK = f"""INSERT INTO eventfold_mark (name, generation, part, {MARK_COLUMNS}) VALUES (?,?,?,?,?,?,?)

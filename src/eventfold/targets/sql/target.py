@@ -223,12 +223,23 @@ class SqlTarget:
         rows = self.query(control_tables.SELECT_CHECKPOINTS, (name,))
         return [control_tables.checkpoint_from_row(tuple(row)) for row in rows if generation in (None, row[1])]
 
+    def live_checkpoints(self) -> list[Checkpoint]:
+        """See the port."""
+        rows = self.query(control_tables.SELECT_LIVE_CHECKPOINTS)
+        return [control_tables.checkpoint_from_row(tuple(row)) for row in rows]
+
     def parked(self, key: PartitionKey) -> list[ParkedEvent]:
         """See the port."""
         return [
             control_tables.parked_from_row(key, row)
             for row in self.query(control_tables.SELECT_PARKED, control_tables.key_columns(key))
         ]
+
+    def live_parked(self) -> list[tuple[PartitionKey, ParkedEvent]]:
+        """See the port."""
+        rows = self.query(control_tables.SELECT_LIVE_PARKED)
+        keys = [PartitionKey(*row[:3]) for row in rows]
+        return [(key, control_tables.parked_from_row(key, row[3:])) for key, row in zip(keys, rows, strict=True)]
 
     def ledger_marks(self, key: PartitionKey) -> list[tuple[int, Tally]]:
         """See the port."""

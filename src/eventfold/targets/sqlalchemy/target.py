@@ -216,10 +216,25 @@ class SqlAlchemyTarget:
         ordered = select.order_by(CHECKPOINT.c.generation, CHECKPOINT.c.part)
         return [control_tables.checkpoint_from_row(row) for row in self._query(ordered)]
 
+    def live_checkpoints(self) -> list[Checkpoint]:
+        """See the port."""
+        live = (PROJECTION.c.name == CHECKPOINT.c.name) & (PROJECTION.c.live == CHECKPOINT.c.generation)
+        select = sa.select(CHECKPOINT).where(sa.exists().where(live))
+        rows = self._query(select.order_by(CHECKPOINT.c.name, CHECKPOINT.c.generation, CHECKPOINT.c.part))
+        return [control_tables.checkpoint_from_row(row) for row in rows]
+
     def parked(self, key: PartitionKey) -> list[ParkedEvent]:
         """See the port."""
         rows = self._query(sa.select(ENTRY).where(partition_rows(ENTRY, key)).order_by(ENTRY.c.position))
         return [control_tables.parked_from_row(key, row[3:]) for row in rows]
+
+    def live_parked(self) -> list[tuple[PartitionKey, ParkedEvent]]:
+        """See the port."""
+        live = (PROJECTION.c.name == ENTRY.c.name) & (PROJECTION.c.live == ENTRY.c.generation)
+        select = sa.select(ENTRY).where(sa.exists().where(live))
+        rows = self._query(select.order_by(ENTRY.c.name, ENTRY.c.generation, ENTRY.c.part, ENTRY.c.position))
+        keys = [PartitionKey(*row[:3]) for row in rows]
+        return [(key, control_tables.parked_from_row(key, row[3:])) for key, row in zip(keys, rows, strict=True)]
 
     def ledger_marks(self, key: PartitionKey) -> list[tuple[int, Tally]]:
         """See the port."""

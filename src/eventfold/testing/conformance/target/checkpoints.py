@@ -132,3 +132,21 @@ def test_every_partition_has_its_own_checkpoint(target: Target) -> None:
     assert target.checkpoint(PartitionKey(name, 1, 3)) is None
     assert target.checkpoint(PartitionKey("conformance_never", 1)) is None
     assert target.checkpoints("conformance_never") == []
+
+
+def test_the_live_checkpoints_and_parked_events_are_those_of_each_projection(target: Target, held: Checkpoint) -> None:
+    """Of all projections at once; a generation that is not live is left out."""
+    other = "conformance_other"
+    record = ProjectionRecord(name=other, kind="rows", code="m:C", live=1, tables=())
+    with target.control(other) as tx:
+        tx.create(record, {}, new_checkpoints(other, partitions=2))
+    with target.control(NAME) as tx:
+        tx.create(
+            ProjectionRecord(name=NAME, kind="rows", code="m:C", live=1, building=2, tables=(NAME,)),
+            {NAME: DECLARED},
+            new_checkpoints(NAME, 2),
+        )
+    with target.transaction(KEY) as tx:
+        tx.advance(held, update(7, parked=[PARKED]))
+    assert target.live_checkpoints() == [*target.checkpoints(other, 1), *target.checkpoints(NAME, 1)]
+    assert target.live_parked() == [(KEY, PARKED)]
