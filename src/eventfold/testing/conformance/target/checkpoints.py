@@ -136,6 +136,8 @@ def test_every_partition_has_its_own_checkpoint(target: Target) -> None:
 
 def test_the_live_checkpoints_and_parked_events_are_those_of_each_projection(target: Target, held: Checkpoint) -> None:
     """Of all projections at once; a generation that is not live is left out."""
+    with target.transaction(KEY) as tx:
+        tx.advance(held, update(7, parked=[PARKED]))
     other = "conformance_other"
     record = ProjectionRecord(name=other, kind="rows", code="m:C", live=1, tables=())
     with target.control(other) as tx:
@@ -146,7 +148,5 @@ def test_the_live_checkpoints_and_parked_events_are_those_of_each_projection(tar
             {NAME: DECLARED},
             new_checkpoints(NAME, 2),
         )
-    with target.transaction(KEY) as tx:
-        tx.advance(held, update(7, parked=[PARKED]))
     assert target.live_checkpoints() == [*target.checkpoints(other, 1), *target.checkpoints(NAME, 1)]
     assert target.live_parked() == [(KEY, PARKED)]
