@@ -31,7 +31,7 @@ from eventfold.log.append import (
     check_batches,
     query_of,
 )
-from eventfold.log.context import Command, Options
+from eventfold.log.context import Command, Log, Options
 from eventfold.log.copy import Copied, Progress, refuse_no_store, with_proof
 from eventfold.log.copy import copy as copy_log
 from eventfold.log.copy import verify as verify_log
@@ -435,3 +435,8 @@ class AsyncStore:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._opening.url!r})"
+
+
+async def opened_log(store: AsyncStore) -> Log:
+    """Return the log of a store, opened if need be: for the server, which passes on pages and whole conditions."""
+    return await store._opening.log()  # pyright: ignore[reportPrivateUsage] (one module)

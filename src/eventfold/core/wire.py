@@ -71,14 +71,16 @@ class AppendJson(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True,
 class ReadJson(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     """A read: which events, within which bounds. Times are RFC 3339 with an offset, or dates (in UTC).
 
-    `after`: a position or a cursor, exclusive. `until`: a position or a time, inclusive. `since`: the first time of
-    recording. `occurred_since`, `occurred_until`: inclusive. `filter`: a line of the filter language.
+    `after`: a position or a cursor, exclusive. `until`: a position (which stands for its whole append) or a time,
+    inclusive. `before`: a position, exclusive. `since`: the first time of recording. `occurred_since`,
+    `occurred_until`: inclusive. `filter`: a line of the filter language. `limit`: of events.
     """
 
     query: QueryJson | None = None
     filter: str | None = None
     after: Natural | str = 0
     until: Natural | str | None = None
+    before: Natural | None = None
     since: str | None = None
     occurred_since: str | None = None
     occurred_until: str | None = None
@@ -103,8 +105,8 @@ class EventsPage(msgspec.Struct, omit_defaults=True):
     """Events in order, and how to continue.
 
     `more`: whether there are more events within the bounds. `next`: the position to give as `after` for them (as
-    `until`, if the read is backwards); `cursor`: the same place as a cursor, forwards only, which is verified when it
-    is used. `head`: the last position of the log when the page was read.
+    `before`, if the read is backwards); `cursor`: the same place as a cursor, forwards only, which is verified when it
+    is used. `head`: the last position of the log (of what the caller sees of it) when the page was read.
     """
 
     events: list[EventLine]
@@ -252,7 +254,10 @@ def to_position_or_moment(given: int | str, where: str) -> int | datetime:
 
 
 def to_bounds(given: ReadJson) -> dict[str, Any]:
-    """Return the bounds of a read as keyword arguments of `Store.read`. Raises InvalidInput, CursorMismatch."""
+    """Return the bounds of a read, as keyword arguments of `Bounds` in log/read.py.
+
+    Raises InvalidInput, CursorMismatch.
+    """
 
     def moment(name: str, end_of_day: bool = False) -> datetime | None:
         text = getattr(given, name)
@@ -261,6 +266,7 @@ def to_bounds(given: ReadJson) -> dict[str, Any]:
     return {
         "after": to_position(given.after),
         "until": None if given.until is None else to_position_or_moment(given.until, "until"),
+        "before": given.before,
         "since": moment("since"),
         "occurred_since": moment("occurred_since"),
         "occurred_until": moment("occurred_until", True),

@@ -34,10 +34,14 @@ PAGE = 1_000  # events in one read, at most
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
-    """The bounds of a read, as a user passes them. See `Store.read`."""
+    """The bounds of a read, as a user passes them. See `Store.read`.
+
+    `before` is a position, exclusive: where a backwards read continues, also within an append.
+    """
 
     after: int | Cursor = 0
     until: int | date | None = None
+    before: int | None = None
     since: date | None = None
     occurred_since: date | None = None
     occurred_until: date | None = None
@@ -53,11 +57,15 @@ async def span_of(log: Log, bounds: Bounds) -> Span:
         raise InvalidQuery(
             f"A read was given after={after}, limit={bounds.limit}.", "Positions and limits are not negative."
         )
-    if after and (bounds.backwards or bounds.until is not None or after > LAST_POSITION):
+    bounded = bounds.until is not None or bounds.before is not None
+    if after and (bounds.backwards or bounded or after > LAST_POSITION):
         await known_position(log, after)  # in other cases the first page shows whether it is beyond the head
     if bounds.since is not None:
         after = max(after, await log.engine.position_at(to_micros(to_moment(bounds.since)) - 1))
     until = None if bounds.until is None else await resolve_position(log, bounds.until)
+    if bounds.before is not None:
+        last = max(bounds.before - 1, 0)
+        until = last if until is None else min(until, last)
     return Span(
         after=after,
         until=until,

@@ -19,7 +19,7 @@ from starlette.routing import Route as StarletteRoute
 
 from eventfold.aio import AsyncStore
 from eventfold.errors import EventfoldError, StoreReadOnly
-from eventfold.server import health, keys, log, lookups, states
+from eventfold.server import events, health, keys, log, lookups, states
 from eventfold.server.access.authentication import Authentication
 from eventfold.server.call import Call
 from eventfold.server.live import follow
@@ -33,6 +33,7 @@ from eventfold.server.scopes import Caller
 from eventfold.server.settings import Settings
 
 ROUTES: tuple[Route, ...] = (
+    *events.ROUTES,
     *health.ROUTES,
     *keys.ROUTES,
     *log.ROUTES,

@@ -12,13 +12,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from eventfold.aio import AsyncStore
-from eventfold.errors import InvalidInput
+from eventfold.core.wire import decode
+from eventfold.server.content import check_media_type, read_body
 from eventfold.server.scopes import Caller
 
 if TYPE_CHECKING:
     from eventfold.server.asgi import Server
 
 T = TypeVar("T")
+JSON_TYPES = ("application/json",)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -35,17 +37,14 @@ class Call:
         """The store that the path names."""
         return self.server.stores[self.store_name]
 
+    async def raw_body(self) -> bytes:
+        """The body, decompressed. Raises BodyTooLarge, UnsupportedMedia, InvalidInput."""
+        return await read_body(self.request, self.server.settings.limits.body_bytes)
+
     async def body(self, kind: type[T]) -> T:
-        """The body, JSON of this type. Raises InvalidInput with the path of the field at fault."""
-        raw = await self.request.body()
-        try:
-            return msgspec.json.decode(raw, type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            text = str(error).rstrip(".")
-            raise InvalidInput(
-                f"The body is not as this route expects: {text[:1].lower() + text[1:]}.",
-                "Correct it; the OpenAPI document at /v1/openapi.json describes it.",
-            ) from error
+        """The body, JSON of this type. Raises InvalidInput with the path of the field at fault, and as raw_body."""
+        check_media_type(self.request, JSON_TYPES)
+        return decode(await self.raw_body(), kind)
 
 
 def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -112,10 +112,12 @@ class ServerProcess:
 def main(url: str, port: int) -> None:
     """Serve one store until a signal ends this process."""
     import eventfold as ef
-    from eventfold.server import application
+    from eventfold.server import Settings, application
+    from eventfold.server.settings import EventSettings
 
     ef.Store(url).close()  # it may not exist yet
-    configured(application(url), host="127.0.0.1", port=port).run()
+    settings = Settings(events=EventSettings(accept_unknown=True))
+    configured(application(url, settings=settings), host="127.0.0.1", port=port).run()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,105 @@
+"""Events as responses: a page of JSON, and streams of NDJSON and Arrow.
+
+A stream that fails after its beginning is recognisable: the last line of NDJSON is `{"error": problem}`, and an Arrow
+stream ends within a message.
+Knows: media types, what a caller may see of an event. Does not know: which events are read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import suppress
+
+import msgspec
+from starlette.responses import Response
+
+from eventfold.core.envelope import StoredEvent
+from eventfold.core.event_lines import encode_lines
+from eventfold.errors import EventfoldError
+from eventfold.log.read import Reader
+from eventfold.server.call import Call
+from eventfold.server.events import arrow
+from eventfold.server.events.pages import FoundPage
+from eventfold.server.problems import Problem, problem_of
+from eventfold.server.route import JSON, NDJSON
+from eventfold.server.scopes import Caller
+from eventfold.server.visibility import may_read_payload, redact_stored
+
+ARROW = "application/vnd.apache.arrow.stream"
+STREAMS = (NDJSON, ARROW)
+Encode = Callable[[Sequence[StoredEvent]], bytes]
+_encode = msgspec.json.Encoder().encode
+_logger = logging.getLogger("eventfold.server")
+STOPPING = Problem(
+    status=503,
+    code="server-stopping",
+    title="The server is being stopped.",
+    detail="Continue after the last event of this stream, with another server or later.",
+)
+FAILED = Problem(
+    status=500,
+    code="internal-error",
+    title="The server failed while it read the events.",
+    detail="Continue after the last event of this stream. The server's log says more.",
+)
+
+
+class PageEnd(msgspec.Struct, omit_defaults=True):
+    """What follows the events of a page. See EventsPage."""
+
+    more: bool
+    next: int
+    head: int
+    cursor: str | None = None
+
+
+def visible_part(caller: Caller, events: Sequence[StoredEvent]) -> Sequence[StoredEvent]:
+    """Return the events with what the caller may see of them."""
+    return events if may_read_payload(caller) else [redact_stored(caller, each) for each in events]
+
+
+def page_response(caller: Caller, page: FoundPage, head: int, cursor: object) -> Response:
+    """Return a page as JSON; see EventsPage for its fields. The events are not decoded."""
+    lines = encode_lines(visible_part(caller, page.events))
+    end = _encode(PageEnd(page.more, page.next, head, None if cursor is None else str(cursor)))
+    return Response(b'{"events":[' + lines[:-1].replace(b"\n", b",") + b"]," + end[1:], media_type=JSON)
+
+
+async def begin(call: Call, reader: Reader, media: str) -> AsyncGenerator[bytes]:
+    """Return the chunks of a stream. The first page is read before: what prevents the read is raised here."""
+    encode: Encode = arrow.encoder() if media == ARROW else encode_lines
+    first = await reader.next_stored()
+    return _chunks(call, reader, first, encode, media)
+
+
+async def _chunks(
+    call: Call, reader: Reader, first: Sequence[StoredEvent] | None, encode: Encode, media: str
+) -> AsyncGenerator[bytes]:
+    if media == ARROW:
+        yield arrow.beginning()
+    problem: Problem | None = None
+    reading: asyncio.Task[Sequence[StoredEvent] | None] | None = None
+    try:
+        page = first
+        while page is not None and problem is None:
+            reading = asyncio.create_task(reader.next_stored())  # while the client receives this page
+            yield encode(visible_part(call.caller, page))
+            page = await reading
+            if call.server.running.stopping.is_set() and page is not None:
+                problem = STOPPING
+    except EventfoldError as error:
+        problem = problem_of(error)
+    except Exception:
+        _logger.exception("a stream of events failed")
+        problem = FAILED
+    finally:
+        if reading is not None and not reading.done():
+            reading.cancel()
+            with suppress(asyncio.CancelledError):
+                await reading
+    if media == ARROW:
+        yield arrow.END if problem is None else arrow.BROKEN
+    elif problem is not None:
+        yield _encode({"error": problem}) + b"\n"

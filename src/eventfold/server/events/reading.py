@@ -1,0 +1,159 @@
+"""Events by query: QUERY /events, POST /events/query and GET /events, as a page of JSON or as a stream.
+
+Knows: how a body or the parameters of a URL become a read. Does not know: how events are encoded (formats.py).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from starlette.responses import Response, StreamingResponse
+
+from eventfold.aio import opened_log
+from eventfold.core.query import Query
+from eventfold.core.wire import EventsPage, ReadJson, reason, to_bounds, to_query
+from eventfold.errors import InvalidInput, InvalidQuery
+from eventfold.log.context import Log
+from eventfold.log.read import Bounds, Reader
+from eventfold.ports.messages import Span
+from eventfold.server.call import Call
+from eventfold.server.content import compressed, compressed_stream, mark_encoded, negotiate, response_encoding
+from eventfold.server.etags import entity_tag, is_known, not_modified, tag_headers
+from eventfold.server.events import arrow
+from eventfold.server.events.formats import ARROW, STREAMS, begin, page_response
+from eventfold.server.events.pages import cursor_after, read_page
+from eventfold.server.refusals import NotAcceptable
+from eventfold.server.route import JSON, NDJSON, Parameter, Route
+from eventfold.server.scopes import Scope
+from eventfold.server.visibility import may_read_payload, visible_query
+
+DEFAULT_LIMIT, MAX_LIMIT = 100, 1_000  # of a page of JSON
+MEDIA = (JSON, NDJSON, ARROW)
+HEAD_HEADER = "eventfold-head"
+
+
+class Asked(msgspec.Struct):
+    """A read of a caller: the part of the query that it may see, the bounds, and the head that it may know of."""
+
+    query: Query
+    bounds: Bounds
+    head: int
+
+
+async def query_events(call: Call) -> Response:
+    """Answer a read whose query is in the body."""
+    return await answer(call, await call.body(ReadJson))
+
+
+async def get_events(call: Call) -> Response:
+    """Answer a read whose filter and bounds are in the URL."""
+    given = dict[str, str]()
+    for name, value in call.request.query_params.multi_items():
+        if name in given or name not in {each.name for each in PARAMETERS}:
+            raise InvalidInput(
+                f"The parameter {name[:40]} {'is there twice' if name in given else 'is not known'}.",
+                f"Use each of these at most once: {', '.join(each.name for each in PARAMETERS)}.",
+                field=name[:40],
+            )
+        given[name] = value
+    try:
+        read = msgspec.convert(given, ReadJson, strict=False)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(
+            f"A parameter of the URL is not as expected: {reason(error)}.", "Correct it, or send a body by QUERY."
+        ) from error
+    return await answer(call, read)
+
+
+async def answer(call: Call, given: ReadJson) -> Response:
+    """Answer a read in the media type that the client prefers."""
+    media = _media(call)
+    log = await opened_log(call.store)
+    asked = await asked_of(call, log, given)
+    limit = DEFAULT_LIMIT if given.limit is None else given.limit
+    tag = entity_tag(log.engine, asked.head, media, asked.query, asked.bounds, limit, may_read_payload(call.caller))
+    if call.request.method != "POST" and is_known(call.request, tag):
+        return not_modified(tag)
+    headers = tag_headers(tag) | {HEAD_HEADER: str(asked.head)}
+    if media in STREAMS:
+        return await _streamed(call, log, asked, media, headers)
+    if limit > MAX_LIMIT:
+        raise InvalidQuery(
+            f"A page of JSON has at most {MAX_LIMIT:,} events, and limit is {limit:,}.",
+            f"Give a smaller limit and continue with `next`, or accept {NDJSON}, which has no limit.",
+            limit=limit,
+        )
+    page = await read_page(log, asked.query, asked.bounds, limit)
+    cursor = None if asked.bounds.backwards else await cursor_after(call.store, log, page)
+    response = page_response(call.caller, page, asked.head, cursor)
+    response.headers.update(headers)
+    return await compressed(call.request, response)
+
+
+def _media(call: Call) -> str:
+    if arrow.is_installed():
+        return negotiate(call.request, MEDIA)
+    try:
+        return negotiate(call.request, tuple(each for each in MEDIA if each != ARROW))
+    except NotAcceptable as error:
+        if negotiate(call.request, MEDIA) != ARROW:
+            raise
+        raise NotAcceptable(arrow.MISSING, f"{arrow.INSTALL}, or accept {NDJSON}.", **error.fields) from None
+
+
+async def asked_of(call: Call, log: Log, given: ReadJson) -> Asked:
+    """Return a read as this caller may make it, of the log as it is now. Raises InvalidQuery, OutsideScope."""
+    if given.filter is not None:
+        raise InvalidQuery("Filters are not supported yet.", "Send a query in the body.")
+    query = visible_query(call.caller, to_query(given.query))
+    head = (await log.engine.head()).position
+    if call.caller.is_narrowed:  # it learns of the events that it sees only
+        last = await log.engine.read(query, Span(until=head, limit=1, backwards=True))
+        head = last.events[0].position if last.events else 0
+    bounds: dict[str, Any] = to_bounds(given)
+    if call.caller.is_narrowed:
+        bounds |= {name: min(bounds[name], head) for name in ("after", "until") if isinstance(bounds[name], int)}
+    before = head + 1 if given.before is None else min(given.before, head + 1)
+    return Asked(query, msgspec.structs.replace(Bounds(**bounds), before=before), head)
+
+
+async def _streamed(call: Call, log: Log, asked: Asked, media: str, headers: dict[str, str]) -> Response:
+    reader = Reader(log, asked.query, asked.bounds)
+    chunks = await begin(call, reader, media)  # reads the first page: its errors have a status of their own
+    encoding = response_encoding(call.request)
+    response = StreamingResponse(
+        chunks if encoding is None else compressed_stream(chunks, encoding), headers=headers, media_type=media
+    )
+    if encoding is not None:
+        mark_encoded(response, encoding)
+    if call.request.method == "HEAD":
+        await chunks.aclose()
+        return Response(headers=dict(response.headers))
+    return response
+
+
+def _parameter(name: str, type: Any, summary: str) -> Parameter:
+    return Parameter(name=name, type=type, summary=summary)
+
+
+PARAMETERS = (
+    _parameter("filter", str, "A line of the filter language, as `type:Opened account:a-1`"),
+    _parameter("after", str, "A position or a cursor, exclusive"),
+    _parameter("until", str, "A position (its whole append) or a time, inclusive"),
+    _parameter("before", int, "A position, exclusive: where a backwards read continues"),
+    _parameter("since", str, "The time of recording of the first event, inclusive"),
+    _parameter("occurred_since", str, "A time, inclusive"),
+    _parameter("occurred_until", str, "A time, inclusive"),
+    _parameter("limit", int, f"At most this many events; a page of JSON has up to {MAX_LIMIT:,}"),
+    _parameter("backwards", bool, "Newest first"),
+)
+_READ: dict[str, Any] = {"scope": Scope.READ, "response": EventsPage, "media": MEDIA, "errors": (304, 406, 409)}
+_BODY: dict[str, Any] = _READ | {"handler": query_events, "request": ReadJson}
+ROUTES = (
+    Route(
+        method="GET", path="/events", handler=get_events, summary="Events by a filter", parameters=PARAMETERS, **_READ
+    ),
+    Route(method="QUERY", path="/events", summary="Events by a query", **_BODY),
+    Route(method="POST", path="/events/query", summary="Events by a query, for clients without QUERY", **_BODY),
+)
