@@ -67,6 +67,7 @@ from eventfold.transactions import AsyncJoining, confirm
 from eventfold.wiring import Opening
 
 if TYPE_CHECKING:
+    from eventfold.processes.async_admin import AsyncProcessAdmin
     from eventfold.processes.runner import AsyncProcessRunner, Clock, Work
 
 P = ParamSpec("P")
@@ -382,6 +383,13 @@ class AsyncStore:
         return AsyncProjectionAdmin(admin)
 
     # Processes and effects
+
+    @property
+    def processes(self) -> AsyncProcessAdmin:
+        """See Store.processes."""
+        from eventfold.processes.async_admin import AsyncProcessAdmin
+
+        return AsyncProcessAdmin(self.projections)
 
     def run(self, *work: Work, clock: Clock | None = None, max_pause: float = MAX_PAUSE_S) -> AsyncProcessRunner:
         """See Store.run: `async with store.run(Payment): …`."""

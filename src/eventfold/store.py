@@ -9,7 +9,6 @@ import copy
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import date
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from uuid import UUID
 
@@ -55,6 +54,7 @@ from eventfold.transactions import Joining, confirm
 from eventfold.wiring import open_log, projection_admin
 
 if TYPE_CHECKING:
+    from eventfold.processes.admin import ProcessAdmin
     from eventfold.processes.runner import Clock, ProcessRunner, Work
 
 P = ParamSpec("P")
@@ -459,6 +459,13 @@ class Store:
 
     # Processes and effects
 
+    @property
+    def processes(self) -> ProcessAdmin:
+        """The processes and effects: their instances that wait or are stuck, retry, skip."""
+        from eventfold.processes.admin import ProcessAdmin
+
+        return ProcessAdmin(self.projections)
+
     def run(self, *work: Work, clock: Clock | None = None, max_pause: float = MAX_PAUSE_S) -> ProcessRunner:
         """Run read models, subscriptions, processes and effects in threads of this process, until stopped.
 
@@ -504,18 +511,15 @@ class Store:
         """
         refuse_no_store(Store, target)
         targets = (self._projections.catalog.own_target(), target._projections.catalog.own_target())
-        moving = Handover(*targets, (self.engine, target.engine), succeeds=keep_identity)
+        here, there = self.engine, target.engine
+        moving = Handover(*targets, (here, there), succeeds=keep_identity)
 
         async def begin() -> None:
             moving.begin()
 
-        copied = run(
-            copy_log(
-                self.engine, target.engine, keep_identity=keep_identity, progress=progress, before_succession=begin
-            )
-        )
-        copied = moving.finish(copied)
-        return with_proof(copied, run(verify_log(self.engine, target.engine, progress))) if verify else copied
+        copying = copy_log(here, there, keep_identity=keep_identity, progress=progress, before_succession=begin)
+        copied = moving.finish(run(copying))
+        return with_proof(copied, run(verify_log(here, there, progress))) if verify else copied
 
     def backup(self, path: str) -> None:
         """Write a consistent copy of the whole store to another path, while it is in use. The copy starts a new epoch.
@@ -532,9 +536,7 @@ class Store:
     def __enter__(self: St) -> St:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:

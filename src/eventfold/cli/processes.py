@@ -5,9 +5,7 @@ Knows: how instances are shown. Does not know: how a process reacts, how a timer
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import islice
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import typer
@@ -16,13 +14,12 @@ from eventfold.cli.exit_codes import Signals, print_note
 from eventfold.cli.formatting import count_of, escape_control
 from eventfold.cli.options import Json, Url, Wide, open_store, split_store_argument
 from eventfold.cli.output import Column, Output, Row
-from eventfold.cli.questions import build_question, import_state_class
+from eventfold.cli.questions import import_state_class
 from eventfold.cli.state import ImportPath
-from eventfold.core.state import state_definition_of as fold_of
 from eventfold.errors import InvalidInput, InvalidProcess
 from eventfold.processes.classes import Process
 from eventfold.processes.definition import process_definition
-from eventfold.processes.inspection import Instance, list_all_instances, list_instances, names
+from eventfold.processes.inspection import Instance
 from eventfold.store import Store
 
 MAX_DETAILED_ERRORS = 5  # errors shown in full
@@ -70,12 +67,12 @@ def processes(
     with open_store(url) as store:
         if retry is not None:
             name, position = _parse_name_and_position(retry)
-            store.projections.retry(name, position)
+            store.processes.retry(name, position)
         if skip is not None:
             name, position = _parse_name_and_position(skip)
             if position is None:
                 raise InvalidProcess(f"--skip {skip!r} does not name an event.", "Write NAME:POSITION.")
-            store.projections.skip(name, position, because)
+            store.processes.skip(name, position, because)
         if run_:
             _run_process(store, cls)
             return
@@ -110,24 +107,7 @@ def _run_process(store: Store, cls: type[Process] | None) -> None:
 
 
 def _find_instances(store: Store, cls: type[Process] | None, limit: int) -> list[Instance]:
-    admin = store.projections
-    if cls is None:
-        return [each for name in names(admin) for each in list_instances(admin, name)][:limit]
-    return list_all_instances(admin, cls, islice(_possible_questions(store, cls), limit))
-
-
-def _possible_questions(store: Store, cls: type[Process]) -> Iterator[Any]:
-    """The possible instances, from the values of the tag; with several tags the combinations are unknown: none."""
-    fields, keys = fold_of(cls).question, process_definition(cls).tags
-    if not fields:
-        yield cls()
-    if len(fields) != 1:
-        return
-    prefix, after = f"{keys[0]}:", ""
-    while page := store.tags(prefix, after=after):
-        for each in page:
-            yield build_question(cls, [f"{fields[0]}={each.tag.removeprefix(prefix)}"])
-        after = page[-1].tag
+    return store.processes.list(cls, limit=limit)
 
 
 def _print_instances(output: Output, found: list[Instance]) -> None:

@@ -5,7 +5,7 @@ Knows: timers and parked events; with the class, states. Does not know: terminal
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import msgspec
@@ -13,7 +13,9 @@ import msgspec
 from eventfold.concurrency import run
 from eventfold.core.envelope import from_micros
 from eventfold.core.json_values import decode
+from eventfold.core.questions import question_of
 from eventfold.core.state import state_definition_of
+from eventfold.log.lookups import tag_names_of
 from eventfold.log.read import load
 from eventfold.processes.classes import Process
 from eventfold.processes.definition import key_text, process_definition
@@ -23,6 +25,7 @@ from eventfold.projections.admin import ProjectionAdmin
 from eventfold.projections.failures import StopReason
 
 InstanceState = Literal["stuck", "waiting", "running", "finished"]
+PAGE = 1_000  # tags
 ORDER: tuple[InstanceState, ...] = ("stuck", "waiting", "running", "finished")
 
 
@@ -48,7 +51,10 @@ class Instance(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def names(admin: ProjectionAdmin) -> list[str]:
     """Return the names of all processes and effects that a store has timers or records of, sorted."""
-    with_timers = {tag.tag.partition(":")[2] for tag in run(admin.log.engine.tags("$process:"))}
+    with_timers, after = set[str](), ""
+    while tags := run(tag_names_of(admin.log, "$process:", PAGE, after)):
+        with_timers.update(tag.partition(":")[2] for tag in tags)
+        after = tags[-1]
     return sorted(with_timers | {each.name for each in admin.catalog.target_at().records() if each.kind == "effects"})
 
 
@@ -120,3 +126,25 @@ def list_all_instances(admin: ProjectionAdmin, cls: type[Process], questions: It
         elif instance is None:
             by_key[key] = Instance(name, key, "running")
     return sorted(by_key.values(), key=lambda each: ORDER.index(each.state))
+
+
+def possible_questions(admin: ProjectionAdmin, cls: type[Process]) -> Iterator[Process]:
+    """Return the possible instances, from the values of the tag; none if the question has several fields."""
+    if not state_definition_of(cls).question:
+        yield cls()
+    if len(state_definition_of(cls).question) != 1:
+        return
+    prefix, after = f"{process_definition(cls).tags[0]}:", ""
+    while tags := run(tag_names_of(admin.log, prefix, PAGE, after)):
+        for tag in tags:
+            yield from questions_with(cls, tag.removeprefix(prefix))
+        after = tags[-1]
+
+
+def questions_with(cls: type[Process], key: str) -> list[Process]:
+    """Return the question of a key as text, in a list; [] if it has several fields. Raises InvalidState."""
+    fields = state_definition_of(cls).question
+    if len(fields) > 1 or bool(fields) != bool(key):
+        return []
+    question = question_of(cls, dict.fromkeys(fields, key), f"Give a value for {', '.join(fields)}.")
+    return [question] if isinstance(question, cls) else []
