@@ -18,14 +18,25 @@ from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
 
 from eventfold.aio import AsyncStore
+from eventfold.concurrency import in_thread
 from eventfold.errors import EventfoldError, StoreReadOnly
-from eventfold.server import events, health, keys, log, lookups, states
+from eventfold.server import (
+    backup,
+    events,
+    health,
+    keys,
+    log,
+    lookups,
+    states,
+)
 from eventfold.server.access.authentication import Authentication
+from eventfold.server.backup_copy import remove_left_copies
 from eventfold.server.call import Call
 from eventfold.server.live import follow
 from eventfold.server.live.hub import Hub
 from eventfold.server.logs import ROUTE, RequestLog
 from eventfold.server.problems import Problem, problem_of, problem_response
+from eventfold.server.readiness import Readiness
 from eventfold.server.registered import Registered
 from eventfold.server.route import Route
 from eventfold.server.running import Running
@@ -33,6 +44,7 @@ from eventfold.server.scopes import Caller
 from eventfold.server.settings import Settings
 
 ROUTES: tuple[Route, ...] = (
+    *backup.ROUTES,
     *events.ROUTES,
     *health.ROUTES,
     *keys.ROUTES,
@@ -71,11 +83,18 @@ class Server:
         self.running.at_start(self.authentication.open)
         self.running.at_stop(self.authentication.close)
         self.hub = Hub(self.settings, self.running)
+        self.readiness = Readiness(self.stores, settings)
+        self.copying: set[str] = set()  # names of the stores of which a backup is being made
+        self.running.at_start(self._remove_left_copies)
 
     @property
     def only_store(self) -> str | None:
         """The name of the store if there is exactly one: it is also served without its name in the path."""
         return next(iter(self.stores)) if len(self.stores) == 1 else None
+
+    async def _remove_left_copies(self) -> None:
+        for store in self.stores.values():
+            await in_thread(remove_left_copies, store, self.settings.backup.folder)
 
     async def authenticate(self, request: Request, route: Route) -> Caller:
         """Return who calls. Raises an error with status 401 or 403 if the caller may not call this route."""

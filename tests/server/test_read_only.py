@@ -1,0 +1,56 @@
+"""Read-only mode: every route that writes is refused, and every other one is not, as the table of routes says."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from starlette.testclient import TestClient
+
+from eventfold import AsyncStore
+from eventfold.server import Settings, application
+from eventfold.server.asgi import ROUTES
+from eventfold.server.route import SAFE_METHODS, Route
+from eventfold.server.scopes import Scope
+
+READING = {Scope.READ, Scope.READ_PAYLOAD}
+
+
+def path_of(route: Route) -> str:
+    """A path of a route, with a value for each parameter."""
+    path = re.sub(r"\{[^}]*\}", "x", route.path)
+    return f"/v1{path}" if route.of_store else path
+
+
+def name_of(route: Route) -> str:
+    """A route as a test is named."""
+    return f"{route.method} {route.path}"
+
+
+@pytest.mark.parametrize("route", [each for each in ROUTES if each.is_writing], ids=name_of)
+def test_every_writing_route_is_refused(route: Route) -> None:
+    """Before its body is read."""
+    app = application(AsyncStore("memory:"), settings=Settings(read_only=True))
+    with TestClient(app, raise_server_exceptions=False) as client:
+        answer = client.request(route.method, path_of(route), content=b"no JSON")
+    assert (answer.status_code, answer.json()["code"]) == (403, "store-read-only")
+
+
+@pytest.mark.parametrize(
+    "route", [each for each in ROUTES if not each.is_writing and "follow" not in each.path], ids=name_of
+)
+def test_no_reading_route_is_refused(route: Route) -> None:
+    """It answers as without the mode."""
+    app = application(AsyncStore("memory:"), settings=Settings(read_only=True))
+    with TestClient(app, raise_server_exceptions=False) as client:
+        answer = client.request(route.method, path_of(route))
+    assert "store-read-only" not in answer.text
+
+
+def test_a_route_with_an_unsafe_method_writes_unless_it_reads_by_its_scope_or_says_so() -> None:
+    """A new route is refused in read-only mode until it is known to be safe."""
+    for route in ROUTES:
+        if route.method in SAFE_METHODS:
+            assert not route.is_writing, f"{name_of(route)}: a method that must not change anything"
+        elif not route.is_writing:
+            assert route.scope in READING or route.writes is False
