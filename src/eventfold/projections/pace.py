@@ -17,8 +17,12 @@ FIRST_PAUSE_S = 0.003125  # an eighth of the default bound, which three further 
 
 
 def check_max_pause(max_pause: float) -> float:
-    """Return the bound in seconds. Raises InvalidInput unless it is from 0 to LONGEST_PAUSE_S."""
-    if not 0 <= max_pause <= LONGEST_PAUSE_S:  # also refuses NaN
+    """Return the bound in seconds. Raises InvalidInput unless it is a number from 0 to LONGEST_PAUSE_S."""
+    try:
+        is_within = 0 <= max_pause <= LONGEST_PAUSE_S  # refuses NaN, too
+    except TypeError:  # not a number
+        is_within = False
+    if not is_within:
         raise InvalidInput(
             f"max_pause is {max_pause!r}, but a read model may pause for 0 to {LONGEST_PAUSE_S:g} s.",
             "Give seconds in that range, such as 0.025; 0 means never to pause.",

@@ -196,3 +196,18 @@ def test_two_damaged_events_beside_each_other(path: str) -> None:
         assert run(engine.count(OTHER, 41, 59)) == 3
         assert run(engine.count(OTHER, 1, 39)) == 6
         run(engine.close())
+
+
+def test_the_last_event_seen_may_be_damaged_later(path: str) -> None:
+    """An engine whose last event is damaged after it saw it appends, and reads what other processes appended."""
+    with ef.Store(path) as store, ef.Store(path) as other:
+        for n in range(3):
+            store.append(noted(n))
+        assert other.head() == 3
+        store.append(noted(3))
+        unguarded(path, "UPDATE event SET tags = 'who:w-9' WHERE position = 3")
+        assert other.head() == 4
+        assert other.append(noted(4)).first == 5
+        assert [each.position for each in other.read(after=3)] == [4, 5]
+        with pytest.raises(CorruptEvent):
+            list(other.read())

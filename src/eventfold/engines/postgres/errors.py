@@ -65,7 +65,7 @@ _BY_SQLSTATE: dict[str, ErrorTemplate] = {
     "25006": (StoreReadOnly, "The server takes no writes: it is a replica, or read-only.", "Write to the primary."),
     "55P03": (
         StoreBusy,
-        "Another writer held the store for longer than the lock timeout; nothing was written.",
+        "Another writer, or an upgrade, held the store for longer than the lock timeout; nothing was written.",
         "Try again, or allow more time (lock_timeout=).",
     ),
     "57014": (

@@ -182,6 +182,7 @@ POSITION_OF = "SELECT position FROM event WHERE id = ?"
 BY_KEY = "SELECT key, first, crc FROM request WHERE key = ?"
 KEYS = "SELECT key, first, crc FROM request WHERE key > ? ORDER BY key LIMIT ?"
 BY_POSITION = f"SELECT {COLUMNS} FROM event WHERE position = ?"  # noqa: S608
+ID_AT = "SELECT id FROM event WHERE position = ?"
 BETWEEN = f"SELECT {COLUMNS} FROM event WHERE position BETWEEN ? AND ? ORDER BY position"  # noqa: S608
 TYPES_AT = "SELECT type FROM tagged WHERE tag = ? AND position = ?"
 THROUGH = "SELECT through, crc FROM indexed"
