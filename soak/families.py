@@ -5,7 +5,21 @@ Knows: the module of each family, and its number of faults at scale 1. Does not 
 
 from __future__ import annotations
 
-from soak import containers, cuts, failovers, faults, flips, full, kills, merges, next_python, power, storms, sweeps
+from soak import (
+    containers,
+    cuts,
+    failovers,
+    faults,
+    flips,
+    full,
+    kills,
+    merges,
+    next_python,
+    power,
+    server_kills,
+    storms,
+    sweeps,
+)
 from soak.rounds import Family
 
 FAMILIES = (
@@ -13,6 +27,7 @@ FAMILIES = (
     Family("merges-sqlite", "kills", 300, merges.merges, longest=240.0),
     Family("kills-postgres", "kills", 700, kills.postgres, postgres=True),
     Family("kills-server", "server kills", 60, kills.server, postgres=True, longest=240.0),
+    Family("server-kills", "kills of eventfold serve", 60, server_kills.server_kills, longest=600.0),
     Family("power-files", "power cuts", 150, power.file_system, root=True),
     Family("power-sectors", "power cuts", 200, power.sectors),
     Family("power-postgres", "power cuts", 20, power.postgres, root=True, postgres=True, longest=240.0),
