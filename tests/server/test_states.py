@@ -17,7 +17,7 @@ from eventfold.aio import AsyncStore
 from eventfold.server import application
 from eventfold.server.registered import Registered
 from tests.server import bank
-from tests.server.bank import Account, Balance, Deposited, Opened, Several
+from tests.server.bank import Account, Balance, Deposited, Opened, Review, Several
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
 def test_registered_states_are_listed_with_their_fields(client: TestClient) -> None:
     """Each with its schema, and whether the question gives it."""
     found = {each["name"]: each for each in client.get("/v1/states").json()["states"]}
-    assert sorted(found) == ["Account", "Several"]
+    assert sorted(found) == ["Account", "Review", "Several"]
     assert found["Account"]["types"] == ["bank.opened", "bank.paid-in"]
     assert [(each["name"], each["is_key"]) for each in found["Account"]["fields"]] == [
         ("account", True),
@@ -133,9 +133,10 @@ def test_a_module_registers_all_that_it_declares() -> None:
     for source in ("tests.server.bank", bank):
         found = Registered([source])
         assert found.modules == ("tests.server.bank",)
-        assert set(found.events) == {("bank.opened", 1), ("bank.paid-in", 1)}
-        assert found.states == {"Account": Account, "Several": Several}
-        assert found.projections == {"balance": Balance}
+        assert set(found.events) == {("bank.opened", 1), ("bank.paid-in", 1), ("bank.reviewed", 1)}
+        assert found.states == {"Account": Account, "Several": Several, "Review": Review}
+        assert found.projections == {"bank_balance": Balance}
+        assert found.processes == {"bank_review": Review}
         assert found.event_class("bank.opened") is Opened
         assert found.event_class("Closed") is None
 
@@ -143,7 +144,7 @@ def test_a_module_registers_all_that_it_declares() -> None:
 def test_an_address_registers_one_object_and_its_events() -> None:
     """And nothing else of its module."""
     found = Registered(["tests.server.bank:Balance"])
-    assert (found.states, list(found.projections), set(found.events)) == ({}, ["balance"], {("bank.paid-in", 1)})
+    assert (found.states, list(found.projections), set(found.events)) == ({}, ["bank_balance"], {("bank.paid-in", 1)})
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,9 @@ from eventfold.server import (
     keys,
     log,
     lookups,
+    processes,
+    projection_rows,
+    projections,
     states,
 )
 from eventfold.server.access.authentication import Authentication
@@ -51,6 +54,9 @@ ROUTES: tuple[Route, ...] = (
     *log.ROUTES,
     *lookups.ROUTES,
     *states.ROUTES,
+    *projections.ROUTES,
+    *projection_rows.ROUTES,
+    *processes.ROUTES,
     *follow.ROUTES,
 )
 

@@ -19,6 +19,7 @@ from eventfold.server.call import Call, json_response
 from eventfold.server.parameters import declare, parse
 from eventfold.server.route import Route
 from eventfold.server.scopes import Scope
+from eventfold.server.visibility import check_whole_store, visible_query
 
 Limit = Annotated[int, Meta(ge=1, le=10_000, description="How many at most.")]
 PLACES = frozenset({"path", "server", "replica"})  # figures that say where the store is, which is not for clients
@@ -100,6 +101,7 @@ class Counts(msgspec.Struct):
 
 async def types(call: Call) -> Response:
     """Answer with the types of the log."""
+    check_whole_store(call.caller)
     asked = parse(call, Names)
     found = sorted(
         (each for each in await call.store.types() if each.type.startswith(asked.prefix) and each.type > asked.after),
@@ -111,6 +113,7 @@ async def types(call: Call) -> Response:
 
 async def tags(call: Call) -> Response:
     """Answer with tags, with or without counts."""
+    check_whole_store(call.caller)
     asked = parse(call, TagNames)
     if asked.counts:
         counted = await call.store.tags(asked.prefix, limit=asked.limit + 1, after=asked.after)
@@ -123,6 +126,7 @@ async def tags(call: Call) -> Response:
 
 async def tag_keys(call: Call) -> Response:
     """Answer with keys of tags."""
+    check_whole_store(call.caller)
     asked = parse(call, Names)
     found = await call.store.tag_keys(asked.prefix, limit=asked.limit + 1, after=asked.after)
     more = len(found) > asked.limit
@@ -134,13 +138,15 @@ async def counts(call: Call) -> Response:
     asked = await call.body(CountsQuery)
     bounds = [0, LAST_POSITION] if asked.bounds is None else asked.bounds
     found = await call.store.counts(
-        to_query(asked.query), [to_position_or_moment(bound, f"bounds[{i}]") for i, bound in enumerate(bounds)]
+        visible_query(call.caller, to_query(asked.query)),
+        [to_position_or_moment(bound, f"bounds[{i}]") for i, bound in enumerate(bounds)],
     )
     return json_response(Counts(found, sum(found)))
 
 
 async def stats(call: Call) -> Response:
     """Answer with figures of the engine."""
+    check_whole_store(call.caller)
     found = await call.store.stats()
     return json_response(Stats({name: value for name, value in found.items() if name not in PLACES}))
 

@@ -17,6 +17,7 @@ from starlette.responses import Response, StreamingResponse
 from eventfold.core.envelope import StoredEvent
 from eventfold.core.event_json import format_id, format_time
 from eventfold.core.json_values import to_json_value
+from eventfold.core.query import Query
 from eventfold.core.questions import question_of, takes_several
 from eventfold.core.state import ABSENT, Change, State, diff, state_definition_of
 from eventfold.core.wire import to_moment, to_position_or_moment
@@ -27,6 +28,8 @@ from eventfold.server.refusals import NotFound
 from eventfold.server.registered import Registered
 from eventfold.server.route import JSON, NDJSON, Parameter, Route
 from eventfold.server.scopes import Scope
+from eventfold.server.visibility import check_condition, check_payload
+from eventfold.store import EVERYTHING
 
 At = Annotated[
     str, Meta(max_length=64, description="A position or a time, inclusive: 41, 2026-11-23T10:15Z, 2h. Default: now.")
@@ -124,7 +127,7 @@ async def state(call: Call) -> Response:
     """Answer with a state, as of now or of a moment."""
     cls = _state_class(call.server.registered, call.request.path_params["name"])
     asked, others = parse_known(call, AskedState)
-    question = _question(cls, asked.question, others, AskedState)
+    question = _question(call, cls, asked.question, others, AskedState)
     store = call.store
     if asked.at is None:
         await store.state(question)  # now the cached state is at most at the head that is read next
@@ -137,12 +140,14 @@ async def state(call: Call) -> Response:
     found = await store.state(question, at=at, occurred_until=until or None)
     keys = state_definition_of(cls).question
     answer = {name: to_json_value(getattr(found, name)) for name in found.__struct_fields__ if name not in keys}
+    if call.caller.is_narrowed:  # it learns of the events that it sees only
+        at = await last_position(call, at, question.query())
     return json_response(StateAnswer(cls.__name__, question_json(question), at, answer))
 
 
-async def last_position(call: Call, moment: Any) -> int:
-    """The position of the last event that was recorded by a moment; 0 if there is none."""
-    async for recorded in call.store.read(until=moment, backwards=True, limit=1, raw=True):
+async def last_position(call: Call, moment: Any, query: Query = EVERYTHING) -> int:
+    """The position of the last event that was recorded by a moment and matches; 0 if there is none."""
+    async for recorded in call.store.read(query, until=moment, backwards=True, limit=1, raw=True):
         return recorded.position
     return 0
 
@@ -151,7 +156,7 @@ async def history(call: Call) -> Response:
     """Answer with a page of steps as JSON, or as NDJSON: a step in each line."""
     cls = _state_class(call.server.registered, call.request.path_params["name"])
     asked, others = parse_known(call, AskedHistory)
-    question = _question(cls, asked.question, others, AskedHistory)
+    question = _question(call, cls, asked.question, others, AskedHistory)
     until = None if asked.until is None else to_position_or_moment(asked.until, "until")
     steps = _steps(call, question, asked.after, until)
     if NDJSON in call.request.headers.get("accept", ""):
@@ -214,6 +219,16 @@ def _state_class(registered: Registered, name: str) -> type[State]:
 
 
 def _question(
+    call: Call, cls: type[State], as_json: str | None, others: dict[str, list[str]], known: type[msgspec.Struct]
+) -> State:
+    """The question that is asked. The caller must be able to see every event that the state is folded from."""
+    check_payload(call.caller)
+    question = _given_question(cls, as_json, others, known)
+    check_condition(call.caller, question.query())
+    return question
+
+
+def _given_question(
     cls: type[State], as_json: str | None, others: dict[str, list[str]], known: type[msgspec.Struct]
 ) -> State:
     """The question of `question=`, or of the parameters that are not known otherwise."""
