@@ -71,7 +71,7 @@ class Served:
     def ask(self, head: str, body: bytes = b"") -> Answer:
         """The response to a request on a new connection; `head` begins with the method and may have more lines."""
         first, *more = head.split("\n")
-        lines = [f"{first} HTTP/1.1", "Host: test", "Connection: close", *more]
+        lines = [f"{first} HTTP/1.1", "Host: 127.0.0.1", "Connection: close", *more]
         if body:
             lines += [f"Content-Length: {len(body)}", "Content-Type: application/json"]
         with self.connect() as connection:

@@ -127,7 +127,7 @@ def test_a_connection_that_breaks_leaves_no_file_and_no_open_copy(tmp_path: Path
             return [name for each in descriptors.iterdir() if "backup-" in (name := str(each.readlink()))]
 
         with server.connect() as connection:
-            connection.sendall(b"GET /v1/backup HTTP/1.1\r\nHost: a\r\n\r\n")
+            connection.sendall(b"GET /v1/backup HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert connection.recv(1_000).startswith(b"HTTP/1.1 200")
             assert copies(), "the copy is larger than the buffers, so it is still open"
             assert files(tmp_path) == set()

@@ -22,7 +22,7 @@ from eventfold.errors import InvalidInput, MissingExtra, StoreNotFound
 if TYPE_CHECKING:
     from eventfold.server.settings_sources import Key, Loaded
 
-LISTEN, WHAT = "Where", "What"
+LISTEN, WHAT, ACCESS = "Where", "What", "Who"
 
 
 Stores = Annotated[
@@ -55,6 +55,14 @@ Port = Annotated[
 UnixSocket = Annotated[
     str | None, typer.Option("--unix-socket", metavar="PATH", help="A socket file instead.", rich_help_panel=LISTEN)
 ]
+KeyLog = Annotated[
+    str | None,
+    typer.Option("--keys", metavar="ADDRESS", help="The log of API keys: callers need one.", rich_help_panel=ACCESS),
+]
+NoAuth = Annotated[
+    bool | None,
+    typer.Option("--no-auth", help="Every caller has every right, also off loopback.", rich_help_panel=ACCESS),
+]
 ServedStore = Annotated[
     str | None,
     typer.Argument(
@@ -75,6 +83,8 @@ def serve(
     host: Host = None,
     port: Port = None,
     unix_socket: UnixSocket = None,
+    keys: KeyLog = None,
+    no_auth: NoAuth = None,
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="Settings in a TOML file.", show_default=False)
     ] = None,
@@ -100,6 +110,8 @@ def serve(
             (("server", "host"), "--host", host),
             (("server", "port"), "--port", port),
             (("server", "unix_socket"), "--unix-socket", unix_socket),
+            (("access", "keys"), "--keys", keys),
+            (("access", "no_auth"), "--no-auth", no_auth),
         )
         if value is not None
     }

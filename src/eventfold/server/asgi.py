@@ -13,6 +13,7 @@ from types import ModuleType
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
@@ -33,12 +34,15 @@ from eventfold.server import (
     states,
 )
 from eventfold.server.access.authentication import Authentication
+from eventfold.server.access.errors import Forbidden
+from eventfold.server.admission import Admission
 from eventfold.server.backup_copy import remove_left_copies
 from eventfold.server.call import Call
+from eventfold.server.exchange import CORS_METHODS, CORS_REQUEST_HEADERS, CORS_RESPONSE_HEADERS, Exchange
 from eventfold.server.live import follow
 from eventfold.server.live.hub import Hub
 from eventfold.server.logs import ROUTE, RequestLog
-from eventfold.server.problems import Problem, problem_of, problem_response
+from eventfold.server.problems import Problem, error_response, problem_response
 from eventfold.server.readiness import Readiness
 from eventfold.server.registered import Registered
 from eventfold.server.route import Route
@@ -88,6 +92,8 @@ class Server:
         self.authentication = Authentication(self.settings.access)
         self.running.at_start(self.authentication.open)
         self.running.at_stop(self.authentication.close)
+        limits = settings.limits
+        self.admission = Admission(limits.calls, limits.waiting_calls, limits.wait_seconds)
         self.hub = Hub(self.settings, self.running)
         self.readiness = Readiness(self.stores, settings)
         self.copying: set[str] = set()  # names of the stores of which a backup is being made
@@ -151,11 +157,26 @@ def application(
     app = Application(
         routes=list(_routes(server)),
         lifespan=lambda _: lifespan_of(server),
-        middleware=[Middleware(RequestLog)],
+        middleware=_middleware(server.settings.access.origins),
         exception_handlers={HTTPException: _unrouted, Exception: _failed},
     )
     app.server = server
     return app
+
+
+def _middleware(origins: Sequence[str]) -> list[Middleware]:
+    found = [Middleware(Exchange, cross_origin=bool(origins)), Middleware(RequestLog)]
+    if origins:
+        found.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=list(origins),
+                allow_methods=list(CORS_METHODS),
+                allow_headers=list(CORS_REQUEST_HEADERS),
+                expose_headers=list(CORS_RESPONSE_HEADERS),
+            )
+        )
+    return found
 
 
 def _routes(server: Server) -> list[StarletteRoute]:
@@ -170,6 +191,7 @@ def _routes(server: Server) -> list[StarletteRoute]:
 def _endpoint(server: Server, route: Route) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         request.scope[ROUTE] = route.path
+        caller: Caller | None = None
         try:
             await server.running.start()
             caller = await server.authenticate(request, route)
@@ -185,9 +207,15 @@ def _endpoint(server: Server, route: Route) -> Callable[[Request], Awaitable[Res
                 )
             if server.settings.read_only and route.is_writing:
                 raise StoreReadOnly("The server is in read-only mode.", "Send writes to the server that accepts them.")
-            return await route.handler(Call(request, server, name, caller))
+            call = Call(request, server, name, caller)
+            if not route.takes_a_place:
+                return await route.handler(call)
+            async with server.admission:
+                return await route.handler(call)
         except EventfoldError as error:
-            return problem_response(problem_of(error))
+            if isinstance(error, Forbidden) and caller is not None:
+                server.authentication.refuse(request, route, caller, error)
+            return error_response(error)
         except Exception as error:  # noqa: BLE001 - the caller gets a problem, the operator a log line
             return _failed(request, error)
 

@@ -1,5 +1,6 @@
-"""API keys over HTTP: create, list, rotate, revoke. The text of a key is in the answer that creates or rotates it only.
+"""API keys over HTTP: create, list, rotate, revoke; and the calls that were refused.
 
+The text of a key is in the answer that creates or rotates it only.
 A caller creates no key that grants more than its own credential: it has all scopes of the new key, and is neither
 narrowed nor bound to some stores.
 Knows: the keyring of the server. Does not know: how keys are stored.
@@ -19,6 +20,7 @@ from eventfold.server.access.errors import Forbidden
 from eventfold.server.access.key_facts import Grant
 from eventfold.server.access.key_info import KeyInfo, key_info
 from eventfold.server.access.keyring import Issued, Keyring
+from eventfold.server.access.refusal_log import Refused
 from eventfold.server.call import Call, json_response
 from eventfold.server.route import Parameter, Route
 from eventfold.server.scopes import Scope
@@ -58,6 +60,20 @@ class NewKeyText(msgspec.Struct):
     key: str
 
 
+class Refusals(msgspec.Struct):
+    """Calls that were refused since the server started: the last 1,000, oldest first, and how many for each reason."""
+
+    last: list[Refused]
+    counts: dict[str, int]
+
+
+async def refusals(call: Call) -> Response:
+    """Answer with the refused calls."""
+    _check_whole_server(call)
+    found = call.server.authentication.refusals
+    return json_response(Refusals(list(found.last), dict(found.counts)))
+
+
 async def list_keys(call: Call) -> Response:
     """Answer with all keys."""
     return json_response(KeyList([key_info(key) for key in await _keyring(call).list()]))
@@ -86,16 +102,21 @@ async def revoke(call: Call) -> Response:
 
 
 def _keyring(call: Call) -> Keyring:
-    caller, keyring = call.caller, call.server.authentication.keyring
-    if caller.is_narrowed or caller.stores is not None:
-        raise Forbidden(
-            "Keys are of the whole server, and this credential is for a part of it.",
-            "Use a credential with the scope admin that is not narrowed to stores, tags or types.",
-            scope=Scope.ADMIN.value,
-        )
+    _check_whole_server(call)
+    keyring = call.server.authentication.keyring
     if keyring is None:
         raise NotSupported("This server has no API keys.", "Set access.keys to the address of a log for them.")
     return keyring
+
+
+def _check_whole_server(call: Call) -> None:
+    caller = call.caller
+    if caller.is_narrowed or caller.stores is not None:
+        raise Forbidden(
+            "Keys and refusals are of the whole server, and this credential is for a part of it.",
+            "Use a credential with the scope admin that is not narrowed to stores, tags or types.",
+            scope=Scope.ADMIN.value,
+        )
 
 
 def _check_grants_no_more(call: Call, grant: Grant) -> None:
@@ -116,6 +137,14 @@ _ID = Parameter(name="id", type=str, summary="The id of the key: 8 characters", 
 _OF_ADMIN: dict[str, Any] = {"scope": Scope.ADMIN, "of_store": False}
 ROUTES = (
     Route(method="GET", path="/v1/keys", handler=list_keys, summary="All API keys", response=KeyList, **_OF_ADMIN),
+    Route(
+        method="GET",
+        path="/v1/refusals",
+        handler=refusals,
+        summary="The calls that were refused, and why",
+        response=Refusals,
+        **_OF_ADMIN,
+    ),
     Route(
         method="POST",
         path="/v1/keys",

@@ -35,11 +35,13 @@ from eventfold.errors import (
 from eventfold.server.access.errors import (
     EventNotFound,
     Forbidden,
+    IssuerUnavailable,
     KeyNotFound,
     ServerBusy,
     TooManyCalls,
     Unauthenticated,
 )
+from eventfold.server.logs import REQUEST_ID
 from eventfold.server.refusals import BodyTooLarge, NotAcceptable, NotFound, UnsupportedMedia
 
 PROBLEM = "application/problem+json"
@@ -53,6 +55,7 @@ STATUSES: tuple[tuple[type[EventfoldError], int], ...] = (
     (KeyNotFound, 404),
     (TooManyCalls, 429),
     (ServerBusy, 503),
+    (IssuerUnavailable, 503),
     (NotFound, 404),
     (NotAcceptable, 406),
     (BodyTooLarge, 413),
@@ -103,6 +106,18 @@ def problem_of(error: EventfoldError) -> Problem:
     return Problem(status=status_of(error), code=error.code, title=error.what, detail=error.remedy, fields=fields)
 
 
+def error_response(error: EventfoldError) -> Response:
+    """An error as a response, with the headers that belong to its status."""
+    problem, headers = problem_of(error), dict[str, str]()
+    if problem.status in (429, 503):
+        headers["Retry-After"] = str(error.fields.get("retry_after", 1))
+    elif problem.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return problem_response(problem, headers)
+
+
 def problem_response(problem: Problem, headers: dict[str, str] | None = None) -> Response:
-    """Problem details as a response."""
+    """Problem details as a response, with the id of the request."""
+    if problem.request_id is None:
+        problem = msgspec.structs.replace(problem, request_id=REQUEST_ID.get())
     return Response(msgspec.json.encode(problem), problem.status, headers, media_type=PROBLEM)

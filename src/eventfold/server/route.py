@@ -54,6 +54,11 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     writes: bool | None = None  # whether it changes a store or the server; None: as method and scope say
 
     @property
+    def takes_a_place(self) -> bool:
+        """Whether a call of it counts among those that are handled at once: health checks and streams do not."""
+        return self.scope is not None and self.scope is not Scope.FOLLOW and SSE not in self.media
+
+    @property
     def is_writing(self) -> bool:
         """Whether it changes something: a server in read-only mode refuses it.
 

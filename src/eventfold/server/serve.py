@@ -21,6 +21,7 @@ import uvicorn
 from uvicorn.lifespan.off import LifespanOff
 
 from eventfold.errors import InvalidInput
+from eventfold.server.access.reachable import check_reachable
 from eventfold.server.asgi import Application
 from eventfold.server.logs import configure_logs
 from eventfold.server.protocol import LimitedConfig, LimitedProtocol
@@ -40,6 +41,7 @@ def serve(app: Application, announce: Announce) -> None:
     """
     settings = app.server.settings
     configure_logs(settings.logs)
+    check_reachable(settings.access, None if settings.server.unix_socket else settings.server.host)
     with listening(settings.server) as (listener, url):
         config = _config(app, settings)
         server = SignalledServer(config, app, lambda: announce(url))

@@ -47,6 +47,9 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True):
     body_bytes_per_second: Bytes = 1_024  # a body that comes more slowly is refused, after body_grace_seconds
     body_grace_seconds: Seconds = 20.0
     idle_seconds: Seconds = 30.0  # how long a connection stays open between two requests
+    calls: Count = 1_000  # handled at once, health and followers apart; more wait
+    waiting_calls: Count = 4_000  # more are refused with 503
+    wait_seconds: Seconds = 5.0  # how long a call may wait before it is refused with 503
     stall_seconds: Seconds = 30.0  # how long a client may read nothing of a response that waits for it
 
 

@@ -55,3 +55,9 @@ class ServerBusy(AccessError):
     """The server has as many calls as it handles at once. Fields: ``retry_after`` (seconds)."""
 
     code = "server-busy"
+
+
+class IssuerUnavailable(AccessError):
+    """The keys of the issuer of a token cannot be fetched. Fields: ``retry_after`` (seconds)."""
+
+    code = "issuer-unavailable"

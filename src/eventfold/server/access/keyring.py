@@ -104,6 +104,14 @@ class Keyring:
         """Return all keys, in the order of their creation, revoked ones too."""
         return [await self._store.state(ApiKey(id)) for id in (await self._store.state(AllKeys())).ids]
 
+    def recall(self, text: str) -> Caller | None:
+        """Return who has this key if that is known without asking the log; None otherwise, also for a wrong key."""
+        given = parse_key(text)
+        cached = None if given is None else self._cache.get(given.id)
+        if given is None or cached is None or time.monotonic() >= cached[1]:
+            return None
+        return self._caller_of(cached[0], given)
+
     async def recognise(self, text: str) -> Caller | None:
         """Return who has this key; None if it is not a valid key of this server.
 
@@ -112,9 +120,10 @@ class Keyring:
         given = parse_key(text)
         if given is None:
             return None
-        key = await self._find(given)
-        now = datetime.now(UTC)
-        if not key.accepts(given.digest(self._secret), now):
+        return self._caller_of(await self._find(given), given)
+
+    def _caller_of(self, key: ApiKey, given: KeyText) -> Caller | None:
+        if not key.accepts(given.digest(self._secret), datetime.now(UTC)):
             return None
         self._record_use(key)
         return key.grant.caller(key.name, f"key:{key.key}")

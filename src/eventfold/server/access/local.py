@@ -1,0 +1,41 @@
+"""A server without authentication that listens on loopback: it answers programs of this machine, not pages of others.
+
+A page that a browser on this machine shows can send requests to loopback, and can read the answers if the name of its
+own host is made to point there. So the names in the headers Host and Origin must be names of this machine.
+Knows: both headers. Does not know: routes, credentials.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+
+from eventfold.server.access.errors import Forbidden
+from eventfold.server.access.reachable import is_loopback
+from eventfold.server.access.settings import AccessSettings
+
+
+def check_local(request: Request, settings: AccessSettings) -> None:
+    """Raise Forbidden if the request is addressed to, or comes from a page of, another host than this machine."""
+    server = request.scope.get("server")
+    if settings.no_auth or server is None or not is_loopback(str(server[0])):
+        return
+    if not is_loopback(_host_of("//" + request.headers.get("host", ""))):
+        raise Forbidden(
+            "The server has no authentication, and the request names a host that is not this machine.",
+            "Use http://127.0.0.1; behind a proxy, configure keys, or pass --no-auth if the proxy authenticates.",
+        )
+    origin = request.headers.get("origin")
+    if origin is not None and origin not in settings.origins and not is_loopback(_host_of(origin)):
+        raise Forbidden(
+            "The server has no authentication, and the request comes from a page of another host.",
+            "Configure keys, or list the page's origin in access.origins.",
+        )
+
+
+def _host_of(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""

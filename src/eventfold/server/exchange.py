@@ -1,0 +1,73 @@
+"""What every exchange has: a request id, and headers that make browsers careful.
+
+Knows: headers. Does not know: routes, callers, bodies.
+"""
+
+from __future__ import annotations
+
+import re
+from uuid import uuid4
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from eventfold.server.logs import REQUEST_ID
+
+REQUEST_ID_HEADER = "X-Request-Id"
+SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+DEFAULT_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+"""On every response that does not set them itself; a page sets a policy for what it shows."""
+CORS_METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "QUERY")
+CORS_REQUEST_HEADERS = (
+    "Authorization",
+    "Content-Type",
+    "If-None-Match",
+    "Last-Event-ID",
+    REQUEST_ID_HEADER,
+)
+CORS_RESPONSE_HEADERS = ("ETag", "Location", "Retry-After", REQUEST_ID_HEADER)
+
+
+class Exchange:
+    """Middleware: gives each request an id, the client's own if it is short and plain, and each response its headers.
+
+    `cross_origin`: pages of other origins may use the responses (those that CORS names).
+    """
+
+    def __init__(self, app: ASGIApp, cross_origin: bool = False) -> None:
+        self.app = app
+        self._headers = dict(DEFAULT_HEADERS)
+        if cross_origin:
+            self._headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Call the application within the id of the request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = request_id_of(Headers(scope=scope).getlist(REQUEST_ID_HEADER))
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in self._headers.items():
+                    headers.setdefault(name, value)
+                headers[REQUEST_ID_HEADER] = request_id
+            await send(message)
+
+        token = REQUEST_ID.set(request_id)
+        try:
+            await self.app(scope, receive, sending)
+        finally:
+            REQUEST_ID.reset(token)
+
+
+def request_id_of(given: list[str]) -> str:
+    """Return the id that a client gave, if it is one of up to 64 letters, digits and `._:-`; else a new one."""
+    return given[0] if len(given) == 1 and SANE_ID.fullmatch(given[0]) else uuid4().hex
