@@ -64,14 +64,14 @@ class InputLine(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """A line of input: only `type` is required; `position` and `time` are ignored, because the store assigns them."""
 
     type: str
-    data: msgspec.Raw = EMPTY_OBJECT
+    data: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)  # empty: {}; a default of Raw has no JSON Schema
     tags: list[str] = []
     id: UUID | None = None
-    metadata: msgspec.Raw = EMPTY_OBJECT
+    metadata: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
     occurred: AwareDatetime | None = None
     version: int = 1
-    position: msgspec.Raw = EMPTY_OBJECT
-    time: msgspec.Raw = EMPTY_OBJECT
+    position: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
+    time: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
 
 
 _input_decoder = msgspec.json.Decoder(InputLine)
@@ -148,11 +148,11 @@ def event_of_line(given: InputLine) -> NewEvent:
     """Check a parsed line; returns an event to append. Raises InvalidEvent."""
     return build_event(
         given.type,
-        bytes(given.data),
+        bytes(given.data) or b"{}",
         tags=given.tags,
         event_id=given.id,
         occurred=given.occurred,
-        metadata=bytes(given.metadata),
+        metadata=bytes(given.metadata) or b"{}",
         version=given.version,
     )
 

@@ -23,6 +23,7 @@ from eventfold.concurrency import in_thread
 from eventfold.errors import EventfoldError, StoreReadOnly
 from eventfold.server import (
     backup,
+    docs,
     events,
     health,
     keys,
@@ -52,6 +53,7 @@ from eventfold.server.settings import Settings
 
 ROUTES: tuple[Route, ...] = (
     *backup.ROUTES,
+    *docs.ROUTES,
     *events.ROUTES,
     *health.ROUTES,
     *keys.ROUTES,
@@ -88,6 +90,7 @@ class Server:
         self.stores: dict[str, AsyncStore] = {
             name: own[name] if isinstance(each, str) else each for name, each in stores.items()
         }
+        self.routes = ROUTES
         self.running = Running(self.stores, own)
         self.authentication = Authentication(self.settings.access)
         self.running.at_start(self.authentication.open)
