@@ -242,7 +242,7 @@ def statuses_of(route: Route) -> set[int]:
     """The statuses of a route besides that of success."""
     found = {500, *route.errors}
     if route.scope is not None:
-        found |= {401, 403, 429, 503}
+        found |= {401, 403, 429, 501, 503}
     if route.of_store:
         found |= {404, 501, 503}
     if route.parameters:

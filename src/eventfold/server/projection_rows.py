@@ -16,6 +16,7 @@ from eventfold.concurrency import in_thread
 from eventfold.core.json_values import to_json_value
 from eventfold.core.wire import to_position_or_moment
 from eventfold.errors import InvalidFilter
+from eventfold.ports.refusals import beyond_head
 from eventfold.projections.classes import Projection
 from eventfold.projections.definition import projection_definition
 from eventfold.projections.fields import fields_of
@@ -106,6 +107,8 @@ async def _selection(call: Call, asked: RowsQuery) -> AsyncSelection[Any]:
     model = cast("type[Projection]", cls)
     if asked.at is None:
         if asked.wait is not None:
+            if asked.wait > (head := await call.store.head()):
+                raise beyond_head(asked.wait, head)
             await call.store.wait(model, asked.wait, WAIT_S)
         return call.store.select(model, *filters, order=asked.order, generation=asked.generation)
     if asked.generation is not None or asked.wait is not None:
