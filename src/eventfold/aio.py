@@ -114,6 +114,11 @@ class AsyncStore:
         """The engine, for tools. Raises StoreClosed before the store is open."""
         return self._opening.opened().engine
 
+    @property
+    def log(self) -> Log:
+        """The log, for tools that append requests of the engine's port. Raises StoreClosed before the store is open."""
+        return self._opening.opened()
+
     async def open(self: St) -> St:
         """Open the store now instead of at the first call, and return it. Raises what `Store(…)` raises."""
         await self._opening.log()

@@ -12,6 +12,7 @@ from tests.packaging.dependencies import direct
 from tests.packaging.environments import new_environment, run
 from tests.support.programs import Missing, needs_ability
 from tests.support.servers import redis
+from tests.support.servers.http import ServerProcess
 from tests.support.servers.postgres import shared
 
 SEATS = """
@@ -92,6 +93,14 @@ def use_cli(python: Path, folder: Path) -> None:
     command = python.with_name("eventfold")
     run([command, "init", "seats.db"], folder)
     assert "0" in run([command, "stats", "seats.db"], folder)
+
+
+def use_remote(python: Path, folder: Path) -> None:
+    """A store of a server, whose read model is in a file here."""
+    with ServerProcess(str(folder / "served.db")) as server:
+        options = ", target='rows.db'"
+        assert program(python, folder, SEATS.format(options=options, store=server.url)) == "[('a', 2), ('b', 1)]\n"
+    assert (folder / "rows.db").exists()
 
 
 def use_demo(python: Path, folder: Path) -> None:

@@ -239,8 +239,8 @@ def open_store(url: str | None, *, create: bool = False) -> Generator[Store, Non
 
 
 def hide_password(url: str) -> str:
-    """An address without its password."""
-    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:…@", url)
+    """An address without its password or key."""
+    return re.sub(r"^(https?://)[^@/]*@", r"\1…@", re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:…@", url))
 
 
 def parse_position_or_cursor(text: str | None) -> int | Cursor:

@@ -18,11 +18,11 @@ from eventfold.ports.engine import Engine
 from eventfold.ports.services import ReindexResult, RestoreResult, UpgradeResult, require
 
 Mode = Literal["sync", "async"]
-SCHEMES = ("memory", "sqlite", "postgresql", "postgres", "file")
+SCHEMES = ("memory", "sqlite", "postgresql", "postgres", "file", "http", "https")
 
 
 def open_engine(address: str | Engine, mode: Mode, create: bool, options: dict[str, Any]) -> Engine:
-    """The engine behind an address: a path or sqlite: is a SQLite file; memory:, postgresql:// are the others.
+    """The engine behind an address: a path or sqlite: is a SQLite file; memory:, postgresql://, http:// are the others.
 
     `:memory:` is memory: too, and sqlite:///PATH means the same as in SQLAlchemy. Any other scheme is looked up among
     the entry points of the group `eventfold.engines`. An engine is returned as it is.
@@ -52,6 +52,8 @@ def open_engine(address: str | Engine, mode: Mode, create: bool, options: dict[s
                 raise
             raise missing_extra_error("postgres", "PostgreSQL", error) from error
         return PostgresEngine(url, mode=mode, create=create, **options)
+    if known in ("http", "https"):
+        return _open_remote(url, mode, create, options)
     plugin = entry_points.find_plugin(entry_points.ENGINES, known)
     if plugin is not None:
         return _open_plugin(plugin, url, mode, create, options)
@@ -103,6 +105,16 @@ def _open_sqlite(path: str, create: bool, options: dict[str, Any]) -> Engine:
         ) from error
     refuse_unknown_options(SqliteEngine.__init__, options, "sqlite")
     return SqliteEngine(path, create=create, **options)
+
+
+def _open_remote(url: str, mode: Mode, create: bool, options: dict[str, Any]) -> Engine:
+    try:
+        from eventfold.engines.remote import RemoteEngine
+    except ImportError as error:
+        if not _is_missing(error, "aiohttp"):
+            raise
+        raise missing_extra_error("remote", "A store of a server", error) from error
+    return RemoteEngine(url, mode=mode, create=create, **options)
 
 
 def _open_plugin(plugin: entry_points.Plugin, url: str, mode: Mode, create: bool, options: dict[str, Any]) -> Engine:

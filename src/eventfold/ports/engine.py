@@ -79,6 +79,7 @@ class Engine(Protocol):
              in another epoch (`AppendRequest.epoch`).
         (P3) The engine assigns `time` as max(now, time of the last event), so it never decreases along the log.
         (P4) When this returns, the written requests are durable.
+        (P9) An event that `append_encoded` would refuse may be refused here too: then the outcome is an `InvalidEvent`.
         (P5) A request is a repeat if its `key` is in the log, or if all its event ids are in the log, in this order,
              adjacent and with equal content (type, version, data, tags, occurred, metadata). The outcome of a repeat is
              the first receipt with `repeated=True`; nothing is written, and the condition is not judged. If only some

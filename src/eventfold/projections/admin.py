@@ -116,7 +116,9 @@ class ProjectionAdmin:
 
         Raises NotSupported, InvalidProjection, ProjectionChanged (the code has changed), ProjectionStopped.
         """
-        definitions, own = projection_definitions(projections), self.catalog.target_at()
+        definitions = projection_definitions(projections)
+        require(self.log.engine, "inline")  # first: an engine without it may have no target either
+        own = self.catalog.target_at()
         projector = inline_admin.inline_projector(self.log, own, definitions)
         records = {definition.name: self.catalog.register(definition)[1] for definition in definitions}
         require(self.log.engine, "inline").set_projector(projector)

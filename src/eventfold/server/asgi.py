@@ -24,6 +24,7 @@ from eventfold.errors import EventfoldError, StoreReadOnly
 from eventfold.server import (
     backup,
     docs,
+    engine_calls,
     events,
     health,
     keys,
@@ -46,6 +47,7 @@ from eventfold.server.logs import ROUTE, RequestLog
 from eventfold.server.problems import Problem, error_response, problem_response
 from eventfold.server.readiness import Readiness
 from eventfold.server.registered import Registered
+from eventfold.server.remote_state import RemoteState
 from eventfold.server.route import Route
 from eventfold.server.running import Running
 from eventfold.server.scopes import Caller
@@ -54,6 +56,7 @@ from eventfold.server.settings import Settings
 ROUTES: tuple[Route, ...] = (
     *backup.ROUTES,
     *docs.ROUTES,
+    *engine_calls.ROUTES,
     *events.ROUTES,
     *health.ROUTES,
     *keys.ROUTES,
@@ -97,6 +100,8 @@ class Server:
         self.running.at_stop(self.authentication.close)
         limits = settings.limits
         self.admission = Admission(limits.calls, limits.waiting_calls, limits.wait_seconds)
+        self.remote = RemoteState(self.stores)
+        self.running.at_stop(self.remote.close)
         self.hub = Hub(self.settings, self.running)
         self.readiness = Readiness(self.stores, settings)
         self.copying: set[str] = set()  # names of the stores of which a backup is being made
