@@ -15,7 +15,7 @@ from eventfold.concurrency.run import run
 from eventfold.core.envelope import NewEvent, Receipt, StoredEvent
 from eventfold.core.query import ConditionClause, Item, Query
 from eventfold.engines.sqlite import SqliteEngine, batch, merge_schedule, tail, writer
-from eventfold.engines.sqlite.tail import Segment, Tail, find_in_tail, first_in_tail, tag_stretch, type_stretch
+from eventfold.engines.sqlite.tail import Labels, Segment, Tail, find_in_tail, first_in_tail, tag_stretch, type_stretch
 from eventfold.errors import AppendConflict
 from eventfold.ports.messages import AppendRequest, Outcome, Span
 from tests.engines.sqlite.noted import assert_whole, raw, request
@@ -88,7 +88,7 @@ def test_a_tail_finds_the_events_that_match(
         for step, kind in steps:
             log.append(kind)  # by another process, unless the step adds it
             if step == "extend":
-                asked.extend(len(log), [((len(log), *kind), 2)])
+                asked.extend(len(log), Labels([kind[0]], [kind[1]], [2]))
             elif step == "catch up":
                 asked.covering(None, len(log))  # type: ignore[arg-type]
             elif step == "merge":
@@ -121,7 +121,7 @@ def test_many_alternatives_are_found_in_the_tail() -> None:
     """More than there are events: each event is compared once."""
     segment = Segment(0)
     for n in range(1, 4):
-        segment.add((n, "T", (f"a:{n}", "b")), 2)
+        segment.add(Labels(["T"], [(f"a:{n}", "b")], [2]))
     wide = Query.any_of(item for n in range(9) for item in Query.of(types="T", tags=[f"a:{n}", "b"]).items)
     assert find_in_tail((segment,), wide, 1, 3) == [2, 3]
 

@@ -17,7 +17,7 @@ from eventfold.engines.sqlite.pending_events import PendingEvents
 from eventfold.engines.sqlite.queries import NameLookup, first_match
 from eventfold.engines.sqlite.read import decode_request_key
 from eventfold.engines.sqlite.schema import with_checksum
-from eventfold.engines.sqlite.tail import Entry
+from eventfold.engines.sqlite.tail import Labels
 from eventfold.errors import EventfoldError, EventIdReused, InvalidQuery, Unreadable
 from eventfold.ports.inline import AppendMode, InlineProjector, InlineTransaction, missing_code
 from eventfold.ports.messages import AppendRequest, Head, Outcome
@@ -55,8 +55,8 @@ class Batch:
             self._begin_inline(writer.projector)
         self._time = max(writer.clock(), before.time)
         self._rows: list[tuple[Any, ...]] = []
-        self.entries: list[tuple[Entry, int]] = []  # of the accepted events, for the tail
-        self._pending = PendingEvents(self._position, self.entries) if is_judged_together else None
+        self.labels = Labels([], [], [])  # of the accepted events, for the tail
+        self._pending = PendingEvents(self._position, self.labels) if is_judged_together else None
         self._keys: dict[str, int] = {}
         self._accepted: list[tuple[int, Sequence[NewEvent]]] = []
         self._stored: dict[bytes, StoredEvent] = {}
@@ -183,36 +183,13 @@ class Batch:
         return make_receipt(self._writer.head.store_id, self._writer.head.epoch, events, repeated=True)
 
     def _accept(self, request: AppendRequest) -> Receipt:
-        head, connection, time = self._writer.head, self._connection, self._time
-        ensure, rows, entries, positions = self._writer.names.types.ensure, self._rows, self.entries, self._positions
-        events, position = request.events, self._position
-        size = len(events) if len(events) > 1 else None  # NULL, as the offset, for an append of one event
-        for offset, event in enumerate(events):
-            position += 1
-            type, data, tags = event.type, event.data, "\n".join(event.tags)
-            row = (
-                position,
-                event.id,
-                ensure(connection, type),
-                event.version,
-                data,
-                tags,
-                time,
-                event.occurred,
-                event.metadata,
-                size and offset,
-                size,
-                None if event.codec == "json" else event.codec,
-                event.key,
-            )
-            rows.append(with_checksum(row))
-            entry = (position, type, event.tags)
-            entries.append((entry, len(data) + len(tags)))
-            positions[event.id] = position
-            if self._pending is not None:
-                self._pending.add(entry)
-        first, self._position = self._position + 1, position
-        ids = tuple([event.id for event in events])
+        head, events, first = self._writer.head, request.events, self._position + 1
+        ids = self._add_rows(events, first)
+        self._position += len(ids)
+        self._positions.update(zip(ids, range(first, self._position + 1), strict=True))
+        if self._pending is not None:
+            for position, event in enumerate(events, first):
+                self._pending.add(position, event.type, event.tags)
         self._accepted.append((first, events))
         if request.key is not None:
             self._keys[request.key] = first
@@ -220,11 +197,36 @@ class Batch:
             store=head.store_id,
             epoch=head.epoch,
             first=first,
-            last=position,
-            time=time,
+            last=self._position,
+            time=self._time,
             ids=ids,
             digest=digest(events),
         )
+
+    def _add_rows(self, events: Sequence[NewEvent], first: int) -> tuple[bytes, ...]:
+        """Add the rows of the events of one append, and their labels. Returns their ids."""
+        connection, time, ensure = self._connection, self._time, self._writer.names.types.ensure
+        rows, (types, tag_sets, sizes) = self._rows, self.labels
+        ids: list[bytes] = []
+        size = len(events) if len(events) > 1 else None  # NULL, as the offset, for an append of one event
+        last_type, number = "", 0
+        for position, event in enumerate(events, first):
+            id, type, data, tag_set = event.id, event.type, event.data, event.tags
+            tags = "\n".join(tag_set)
+            if type != last_type:
+                last_type, number = type, ensure(connection, type)
+            codec = None if event.codec == "json" else event.codec
+            offset = size and position - first
+            row = (
+                position, id, number, event.version, data, tags, time, event.occurred, event.metadata, offset, size,
+                codec, event.key,
+            )  # fmt: skip
+            rows.append(with_checksum(row))
+            ids.append(id)
+            types.append(type)
+            tag_sets.append(tag_set)
+            sizes.append(len(data) + len(tags))
+        return tuple(ids)
 
     def insert(self) -> None:
         """Insert the accepted events and the rows of inline read models.

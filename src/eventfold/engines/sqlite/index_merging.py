@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from itertools import takewhile
 
@@ -23,7 +22,7 @@ from eventfold.engines.sqlite.merge import Merge, StaleTail, merge_all
 from eventfold.engines.sqlite.merge_schedule import IDLE_ENTRIES, retry_after, slice_entries
 from eventfold.engines.sqlite.read import Names
 from eventfold.engines.sqlite.schema import HEAD, read_through
-from eventfold.engines.sqlite.tail import CATCH_UP_ROWS, MERGE_EVENTS, Entry, Segment
+from eventfold.engines.sqlite.tail import CATCH_UP_ROWS, MERGE_EVENTS, Labels, Segment
 from eventfold.errors import EventfoldError
 
 _log = logging.getLogger("eventfold")
@@ -55,14 +54,14 @@ class IndexMerging:
         """Forget the segment that is being merged: what is committed of it is ignored by the next attempt."""
         self._merge = None
 
-    def extend(self, connection: apsw.Connection, entries: Sequence[tuple[Entry, int]]) -> None:
-        """Add committed events of this process to the tail."""
-        tail, first, last = self._names.tail, entries[0][0][0], entries[-1][0][0]
-        self.written += len(entries)
+    def extend(self, connection: apsw.Connection, last: int, labels: Labels) -> None:
+        """Add committed events of this process, of which `last` is the last position, to the tail."""
+        tail, first = self._names.tail, last + 1 - len(labels.types)
+        self.written += len(labels.types)
         self.others_append = 0 < self._next_position < first
         self._next_position = last + 1
         if tail.segments and tail.segments[-1].end >= first - 1:
-            tail.extend(first, entries)
+            tail.extend(first, labels)
         else:
             with suppress(EventfoldError, apsw.Error):  # reads report it; what was committed stays so
                 if not tail.segments and self.is_short_lived and last - read_through(connection) > CATCH_UP_ROWS:

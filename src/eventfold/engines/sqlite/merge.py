@@ -8,7 +8,7 @@ Knows: the order of entries. Does not know: transactions, when to merge (index_m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice, repeat
 from operator import itemgetter
 
@@ -17,7 +17,7 @@ import apsw
 from eventfold.engines.sqlite import schema
 from eventfold.engines.sqlite.dictionary import NameDictionary
 from eventfold.engines.sqlite.schema import read_through, write_through
-from eventfold.engines.sqlite.tail import Entry, Segment
+from eventfold.engines.sqlite.tail import Segment
 
 NAME_ENTRIES = 4  # entries that take as long as one name: it is looked up, and inserted with its index and a trigger
 
@@ -69,19 +69,24 @@ class Merge:
         segment, end = self.segment, self.end
         of_type = {name: types.ensure(connection, name) for name in list(segment.by_type)}
         for name in sorted(of_type, key=of_type.__getitem__, reverse=True):
-            positions = segment.by_type[name]
-            if not segment.is_closed:
-                positions = [position for position in list(positions) if position <= end]
+            positions = _through(segment.by_type[name], segment, end)
             yield from zip(repeat(-of_type[name]), positions, repeat(of_type[name]))
-        ids = sorted(self._ids.items(), key=itemgetter(1))
-        lists: list[list[Entry]] = [segment.by_tag[name] for name, _ in ids]
-        if not segment.is_closed:  # a reader may add later events meanwhile
-            lists = [[entry for entry in list(entries) if entry[0] <= end] for entries in lists]
         # No object is made for an entry: the loops are those of `zip` and `map`.
-        entries = list(chain.from_iterable(lists))
-        numbers = chain.from_iterable(map(repeat, [number for _, number in ids], map(len, lists)))
-        kinds = map(of_type.__getitem__, map(itemgetter(1), entries))
-        yield from zip(numbers, map(itemgetter(0), entries), kinds, strict=True)
+        names = sorted(self._ids.items(), key=itemgetter(1))
+        lists = [_through(segment.of_tag(name), segment, end) for name, _ in names]
+        positions = list(chain.from_iterable(lists))
+        numbers = chain.from_iterable(map(repeat, map(itemgetter(1), names), map(len, lists)))
+        if len(of_type) == 1:
+            kinds = repeat(next(iter(of_type.values())), len(positions))
+        else:
+            base, of_event = segment.start + 1, segment.types
+            kinds = [of_type[of_event[position - base]] for position in positions]
+        yield from zip(numbers, positions, kinds, strict=True)
+
+
+def _through(positions: Sequence[int], segment: Segment, end: int) -> Sequence[int]:
+    """Those up to `end`. A reader may add later ones to the last segment meanwhile."""
+    return positions if segment.is_closed else [position for position in list(positions) if position <= end]
 
 
 def merge_all(

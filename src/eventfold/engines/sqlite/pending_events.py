@@ -2,32 +2,32 @@
 
 Most conditions match none of them. The last position of each tag and type shows that, at a tenth of the cost of an
 index; the index is built once it is needed.
-Knows: entries of accepted events. Does not know: SQL, the events of the log, what a match means for a request.
+Knows: types and tags of accepted events. Does not know: SQL, the events of the log, what a match means for a request.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 from eventfold.core.query import Item, Query, with_spellings
 from eventfold.core.tags import is_moment
-from eventfold.engines.sqlite.tail import Entry, Segment, first_in_tail
+from eventfold.engines.sqlite.tail import Labels, Segment, first_in_tail
 
 
 class PendingEvents:
-    """`entries` are those of the batch, each with a size; `start` is the position before the first."""
+    """`labels` are those of the batch; `start` is the position before the first."""
 
-    __slots__ = ("_by_tag", "_by_type", "_entries", "_indexed", "_segment")
+    __slots__ = ("_by_tag", "_by_type", "_indexed", "_labels", "_segment")
 
-    def __init__(self, start: int, entries: Sequence[tuple[Entry, int]]) -> None:
-        self._entries = entries
+    def __init__(self, start: int, labels: Labels) -> None:
+        self._labels = labels
         self._by_tag: dict[str, int] = {}  # the last position of each tag
         self._by_type: dict[str, int] = {}
-        self._segment, self._indexed = Segment(start), 0  # the index of the first so many entries
+        self._segment, self._indexed = Segment(start, sys.maxsize), 0  # the index of the first so many events
 
-    def add(self, entry: Entry) -> None:
-        """Add an event that was appended to `entries`."""
-        position, type, tags = entry
+    def add(self, position: int, type: str, tags: Sequence[str]) -> None:
+        """Add an event whose labels were added."""
         self._by_type[type] = position
         for tag in tags:
             self._by_tag[tag] = position
@@ -37,9 +37,7 @@ class PendingEvents:
         if query.items and not any(self._may_match(item, after) for item in query.items):
             return None
         segment = self._segment
-        for entry, size in self._entries[self._indexed :]:
-            segment.add(entry, size)
-        self._indexed = len(self._entries)
+        self._indexed += segment.add(self._labels.after(self._indexed)._replace(sizes=[]))
         return first_in_tail((segment,), with_spellings(query, self._other_spellings), after, until)
 
     def _may_match(self, item: Item, after: int) -> bool:

@@ -11,11 +11,10 @@ Knows: positions, types and tags of events. Does not know: SQL, transactions.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import takewhile
-from operator import itemgetter
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn, cast
 
 import apsw
 
@@ -29,9 +28,24 @@ MERGE_EVENTS = 3_072  # a segment with so many events is closed and merged; the 
 MERGE_BYTES = 8_388_608  # or with so many bytes of payloads and tags: a process that opens the store reads them all
 CATCH_UP_ROWS = 512  # rows read at a time
 EVENT_MEMORY, ENTRY_MEMORY, NAME_MEMORY = 60, 40, 200  # bytes; within a fifth of what tracemalloc finds for short tags
-_position = itemgetter(0)
 
-Entry = tuple[int, str, tuple[str, ...]]  # position, type, tags
+
+class Labels(NamedTuple):
+    """What the index has of consecutive events: the type and the tags of each, and how many bytes it has.
+
+    A size is that of payload and tags.
+    """
+
+    types: list[str]
+    tag_sets: list[tuple[str, ...]]
+    sizes: list[int]
+
+    def after(self, count: int) -> Labels:
+        """Those of the events after the first `count`."""
+        return Labels(self.types[count:], self.tag_sets[count:], self.sizes[count:])
+
+
+Positions = int | list[int]  # of a tag: most have one event in a segment, for which no list is made
 
 
 class Stretch(NamedTuple):
@@ -43,7 +57,10 @@ class Stretch(NamedTuple):
 
 
 class Segment:
-    """The events in (start, end]. A reader may use it while the one writer of the tail adds events after `end`."""
+    """The events in (start, end]. A reader may use it while the one writer of the tail adds events after `end`.
+
+    `types` and `tag_sets` have an item for each event, in order of position.
+    """
 
     __slots__ = (
         "by_tag",
@@ -57,6 +74,8 @@ class Segment:
         "moments",
         "size",
         "start",
+        "tag_sets",
+        "types",
     )
 
     def __init__(self, start: int, merge_events: int = MERGE_EVENTS) -> None:
@@ -64,12 +83,14 @@ class Segment:
         self.merge_events = merge_events
         self.size = 0  # bytes of payloads and tags
         self.carried = 0  # tags of all events
-        self.by_tag: dict[str, list[Entry]] = {}
+        self.types: list[str] = []
+        self.tag_sets: list[tuple[str, ...]] = []
+        self.by_tag: dict[str, Positions] = {}
         self.by_type: dict[str, list[int]] = {}
         self.moments: dict[str, list[str]] = {}  # a tag in UTC -> its other spellings here
         self.damage: CorruptEvent | None = None  # of its only event
         self.is_closed = False  # whether it has a successor: nothing is added to it any more
-        self.is_partial = False  # an exception ended `extend`: entries after `end` may be there
+        self.is_partial = False  # an exception ended `add`: entries after `end` may be there
 
     @property
     def is_full(self) -> bool:
@@ -81,26 +102,51 @@ class Segment:
         assert self.damage is not None
         raise CorruptEvent(self.damage.what, self.damage.remedy, **self.damage.fields)
 
-    def add(self, entry: Entry, size: int) -> None:
-        """Add the next event. `size`: bytes of its payload and tags."""
-        position, type, tags = entry
-        by_tag = self.by_tag
-        for tag in tags:
-            found = by_tag.get(tag)
-            if found is None:
-                by_tag[tag] = [entry]
-                if "T" in tag and is_moment(tag) and (utc := in_utc(tag)) != tag:
-                    self.moments.setdefault(utc, []).append(tag)
-            else:
-                found.append(entry)
-        found_type = self.by_type.get(type)
-        if found_type is None:
-            self.by_type[type] = [position]
-        else:
-            found_type.append(position)
-        self.carried += len(tags)
+    def add(self, labels: Labels) -> int:
+        """Add the next events, until it is full. Returns how many were added."""
+        types, tag_sets, sizes = labels
+        room = self.merge_events - (self.end - self.start)
+        if len(types) > room:
+            types, tag_sets, sizes = types[:room], tag_sets[:room], sizes[:room]
+        size = sum(sizes)
+        if self.size + size >= MERGE_BYTES:
+            fit = self._count_fitting(sizes)
+            types, tag_sets, size = types[:fit], tag_sets[:fit], sum(sizes[:fit])
+        self.types += types
+        self.tag_sets += tag_sets
+        self._index(types, tag_sets)
+        self.carried += sum(map(len, tag_sets))
         self.size += size
-        self.end = position
+        self.end += len(types)  # last: readers ask up to it
+        return len(types)
+
+    def _count_fitting(self, sizes: Sequence[int]) -> int:
+        """How many of the next events are added: those up to the one that makes it full."""
+        size = self.size
+        for count, each in enumerate(sizes, 1):
+            size += each
+            if size >= MERGE_BYTES:
+                return count
+        return len(sizes)
+
+    def _index(self, types: Sequence[str], tag_sets: Sequence[tuple[str, ...]]) -> None:
+        by_tag, by_type, first = self.by_tag, self.by_type, self.end + 1
+        for position, tags in enumerate(tag_sets, first):
+            for tag in tags:
+                found = by_tag.get(tag)
+                if found is None:
+                    by_tag[tag] = position
+                    if "T" in tag and is_moment(tag) and (utc := in_utc(tag)) != tag:
+                        self.moments.setdefault(utc, []).append(tag)
+                elif type(found) is list:
+                    found.append(position)
+                else:
+                    by_tag[tag] = [cast(int, found), position]
+        if len(set(types)) == 1:
+            by_type.setdefault(types[0], []).extend(range(first, first + len(types)))
+            return
+        for position, name in enumerate(types, first):
+            by_type.setdefault(name, []).append(position)
 
     @property
     def memory(self) -> int:
@@ -114,44 +160,50 @@ class Segment:
             return min(
                 [p for name in item.types if (p := _first(self.by_type.get(name, ()), after, until))], default=None
             )
-        entries = self._entries(item)
-        if not entries or entries[-1][0] <= after:
+        positions = self._positions(item)
+        if not positions or positions[-1] <= after:
             return None
-        for index in range(bisect_right(entries, after, key=_position), len(entries)):
-            position, type, tags = entries[index]
+        types, tags, tag_sets, base = item.types, item.tags, self.tag_sets, self.start + 1
+        for index in range(bisect_right(positions, after), len(positions)):
+            position = positions[index]
             if position > until:
                 return None
-            if (not item.types or type in item.types) and all(tag in tags for tag in item.tags):
+            if (not types or self.types[position - base] in types) and (
+                len(tags) == 1 or all(tag in tag_sets[position - base] for tag in tags)
+            ):
                 return position
         return None
 
-    def find(self, item: Item, after: int, until: int) -> list[int]:
+    def find(self, item: Item, after: int, until: int) -> Sequence[int]:
         """All positions in (after, until] that match an item, in order for an item with tags."""
         if not item.tags:
             return [p for name in item.types for p in _between(self.by_type.get(name, ()), after, until)]
-        entries = self._entries(item)
-        begin, end = bisect_right(entries, after, key=_position), bisect_right(entries, until, key=_position)
-        types, tags = item.types, item.tags
-        if len(tags) == 1:
-            among = entries[begin:end]
-            return [position for position, type, _ in among if type in types] if types else list(map(_position, among))
-        return [
-            position
-            for position, type, carried in entries[begin:end]
-            if (not types or type in types) and all(tag in carried for tag in tags)
-        ]
+        among = _between(self._positions(item), after, until)
+        asked, tags, base = item.types, item.tags, self.start + 1
+        if asked:
+            types = self.types
+            among = [position for position in among if types[position - base] in asked]
+        if len(tags) > 1:
+            tag_sets = self.tag_sets
+            among = [position for position in among if all(tag in tag_sets[position - base] for tag in tags)]
+        return among
 
-    def _entries(self, item: Item) -> Sequence[Entry]:
-        """The entries of the rarest tag of an item."""
+    def _positions(self, item: Item) -> Sequence[int]:
+        """The positions of the rarest tag of an item."""
         if len(item.tags) == 1:
-            return self.by_tag.get(item.tags[0], ())
-        return min((self.by_tag.get(tag, ()) for tag in item.tags), key=len)
+            return self.of_tag(item.tags[0])
+        return min(map(self.of_tag, item.tags), key=len)
 
-    def events(self, after: int, until: int) -> list[Entry]:
-        """Entries of the events in (after, until] that carry tags, in order of position."""
-        lists = list(self.by_tag.values())  # at once: the writer may add a tag meanwhile
-        found = {entry[0]: entry for entries in lists for entry in entries if after < entry[0] <= until}
-        return sorted(found.values(), key=_position)
+    def of_tag(self, tag: str) -> Sequence[int]:
+        """The positions of a tag, in order; also those after `end`, of events that are being added."""
+        found = self.by_tag.get(tag, ())
+        return (found,) if type(found) is int else cast("Sequence[int]", found)
+
+    def events(self, after: int, until: int) -> Iterator[tuple[int, str, tuple[str, ...]]]:
+        """Position, type and tags of the events in (after, until], in order."""
+        low, high = max(after, self.start), min(until, self.end)
+        inside = slice(low - self.start, high - self.start)
+        return zip(range(low + 1, high + 1), self.types[inside], self.tag_sets[inside], strict=True)
 
 
 class Tail:
@@ -179,12 +231,12 @@ class Tail:
             return segments
         return self._mutex.run(self._catch_up, connection, until)
 
-    def extend(self, first: int, entries: Sequence[tuple[Entry, int]]) -> None:
-        """Add events of a commit of this process, from position `first`, each with the size of its payload and tags.
+    def extend(self, first: int, labels: Labels) -> None:
+        """Add events of a commit of this process, from position `first`.
 
         Nothing is added if the tail does not end where they begin: it catches up when it is needed.
         """
-        self._mutex.run(self._extend, first, entries)
+        self._mutex.run(self._extend, first, labels)
 
     def drop_through(self, position: int) -> None:
         """Drop the segments up to `position`, through which the index tables are complete."""
@@ -245,7 +297,12 @@ class Tail:
                 self._is_damaged = True
                 self.segments = (*self.segments, damaged, Segment(until, self._merge_events))
             return True
-        return self._extend(end + 1, [((e.position, e.type, e.tag_set), len(e.data) + len(e.tags)) for e in events])
+        labels = Labels([], [], [])
+        for event in events:
+            labels.types.append(event.type)
+            labels.tag_sets.append(event.tag_set)
+            labels.sizes.append(len(event.data) + len(event.tags))
+        return self._extend(end + 1, labels)
 
     def _forget_repaired(self, connection: apsw.Connection) -> None:
         """Forget damage that another process has merged, or that was none: a checkpoint may have disturbed the read."""
@@ -258,24 +315,27 @@ class Tail:
                     break
         self._is_damaged = not all(map(_is_whole, self.segments))
 
-    def _extend(self, first: int, entries: Iterable[tuple[Entry, int]]) -> bool:
+    def _extend(self, first: int, labels: Labels) -> bool:
         """Whether a segment was closed."""
         if not self.segments or self.segments[-1].is_partial:
             return False
         segment, closed = self.segments[-1], False
         if segment.end < first - 1:
             return False
+        known = segment.end - (first - 1)
+        left = labels.after(known) if known else labels
         segment.is_partial = True
-        for entry, size in entries:
-            if entry[0] <= segment.end:
-                continue
+        while left.types:
             if segment.is_full:
                 segment.is_partial = False
                 full, segment, closed = segment, Segment(segment.end, self._merge_events), True
                 segment.is_partial = True
                 self.segments = (*self.segments, segment)
                 full.is_closed = True
-            segment.add(entry, size)
+            added = segment.add(left)
+            if added == len(left.types):
+                break
+            left = left.after(added)
         segment.is_partial = False
         return closed
 
@@ -337,12 +397,12 @@ def find_in_tail(
     return found
 
 
-def _find_in(segment: Segment, query: Query, after: int, until: int) -> list[int]:
+def _find_in(segment: Segment, query: Query, after: int, until: int) -> Sequence[int]:
     if len(query.items) == 1 and (query.items[0].tags or len(query.items[0].types) == 1):
         return segment.find(query.items[0], after, until)
     if len(query.items) > segment.end - segment.start and all(item.tags for item in query.items):
         matches = Matcher(query).matches
-        return [place for place, type, tags in segment.events(after, until) if matches(type, list(tags))]
+        return [place for place, type, tags in segment.events(after, until) if tags and matches(type, list(tags))]
     return sorted({place for item in query.items for place in segment.find(item, after, until)})
 
 
@@ -353,7 +413,7 @@ def other_spellings(segments: Iterable[Segment], tag: str) -> list[str]:
 
 def tag_stretch(segments: Iterable[Segment], tag: str, until: int) -> Stretch | None:
     """How often events up to `until` of the segments carry a tag; None if none does."""
-    return _stretch([entry[0] for segment in segments for entry in segment.by_tag.get(tag, ()) if entry[0] <= until])
+    return _stretch([p for segment in segments for p in _between(segment.of_tag(tag), 0, until)])
 
 
 def type_stretch(segments: Iterable[Segment], type: str, until: int) -> Stretch | None:

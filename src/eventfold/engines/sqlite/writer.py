@@ -240,13 +240,13 @@ class Writer:
                 self._commit(connection, new_head)
                 self.last_commit.record(connection, new_head, batch.registrations)
                 head = new_head.position
-                if batch.entries:
-                    self.merging.extend(connection, batch.entries)
+                if batch.labels.types:
+                    self.merging.extend(connection, head, batch.labels)
         finally:
             if batch is not None and batch.inline is not None:
                 batch.inline.end(head)
         if batch is not None and head is not None:
-            self._follow_up(connection, len(batch.entries))
+            self._follow_up(connection, len(batch.labels.types))
         return outcomes
 
     def _follow_up(self, connection: apsw.Connection, events: int) -> None:
