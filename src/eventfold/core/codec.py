@@ -41,6 +41,7 @@ from eventfold.core.upcast import Upcaster, check_no_gap, upcaster_from
 from eventfold.errors import InvalidEvent
 
 _json = msgspec.json.Encoder(enc_hook=built_in_value)
+encode_lines = _json.encode_lines  # of events whose codec `is_plain`
 
 
 class Codec(msgspec.Struct):
@@ -55,6 +56,11 @@ class Codec(msgspec.Struct):
     upcaster: Upcaster | None = None
     decode_lines: Callable[[bytes], list[Any]] | None = None
     decimals: tuple[str, ...] = ()  # fields in which a Decimal may be
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing but msgspec encodes and decodes it, and a value that is read back equal is the same."""
+        return self.encode == _json.encode and self.decode_lines is not None and not self.decimals
 
 
 def codec_of(cls: type) -> Codec:

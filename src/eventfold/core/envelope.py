@@ -26,7 +26,7 @@ from eventfold.errors import InvalidEvent, InvalidInput
 MAX_EVENT_BYTES = 1_000_000  # data + metadata + tags + type: below NATS's default message of 1 MiB, headers included
 MAX_EVENTS_PER_APPEND = 1_000  # a JetStream atomic batch holds 1,000 messages
 MAX_TAGS = 64
-_SMALL = 900_000  # bytes of data and metadata: with 64 tags and a type of 255 bytes each they are within the limit
+SMALL_BYTES = 900_000  # bytes of data and metadata: with 64 tags and a type of 255 bytes each they are within the limit
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST, _LAST = -62_135_596_800_000_000, 253_402_300_799_999_999  # µs: the range of a datetime
@@ -253,13 +253,15 @@ def digest(events: Iterable[NewEvent | StoredEvent]) -> str:
     data, tags (joined by newlines), metadata, codec and key id, each as a 4-byte big-endian length and its UTF-8 bytes,
     then the version (4 bytes) and `occurred` (8 bytes, signed; the least number if absent).
     """
-    sha = hashlib.sha256()
+    sha, last_type, start = hashlib.sha256(), "", b""
     for event in events:
-        data, metadata = event.data, event.metadata or b""
-        tags = (event.tags if type(event) is StoredEvent else "\n".join(event.tags)).encode()
+        data, metadata, type = event.data, event.metadata or b"", event.type
+        tags = (event.tags if isinstance(event, StoredEvent) else "\n".join(event.tags)).encode()
+        if type != last_type:
+            last_type, start = type, _with_length(type)
         envelope = (
             event.id,
-            _with_length(event.type),
+            start,
             _length(len(data)),
             data,
             _length(len(tags)),
@@ -321,6 +323,15 @@ def new_id(time_ns: int | None = None) -> bytes:
     return stamp.to_bytes(8) + chance
 
 
+def new_ids(count: int) -> list[bytes]:
+    """Return ids as `new_id` does, for events of one moment, in ascending order: they are inserted side by side."""
+    ns = _time.time_ns()
+    millis, rest = divmod(ns, 1_000_000)
+    stamp = ((millis << 16) | 0x7000 | (rest * 4096 // 1_000_000)).to_bytes(8)
+    drawn = struct.unpack(f">{count}Q", os.urandom(8 * count))
+    return [stamp + chance.to_bytes(8) for chance in sorted([_VARIANT | number & _RANDOM_BITS for number in drawn])]
+
+
 def _more_random_halves() -> bytes:
     """Return the random half of an id, and store more for later: each system call may switch to another thread."""
     drawn = struct.unpack(">256Q", os.urandom(8 * 256))
@@ -357,8 +368,8 @@ def check_new(event: NewEvent) -> NewEvent:
     """Return the event if it is within the limits that all engines share. Raises InvalidEvent."""
     if (
         len(event.tags) <= MAX_TAGS
-        and len(event.data) < _SMALL
-        and (event.metadata is None or len(event.metadata) < _SMALL)
+        and len(event.data) < SMALL_BYTES
+        and (event.metadata is None or len(event.metadata) < SMALL_BYTES)
     ):
         return event
     if len(event.tags) > MAX_TAGS:

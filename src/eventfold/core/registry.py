@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
+from eventfold.core.batch_encoding import encode_alike
 from eventfold.core.codec import (
     Codec,
     codec_of,
@@ -19,7 +20,7 @@ from eventfold.core.codec import (
     metadata_in,
     tags_of,
 )
-from eventfold.core.envelope import NewEvent, StoredEvent, check_new, new_id, to_micros
+from eventfold.core.envelope import NewEvent, StoredEvent, check_new, new_id, new_ids, to_micros
 from eventfold.core.event import (
     Draft,
     Event,
@@ -36,6 +37,8 @@ from eventfold.core.event_rows import Decode, EventRows
 from eventfold.core.signals import is_from_handler
 from eventfold.core.upcast import Upcaster, apply_upcasters, current_classes, upcaster_from, version_chain
 from eventfold.errors import EventfoldError, InvalidEvent, UndecodableEvent, UnknownEventType
+
+MIN_ALIKE = 6  # events of one class that are encoded together
 
 
 class Registry:
@@ -95,6 +98,30 @@ class Registry:
             raise InvalidEvent(f"The id {draft.id!r} is not a UUID.", "Give a uuid.UUID, or None.", id=repr(draft.id))
         identity = new_id() if draft.id is None else draft.id.bytes
         return check_new(NewEvent(identity, codec.type, codec.version, data, tags, occurred, metadata))
+
+    def encode_all(self, events: Sequence[Any], metadata: bytes | None = None) -> list[NewEvent]:
+        """Return events or Drafts as they will be stored, each as by `encode`; many of one class in a third less time.
+
+        Raises InvalidEvent; of several events that cannot be stored it names one.
+        """
+        if len(events) < MIN_ALIKE:
+            return [self.encode(event, metadata) for event in events]
+        ids, classes = new_ids(len(events)), list(map(type, events))
+        if len(set(classes)) == 1:
+            alike = self._encode_alike(classes[0], list(events), ids, metadata)
+            return alike or [self.encode(event, metadata) for event in events]
+        found: dict[int, NewEvent] = {}
+        for cls in set(classes):
+            places = [place for place, each in enumerate(classes) if each is cls]
+            alike = self._encode_alike(cls, [events[each] for each in places], [ids[each] for each in places], metadata)
+            found.update(zip(places, alike, strict=False))
+        return [found.get(place) or self.encode(event, metadata) for place, event in enumerate(events)]
+
+    def _encode_alike(self, cls: type, events: list[Any], ids: list[bytes], metadata: bytes | None) -> list[NewEvent]:
+        """Return events of one class encoded together; none if they must be encoded one by one."""
+        if cls is Draft or len(events) < MIN_ALIKE:
+            return []
+        return encode_alike(self.codec(cls), events, ids, metadata) or []
 
     def codec_for(self, stored: StoredEvent) -> Codec:
         """Return the codec that reads a stored event, found by its name and version among all loaded classes.

@@ -32,6 +32,7 @@ from eventfold.ports.services import require
 
 Asked = Query | State  # what a condition, a read or a lock is about
 Unless = Asked | Sequence[tuple[Asked, int]] | None
+ENCODED_TOGETHER, SMALL_PAYLOAD = 64, 8_192  # events of `extend`; bytes of a payload on average
 MAX_ATTEMPTS = 8  # of an unconfirmed append, at most: with the pauses between them it is repeated for 2.54 s
 UNCONFIRMED_BACKOFF = Backoff(0.02, 2.56)
 
@@ -70,11 +71,14 @@ async def append_next(log: Log, options: Options, rest: Iterator[Any], batch: in
     """Append the next events, at most `batch`, and fewer once they have PAGE_BYTES. Returns how many; 0 at the end."""
     metadata, size = metadata_of(options), 0
     events: list[NewEvent] = []
-    for event in islice(rest, batch):
-        events.append(log.registry.encode(event, metadata))
-        size += len(events[-1].data)
-        if size >= PAGE_BYTES:
+    while len(events) < batch and size < PAGE_BYTES:
+        count = ENCODED_TOGETHER if events and size <= len(events) * SMALL_PAYLOAD else 1  # no large one is read early
+        given = list(islice(rest, min(count, batch - len(events))))
+        if not given:
             break
+        encoded = log.registry.encode_all(given, metadata)
+        size += sum([len(event.data) for event in encoded])
+        events += encoded
     if events:
         await write(log, options, AppendRequest(tuple(events)))
     return len(events)
@@ -84,7 +88,9 @@ def encode(log: Log, options: Options, events: Sequence[Any]) -> tuple[NewEvent,
     """Return the events encoded and checked. Raises InvalidInput if there are none or too many, InvalidEvent."""
     _refuse_count(events)
     metadata = metadata_of(options)
-    return tuple([log.registry.encode(event, metadata) for event in events])
+    if len(events) == 1:
+        return (log.registry.encode(events[0], metadata),)
+    return tuple(log.registry.encode_all(events, metadata))
 
 
 def checked(options: Options, events: Sequence[NewEvent]) -> tuple[NewEvent, ...]:
