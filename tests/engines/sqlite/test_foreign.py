@@ -226,7 +226,7 @@ def test_the_definitions_are_compared_with_those_of_a_new_store(tmp_path: Path) 
     path = str(tmp_path / "new.db")
     ef.Store(path).close()
     found = foreign(path, "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL")
-    assert set(found) == schema._expected_definitions()
+    assert set(found) == schema.expected_definitions()
 
 
 # ------------------------------------------------------------------------------------------ journal modes

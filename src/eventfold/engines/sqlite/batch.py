@@ -13,6 +13,7 @@ import apsw
 from eventfold.core.envelope import NewEvent, Receipt, StoredEvent, digest, make_receipt
 from eventfold.core.query import ConditionClause
 from eventfold.engines.sqlite import schema
+from eventfold.engines.sqlite.last_commit import run_triggers
 from eventfold.engines.sqlite.pending_events import PendingEvents
 from eventfold.engines.sqlite.queries import NameLookup, first_match
 from eventfold.engines.sqlite.read import decode_request_key
@@ -46,14 +47,15 @@ class Batch:
         self._writer, self._connection, self._judged = writer, connection, judged
         self._mode = mode
         self._names: NameLookup | None = None
-        before, self.registrations = writer.last_commit.read(connection)
-        self._head_before, self._position = before, before.position
+        self.known = known = writer.last_commit.read(connection)
+        self.registrations, self._head_before, self._position = known.registrations, known.head, known.head.position
+        run_triggers(connection, known.needs_triggers)
         self._codes: Mapping[str, str] = {}
         self._careful = mode is not AppendMode.OPTIMISTIC and AppendMode.CHECK_IDS in mode
         self.inline: InlineTransaction | None = None
         if self.registrations:
             self._begin_inline(writer.projector)
-        self._time = max(writer.clock(), before.time)
+        self._time = max(writer.clock(), known.head.time)
         self._rows: list[tuple[Any, ...]] = []
         self.labels = Labels([], [], [])  # of the accepted events, for the tail
         self._pending = PendingEvents(self._position, self.labels) if is_judged_together else None
@@ -233,12 +235,18 @@ class Batch:
 
         Raises StaleRows, InlineFailed, and apsw.ConstraintError for a duplicate event id.
         """
-        rows = self._rows
+        rows, connection = self._rows, self._connection
+        if rows and not self.known.needs_triggers:
+            # SQLite assigns the first position, the next one of the log: it must be the one that was promised.
+            connection.execute(schema.INSERT_EVENT, (None, *rows[0][1:]))
+            if connection.last_insert_rowid() != rows[0][0]:
+                raise apsw.ConstraintError(f"eventfold: position {rows[0][0]} is not the next one")
+            rows = rows[1:]
         if len(rows) == 1:
-            self._connection.execute(schema.INSERT_EVENT, rows[0])
+            connection.execute(schema.INSERT_EVENT, rows[0])
         elif rows:
-            self._connection.executemany(schema.INSERT_EVENT, rows)
+            connection.executemany(schema.INSERT_EVENT, rows)
         if self._keys:
             self._connection.executemany(schema.INSERT_REQUEST, map(with_checksum, self._keys.items()))
-        if self.inline is not None and rows:
+        if self.inline is not None and self._rows:
             self.inline.write()

@@ -250,7 +250,8 @@ def write_identity(connection: apsw.Connection, store_id: str, epoch: int) -> No
 
 
 @cache
-def _expected_definitions() -> frozenset[tuple[str, str]]:
+def expected_definitions() -> frozenset[tuple[str, str]]:
+    """Name and SQL of each table, index and trigger of eventfold."""
     connection = apsw.Connection(":memory:")
     connection.execute(CREATE)
     return frozenset(connection.execute(DEFINITIONS))
@@ -258,7 +259,7 @@ def _expected_definitions() -> frozenset[tuple[str, str]]:
 
 def check_definitions(connection: apsw.Connection, path: str) -> None:
     """Verify that the tables, indexes and triggers of eventfold are unchanged. Additional ones are allowed."""
-    lost = _expected_definitions().difference(connection.execute(DEFINITIONS))
+    lost = expected_definitions().difference(connection.execute(DEFINITIONS))
     if lost:
         names = ", ".join(sorted(name for name, _ in lost))
         raise StoreDamaged(

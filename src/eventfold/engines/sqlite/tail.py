@@ -27,7 +27,7 @@ from eventfold.errors import CorruptEvent
 MERGE_EVENTS = 3_072  # a segment with so many events is closed and merged; the index in memory of 4,096 takes 20 ms
 MERGE_BYTES = 8_388_608  # or with so many bytes of payloads and tags: a process that opens the store reads them all
 CATCH_UP_ROWS = 512  # rows read at a time
-EVENT_MEMORY, ENTRY_MEMORY, NAME_MEMORY = 60, 40, 200  # bytes; within a fifth of what tracemalloc finds for short tags
+EVENT_MEMORY, ENTRY_MEMORY, NAME_MEMORY = 110, 75, 45  # bytes; within a fifth of what tracemalloc finds for short tags
 
 
 class Labels(NamedTuple):

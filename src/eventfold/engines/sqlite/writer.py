@@ -23,7 +23,7 @@ from eventfold.engines.sqlite.head import HeadTracker
 from eventfold.engines.sqlite.idle_merge import IdleMerge, IdleStep
 from eventfold.engines.sqlite.index_merging import IndexMerging
 from eventfold.engines.sqlite.inline import SqliteExclusiveTransaction
-from eventfold.engines.sqlite.last_commit import LastCommit
+from eventfold.engines.sqlite.last_commit import LastCommit, run_triggers
 from eventfold.engines.sqlite.queries import first_indexed
 from eventfold.engines.sqlite.read import Names, RowDecoder, read_page
 from eventfold.engines.sqlite.schema import read_through
@@ -139,7 +139,11 @@ class Writer:
 
     def _append(self, connection: apsw.Connection, requests: Sequence[AppendRequest]) -> list[Outcome]:
         self._catch_up_early(connection, requests)
-        judged = self._precheck_old_conditions(connection, requests)
+        judged: dict[int, int] = {}
+        for request in requests:
+            if request.unless:
+                judged = self._precheck_old_conditions(connection, requests)
+                break
         self._file.lock.acquire()
         # Optimistic first attempt: event ids are assumed to be new, without a look-up. If a trigger of the database
         # finds a duplicate, the transaction is repeated with a look-up of every id. If the database refuses rows of an
@@ -165,6 +169,7 @@ class Writer:
         self._file.lock.acquire()
         try:
             connection.execute("BEGIN IMMEDIATE")
+            run_triggers(connection, True)
             head = self.head.read_head(connection)
             work(connection)
             row = connection.execute(schema.HEAD).fetchone()
@@ -194,8 +199,6 @@ class Writer:
     ) -> dict[int, int]:
         """Check old conditions before the lock is taken. Returns id of clause -> position through which it holds."""
         clauses = [clause for request in requests for clause in request.unless]
-        if not clauses:
-            return {}
         segments = self.names.tail.segments
         start = segments[0].start if segments else self.head.last_seen.position
         long = [clause for clause in clauses if clause.query.items and start - clause.after > OLD_CONDITION_POSITIONS]
@@ -228,7 +231,7 @@ class Writer:
                 connection.execute("BEGIN IMMEDIATE")
                 is_judged_together = len(requests) > 1 and any(request.unless for request in requests[1:])
                 batch = Batch(self, connection, judged, mode, is_judged_together)
-                outcomes = [batch.judge(request) for request in requests]
+                outcomes = list(map(batch.judge, requests))
                 batch.insert()
             except BaseException:
                 self._rollback(connection)
@@ -238,7 +241,7 @@ class Writer:
                 connection.execute("ROLLBACK")
             else:
                 self._commit(connection, new_head)
-                self.last_commit.record(connection, new_head, batch.registrations)
+                self.last_commit.record(connection, batch.known._replace(head=new_head))
                 head = new_head.position
                 if batch.labels.types:
                     self.merging.extend(connection, head, batch.labels)
