@@ -22,11 +22,11 @@ ROOT = Path(__file__).parents[1]
 SOURCE = f"{ROOT / 'src' / 'eventfold'}/"
 WARM = 3
 # Upper bounds: functions on the stack, their files, functions that run from the call's start to its end, their files.
-# On SQLite an append also adds its events to the tail in memory, and the first read of a process builds the tail.
+# On SQLite the first read of a process builds the tail in memory, and the first one after appends adds them to it.
 BOUNDS = {
     "append": (20, 8, 91, 31),
     "decide": (22, 9, 163, 41),
-    "project": (12, 9, 291, 46),
+    "project": (12, 9, 291, 47),
     "rows": (9, 5, 78, 25),  # filters are checked, then compiled to SQL once for each shape
 }
 UNTIL = {

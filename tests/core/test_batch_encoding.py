@@ -43,7 +43,7 @@ class Nested(ef.Event):
     inner: Annotated[str, ef.tag("a:b")]
 
 
-class Colour(Enum):
+class Color(Enum):
     """A tag that is not a text."""
 
     RED = "red"
@@ -52,7 +52,7 @@ class Colour(Enum):
 class Painted(ef.Event):
     """A tag that is an enum."""
 
-    colour: ef.Tag[Colour]
+    color: ef.Tag[Color]
 
 
 class Priced(ef.Event):
@@ -109,7 +109,7 @@ events = st.one_of(
     st.builds(Open, texts),
     st.builds(Counted, texts, st.datetimes(timezones=st.just(UTC))),
     st.builds(Kept, texts),
-    st.builds(Painted, st.just(Colour.RED)),
+    st.builds(Painted, st.just(Color.RED)),
     st.builds(ef.Draft, st.builds(Untagged, st.just(1.0)), tags=st.just(("more",))),
     st.just(object()),
 )

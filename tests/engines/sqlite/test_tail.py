@@ -71,9 +71,10 @@ def stored(position: int, kind: Kind) -> StoredEvent:
     st.integers(0, 45),
     st.integers(0, 45),
     st.integers(1, 7),
+    st.integers(0, 4),
 )
 def test_a_tail_finds_the_events_that_match(
-    start: int, steps: list[tuple[str, Kind]], query: Query, after: int, until: int, merge_events: int
+    start: int, steps: list[tuple[str, Kind]], query: Query, after: int, until: int, merge_events: int, pending: int
 ) -> None:
     """Whether this process wrote them or another, whatever was merged, and after an exception at any point."""
     log: list[Kind] = [("", ())] * start
@@ -85,6 +86,7 @@ def test_a_tail_finds_the_events_that_match(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tail, "CATCH_UP_ROWS", 3)
         asked = Tail(read, lambda _connection: through, merge_events)
+        asked._most_pending = pending
         for step, kind in steps:
             log.append(kind)  # by another process, unless the step adds it
             if step == "extend":

@@ -60,9 +60,7 @@ class IndexMerging:
         self.written += len(labels.types)
         self.others_append = 0 < self._next_position < first
         self._next_position = last + 1
-        if tail.segments and tail.segments[-1].end >= first - 1:
-            tail.extend(first, labels)
-        else:
+        if not (tail.segments and tail.extend(first, labels)):
             with suppress(EventfoldError, apsw.Error):  # reads report it; what was committed stays so
                 if not tail.segments and self.is_short_lived and last - read_through(connection) > CATCH_UP_ROWS:
                     return  # beside others: they merge
