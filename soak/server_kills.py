@@ -192,9 +192,17 @@ def violations(load: Load, store: str) -> list[str]:
     return found
 
 
-def server_kills(turn: Round) -> None:
-    """Kill a server repeatedly; then compare the log with what was acknowledged. Odd rounds use PostgreSQL."""
-    store = turn.schema() if turn.server and turn.index % 2 else str(turn.folder / "store.db")
+def sqlite(turn: Round) -> None:
+    """Kill a server of a file repeatedly; then compare the log with what was acknowledged."""
+    _kill(turn, str(turn.folder / "store.db"))
+
+
+def postgres(turn: Round) -> None:
+    """Kill a server of a schema of PostgreSQL repeatedly; then compare the log with what was acknowledged."""
+    _kill(turn, turn.schema())
+
+
+def _kill(turn: Round, store: str) -> None:
     ef.Store(store).close()
     load = asyncio.run(kill_under_load(turn.folder, store, turn.seed, KILLS))
     for name, count in load.counts.items():
