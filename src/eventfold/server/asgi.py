@@ -44,6 +44,7 @@ from eventfold.server.exchange import CORS_METHODS, CORS_REQUEST_HEADERS, CORS_R
 from eventfold.server.live import follow
 from eventfold.server.live.hub import Hub
 from eventfold.server.logs import ROUTE, RequestLog
+from eventfold.server.pieces import Pieces
 from eventfold.server.problems import Problem, error_response, problem_response
 from eventfold.server.readiness import Readiness
 from eventfold.server.registered import Registered
@@ -168,6 +169,7 @@ def application(
         middleware=_middleware(server.settings.access.origins),
         exception_handlers={HTTPException: _unrouted, Exception: _failed},
     )
+    app.router.redirect_slashes = False  # it would make an address from the header Host, which anyone may write
     app.server = server
     return app
 
@@ -184,7 +186,7 @@ def _middleware(origins: Sequence[str]) -> list[Middleware]:
                 expose_headers=list(CORS_RESPONSE_HEADERS),
             )
         )
-    return found
+    return [*found, Middleware(Pieces)]
 
 
 def _routes(server: Server) -> list[StarletteRoute]:

@@ -29,6 +29,7 @@ log = logging.getLogger("eventfold.server")
 
 MAX_PIPELINED = 16  # requests that wait on one connection for the response to an earlier one
 LINGER_SECONDS = 2.0  # how long the rest of a refused request is read, so that the client can read the refusal
+LINGER_BYTES = 8 * 1024 * 1024  # how much of it at most
 BODY_CHECK_SECONDS = 1.0
 MESSAGE_SECONDS = 1.0  # between two messages about refusals
 
@@ -131,6 +132,9 @@ class LimitedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse data; afterwards set the timer of the state that the connection is in."""
         if self._refused:
+            self._body_bytes += len(data)
+            if self._body_bytes > LINGER_BYTES:
+                self.transport.abort()
             return
         was_head, was_message = self._head_open, self._message_open
         if self._message_open and not self._head_open:
@@ -178,7 +182,10 @@ class LimitedProtocol(HttpToolsProtocol):
         parser = self.parser
         assert parser is not None
         hosts = sum(name == b"host" for name, _value in self.headers)
-        if hosts > 1 or (hosts == 0 and parser.get_http_version() == "1.1"):
+        version = parser.get_http_version()
+        if version not in ("1.0", "1.1"):
+            self._raise(INVALID)
+        if hosts > 1 or (hosts == 0 and version == "1.1"):
             self._raise(HOST_INVALID)
         super().on_headers_complete()
         self._head_open = False
@@ -241,7 +248,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _linger(self) -> None:
         """End the connection, but read what still comes for a moment: a reset would destroy the response."""
-        self._refused = True
+        self._refused, self._body_bytes = True, 0
         self._cancel_timer()
         self._unset_keepalive_if_required()
         self.flow.resume_reading()
