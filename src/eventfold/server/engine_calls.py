@@ -16,7 +16,7 @@ from eventfold.concurrency.calls import Call as OwnCall
 from eventfold.core.envelope import MAX_EVENTS_PER_APPEND, NewEvent, StoredEvent, check_encoded
 from eventfold.core.query import check_limits
 from eventfold.core.tags import check_name
-from eventfold.errors import EventfoldError, InvalidEvent, InvalidInput, InvalidQuery, StoreDamaged, StoreUnavailable
+from eventfold.errors import EventfoldError, InvalidEvent, InvalidInput, InvalidQuery, StoreNotFound, StoreUnavailable
 from eventfold.log.cursors import LAST_POSITION
 from eventfold.ports import engine_messages as messages
 from eventfold.ports.engine import Engine
@@ -42,11 +42,11 @@ class Answer(Response):
 
 
 async def _decoded(call: Call, kind: type[T]) -> T:
-    """The message of a call. Raises InvalidInput if it is none, StoreDamaged if it is meant for another store."""
+    """The message of a call. Raises InvalidInput if it is none, StoreNotFound if it is meant for another store."""
     check_whole_store(call.caller)
     meant, engine = call.request.headers.get(STORE_HEADER), call.store.engine
     if meant and meant != engine.store_id:
-        raise StoreDamaged(
+        raise StoreNotFound(
             f"The store {meant[:32]} is not here any more: this address has the store {engine.store_id} now.",
             "Nothing was written. Open the store again if that is right; its old cursors are not valid in it.",
             store=engine.store_id,
@@ -451,7 +451,7 @@ def _route(
         response=response,
         media=(MEDIA_TYPE,),
         writes=writes,
-        takes_a_place=handler is not watch,
+        waits=handler is watch,
     )
 
 

@@ -52,11 +52,12 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     status: int = 200
     errors: tuple[int, ...] = ()  # further statuses than those that every route may return
     writes: bool | None = None  # whether it changes a store or the server; None: as method and scope say
+    waits: bool = False  # whether it waits for a commit, and so takes no place among the calls
 
     @property
     def takes_a_place(self) -> bool:
         """Whether a call of it counts among those that are handled at once: health checks and streams do not."""
-        return self.scope is not None and self.scope is not Scope.FOLLOW and SSE not in self.media
+        return not self.waits and self.scope is not None and self.scope is not Scope.FOLLOW and SSE not in self.media
 
     @property
     def is_writing(self) -> bool:
