@@ -53,6 +53,7 @@ from eventfold.server.route import Route
 from eventfold.server.running import Running
 from eventfold.server.scopes import Caller
 from eventfold.server.settings import Settings
+from eventfold.server.visible_positions import hide_facts
 
 ROUTES: tuple[Route, ...] = (
     *backup.ROUTES,
@@ -225,7 +226,7 @@ def _endpoint(server: Server, route: Route) -> Callable[[Request], Awaitable[Res
         except EventfoldError as error:
             if isinstance(error, Forbidden) and caller is not None:
                 server.authentication.refuse(request, route, caller, error)
-            return error_response(error)
+            return error_response(error if caller is None else hide_facts(caller, error))
         except Exception as error:  # noqa: BLE001 - the caller gets a problem, the operator a log line
             return _failed(request, error)
 

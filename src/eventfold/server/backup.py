@@ -19,7 +19,7 @@ from eventfold.server.backup_copy import backup_copy
 from eventfold.server.call import Call
 from eventfold.server.route import Route
 from eventfold.server.scopes import Scope
-from eventfold.server.visibility import check_whole_store
+from eventfold.server.visibility import check_payload, check_whole_store
 
 CHUNK_BYTES = 256 * 1024
 MEDIA = "application/vnd.sqlite3"
@@ -61,6 +61,7 @@ async def _disconnected(receive: Receive) -> None:
 async def backup(call: Call) -> Response:
     """Answer with a copy of the store, which begins a new epoch. One copy of a store is made at a time."""
     check_whole_store(call.caller)
+    check_payload(call.caller)
     server, name = call.server, call.store_name
     if name in server.copying:
         raise ServerBusy(

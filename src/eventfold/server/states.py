@@ -136,6 +136,8 @@ async def state(call: Call) -> Response:
         at = to_position_or_moment(asked.at, "at")
         if not isinstance(at, int):
             at = await last_position(call, at)
+        elif call.caller.is_narrowed:
+            at = min(at, await last_position(call, None, question.query()))
     until = asked.occurred_until and to_moment(asked.occurred_until, "occurred_until", end_of_day=True)
     found = await store.state(question, at=at, occurred_until=until or None)
     keys = state_definition_of(cls).question
@@ -158,6 +160,8 @@ async def history(call: Call) -> Response:
     asked, others = parse_known(call, AskedHistory)
     question = _question(call, cls, asked.question, others, AskedHistory)
     until = None if asked.until is None else to_position_or_moment(asked.until, "until")
+    if isinstance(until, int) and call.caller.is_narrowed:
+        until = min(until, await last_position(call, None, question.query()))
     steps = _steps(call, question, asked.after, until)
     if NDJSON in call.request.headers.get("accept", ""):
         return StreamingResponse(_lines(steps, asked.limit), media_type=NDJSON)

@@ -25,6 +25,7 @@ from eventfold.server.scopes import ANYONE, Caller
 
 NOT_NAMED = Caller(name="", scopes=frozenset())
 """The caller of a route that needs no credential: it has no right, whatever credential it sent."""
+COUNTED = "eventfold.counted"  # key in the scope of a request
 MAX_CREDENTIAL_BYTES = 8_192
 IPV6_PREFIX = 64  # addresses of one network count together: one client has all of them
 
@@ -54,21 +55,24 @@ class Authentication:
             await self.keyring.close()
 
     async def caller_of(self, request: Request, route: Route) -> Caller:
-        """Return who calls, after the call was counted against its rates.
+        """Return who calls. The first time, the request is counted against its rates; a stream asks again and again.
 
         Raises Unauthenticated without a valid credential, Forbidden without the route's scope, TooManyCalls.
         """
         if route.scope is None:
             return NOT_NAMED
-        caller = NOT_NAMED
+        caller, counts = NOT_NAMED, COUNTED not in request.scope
+        request.scope[COUNTED] = True
         try:
             address = address_of(request)
-            _within(self._per_address, address, "from this address")
+            if counts:
+                _within(self._per_address, address, "from this address")
             if not self._settings.is_configured:
                 check_local(request, self._settings)
                 return ANYONE
             caller = await self._authenticated(request, address)
-            _within(self._per_key, caller.identity, "of this credential")
+            if counts:
+                _within(self._per_key, caller.identity, "of this credential")
             if route.scope not in caller.scopes:
                 raise Forbidden(
                     f"This credential does not have the scope {route.scope.value}, which this call needs.",

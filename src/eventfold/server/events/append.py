@@ -16,13 +16,14 @@ from eventfold.core.wire import AppendJson, ReceiptJson, from_receipt, to_clause
 from eventfold.errors import InvalidInput
 from eventfold.log.append import write
 from eventfold.log.context import Options
-from eventfold.log.cursors import LAST_POSITION, known_position, position_of
+from eventfold.log.cursors import LAST_POSITION, known_position
 from eventfold.ports.messages import AppendRequest
 from eventfold.server.call import Call, json_response
 from eventfold.server.events.rules import writable
 from eventfold.server.route import Parameter, Route
 from eventfold.server.scopes import Scope
 from eventfold.server.visibility import check_condition, request_key
+from eventfold.server.visible_positions import verified_position
 
 KEY_HEADER = "idempotency-key"
 
@@ -40,7 +41,7 @@ async def appended(call: Call, events: Sequence[NewEvent], given: AppendJson) ->
     epoch, after = given.epoch, to_position(given.after)
     if isinstance(after, Cursor):
         epoch = log.engine.epoch if epoch is None else epoch
-        after = await position_of(log, after)
+        after = await verified_position(call.caller, log, after)
     clauses = to_clauses(given.unless, after)
     for clause in clauses:
         if clause.after > LAST_POSITION:

@@ -11,12 +11,11 @@ import msgspec
 from starlette.responses import Response, StreamingResponse
 
 from eventfold.aio import opened_log
-from eventfold.core.query import Query
+from eventfold.core.query import Cursor, Query
 from eventfold.core.wire import EventsPage, ReadJson, reason, to_bounds, to_query
 from eventfold.errors import InvalidInput, InvalidQuery
 from eventfold.log.context import Log
 from eventfold.log.read import Bounds, Reader
-from eventfold.ports.messages import Span
 from eventfold.server.call import Call
 from eventfold.server.content import compressed, compressed_stream, mark_encoded, negotiate, response_encoding
 from eventfold.server.etags import entity_tag, is_known, not_modified, tag_headers
@@ -27,6 +26,7 @@ from eventfold.server.refusals import NotAcceptable
 from eventfold.server.route import JSON, NDJSON, Parameter, Route
 from eventfold.server.scopes import Scope
 from eventfold.server.visibility import may_read_payload, visible_query
+from eventfold.server.visible_positions import last_visible, verified_cursor, visible_cursor
 
 DEFAULT_LIMIT, MAX_LIMIT = 100, 1_000  # of a page of JSON
 MEDIA = (JSON, NDJSON, ARROW)
@@ -85,7 +85,12 @@ async def answer(call: Call, given: ReadJson) -> Response:
             limit=limit,
         )
     page = await read_page(log, asked.query, asked.bounds, limit)
-    cursor = None if asked.bounds.backwards else await cursor_after(call.store, log, page)
+    cursor = None
+    if call.caller.is_narrowed and not asked.bounds.backwards:  # both name events that it sees
+        cursor = await visible_cursor(call.caller, log, asked.query, page.next)
+        page.next = cursor.position
+    elif not asked.bounds.backwards:
+        cursor = await cursor_after(call.store, log, page)
     response = page_response(call.caller, page, asked.head, cursor)
     response.headers.update(headers)
     return await compressed(call.request, response)
@@ -109,11 +114,13 @@ async def asked_of(call: Call, log: Log, given: ReadJson) -> Asked:
     query = visible_query(call.caller, to_query(given.query))
     head = (await log.engine.head()).position
     if call.caller.is_narrowed:  # it learns of the events that it sees only
-        last = await log.engine.read(query, Span(until=head, limit=1, backwards=True))
-        head = last.events[0].position if last.events else 0
+        last = await last_visible(log, query, head)
+        head = 0 if last is None else last.position
     bounds: dict[str, Any] = to_bounds(given)
     if call.caller.is_narrowed:
         bounds |= {name: min(bounds[name], head) for name in ("after", "until") if isinstance(bounds[name], int)}
+        if isinstance(bounds["after"], Cursor):
+            bounds["after"] = await verified_cursor(call.caller, log, bounds["after"])
     before = head + 1 if given.before is None else min(given.before, head + 1)
     return Asked(query, msgspec.structs.replace(Bounds(**bounds), before=before), head)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
+from eventfold.aio import opened_log
 from eventfold.core.query import Cursor, Query
 from eventfold.errors import InvalidQuery, StoreUnavailable
 from eventfold.server.call import Call
@@ -19,6 +20,7 @@ from eventfold.server.live.stream import MEDIA, EventStream
 from eventfold.server.live.view import View
 from eventfold.server.route import SSE, Parameter, Route
 from eventfold.server.scopes import Scope
+from eventfold.server.visible_positions import verified_cursor, visible_cursor
 
 UNAVAILABLE_RETRY_S = 5.0
 
@@ -35,7 +37,7 @@ async def follow(call: Call) -> Response:
     asked = Query.of(types=query.getlist("types"), tags=query.getlist("tags"))
     view = View.of(call.caller, asked)
     try:
-        start = await _start(call)
+        start = await _start(call, view.query)
     except StoreUnavailable as error:
         return _temporary(error.code, error.what, UNAVAILABLE_RETRY_S)
     server, request = call.server, call.request
@@ -47,23 +49,18 @@ async def follow(call: Call) -> Response:
     return EventStream(hub, hub.tail(call.store_name, call.store), call.store, reader, start)
 
 
-async def _start(call: Call) -> Cursor:
+async def _start(call: Call, view: Query) -> Cursor:
     """Return the verified cursor after which the stream begins, of the store's present epoch."""
-    store, query = call.store, call.request.query_params
+    query, log = call.request.query_params, await opened_log(call.store)
     begin = query.get("from", "now")
     after = call.request.headers.get("last-event-id") or query.get("after")
     if after is None:
         if begin == "now":
-            return await store.cursor()
-        return await store.cursor(_position("from", begin))
+            return await visible_cursor(call.caller, log, view)
+        return await visible_cursor(call.caller, log, view, _position("from", begin))
     if after.isascii() and after.isdigit():
-        return await store.cursor(_position("after", after))
-    cursor = Cursor.parse(after)
-    while True:
-        epoch = (await store.open()).engine.epoch
-        await store.verify(cursor)
-        if store.engine.epoch == epoch:
-            return Cursor(store.engine.store_id, epoch, cursor.position, cursor.event_id)
+        return await visible_cursor(call.caller, log, view, _position("after", after))
+    return await verified_cursor(call.caller, log, Cursor.parse(after))
 
 
 def _position(name: str, text: str) -> int:

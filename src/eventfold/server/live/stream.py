@@ -141,9 +141,10 @@ class EventStream(Response):
         """Send the notice, with a cursor that does not name an event which the reader may not see."""
         reader = self._reader
         reader.skip_through = through
-        if through > after.position:
-            hidden = Cursor(after.store, self._epoch, through, "")
-            after = hidden if reader.view.is_narrowed else await self._store.cursor(through)
+        if reader.view.is_narrowed:
+            through = after.position
+        elif through > after.position:
+            after = await self._store.cursor(through)
         reader.cursor = str(after)
         reader.heartbeat = lambda: self._tail.heartbeat(reader)
         await self._write(sse.caught_up(through, reader.cursor))
