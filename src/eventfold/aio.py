@@ -61,6 +61,7 @@ from eventfold.projections.handover import Handover
 from eventfold.projections.pace import MAX_PAUSE_S
 from eventfold.projections.rows_async import AsyncSelection
 from eventfold.projections.view import View, view
+from eventfold.searches import AsyncSearch
 from eventfold.selection import Filter, Rows, Selection
 from eventfold.store import EVERYTHING, context, with_options
 from eventfold.transactions import AsyncJoining, confirm
@@ -238,6 +239,10 @@ class AsyncStore:
     async def event(self, id: UUID | str, *, raw: bool = False) -> Recorded[Any] | None:
         """See Store.event."""
         return await event_of(await self._opening.log(), id, raw)
+
+    def search(self, filter: str = "", *, backwards: bool = True, within: Query | None = None) -> AsyncSearch:
+        """See Store.search; the methods of the search are awaited."""
+        return AsyncSearch(self._opening.log, filter, backwards, within)
 
     async def state(self, question: S, *, at: int | date | None = None, occurred_until: date | None = None) -> S:
         """See Store.state. **Events are folded in the order of recording, even with `occurred_until`.**"""

@@ -157,7 +157,7 @@ class InvalidProjection(InvalidInput):
 
 
 class InvalidFilter(InvalidProjection):
-    """A filter, an order, a limit or a cursor of rows that cannot be used with this read model, or on this target."""
+    """A filter of rows or events, or an order, a limit or a cursor of rows, that cannot be used."""
 
     code = "invalid-filter"
 

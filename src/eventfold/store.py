@@ -21,11 +21,10 @@ from eventfold.core.event import Recorded
 from eventfold.core.query import Cursor, Query
 from eventfold.core.renamed import refuse_old_attributes, refuse_old_keywords
 from eventfold.core.state import State, Step
+from eventfold.log import copy as log_copy
 from eventfold.log.append import Asked, Unless, append, append_encoded, append_next, check_batches, query_of
 from eventfold.log.context import Command, Options, context, with_options
 from eventfold.log.copy import Copied, Progress, refuse_no_store, with_proof
-from eventfold.log.copy import copy as copy_log
-from eventfold.log.copy import verify as verify_log
 from eventfold.log.cursors import cursor_after, known_position, position_of
 from eventfold.log.decide import decide
 from eventfold.log.decided import Decided
@@ -49,6 +48,7 @@ from eventfold.projections.followers import Follower
 from eventfold.projections.handover import Handover
 from eventfold.projections.pace import MAX_PAUSE_S
 from eventfold.projections.view import View, view
+from eventfold.searches import Search
 from eventfold.selection import Filter, Rows, Selection
 from eventfold.transactions import Joining, confirm
 from eventfold.wiring import open_log, projection_admin
@@ -271,6 +271,10 @@ class Store:
         """
         return run(event_of(self._log, id, raw))
 
+    def search(self, filter: str = "", *, backwards: bool = True, within: Query | None = None) -> Search:
+        """Return a search by a line of text: `type:Paid customer:42 data.amount>100`, newest first. See Search."""
+        return Search(self._log, filter, backwards, within)
+
     def state(self, question: S, *, at: int | date | None = None, occurred_until: date | None = None) -> S:
         """Return the state now, or as of a moment; a copy, which you may change.
 
@@ -352,17 +356,13 @@ class Store:
         return run(self.engine.tags(prefix, limit, after))
 
     def tag_names(self, prefix: str = "", *, limit: int = 1_000, after: str = "") -> list[str]:
-        """Return the tags that start with `prefix`, sorted, without counts. Arguments as in `tags`.
-
-        The time it takes depends on `limit`, not on the number of events with each tag.
-        """
+        """Return what `tags` returns, without counts, in a time that depends on `limit`, not on numbers of events."""
         return run(tag_names_of(self._log, prefix, limit, after))
 
     def tag_keys(self, prefix: str = "", *, limit: int = 1_000, after: str = "") -> list[str]:
         """Return the keys of the tags that start with `prefix`, sorted: "account:" is the key of "account:a-1".
 
-        A tag without a colon is its own key. At most `limit` keys, after the key `after` (exclusive). The time it takes
-        depends on the number of keys, not on that of tags.
+        A tag without a colon is its own key. At most `limit` keys, after the key `after` (exclusive).
         """
         return run(require(self.engine, "lookups").tag_keys(prefix, limit, after))
 
@@ -517,9 +517,9 @@ class Store:
         async def begin() -> None:
             moving.begin()
 
-        copying = copy_log(here, there, keep_identity=keep_identity, progress=progress, before_succession=begin)
+        copying = log_copy.copy(here, there, keep_identity=keep_identity, progress=progress, before_succession=begin)
         copied = moving.finish(run(copying))
-        return with_proof(copied, run(verify_log(here, there, progress))) if verify else copied
+        return with_proof(copied, run(log_copy.verify(here, there, progress))) if verify else copied
 
     def backup(self, path: str) -> None:
         """Write a consistent copy of the whole store to another path, while it is in use. The copy starts a new epoch.

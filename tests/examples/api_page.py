@@ -205,6 +205,9 @@ def page() -> str:
     from eventfold.projections.admin import ProjectionAdmin
     from eventfold.projections.rows_async import AsyncSelection
     from eventfold.projections.view import View
+    from eventfold.search.find import Budget
+    from eventfold.search.plan import Plan
+    from eventfold.searches import AsyncSearch, FoundPage, Search
     from eventfold.selection import Rows, Selection
     from eventfold.selection.column import ComparableColumn
     from eventfold.selection.filters import Filter
@@ -243,6 +246,11 @@ def page() -> str:
         f"\n`AsyncFollower`: {sentence(AsyncFollower)}",
         *one_class(Cursor, "Cursor"),
         *one_class(Receipt, "Receipt"),
+        *one_class(Search, "Search"),
+        f"\n`AsyncSearch`: {sentence(AsyncSearch)}",
+        *one_class(FoundPage, "FoundPage"),
+        *one_class(Plan, "Plan"),
+        *one_class(Budget, "Budget"),
         *one_class(TypeCount, "TypeCount"),
         *one_class(TagCount, "TagCount"),
         *one_class(Copied, "Copied"),

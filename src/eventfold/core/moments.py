@@ -18,11 +18,14 @@ TIME_SYNTAX = (
 )
 
 
-def parse_time(text: str, *, end_of_day: bool = False) -> datetime:
-    """Parse a time; a bare date is its first instant in UTC, or its last if `end_of_day`. Raises InvalidInput."""
+def parse_time(text: str, *, end_of_day: bool = False, now: datetime | None = None) -> datetime:
+    """Parse a time; a bare date is its first instant in UTC, or its last if `end_of_day`. Raises InvalidInput.
+
+    `now` is the moment before which 2h means two hours; None: the present time.
+    """
     text = text.strip()
     try:
-        moment = _parse_time(text, end_of_day)
+        moment = _parse_time(text, end_of_day, now)
     except (ValueError, OverflowError):
         moment = None
     if moment is None:
@@ -38,9 +41,9 @@ def parse_time(text: str, *, end_of_day: bool = False) -> datetime:
     return moment
 
 
-def _parse_time(text: str, end_of_day: bool) -> datetime | None:
+def _parse_time(text: str, end_of_day: bool, now: datetime | None) -> datetime | None:
     if ago := AGO_PATTERN.fullmatch(text):
-        return datetime.now(UTC) - timedelta(**{AGO_UNITS[ago[2]]: int(ago[1])})
+        return (now or datetime.now(UTC)) - timedelta(**{AGO_UNITS[ago[2]]: int(ago[1])})
     if DATE_PATTERN.fullmatch(text):
         return datetime.combine(date.fromisoformat(text), time.max if end_of_day else time.min, UTC)
     moment = None if text.isdecimal() else datetime.fromisoformat(text)

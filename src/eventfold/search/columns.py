@@ -14,7 +14,7 @@ from uuid import UUID
 
 from eventfold.core.table import Column, ColumnKind
 from eventfold.errors import InvalidFilter
-from eventfold.search.grammar import Clause, Node, Not, Value, parse
+from eventfold.search.grammar import Clause, Group, Node, Not, Value, parse
 from eventfold.selection.check import TableFields
 from eventfold.selection.column import ComparableColumn
 from eventfold.selection.filters import Combined, Filter
@@ -66,9 +66,10 @@ def filter_of_text(text: str, fields: TableFields) -> Filter:
 def _filter(node: Node, fields: TableFields) -> Filter:
     if isinstance(node, Not):
         return ~_filter(node.part, fields)
-    if isinstance(node, Clause):
-        return _clause(node, fields)
-    return _combined(node.operator, [_filter(part, fields) for part in node.parts])
+    if isinstance(node, Group):
+        return _combined(node.operator, [_filter(part, fields) for part in node.parts])
+    assert isinstance(node, Clause), "a filter of rows has no words"
+    return _clause(node, fields)
 
 
 def _combined(operator: Literal["and", "or"], parts: Sequence[Filter]) -> Filter:
