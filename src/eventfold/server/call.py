@@ -6,6 +6,7 @@ Knows: Starlette's request. Does not know: routes, how callers are authenticated
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
 
 import msgspec
 from starlette.requests import Request
@@ -36,6 +37,18 @@ class Call:
     def store(self) -> AsyncStore:
         """The store that the path names."""
         return self.server.stores[self.store_name]
+
+    @property
+    def root_path(self) -> str:
+        """The path where the application is mounted, or that a proxy removes; empty if neither."""
+        return str(self.request.scope.get("root_path", "")).rstrip("/")
+
+    @property
+    def path(self) -> str:
+        """The path of this request as the client must write it, for links: with the path where it is mounted."""
+        path: str = self.request.scope["path"]
+        inside = path == self.root_path or path.startswith(f"{self.root_path}/")
+        return quote((path if inside else self.root_path + path).rstrip("/"))
 
     async def raw_body(self) -> bytes:
         """The body, decompressed. Raises BodyTooLarge, UnsupportedMedia, InvalidInput."""

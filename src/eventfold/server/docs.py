@@ -16,15 +16,16 @@ from eventfold.server.etags import is_known
 from eventfold.server.openapi import document
 from eventfold.server.route import JSON, Route
 
-_documents: dict[tuple[str, ...], bytes] = {}  # by the names of the stores; the routes are the same
+_documents: dict[tuple[str, ...], bytes] = {}  # by the root path and the names of the stores; the routes are the same
 
 
 def document_of(call: Call) -> bytes:
     """The document of the server that is called."""
-    names = tuple(sorted(call.server.stores))
-    if names not in _documents:
-        _documents[names] = document(call.server.routes, names)
-    return _documents[names]
+    names, root = tuple(sorted(call.server.stores)), call.root_path
+    key = (root, *names)
+    if key not in _documents:
+        _documents[key] = document(call.server.routes, names, root)
+    return _documents[key]
 
 
 async def openapi(call: Call) -> Response:

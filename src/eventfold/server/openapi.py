@@ -64,8 +64,11 @@ MEANINGS = {
 RETRIED = frozenset({429, 503})
 
 
-def document(routes: Sequence[Route], stores: Iterable[str]) -> bytes:
-    """Return the document as JSON: the same bytes for the same routes and names of stores."""
+def document(routes: Sequence[Route], stores: Iterable[str], root_path: str = "") -> bytes:
+    """Return the document as JSON: the same bytes for the same routes and names of stores.
+
+    `root_path`: the path where the application is mounted.
+    """
     names = sorted(stores)
     in_path = "/v1" if len(names) == 1 else "/v1/stores/{store}"
     types = _Types(routes)
@@ -85,7 +88,7 @@ def document(routes: Sequence[Route], stores: Iterable[str]) -> bytes:
             "The routes of a store are also served at `/v1/stores/NAME/…`.",
             "version": eventfold.__version__,
         },
-        "servers": [{"url": "/"}],
+        "servers": [{"url": root_path or "/"}],
         "tags": [{"name": each} for each in used],
         "paths": dict(sorted(paths.items())),
         "components": {

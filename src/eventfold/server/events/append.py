@@ -47,7 +47,7 @@ async def appended(call: Call, events: Sequence[NewEvent], given: AppendJson) ->
         if clause.after > LAST_POSITION:
             await known_position(log, clause.after)
     receipt = await append_for(call, events, clauses, key=key, epoch=epoch)
-    headers = {"location": f"{call.request.url.path.rstrip('/')}/{receipt.first}"}
+    headers = {"location": f"{call.path}/{receipt.first}"}
     return json_response(from_receipt(receipt), 200 if receipt.repeated else 201, headers)
 
 
