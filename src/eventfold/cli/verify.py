@@ -34,6 +34,9 @@ def verify(
     rows: Annotated[
         bool, typer.Option("--rows", help="Fold read models again into temporary rows, and compare every row.")
     ] = False,
+    record: Annotated[
+        bool, typer.Option("--record", help="Keep the results in the log, as events of the type $verified.")
+    ] = False,
     import_path: ImportPath = ".",
     as_json: Json = None,
     wide: Wide = False,
@@ -60,6 +63,8 @@ def verify(
         if rows:
             with progress_bar(output, "folding again") as bar:
                 compared = store.projections.verify_rows(*named, progress=bar)
+        if record:
+            store.projections.record(*([] if found is None else [found]), *proofs, *compared)
     if output.is_json:
         output.write_lines(msgspec.json.encode(each) for each in (*proofs, *compared))
     elif proofs:

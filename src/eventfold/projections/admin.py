@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 from weakref import WeakSet
 
 from eventfold.concurrency import run
+from eventfold.core.envelope import Receipt
+from eventfold.core.event import Event
 from eventfold.core.query import Cursor, Query
 from eventfold.core.renamed import refuse_old_attributes
 from eventfold.errors import (
@@ -63,6 +65,7 @@ from eventfold.projections.rows import TargetRows
 from eventfold.projections.runner import Runner
 from eventfold.projections.status import Status, status_of
 from eventfold.projections.statuses import AWAY, Located, statuses
+from eventfold.projections.verified import TYPE, append_facts, results_of
 from eventfold.projections.verify import LogProof, Progress, Proof, prove, prove_log, unproved_error
 from eventfold.selection import Selection
 
@@ -87,7 +90,8 @@ class ProjectionAdmin:
     ) -> None:
         self.catalog = catalog
         self.log = catalog.log  # for tools
-        commands = OperatorCommands(catalog.log, options or Options())
+        self._options = options or Options()
+        commands = OperatorCommands(catalog.log, self._options)
         self._operations = ProjectionOperations(catalog, commands)
         self._rebuilds = ProjectionRebuilds(catalog, commands)
         self._runners: list[Runner] = [] if runners is None else runners  # stopped by close()
@@ -366,6 +370,20 @@ class ProjectionAdmin:
         `progress(done, all)` is called with numbers of events.
         """
         return run(prove_log(self.log, progress))
+
+    def record(self, *proofs: LogProof | Proof | RowProof) -> Receipt | None:
+        """Append the results of verifications to the log: an event `$verified` for each subject, tagged by its name.
+
+        None if there are none. They have the metadata of the caller, such as `actor`. Raises what an append raises.
+        """
+        found = [(each, TYPE, f"{TYPE}:{each.subject}") for each in results_of(proofs)]
+        return run(append_facts(self.log, self._options, found))
+
+    def append_fact(self, type: str, tag: str, event: Event) -> Receipt:
+        """Append an event of eventfold, whose type begins with `$`, with the metadata of the caller: for tools."""
+        receipt = run(append_facts(self.log, self._options, [(event, type, tag)]))
+        assert receipt is not None
+        return receipt
 
     # Operations
 

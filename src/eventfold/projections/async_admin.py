@@ -11,6 +11,7 @@ from datetime import date
 from typing import TypeVar
 
 from eventfold.concurrency import in_thread
+from eventfold.core.envelope import Receipt
 from eventfold.core.renamed import refuse_old_attributes
 from eventfold.ports.target import Checkpoint, ParkedEvent, ProjectionRecord
 from eventfold.projections.admin import ProjectionAdmin
@@ -60,6 +61,10 @@ class AsyncProjectionAdmin:
     async def verify_log(self, progress: Progress = lambda _done, _all: None) -> LogProof:
         """See ProjectionAdmin.verify_log. `progress` is called from a thread."""
         return await self.ask(lambda admin: admin.verify_log(progress))
+
+    async def record(self, *proofs: LogProof | Proof | RowProof) -> Receipt | None:
+        """See ProjectionAdmin.record."""
+        return await self.ask(lambda admin: admin.record(*proofs))
 
     # Operations
 

@@ -41,6 +41,8 @@ from eventfold.server.admission import Admission
 from eventfold.server.backup_copy import remove_left_copies
 from eventfold.server.call import Call
 from eventfold.server.exchange import CORS_METHODS, CORS_REQUEST_HEADERS, CORS_RESPONSE_HEADERS, Exchange
+from eventfold.server.jobs import routes as jobs
+from eventfold.server.jobs.board import Jobs
 from eventfold.server.live import follow
 from eventfold.server.live.hub import Hub
 from eventfold.server.logs import ROUTE, RequestLog
@@ -68,6 +70,7 @@ ROUTES: tuple[Route, ...] = (
     *projections.ROUTES,
     *projection_rows.ROUTES,
     *processes.ROUTES,
+    *jobs.ROUTES,
     *follow.ROUTES,
 )
 
@@ -96,10 +99,13 @@ class Server:
             name: own[name] if isinstance(each, str) else each for name, each in stores.items()
         }
         self.routes = ROUTES
+        self.jobs = Jobs(self.stores, self.registered, read_only=settings.read_only)
         self.running = Running(self.stores, own)
         self.authentication = Authentication(self.settings.access)
         self.running.at_start(self.authentication.open)
         self.running.at_stop(self.authentication.close)
+        self.running.at_start(self.jobs.open)
+        self.running.at_stop(self.jobs.close)
         limits = settings.limits
         self.admission = Admission(limits.calls, limits.waiting_calls, limits.wait_seconds)
         self.remote = RemoteState(self.stores)

@@ -163,6 +163,7 @@ ROUTES = (
         parameters=(_ID,),
         request=Rotation,
         response=NewKeyText,
+        errors=(404,),
         **_OF_ADMIN,
     ),
     Route(
@@ -172,6 +173,7 @@ ROUTES = (
         summary="Revoke an API key",
         parameters=(_ID,),
         response=KeyInfo,
+        errors=(404,),
         **_OF_ADMIN,
     ),
 )
