@@ -7,6 +7,7 @@ Knows: messages, the log of a store. Does not know: how an engine works, how cli
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from hashlib import blake2b
 from typing import Any, TypeVar
 
 import msgspec
@@ -26,7 +27,7 @@ from eventfold.ports.services import Services, require
 from eventfold.server.call import Call
 from eventfold.server.events.rules import writable
 from eventfold.server.route import Handler, Route
-from eventfold.server.scopes import Scope
+from eventfold.server.scopes import Caller, Scope
 from eventfold.server.visibility import check_condition, check_payload, check_whole_store
 
 T = TypeVar("T")
@@ -333,13 +334,25 @@ async def counts(call: Call) -> Response:
     return await _in_one_epoch(call, ask)
 
 
+def snapshot_key(caller: Caller, key: str) -> str:
+    """The key under which a snapshot of this caller is stored: each has snapshots of its own.
+
+    A snapshot is a state that readers trust without its events. If one caller's were used by others, or by the server
+    itself, a caller that may only append could make them see a state that no events have led to.
+    """
+    if not caller.identity:
+        return key
+    return f"caller/{blake2b(caller.identity.encode(), digest_size=12).hexdigest()}/{key}"
+
+
 async def get_snapshot(call: Call) -> Response:
     """Answer with the snapshot under a key."""
     message = await _decoded(call, messages.Key)
     check_payload(call.caller)
 
     async def ask(engine: Engine) -> messages.SnapshotMessage:
-        return messages.SnapshotMessage(message.value, await require(engine, "snapshots").get(message.value))
+        found = await require(engine, "snapshots").get(snapshot_key(call.caller, message.value))
+        return messages.SnapshotMessage(message.value, found)
 
     return await _in_one_epoch(call, ask)
 
@@ -349,7 +362,7 @@ async def put_snapshot(call: Call) -> Response:
     message = await _decoded(call, messages.SnapshotMessage)
     engine = call.store.engine
     if message.value is not None:
-        await require(engine, "snapshots").put(message.key, message.value)
+        await require(engine, "snapshots").put(snapshot_key(call.caller, message.key), message.value)
     return _answer(engine, engine.epoch, Nothing())
 
 
@@ -357,7 +370,9 @@ async def drop_snapshots(call: Call) -> Response:
     """Delete the snapshots whose keys start with a prefix."""
     message = await _decoded(call, messages.Key)
     engine = call.store.engine
-    found = await require(engine, "snapshots").delete_prefix(message.value)
+    snapshots = require(engine, "snapshots")
+    found = await snapshots.delete_prefix(message.value)
+    found += await snapshots.delete_prefix(snapshot_key(call.caller, message.value)) if call.caller.identity else 0
     return _answer(engine, engine.epoch, messages.Number(found))
 
 
