@@ -56,7 +56,7 @@ from eventfold.projections.definition import (
 from eventfold.projections.failures import ahead_of_log_error, stopped_error
 from eventfold.projections.fields import codec_of
 from eventfold.projections.follower_progress import FollowerProgress
-from eventfold.projections.generations import require_record
+from eventfold.projections.generations import keeps_progress, require_record
 from eventfold.projections.inline_admin import is_inline
 from eventfold.projections.operations import ProjectionOperations
 from eventfold.projections.pace import MAX_PAUSE_S
@@ -227,8 +227,8 @@ class ProjectionAdmin:
     def list(self) -> builtins.list[ProjectionRecord]:
         """Return the records of all projections and followers of the store, sorted by name.
 
-        `kind` is rows, sql, effects or follower; elsewhere, where its own database is unreachable, so that only the
-        name and the class's address are known.
+        `kind` is rows, sql, effects, follower or consumer (of a server); elsewhere, where its own database is
+        unreachable, so that only the name and the class's address are known.
         """
         own = self.catalog.own_target()
         if own is None:
@@ -351,7 +351,7 @@ class ProjectionAdmin:
         a writable database. Rows that change meanwhile are compared again. Raises ProjectionStopped where the fold
         fails, InvalidProjection for a projection without rows or whose class cannot be imported, TargetUnavailable.
         """
-        named = projections or [each.name for each in self.list() if each.kind not in ("effects", "follower")]
+        named = projections or [each.name for each in self.list() if each.kind not in keeps_progress]
         proofs: list[RowProof] = []
         for each in named:
             definition = self.catalog.definition_of(each)

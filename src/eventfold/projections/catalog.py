@@ -230,9 +230,9 @@ class ProjectionCatalog:
         if isinstance(projection, str):
             name, target = self.find(projection)
             record = require_record(target, name)
-            if record.kind == "follower":
+            if record.kind in ("follower", "consumer"):
                 raise InvalidProjection(
-                    f"{name} is a follower, which has no class and no rows.",
+                    f"{name} is a {record.kind}, which has no class and no rows.",
                     f"See eventfold projections status {name}; to start over: eventfold projections remove {name}.",
                     projection=name,
                 )

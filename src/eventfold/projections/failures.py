@@ -81,7 +81,7 @@ def ahead_of_log_error(name: str, kind: str, error: CursorMismatch) -> CursorMis
     `kind`: of its ProjectionRecord.
     """
     match kind:
-        case "follower":
+        case "follower" | "consumer":
             remedy = (
                 f"Remove its progress (eventfold projections remove {name}), and follow again from a position that "
                 "you trust (after=…)."

@@ -36,7 +36,7 @@ from eventfold.projections.definition import ProjectionDefinition
 COMPLETE_PROGRESS = (
     "$progress"  # the record of a target that has all progress of its store; not a valid name of a projection
 )
-keeps_progress = ("effects", "follower")  # the kinds whose progress cannot be rebuilt from the log
+keeps_progress = ("effects", "follower", "consumer")  # the kinds whose progress cannot be rebuilt from the log
 
 
 def tables_of(definition: ProjectionDefinition) -> dict[str, Table | str]:
@@ -67,10 +67,10 @@ async def register(definition: ProjectionDefinition, log: Log, target: Target) -
             if record is None:  # else another process was first
                 record = new
                 tx.create(new, tables_of(definition), checkpoints)
-    if record.kind == "follower":
+    if record.kind in ("follower", "consumer"):
         raise InvalidProjection(
-            f"{definition.name} is the name of a follower of this store.",
-            f"Give one of them another name, or remove the follower: eventfold projections remove {definition.name}.",
+            f"{definition.name} is the name of a {record.kind} of this store.",
+            f"Give one of them another name, or remove that one: eventfold projections remove {definition.name}.",
             projection=definition.name,
         )
     live = target.checkpoints(definition.name, record.live)[0]

@@ -40,6 +40,8 @@ from eventfold.server.access.errors import Forbidden
 from eventfold.server.admission import Admission
 from eventfold.server.backup_copy import remove_left_copies
 from eventfold.server.call import Call
+from eventfold.server.consumers import routes as consumers
+from eventfold.server.consumers.ownership import OwnedConsumers
 from eventfold.server.exchange import CORS_METHODS, CORS_REQUEST_HEADERS, CORS_RESPONSE_HEADERS, Exchange
 from eventfold.server.jobs import routes as jobs
 from eventfold.server.jobs.board import Jobs
@@ -72,6 +74,7 @@ ROUTES: tuple[Route, ...] = (
     *processes.ROUTES,
     *jobs.ROUTES,
     *follow.ROUTES,
+    *consumers.ROUTES,
 )
 
 
@@ -111,6 +114,7 @@ class Server:
         self.remote = RemoteState(self.stores)
         self.running.at_stop(self.remote.close)
         self.hub = Hub(self.settings, self.running)
+        self.consumers = OwnedConsumers(self.running)
         self.readiness = Readiness(self.stores, settings)
         self.copying: set[str] = set()  # names of the stores of which a backup is being made
         self.running.at_start(self._remove_left_copies)

@@ -41,6 +41,7 @@ from eventfold.server.access.errors import (
     TooManyCalls,
     Unauthenticated,
 )
+from eventfold.server.consumers.errors import ConsumerElsewhere
 from eventfold.server.logs import REQUEST_ID
 from eventfold.server.refusals import BodyTooLarge, NotAcceptable, NotFound, UnsupportedMedia
 
@@ -72,6 +73,7 @@ STATUSES: tuple[tuple[type[EventfoldError], int], ...] = (
     (LeaseLost, 409),
     (LeaseHeld, 409),
     (ProjectionBehind, 503),
+    (ConsumerElsewhere, 503),
     (TargetUnavailable, 503),
     (AppendUnconfirmed, 503),
     (StoreReadOnly, 403),

@@ -19,7 +19,7 @@ from eventfold.server.settings import Settings
 READS_AT_ONCE = 4  # pages read at a time for readers that catch up
 SWEEP_S = 1.0
 CHECKS_IN_SWEEP = 200
-LAST_BYTES_S = 5.0  # for which a stream that is to end may wait until its last bytes can be written
+LAST_BYTES_S = 5.0  # for which the server waits, when it stops, until the last bytes of all streams are written
 
 
 class Hub:
@@ -32,7 +32,6 @@ class Hub:
         self.settings = settings.live
         self.reads = asyncio.Semaphore(READS_AT_ONCE)
         self.readers: set[Reader] = set()
-        self._stall_s = settings.limits.stall_seconds
         self._running = running
         self._empty = asyncio.Event()
         self._tails: dict[str, LogTail] = {}
@@ -91,10 +90,7 @@ class Hub:
         now = asyncio.get_running_loop().time()
         due: list[Reader] = []
         for reader in tuple(self.readers):
-            patience = min(LAST_BYTES_S, self._stall_s) if reader.is_ending else self._stall_s
-            if reader.sending_since is not None and now - reader.sending_since > patience:
-                _disconnect(reader)
-            elif now - reader.sent_at > self.settings.heartbeat_seconds and not reader.has_pending():
+            if now - reader.sent_at > self.settings.heartbeat_seconds and not reader.has_pending():
                 reader.write(reader.heartbeat())
             if now >= reader.check_at and not reader.is_ending:
                 due.append(reader)
@@ -103,23 +99,15 @@ class Hub:
             await self._check(reader)
 
     async def _farewell(self) -> None:
-        """End every stream with `bye`; after a while end the connections of those that take no bytes."""
+        """End every stream with `bye`. The protocol ends connections whose clients read nothing (see protocol.py)."""
         for reader in self.readers:
             reader.end(sse.bye("shutdown", "The server is shutting down.", self.settings.spread_seconds))
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_BYTES_S if self.readers else 0):
                 await self._empty.wait()
-        for reader in tuple(self.readers):
-            _disconnect(reader)
 
     async def _check(self, reader: Reader) -> None:
         try:
             await reader.check()
         except EventfoldError as error:
             reader.end(sse.bye(error.code, error.what, sse.RETRY_MS / 1000))
-
-
-def _disconnect(reader: Reader) -> None:
-    reader.close()
-    if reader.abort is not None:
-        reader.abort()

@@ -41,7 +41,6 @@ class Reader:
         self.check = check  # raises an EventfoldError if the caller may not read any more
         self.check_at = 0.0
         self.heartbeat: Callable[[], bytes] = lambda: HEARTBEAT  # what it gets after a time without events
-        self.abort: Callable[[], None] | None = None  # ends its connection without sending what is buffered
         self.sending_since: float | None = None  # since when a send has not returned
         self.sent_at = 0.0
         self.pending_bytes = 0

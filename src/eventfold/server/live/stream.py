@@ -26,7 +26,6 @@ T = TypeVar("T")
 FIRST_PAGE, LAST_PAGE = 100, 1_000  # events in one read of a reader that catches up
 SMALL_BYTES, LARGE_BYTES = 32_768, 262_144  # after a page below or above this a larger or a smaller one is read
 MEDIA = "text/event-stream; charset=utf-8"
-ABORT = "eventfold.abort"  # the extension of the ASGI scope that ends the connection at once (see abort.py)
 
 
 class EventStream(Response):
@@ -46,7 +45,6 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream until it is to end or the client has gone."""
         reader = self._reader
-        reader.abort = scope.get("extensions", {}).get(ABORT)
         self._send = send
         watching = asyncio.create_task(self._watch(receive))
         self._hub.add(reader)

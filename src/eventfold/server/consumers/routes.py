@@ -1,0 +1,291 @@
+"""Consumers over HTTP: create, receive, acknowledge, reject, status, retry, remove.
+
+Knows: requests and answers, callers. Does not know: how deliveries are ordered and stored.
+"""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from eventfold.core.event_json import to_line
+from eventfold.core.query import Cursor
+from eventfold.core.wire import from_query, to_query
+from eventfold.ports.target import ParkedEvent
+from eventfold.projections.status import Status
+from eventfold.server.call import Call, json_response
+from eventfold.server.consumers import storage
+from eventfold.server.consumers.consumer import Consumer
+from eventfold.server.consumers.definition import ConsumerDefinition
+from eventfold.server.consumers.item import Delivery, Token
+from eventfold.server.consumers.messages import (
+    AcknowledgeJson,
+    ConsumerJson,
+    Consumers,
+    ConsumerStatus,
+    DeliveriesJson,
+    DeliveryJson,
+    Outcome,
+    ParkedEvents,
+    ParkedJson,
+    ReceiveJson,
+    RejectJson,
+    Removed,
+    Retried,
+    RetryJson,
+)
+from eventfold.server.consumers.names import shown_name, stored_name
+from eventfold.server.live.filters import predicate_of
+from eventfold.server.route import Parameter, Route
+from eventfold.server.scopes import Scope
+from eventfold.server.visibility import redact, visible_query
+
+NAME = Parameter(name="name", type=str, summary="The name of the consumer", place="path", required=True)
+
+
+async def put_consumer(call: Call) -> Response:
+    """Create a consumer, or change its limits: status 201 or 200."""
+    name, given = _name(call), await call.body(ConsumerJson)
+    definition = ConsumerDefinition(
+        query=visible_query(call.caller, to_query(given.query)),
+        filter=given.filter,
+        key=given.key,
+        max_in_flight=given.max_in_flight,
+        lease_seconds=given.lease_seconds,
+        attempts=given.attempts,
+    )
+    predicate_of(definition.filter)
+    start = await _start(call, given.begin)
+    is_new = await call.store.projections.ask(lambda admin: storage.create(admin, name, definition, start))
+    owned = call.server.consumers.owned(call.store_name, name)
+    if owned is not None:
+        await owned.reload()
+    return json_response(await _status(call, name), 201 if is_new else 200)
+
+
+async def get_consumers(call: Call) -> Response:
+    """List the consumers with their status."""
+    stored = await call.store.projections.ask(storage.consumers)
+    seen = [record.name for record, _ in stored if shown_name(call.caller, record.name) is not None]
+    return json_response(Consumers([await _status(call, name) for name in seen]))
+
+
+async def get_consumer(call: Call) -> Response:
+    """Answer with the status of one consumer."""
+    return json_response(await _status(call, _name(call)))
+
+
+async def delete_consumer(call: Call) -> Response:
+    """Remove a consumer with its progress."""
+    name = _name(call)
+    await call.store.projections.ask(lambda admin: storage.definition_of(admin, name))
+    await call.server.consumers.release(call.store_name, name)
+    position = await call.store.projections.remove(name)
+    return json_response(Removed(shown_name(call.caller, name) or name, position))
+
+
+async def receive(call: Call) -> Response:
+    """Deliver events to a worker."""
+    given = await call.body(ReceiveJson)
+    consumer = await _consumer(call)
+    taken = await consumer.receive(given.max, given.wait, call.request.is_disconnected)
+    found = [_delivery(call, each) for each in taken]
+    return json_response(DeliveriesJson(found, consumer.definition.lease_seconds))
+
+
+async def acknowledge(call: Call) -> Response:
+    """Finish delivered events."""
+    given = await call.body(AcknowledgeJson)
+    tokens = [Token.parse(text) for text in given.tokens]
+    consumer = await _consumer(call)
+    return _outcome(given.tokens, await consumer.acknowledge(tokens))
+
+
+async def reject(call: Call) -> Response:
+    """Give delivered events back."""
+    given = await call.body(RejectJson)
+    tokens = [Token.parse(text) for text in given.tokens]
+    consumer = await _consumer(call)
+    done = await consumer.reject(tokens, delay_s=given.delay, park=given.park, reason=given.reason)
+    return _outcome(given.tokens, done)
+
+
+async def get_parked(call: Call) -> Response:
+    """List parked and skipped events."""
+    name = _name(call)
+    await call.store.projections.ask(lambda admin: storage.definition_of(admin, name))
+    return json_response(ParkedEvents([_parked(each) for each in await call.store.projections.parked(name)]))
+
+
+async def retry(call: Call) -> Response:
+    """Make parked events due for another delivery."""
+    name, given = _name(call), await call.body(RetryJson)
+    await call.store.projections.ask(lambda admin: storage.definition_of(admin, name))
+    count = await call.store.projections.retry(name, given.position)
+    owned = call.server.consumers.owned(call.store_name, name)
+    if owned is not None:
+        await owned.reload()
+    return json_response(Retried(count))
+
+
+def _name(call: Call) -> str:
+    return stored_name(call.caller, call.request.path_params["name"])
+
+
+async def _consumer(call: Call) -> Consumer:
+    """The consumer that the path names, owned by this server. Its query must be within what the caller sees."""
+    consumer = await call.server.consumers.consumer(call.store_name, call.store, _name(call))
+    if visible_query(call.caller, consumer.definition.query) != consumer.definition.query:
+        raise storage.unknown(_name(call))
+    return consumer
+
+
+async def _start(call: Call, begin: int | str) -> Cursor:
+    store = call.store
+    if begin == "now":
+        return await store.cursor()
+    if isinstance(begin, int) or (begin.isascii() and begin.isdigit() and len(begin) <= 19):
+        return await store.cursor(int(begin))
+    cursor = Cursor.parse(begin)
+    await store.verify(cursor)
+    return cursor
+
+
+async def _status(call: Call, name: str) -> ConsumerStatus:
+    store = call.store
+    definition = await store.projections.ask(lambda admin: storage.definition_of(admin, name))
+    (status,) = await store.projections.status(name)
+    return _status_of(call, status, definition)
+
+
+def _status_of(call: Call, status: Status, definition: ConsumerDefinition) -> ConsumerStatus:
+    owned = call.server.consumers.owned(call.store_name, status.name)
+    return ConsumerStatus(
+        name=shown_name(call.caller, status.name) or status.name,
+        query=from_query(definition.query),
+        filter=definition.filter,
+        key=definition.key,
+        max_in_flight=definition.max_in_flight,
+        lease_seconds=definition.lease_seconds,
+        attempts=definition.attempts,
+        position=status.position,
+        head=status.head,
+        lag=status.behind,
+        lag_seconds=status.seconds,
+        parked=status.parked,
+        skipped=status.skipped,
+        in_flight=None if owned is None else owned.deliveries.delivered,
+        state=status.state,
+        sentence=status.sentence,
+    )
+
+
+def _delivery(call: Call, delivery: Delivery) -> DeliveryJson:
+    return DeliveryJson(delivery.token, delivery.attempt, redact(call.caller, to_line(delivery.stored)))
+
+
+def _outcome(tokens: list[str], done: list[bool]) -> Response:
+    stale = [token for token, is_done in zip(tokens, done, strict=True) if not is_done]
+    return json_response(Outcome(len(tokens) - len(stale), stale))
+
+
+def _parked(entry: ParkedEvent) -> ParkedJson:
+    reason = entry.because if entry.state == "skipped" else entry.error
+    return ParkedJson(entry.position, entry.type, entry.key, entry.state, entry.attempts, reason)
+
+
+ROUTES = (
+    Route(
+        method="PUT",
+        path="/consumers/{name}",
+        handler=put_consumer,
+        scope=Scope.MANAGE,
+        summary="Create a consumer, or change its limits",
+        parameters=(NAME,),
+        request=ConsumerJson,
+        response=ConsumerStatus,
+        status=201,
+        errors=(200, 409),
+    ),
+    Route(
+        method="GET",
+        path="/consumers",
+        handler=get_consumers,
+        scope=Scope.FOLLOW,
+        summary="All consumers and their status",
+        response=Consumers,
+    ),
+    Route(
+        method="GET",
+        path="/consumers/{name}",
+        handler=get_consumer,
+        scope=Scope.FOLLOW,
+        summary="The status of a consumer",
+        parameters=(NAME,),
+        response=ConsumerStatus,
+        errors=(404,),
+    ),
+    Route(
+        method="DELETE",
+        path="/consumers/{name}",
+        handler=delete_consumer,
+        scope=Scope.MANAGE,
+        summary="Remove a consumer and its progress",
+        parameters=(NAME,),
+        response=Removed,
+        errors=(404,),
+    ),
+    Route(
+        method="POST",
+        path="/consumers/{name}/receive",
+        handler=receive,
+        scope=Scope.FOLLOW,
+        summary="Receive events, each with a delivery token",
+        parameters=(NAME,),
+        request=ReceiveJson,
+        response=DeliveriesJson,
+        errors=(404, 409),
+    ),
+    Route(
+        method="POST",
+        path="/consumers/{name}/acknowledge",
+        handler=acknowledge,
+        scope=Scope.FOLLOW,
+        summary="Finish delivered events",
+        parameters=(NAME,),
+        request=AcknowledgeJson,
+        response=Outcome,
+        errors=(404, 409),
+    ),
+    Route(
+        method="POST",
+        path="/consumers/{name}/reject",
+        handler=reject,
+        scope=Scope.FOLLOW,
+        summary="Give delivered events back, for a later delivery or to be parked",
+        parameters=(NAME,),
+        request=RejectJson,
+        response=Outcome,
+        errors=(404, 409),
+    ),
+    Route(
+        method="GET",
+        path="/consumers/{name}/parked",
+        handler=get_parked,
+        scope=Scope.FOLLOW,
+        summary="Parked and skipped events",
+        parameters=(NAME,),
+        response=ParkedEvents,
+        errors=(404,),
+    ),
+    Route(
+        method="POST",
+        path="/consumers/{name}/retry",
+        handler=retry,
+        scope=Scope.MANAGE,
+        summary="Deliver parked events again",
+        parameters=(NAME,),
+        request=RetryJson,
+        response=Retried,
+        errors=(404, 409),
+    ),
+)
