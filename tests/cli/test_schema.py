@@ -83,6 +83,18 @@ def test_the_catalogue_is_written_as_markdown_and_html(folder: Path) -> None:
     assert "<h1>Event catalogue</h1>" in (folder / "events.html").read_text()
 
 
+def test_the_catalogue_is_written_as_data(folder: Path) -> None:
+    """A JSON line for each version of each type, on standard output or in a file."""
+    lines = eventfold(folder, "schema", "catalogue", "shop", "--json").stdout
+    found = [json.loads(line) for line in lines.splitlines()]
+    assert {(each["type"], each["version"]) for each in found} >= {("ShopOrderAccepted", 3)}
+    newest = next(each for each in found if (each["type"], each["version"]) == ("ShopOrderAccepted", 3))
+    assert newest["tags"]["order"] == "order"
+    assert newest["read_as"] == []
+    eventfold(folder, "schema", "catalogue", "shop", "--json", "-o", "events.jsonl")
+    assert (folder / "events.jsonl").read_text() == lines
+
+
 def test_a_store_is_copied_and_proven_equal(folder: Path) -> None:
     """The copy is made, compared, and made again without writing anything."""
     first = json.loads(eventfold(folder, "copy", "s.db", "t.db").stdout)

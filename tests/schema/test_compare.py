@@ -15,6 +15,7 @@ import eventfold as ef
 from eventfold.core.registry import Registry
 from eventfold.schema import Finding, build_lock, compare
 from eventfold.schema.catalogue import catalogue, to_html
+from eventfold.schema.entries import entries
 from tests.schema import workshop, workshop_events
 from tests.schema.years import shop
 
@@ -226,6 +227,18 @@ def test_the_catalogue_shows_fields_tags_deciders_and_folders() -> None:
     html = to_html(page)
     assert '<h2 id="shoporderaccepted-v3">' in html
     assert "<code>accept</code>" in html
+
+
+def test_the_catalogue_as_data_says_what_the_page_says() -> None:
+    """Who makes and takes an event; an old version has its way to the newest one instead."""
+    found = {(each.type, each.version): each for each in entries([workshop.__name__, workshop_events.__name__])}
+    taken = found["workshop-job-taken", 1]
+    assert (taken.decided_by, taken.folded_by) == (("Job.take",), ("Job", "Supervision"))
+    assert (taken.projected_by, taken.reacted_by) == (("JobCounts", "Jobs"), ("Supervision",))
+    assert taken.is_current
+    old = next(each for each in entries([shop.__name__]) if each.source.endswith(".OrderV1"))
+    assert (old.decided_by, old.folded_by, old.is_current) == ((), (), False)
+    assert old.read_as[-1] == "ShopOrderAccepted v3"
 
 
 def test_the_catalogue_finds_all_who_have_to_do_with_an_event() -> None:

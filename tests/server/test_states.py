@@ -184,3 +184,21 @@ def test_two_states_of_one_name_are_refused(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(ef.InvalidInput) as raised:
         Registered([bank, "other_bank"])
     assert "Two registered classes are named Account" in raised.value.what
+
+
+def test_the_catalogue_has_registered_events_and_the_types_without_a_class(tmp_path: Path) -> None:
+    """With the code that folds, projects and reacts to them."""
+    path = str(tmp_path / "bank.db")
+    with Store(path) as store:
+        store.append(Opened("a-1", "ann"))
+        store.append_encoded(ef.NewEvent.of("elsewhere", b"{}"))
+    with TestClient(application(AsyncStore(path), modules=["tests.server.bank"])) as client:
+        found = client.get("/v1/catalogue").json()
+    by_type = {each["type"]: each for each in found["events"]}
+    assert set(by_type) == {"bank.opened", "bank.paid-in", "bank.reviewed"}
+    opened = by_type["bank.opened"]
+    assert (opened["folded_by"], opened["reacted_by"]) == (["Account", "Review"], ["Review"])
+    assert by_type["bank.paid-in"]["projected_by"] == ["Balance"]
+    assert by_type["bank.reviewed"]["decided_by"] == ["Review.react"]
+    assert by_type["bank.opened"]["tags"] == {"account": "account"}
+    assert found["unregistered"] == [{"type": "elsewhere", "count": 1, "first": 2, "last": 2}]

@@ -21,6 +21,7 @@ from eventfold.cli.state import ImportPath
 from eventfold.errors import InvalidInput
 from eventfold.schema import Finding, build_lock, compare, event_classes, scan
 from eventfold.schema.catalogue import catalogue, to_html
+from eventfold.schema.entries import entries
 
 DEFAULT_LOCK_FILE = "eventfold.lock.json"
 
@@ -196,13 +197,21 @@ def write_catalogue(
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="The file; HTML if it ends in .html.")
     ] = None,
     import_path: ImportPath = ".",
+    as_json: Annotated[bool, typer.Option("--json", help="JSON lines: one for each version of each type.")] = False,
 ) -> None:
     """Write the event catalogue: types, versions, fields, tags, and the code that decides and projects them.
 
-    Markdown on standard output; in a file, Markdown or HTML by its ending.
+    Markdown on standard output; in a file, Markdown or HTML by its ending, or JSON lines with --json.
     """
     output = Output(False)
     import_event_classes(modules, import_path)
+    if as_json:
+        lines = b"".join(msgspec.json.encode(each) + b"\n" for each in entries(modules))
+        if file is None:
+            output.write_text(lines.decode().rstrip("\n"))
+        else:
+            write_file_atomically(file, lines, "The catalogue")
+        return
     page = catalogue(modules)
     if file is None:
         output.write_text(page.rstrip("\n"))

@@ -1,6 +1,6 @@
 """The event catalogue, a page for people: all events, their fields, and the code that decides and projects them.
 
-Knows: declared classes. Does not know: how the code that uses an event is found (usage.py does), files.
+Knows: entries of the catalogue. Does not know: how they are found (entries.py does), files.
 """
 
 from __future__ import annotations
@@ -10,32 +10,27 @@ import re
 from collections.abc import Iterable
 from typing import Any, cast
 
-from eventfold.core.upcast import current_classes, version_chain
 from eventfold.schema.compare import describe_type
-from eventfold.schema.describe import describe, event_classes
-from eventfold.schema.usage import EventUsage, find_usage
+from eventfold.schema.entries import CatalogueEntry, entries
 
 
 def catalogue(modules: Iterable[str]) -> str:
     """The catalogue as Markdown."""
-    wanted = list(modules)
-    classes, who = event_classes(wanted), find_usage(wanted)
+    found = entries(modules)
     lines = ["# Event catalogue", "", "| event | version | tags | what it says |", "|---|---|---|---|"]
-    for cls in classes:
-        one = describe(cls)
+    for one in found:
         first = _cell(one.doc.partition("\n")[0])
         lines.append(
             f"| [{one.type}](#{_anchor(one.type, one.version)}) | {one.version} | {_tag_list(one.tags)} | {first} |"
         )
-    for cls in classes:
-        one = describe(cls)
+    for one in found:
         lines += ["", f"## {one.type} v{one.version}", ""]
         if one.doc:
             lines += [one.doc, ""]
         if one.aliases:
             lines += [f"Also stored as {', '.join(f'`{a}`' for a in one.aliases)}.", ""]
-        if one.upcast:
-            lines += [f"Read as {' → '.join(version_chain(cls)[1:])}.", ""]
+        if one.read_as:
+            lines += [f"Read as {' → '.join(one.read_as)}.", ""]
         lines += ["| field | type | required | tag |", "|---|---|---|---|"]
         required = one.schema.get("required", [])
         for field, schema in cast("dict[str, Any]", one.schema.get("properties", {})).items():
@@ -45,8 +40,8 @@ def catalogue(modules: Iterable[str]) -> str:
             )
         if one.unknown != "ignored":
             lines += ["", f"Stored fields that it does not know are {one.unknown}."]
-        if current_classes(cls) == (cls,):  # an upcast event is used as the class it is read as
-            lines += ["", _usage_sentences(who[cls])]
+        if one.is_current:
+            lines += ["", _usage_sentences(one)]
         lines += ["", f"Declared in `{one.source}`."]
     return "\n".join(lines) + "\n"
 
@@ -119,15 +114,15 @@ def _tag_list(tags: dict[str, str]) -> str:
     return ", ".join(f"`{key}`" for key in tags.values())
 
 
-def _usage_sentences(who: EventUsage) -> str:
+def _usage_sentences(one: CatalogueEntry) -> str:
     """A sentence for each kind of use; also if no code decides or folds the event."""
-    said = [f"Decided by {_name_list(who.decide)}.", f"Folded by {_name_list(who.fold)}."]
-    if who.project:
-        said.append(f"Projected by {_name_list(who.project)}.")
-    if who.react:
-        said.append(f"Reacted to by {_name_list(who.react)}.")
+    said = [f"Decided by {_name_list(one.decided_by)}.", f"Folded by {_name_list(one.folded_by)}."]
+    if one.projected_by:
+        said.append(f"Projected by {_name_list(one.projected_by)}.")
+    if one.reacted_by:
+        said.append(f"Reacted to by {_name_list(one.reacted_by)}.")
     return " ".join(said)
 
 
-def _name_list(found: set[str]) -> str:
-    return ", ".join(f"`{name}`" for name in sorted(found)) if found else "nothing here"
+def _name_list(found: tuple[str, ...]) -> str:
+    return ", ".join(f"`{name}`" for name in found) if found else "nothing here"

@@ -23,6 +23,7 @@ from eventfold.concurrency import in_thread
 from eventfold.errors import EventfoldError, StoreReadOnly
 from eventfold.server import (
     backup,
+    catalogue,
     docs,
     engine_calls,
     events,
@@ -61,6 +62,7 @@ from eventfold.server.visible_positions import hide_facts
 
 ROUTES: tuple[Route, ...] = (
     *backup.ROUTES,
+    *catalogue.ROUTES,
     *docs.ROUTES,
     *engine_calls.ROUTES,
     *events.ROUTES,

@@ -1,6 +1,6 @@
 """The user's code that a server knows: events, States, projections and processes of the modules that it was given.
 
-Knows: imports, which class is what. Does not know: stores, HTTP, the search for code that uses an event.
+Knows: imports, which class is what. Does not know: stores, HTTP, how code that uses an event is found.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import importlib
 import inspect
 import sys
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -22,6 +23,7 @@ from eventfold.processes.work import name_of
 from eventfold.projections.catalog import declaring_module
 from eventfold.projections.definition import ProjectionLike, projection_definition
 from eventfold.schema.describe import event_classes
+from eventfold.schema.entries import CatalogueEntry, entries
 
 REMEDY = "Give import paths of modules, such as bank, or MODULE:NAME of a class, such as bank:Account."
 
@@ -45,6 +47,13 @@ class Registered:
 
     def __bool__(self) -> bool:
         return bool(self.modules)
+
+    @cached_property
+    def catalogue(self) -> list[CatalogueEntry]:
+        """The catalogue of the registered events. It reads source code once: ask for it in a thread."""
+        sources = {f"{cls.__module__}.{cls.__qualname__}" for cls in self.events.values()}
+        homes = dict.fromkeys([*self.modules, *(cls.__module__ for cls in self.events.values())])
+        return [each for each in entries(homes) if each.source in sources]
 
     def event_class(self, name: str) -> type | None:
         """Return the newest class that writes events of this type; None if no registered class does."""
