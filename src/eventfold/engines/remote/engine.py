@@ -216,17 +216,21 @@ class RemoteEngine:
         return self._watching.watch(notify)
 
     def _backup(self, path: str) -> None:
-        """See Services.backup: the server's backup is written to a file here."""
-        if os.path.exists(path):
-            raise InvalidInput(f"{path} is there already.", "Give a path where nothing is.", path=path)
+        """See Services.backup: the server's backup, as a file here. Raises InvalidInput if it cannot be written."""
         try:
-            with open(path, "xb") as file:
+            file = open(path, "xb")  # noqa: SIM115 (closed below)
+        except OSError as error:
+            raise InvalidInput(
+                f"The backup cannot be written to {path}: {error.strerror}.", "Give a path where nothing is.", path=path
+            ) from error
+        try:
+            with file:
                 self._background.run(lambda connection: connection.download("backup", file))
-        except FileFailure as failure:
+        except BaseException as error:
             os.unlink(path)
-            raise InvalidInput(f"The backup cannot be written to {path}: {failure}.", "Free space there.") from failure
-        except EventfoldError:
-            os.unlink(path)
+            if isinstance(error, FileFailure):
+                what = f"The backup cannot be written to {path}: {error}."
+                raise InvalidInput(what, "Free space, or give another path.", path=path) from error
             raise
 
 
