@@ -74,7 +74,7 @@ def test_the_compiler_accepts_the_client_and_refuses_wrong_uses(tmp_path: Path) 
     (tmp_path / "package.json").write_text('{"type": "module"}', "utf-8")
     found = compiler()
     assert found is not None
-    done = subprocess.run([found, "-p", str(tmp_path)], capture_output=True, text=True, check=False)
+    done = subprocess.run([found, "-p", "."], cwd=tmp_path, capture_output=True, text=True, check=False)
     errors = [line for line in done.stdout.splitlines() if ": error TS" in line]
     assert all(line.startswith("wrong.ts(") for line in errors), done.stdout
     refused = {int(line.split("(")[1].split(",")[0]) for line in errors}
