@@ -43,6 +43,7 @@ GROUPS = (
     Group("hot", "many callers that decide over one state", 20),
     Group("follow", "catching up, from an append to its receipt, idle followers", 30),
     Group("postgres", "PostgreSQL", 140, True),
+    Group("server", "the server over HTTP: appends, reads, followers", 90, True),
     Group("paging", "pages of a read model of a million rows, on SQLite and PostgreSQL", 240, True),
 )
 BY_NAME = {group.name: group for group in GROUPS}
