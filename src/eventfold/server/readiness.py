@@ -74,11 +74,14 @@ class Readiness:
         try:
             await store.head()
             file = file_of(store)
-            if file is None or self._settings.read_only:
+            if file is None:
                 return None
-            free = await in_thread(free_bytes, file.parent)
+            free = await in_thread(free_bytes, file)
         except EventfoldError as error:
             return error.code
+        except FileNotFoundError:  # reads go on in the open file
+            return "store-not-found"
         except OSError:
             return "store-unavailable"
-        return "disk-full" if free < self._settings.health.free_disk_bytes else None
+        is_full = free < self._settings.health.free_disk_bytes and not self._settings.read_only
+        return "disk-full" if is_full else None

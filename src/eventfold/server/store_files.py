@@ -20,9 +20,10 @@ def file_of(store: AsyncStore) -> Path | None:
     return Path(address.removeprefix("sqlite:"))
 
 
-def free_bytes(folder: Path) -> int:
-    """The bytes that an ordinary user may still write on the disk of a folder. Raises OSError."""
-    found = os.statvfs(folder)
+def free_bytes(file: Path) -> int:
+    """The bytes that an ordinary user may still write on the disk of a file. Raises OSError, also if it has gone."""
+    os.stat(file)
+    found = os.statvfs(file.parent)
     return found.f_bavail * found.f_frsize
 
 
