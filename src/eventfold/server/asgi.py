@@ -56,6 +56,8 @@ from eventfold.server.registered import Registered
 from eventfold.server.remote_state import RemoteState
 from eventfold.server.route import Route
 from eventfold.server.running import Running
+from eventfold.server.schemas import routes as schemas
+from eventfold.server.schemas.kept import StoreSchemas
 from eventfold.server.scopes import Caller
 from eventfold.server.settings import Settings
 from eventfold.server.visible_positions import hide_facts
@@ -69,6 +71,7 @@ ROUTES: tuple[Route, ...] = (
     *health.ROUTES,
     *keys.ROUTES,
     *log.ROUTES,
+    *schemas.ROUTES,
     *lookups.ROUTES,
     *states.ROUTES,
     *projections.ROUTES,
@@ -105,6 +108,7 @@ class Server:
         }
         self.routes = ROUTES
         self.jobs = Jobs(self.stores, self.registered, read_only=settings.read_only)
+        self.schemas = {name: StoreSchemas(store) for name, store in self.stores.items()}
         self.running = Running(self.stores, own)
         self.authentication = Authentication(self.settings.access)
         self.running.at_start(self.authentication.open)

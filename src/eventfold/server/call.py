@@ -19,6 +19,7 @@ from eventfold.server.scopes import Caller
 
 if TYPE_CHECKING:
     from eventfold.server.asgi import Server
+    from eventfold.server.schemas.kept import StoreSchemas
 
 T = TypeVar("T")
 JSON_TYPES = ("application/json",)
@@ -49,6 +50,11 @@ class Call:
         path: str = self.request.scope["path"]
         inside = path == self.root_path or path.startswith(f"{self.root_path}/")
         return quote((path if inside else self.root_path + path).rstrip("/"))
+
+    @property
+    def schemas(self) -> StoreSchemas:
+        """The event types of that store that are declared by JSON Schemas."""
+        return self.server.schemas[self.store_name]
 
     async def raw_body(self) -> bytes:
         """The body, decompressed. Raises BodyTooLarge, UnsupportedMedia, InvalidInput."""

@@ -43,7 +43,7 @@ from eventfold.server.access.errors import (
 )
 from eventfold.server.consumers.errors import ConsumerElsewhere
 from eventfold.server.logs import REQUEST_ID
-from eventfold.server.refusals import BodyTooLarge, NotAcceptable, NotFound, UnsupportedMedia
+from eventfold.server.refusals import BodyTooLarge, NotAcceptable, NotFound, SchemaConflict, UnsupportedMedia
 
 PROBLEM = "application/problem+json"
 
@@ -58,6 +58,7 @@ STATUSES: tuple[tuple[type[EventfoldError], int], ...] = (
     (ServerBusy, 503),
     (IssuerUnavailable, 503),
     (NotFound, 404),
+    (SchemaConflict, 409),
     (NotAcceptable, 406),
     (BodyTooLarge, 413),
     (UnsupportedMedia, 415),

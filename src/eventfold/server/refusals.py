@@ -36,3 +36,9 @@ class BodyTooLarge(Refusal):
     """The body, or what it decompresses to, has more bytes than the server reads. Fields: ``limit``."""
 
     code = "body-too-large"
+
+
+class SchemaConflict(Refusal):
+    """The schema differs from one that is registered, or events would not be readable by it. Fields: ``version``."""
+
+    code = "schema-conflict"

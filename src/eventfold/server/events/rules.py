@@ -1,33 +1,62 @@
 """What clients may write: events of types that the server knows, as those types are declared.
 
-Knows: the types of a server. Does not know: who calls (visibility.py), conditions.
+A type is declared by a registered class, or by a JSON Schema in the store. Others are refused, unless the server was
+started with --accept-unknown.
+Knows: the types of a server. Does not know: conditions, what each declaration checks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from eventfold.core.envelope import NewEvent
 from eventfold.core.wire import at_index
 from eventfold.errors import InvalidEvent
 from eventfold.server.call import Call
+from eventfold.server.events.classes import checked_by_class
 from eventfold.server.visibility import authored
+
+# With --accept-unknown, what another server declares holds here after this time: otherwise each append of an unknown
+# type would first read the log. Without it, the log is read before a type is refused.
+SCHEMAS_AGE_S = 1.0
 
 
 async def writable(call: Call, events: Sequence[NewEvent]) -> list[NewEvent]:
-    """Return the events as they are written for this caller. Raises InvalidEvent, OutsideScope, Forbidden."""
+    """Return the events as they are written for this caller: with the tags of their data, and with its name as actor.
+
+    Raises InvalidEvent, OutsideScope, Forbidden.
+    """
     found = list[NewEvent]()
     for index, event in enumerate(events):
         try:
-            found.append(authored(call.caller, checked(call, event)))
+            found.append(authored(call.caller, await checked(call, event)))
         except InvalidEvent as error:
             raise at_index(error, index) from None
     return found
 
 
-def checked(call: Call, event: NewEvent) -> NewEvent:
+async def checked(call: Call, event: NewEvent) -> NewEvent:
     """Return an event as its type declares it. Raises InvalidEvent if it may not be written."""
-    if call.server.settings.events.accept_unknown:
+    registered = call.server.registered.events
+    cls = registered.get((event.type, event.version))
+    if cls is not None:
+        return checked_by_class(call.store.registry.codec(cls), event)
+    accept_unknown = call.server.settings.events.accept_unknown
+    versions: Iterable[int] = [version for type, version in registered if type == event.type]
+    if not versions:
+        max_age_s = SCHEMAS_AGE_S if accept_unknown else 0.0
+        declared = await call.schemas.find(event.type, event.version, max_age_s)
+        if declared is not None:
+            return declared.checked(event)
+        versions = await call.schemas.versions(event.type, SCHEMAS_AGE_S)
+    if versions:
+        raise InvalidEvent(
+            f"{event.type} has no version {event.version} on this server.",
+            f'Send one of these with the event: "version": {", ".join(map(str, sorted(versions)))}.',
+            type=event.type,
+            version=event.version,
+        )
+    if accept_unknown:
         return event
     raise InvalidEvent(
         f"The type {event.type} is not known to this server.",
