@@ -138,7 +138,7 @@ class Search:
         async def opened() -> Log:
             return log
 
-        self._search = AsyncSearch(opened, text, backwards, within)
+        self._search, self.is_backwards = AsyncSearch(opened, text, backwards, within), backwards
 
     def plan(self, *, live: bool = False) -> Plan:
         """Return how it is answered. `live`: for events written later, with `plan.query` and `plan.matches`."""

@@ -13,6 +13,7 @@ from eventfold.cli.append import append
 from eventfold.cli.command import Command, Group, help_text, print_version
 from eventfold.cli.copy import copy
 from eventfold.cli.demo import demo
+from eventfold.cli.find import find
 from eventfold.cli.history import history
 from eventfold.cli.inspection import cursor, stats, tags, types
 from eventfold.cli.key import key
@@ -52,6 +53,7 @@ MODELS_PANEL, PROCESSES_PANEL, MAINTENANCE_PANEL = "Read models", "Processes", "
 SERVER_PANEL = "Server"
 for panel, command in (
     (EVENTS_PANEL, read),
+    (EVENTS_PANEL, find),
     (EVENTS_PANEL, tail),
     (EVENTS_PANEL, types),
     (EVENTS_PANEL, tags),

@@ -44,6 +44,13 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         ("the last two hours, as JSON lines", "eventfold read bank.db --since 2h --json"),
         ("the number of events", "eventfold read bank.db --type Opened --count"),
     ),
+    "find": (
+        ("words and clauses, the newest first", "eventfold find bank.db 'account:a-1 data.amount>50'"),
+        ("either of two types, oldest first", "eventfold find bank.db type:Opened,Closed --forwards"),
+        ("all but one type", "eventfold find bank.db NOT type:Deposited"),
+        ("how it is found", "eventfold find bank.db 'type:D* data.amount>50' --explain"),
+        ("how many", "eventfold find bank.db actor:eve --count"),
+    ),
     "tail": (
         ("new events, as they are written", "eventfold tail bank.db"),
         ("each event once, across runs", "eventfold tail bank.db --json --cursor mailer.cursor --once"),
