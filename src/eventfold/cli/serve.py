@@ -63,6 +63,13 @@ NoAuth = Annotated[
     bool | None,
     typer.Option("--no-auth", help="Every caller has every right, also off loopback.", rich_help_panel=ACCESS),
 ]
+TlsCertificate = Annotated[
+    str | None,
+    typer.Option("--tls-certificate", metavar="FILE", help="Speak TLS: the chain, as PEM.", rich_help_panel=LISTEN),
+]
+TlsKey = Annotated[
+    str | None, typer.Option("--tls-key", metavar="FILE", help="Its private key, as PEM.", rich_help_panel=LISTEN)
+]
 ServedStore = Annotated[
     str | None,
     typer.Argument(
@@ -83,6 +90,8 @@ def serve(
     host: Host = None,
     port: Port = None,
     unix_socket: UnixSocket = None,
+    tls_certificate: TlsCertificate = None,
+    tls_key: TlsKey = None,
     keys: KeyLog = None,
     no_auth: NoAuth = None,
     config: Annotated[
@@ -110,6 +119,8 @@ def serve(
             (("server", "host"), "--host", host),
             (("server", "port"), "--port", port),
             (("server", "unix_socket"), "--unix-socket", unix_socket),
+            (("tls", "certificate"), "--tls-certificate", tls_certificate),
+            (("tls", "key"), "--tls-key", tls_key),
             (("access", "keys"), "--keys", keys),
             (("access", "no_auth"), "--no-auth", no_auth),
         )

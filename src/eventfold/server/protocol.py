@@ -24,6 +24,7 @@ from uvicorn.server import ServerState
 
 from eventfold.server.problems import PROBLEM, Problem
 from eventfold.server.settings import LimitSettings
+from eventfold.server.tls import Certificates
 
 log = logging.getLogger("eventfold.server")
 
@@ -75,6 +76,12 @@ class LimitedConfig(Config):
 
     limits: LimitSettings = LimitSettings()
     max_connections: int = LimitSettings().connections
+    certificates: Certificates | None = None
+
+    def load(self) -> None:
+        """Load the application, and use our context of TLS."""
+        super().load()
+        self.ssl = None if self.certificates is None else self.certificates.context
 
 
 class RefusalLog:

@@ -25,7 +25,8 @@ from eventfold.server.access.reachable import check_reachable
 from eventfold.server.asgi import Application
 from eventfold.server.logs import configure_logs
 from eventfold.server.protocol import LimitedConfig, LimitedProtocol
-from eventfold.server.settings import ServerSettings, Settings
+from eventfold.server.settings import ServerSettings, Settings, TlsSettings
+from eventfold.server.tls import Certificates
 
 log = logging.getLogger("eventfold.server")
 RESERVED_FILES = 256  # of the process's limit: for stores, their temporary files, logs
@@ -42,16 +43,24 @@ def serve(app: Application, announce: Announce) -> None:
     settings = app.server.settings
     configure_logs(settings.logs)
     check_reachable(settings.access, None if settings.server.unix_socket else settings.server.host)
+    certificates = Certificates(settings.tls) if settings.tls != TlsSettings() else None
     with listening(settings.server) as (listener, url):
         config = _config(app, settings)
+        config.certificates = certificates
+        url = url if certificates is None else url.replace("http:", "https:", 1)
         server = SignalledServer(config, app, lambda: announce(url))
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-            runner.run(_run(app, server, listener))
+            runner.run(_run(app, server, listener, certificates))
 
 
-async def _run(app: Application, server: SignalledServer, listener: socket.socket) -> None:
+async def _run(
+    app: Application, server: SignalledServer, listener: socket.socket, certificates: Certificates | None
+) -> None:
+    watching = None if certificates is None else asyncio.create_task(certificates.watch())
     async with app.lifespan():
         await server.serve(sockets=[listener])
+    if watching is not None:
+        watching.cancel()
     log.info("The server has ended.")
 
 

@@ -53,6 +53,15 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True):
     stall_seconds: Seconds = 30.0  # how long a client may read nothing of a response that waits for it
 
 
+class TlsSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """TLS, from 1.2 on. Without a certificate the server speaks plain HTTP."""
+
+    certificate: str | None = None  # a PEM file: the certificate and those that lead to its authority
+    key: str | None = None  # a PEM file with the private key; by default in the file of the certificate
+    client_ca: str | None = None  # a PEM file: only clients with a certificate of these authorities may connect
+    check_seconds: Seconds = 10.0  # how often is checked whether a file has changed; SIGHUP checks at once
+
+
 class LiveSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Followers: streams of Server-Sent Events."""
 
@@ -95,6 +104,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     events: EventSettings = EventSettings()
     limits: LimitSettings = LimitSettings()
     access: AccessSettings = AccessSettings()
+    tls: TlsSettings = TlsSettings()
     live: LiveSettings = LiveSettings()
     health: HealthSettings = HealthSettings()
     logs: LogSettings = LogSettings()
