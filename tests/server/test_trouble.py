@@ -14,13 +14,11 @@ from eventfold import Store
 from tests.server.serving import Answer, Served, wait_until
 from tests.support.servers.postgres import PostgresServer
 
-POST = "POST /v1/events"
 
-
-def append(server: Served, tag: str, size: int = 10) -> Answer:
+def append(server: Served, tag: str, size: int = 10, store: str = "default") -> Answer:
     """Append one event."""
     event = {"type": "Noted", "data": "x" * size, "tags": [f"note:{tag}"]}
-    return server.ask(POST, json.dumps({"events": [event], "key": tag}).encode())
+    return server.ask(f"POST /v1/stores/{store}/events", json.dumps({"events": [event], "key": tag}).encode())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit of another process is set on Linux only")
@@ -68,6 +66,30 @@ def test_a_file_that_is_moved_away_is_a_problem_until_it_is_back(tmp_path: Path)
         assert server.ask("GET /v1/head").json["position"] == 2
         wait_until(lambda: server.ask("GET /readyz").status == 200, "the server is ready")
         assert server.stop() == 0
+
+
+def test_a_backup_that_is_put_in_the_place_of_the_file_is_served_without_a_restart(tmp_path: Path) -> None:
+    """Cursors of the time before are refused, since events may be missing; the other store is not affected."""
+    path, backup = tmp_path / "bank.db", tmp_path / "backup"
+    Store(str(path)).close()
+    Store(str(tmp_path / "shop.db")).close()
+    stores = ("--store", f"bank={path}", "--store", f"shop={tmp_path / 'shop.db'}")
+    with Served(tmp_path, *stores, "--accept-unknown") as server:
+        assert append(server, "first", store="bank").status == 201
+        backup.write_bytes(server.ask("GET /v1/stores/bank/backup").body)
+        assert append(server, "second", store="bank").status == 201
+        cursor = server.ask("GET /v1/stores/bank/head").json["cursor"]
+        for suffix in ("-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        backup.replace(path)
+        wait_until(lambda: append(server, "third", store="bank").status in (200, 201), "the backup is served")
+        assert server.ask("GET /v1/stores/bank/head").json["position"] == 2
+        refused = server.ask(f"GET /v1/stores/bank/events?after={cursor}")
+        assert (refused.status, refused.json["code"]) == (409, "cursor-mismatch")
+        assert append(server, "first", store="shop").status == 201
+        assert server.stop() == 0
+        assert "All stores were opened again." in server.log()
+        assert "Traceback" not in server.log()
 
 
 def test_a_database_server_that_stops_is_a_problem_until_it_is_started_again(tmp_path: Path) -> None:

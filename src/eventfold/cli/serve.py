@@ -20,6 +20,7 @@ from eventfold.cli.state import ImportPath
 from eventfold.errors import InvalidInput, MissingExtra, StoreNotFound
 
 if TYPE_CHECKING:
+    from eventfold.server.asgi import Application
     from eventfold.server.settings_sources import Key, Loaded
 
 LISTEN, WHAT, ACCESS = "Where", "What", "Who"
@@ -166,7 +167,9 @@ def _serve(loaded: Loaded, output: Output) -> None:
             extra="server",
         ) from error
     settings = loaded.settings
-    app = application(settings.stores, modules=settings.modules, settings=settings)
+
+    def make() -> Application:
+        return application(settings.stores, modules=settings.modules, settings=settings)
 
     def announce(address: str) -> None:
         path = f"{address}{settings.server.root_path}"
@@ -178,7 +181,7 @@ def _serve(loaded: Loaded, output: Output) -> None:
         sys.stdout.flush()
 
     try:
-        run_server(app, announce)
+        run_server(make, announce)
     except StoreNotFound as error:
         raise StoreNotFound(
             error.what, f"{error.remedy} Or let the server create it: --create.", **error.fields

@@ -240,6 +240,7 @@ def _endpoint(server: Server, route: Route) -> Callable[[Request], Awaitable[Res
             async with server.admission:
                 return await route.handler(call)
         except EventfoldError as error:
+            server.running.note(error)
             if isinstance(error, Forbidden) and caller is not None:
                 server.authentication.refuse(request, route, caller, error)
             return error_response(error if caller is None else hide_facts(caller, error))

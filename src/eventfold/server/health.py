@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 from starlette.responses import Response
 
+from eventfold.errors import StoreDamaged
 from eventfold.server.call import Call, json_response
 from eventfold.server.problems import Problem, problem_response
 from eventfold.server.route import Route
@@ -54,6 +55,8 @@ async def readyz(call: Call) -> Response:
     states = await call.server.readiness.states()
     reasons = sorted({state.code for state in states.values() if state.code is not None})
     if reasons:
+        if StoreDamaged.code in reasons:
+            call.server.running.damaged.set()  # its file may have been replaced
         return _not_ready(reasons, "A store of the server cannot be used.")
     return json_response(Ready(all(state.read_only for state in states.values())))
 

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from eventfold.aio import AsyncStore
 from eventfold.concurrency.loop import AsyncOnce
+from eventfold.errors import EventfoldError, StoreDamaged
 
 Action = Callable[[], Awaitable[None]]
 
@@ -19,16 +20,27 @@ class Running:
 
     `stopping` is set when the server will end: long responses and tasks then end by themselves, while appends in
     progress are finished. `at_start` and `at_stop` take functions to be awaited after the stores were opened, and
-    before they are closed (the last one added first).
+    before they are closed (the last one added first). `damaged` is set when a call met a store that may have to be
+    opened again.
     """
 
     def __init__(self, stores: Mapping[str, AsyncStore], own: Mapping[str, AsyncStore]) -> None:
-        self.stopping = asyncio.Event()
+        self.stopping, self.damaged = asyncio.Event(), asyncio.Event()
         self._stores, self._own = stores, own
         self._once: AsyncOnce[bool] = AsyncOnce()
         self._started = False
         self._at_start: list[Action] = []
         self._at_stop: list[Action] = []
+
+    @property
+    def own_stores(self) -> list[AsyncStore]:
+        """The stores that the server opened by address."""
+        return list(self._own.values())
+
+    def note(self, error: EventfoldError) -> None:
+        """Take note of an error that a call met."""
+        if StoreDamaged.code in (error.code, error.fields.get("cause")):
+            self.damaged.set()
 
     def at_start(self, action: Action) -> None:
         """Await this function when the server has opened its stores."""

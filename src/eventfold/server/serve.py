@@ -25,6 +25,7 @@ from eventfold.server.access.reachable import check_reachable
 from eventfold.server.asgi import Application
 from eventfold.server.logs import configure_logs
 from eventfold.server.protocol import LimitedConfig, LimitedProtocol
+from eventfold.server.reopening import Reopening
 from eventfold.server.settings import ServerSettings, Settings, TlsSettings
 from eventfold.server.tls import Certificates
 
@@ -33,14 +34,18 @@ RESERVED_FILES = 256  # of the process's limit: for stores, their temporary file
 Announce = Callable[[str], None]
 
 
-def serve(app: Application, announce: Announce) -> None:
+def serve(make: Callable[[], Application], announce: Announce) -> None:
     """Serve an application until SIGTERM or SIGINT; `announce` is called with its address once it accepts connections.
+
+    `make` returns the application; it is called again if a file of a store was replaced, for a new one over the same
+    addresses.
 
     The first signal ends it in order: no new connections, requests in progress are finished for at most
     `server.shutdown_seconds`. A second signal ends the process at once, with 128 plus its number. Raises what opening
     a store raises, and InvalidInput if the address cannot be used.
     """
-    settings = app.server.settings
+    app = Reopening(make)
+    settings = app.app.server.settings
     configure_logs(settings.logs)
     check_reachable(settings.access, None if settings.server.unix_socket else settings.server.host)
     certificates = Certificates(settings.tls) if settings.tls != TlsSettings() else None
@@ -54,7 +59,7 @@ def serve(app: Application, announce: Announce) -> None:
 
 
 async def _run(
-    app: Application, server: SignalledServer, listener: socket.socket, certificates: Certificates | None
+    app: Reopening, server: SignalledServer, listener: socket.socket, certificates: Certificates | None
 ) -> None:
     watching = None if certificates is None else asyncio.create_task(certificates.watch())
     async with app.lifespan():
@@ -64,7 +69,7 @@ async def _run(
     log.info("The server has ended.")
 
 
-def _config(app: Application, settings: Settings) -> LimitedConfig:
+def _config(app: Reopening, settings: Settings) -> LimitedConfig:
     config = LimitedConfig(
         app,
         http=LimitedProtocol,
@@ -99,7 +104,7 @@ def raise_file_limit() -> int:
 class SignalledServer(uvicorn.Server):
     """uvicorn's server: it ends with exit code 0 after a signal, and notifies followers before it waits for them."""
 
-    def __init__(self, config: LimitedConfig, app: Application, started: Callable[[], None]) -> None:
+    def __init__(self, config: LimitedConfig, app: Reopening, started: Callable[[], None]) -> None:
         super().__init__(config)
         self._app, self._announce = app, started
 
@@ -143,7 +148,7 @@ class SignalledServer(uvicorn.Server):
         log.info("The server ends: it finishes requests in progress and accepts no others.")
         for server in self.servers:
             server.close()
-        self._app.server.running.stopping.set()
+        self._app.app.server.running.stopping.set()
         await super().shutdown(sockets)
 
 
