@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from eventfold.server.call import Call
 from eventfold.server.content import compressed
+from eventfold.server.docs_page import POLICY, page
 from eventfold.server.etags import is_known
 from eventfold.server.openapi import document
 from eventfold.server.route import JSON, Route
@@ -38,7 +39,27 @@ async def openapi(call: Call) -> Response:
     return await compressed(call.request, Response(body, headers=headers, media_type=JSON))
 
 
+async def docs(call: Call) -> Response:
+    """Answer with the page."""
+    body = page(document_of(call))
+    tag = f'"{blake2b(body, digest_size=9).hexdigest()}"'
+    headers = {"etag": tag, "cache-control": "no-cache", "vary": "Accept-Encoding", "content-security-policy": POLICY}
+    if is_known(call.request, tag):
+        return Response(status_code=304, headers=headers)
+    return await compressed(call.request, Response(body, headers=headers, media_type="text/html"))
+
+
 ROUTES = (
+    Route(
+        method="GET",
+        path="/v1/docs",
+        handler=docs,
+        scope=None,
+        summary="This document as a page to read, without scripts and without other files",
+        of_store=False,
+        media=("text/html",),
+        errors=(304,),
+    ),
     Route(
         method="GET",
         path="/v1/openapi.json",

@@ -77,7 +77,8 @@ def document(routes: Sequence[Route], stores: Iterable[str], root_path: str = ""
         path = _template(f"{in_path}{route.path}" if route.of_store else route.path)
         operation = _operation(route, types, names if route.of_store and len(names) != 1 else [])
         paths.setdefault(path, {})[route.method.lower()] = operation
-    used = sorted({tag for item in paths.values() for operation in item.values() for tag in operation["tags"]})
+    in_use = {tag for item in paths.values() for operation in item.values() for tag in operation["tags"]}
+    used = [each for each in dict.fromkeys([*GROUPS.values(), OPERATIONS]) if each in in_use]
     found: Json = {
         "openapi": "3.2.0",
         "info": {
@@ -85,7 +86,7 @@ def document(routes: Sequence[Route], stores: Iterable[str], root_path: str = ""
             "summary": "One ordered log of events, and everything that is folded from it.",
             "description": "Positions count events from 1. Errors are problem details (RFC 9457) with a stable `code`: "
             "`title` says what happened, `detail` what to do. Bodies may be sent, and are received, with gzip or zstd. "
-            "The routes of a store are also served at `/v1/stores/NAME/…`.",
+            "The routes of a store are also served below `/v1/stores/NAME`.",
             "version": eventfold.__version__,
         },
         "servers": [{"url": root_path or "/"}],
