@@ -75,6 +75,14 @@ def test_every_operation_says_what_it_does_needs_and_answers(found: Any) -> None
                 assert response["description"], place
 
 
+def test_every_schema_is_one_of_json_schema_2020_12(found: Any) -> None:
+    """The dialect of OpenAPI 3.2; a tuple has `prefixItems`."""
+    for name, schema in found["components"]["schemas"].items():
+        jsonschema_rs.meta.validate({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}), name
+    receipts = json.dumps(found)
+    assert '"prefixItems"' in receipts
+
+
 def test_every_reference_leads_somewhere(found: Any) -> None:
     """To a schema or a response of the document."""
     for reference in references(found):

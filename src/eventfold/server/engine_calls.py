@@ -466,6 +466,7 @@ def _route(
         response=response,
         media=(MEDIA_TYPE,),
         writes=writes,
+        errors=(409,) if writes else (),
         waits=handler is watch,
     )
 

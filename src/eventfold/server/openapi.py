@@ -231,7 +231,7 @@ def _responses(route: Route, types: _Types) -> Json:
 
 
 def _content(route: Route, media: str, types: _Types) -> Json:
-    if media == JSON:
+    if media in (JSON, *route.request_media):
         return {"schema": types.schema(route.response)} if route.response is not None else {}
     if media == NDJSON:
         item = item_of(route.response)
