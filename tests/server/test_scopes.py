@@ -80,6 +80,24 @@ RULES: dict[str, Rule] = {
     "POST /processes/{name}/retry": Rule(MANAGE, WHOLE),
     "POST /processes/{name}/skip": Rule(MANAGE, WHOLE),
     "GET /follow": Rule(FOLLOW),
+    "GET /consumers": Rule(FOLLOW),
+    "GET /consumers/{name}": Rule(FOLLOW),
+    "GET /consumers/{name}/parked": Rule(FOLLOW),
+    "PUT /consumers/{name}": Rule(MANAGE),
+    "DELETE /consumers/{name}": Rule(MANAGE),
+    "POST /consumers/{name}/retry": Rule(MANAGE),
+    "POST /consumers/{name}/receive": Rule(FOLLOW),
+    "POST /consumers/{name}/acknowledge": Rule(FOLLOW),
+    "POST /consumers/{name}/reject": Rule(FOLLOW),
+    "GET /catalogue": Rule(READ, WHOLE),
+    "GET /schemas": Rule(READ),
+    "GET /schemas/{type}": Rule(READ),
+    "GET /schemas/{type}/{version}": Rule(READ),
+    "PUT /schemas/{type}/{version}": Rule(MANAGE, WHOLE),
+    "GET /jobs": Rule(READ, WHOLE),
+    "POST /jobs": Rule(MANAGE, WHOLE),
+    "GET /jobs/{id}": Rule(READ, WHOLE),
+    "POST /jobs/{id}/stop": Rule(MANAGE, WHOLE),
     "POST /engine/identity": Rule(READ, WHOLE),
     "POST /engine/append": Rule(APPEND, WHOLE),
     "POST /engine/read": Rule(PAYLOAD, WHOLE),
@@ -93,7 +111,7 @@ RULES: dict[str, Rule] = {
     "POST /engine/take-identity": Rule(ADMIN, WHOLE),
 } | {
     f"POST /projections/{{name}}/{act}": Rule(MANAGE, WHOLE)
-    for act in "pause resume retry skip accept begin switch rollback discard remove".split()
+    for act in "pause resume retry skip accept begin switch rollback discard remove rebuild verify".split()
 } | {
     f"POST /engine/{call}": Rule(READ, WHOLE)
     for call in (

@@ -28,7 +28,9 @@ from tests.server.keys import bearer, issue, with_keys
 from tests.server.test_scopes import body_of, name_of, path_of
 
 CANARY = "canary"
-VARYING = re.compile(r'("request_id":")[0-9a-f]{32}|(x-request-id: )[0-9a-f]{32}|(date: )[^\n]+')
+VARYING = re.compile(
+    r'("request_id":")[0-9a-f]{32}|(x-request-id: )[0-9a-f]{32}|(date: )[^\n]+|("lag_seconds":)[0-9.e-]+'
+)
 NARROWINGS: dict[str, dict[str, Any]] = {
     "tag": {"tags": ("tenant:a",)},
     "prefix": {"tag_prefixes": ("tenant:a",)},
@@ -58,7 +60,7 @@ class World(NamedTuple):
         media = {"Content-Type": "application/json"} | dict(request.headers)
         found = self.client.request(request.method, request.path, content=request.body, headers=self.key | media)
         headers = "".join(f"{name}: {value}\n" for name, value in sorted(found.headers.items()))
-        return VARYING.sub(lambda m: m[1] or m[2] or m[3], f"{found.status_code}\n{headers}\n{found.text}")
+        return VARYING.sub(lambda m: m[1] or m[2] or m[3] or m[4], f"{found.status_code}\n{headers}\n{found.text}")
 
     def write_as_b(self, count: int, type: str = "CanaryType") -> None:
         """Append events of tenant B, with a canary in every place."""
@@ -96,6 +98,10 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         found.write_as_a(2)
         found.write_as_b(1)
         found.write_as_a(1)
+        query = {"items": [{"types": ["Mine"], "tags": ["tenant:a"]}]}
+        for name, begin in (("mine", 0), ("later", "now"), ("far", 9_999)):
+            made = client.put(f"/v1/consumers/{name}", headers=key, json={"query": query, "from": begin})
+            assert made.status_code == 201
         yield found
 
 
@@ -141,6 +147,7 @@ def reads(world: World) -> list[Request]:
         found.append(Request("GET", f"/v1/states/Account/history?account=a-1&until={position}"))
     found += [Request("GET", f"/v1/events/by-id/{id}") for id in (world.ids[0], uuid4())]
     found += [Request("GET", f"/v1/{path}") for path in ("types", "tags?prefix=tenant:", "tag-keys", "stats")]
+    found += [Request("GET", f"/v1/consumers/{name}") for name in ("mine", "later", "far")]
     found += [Request("GET", f"/v1/receipts/{CANARY}-key"), Request("GET", "/v1/receipts/other")]
     found.append(Request("QUERY", "/v1/events", json.dumps({"query": mine, "until": "2099-01-01"}).encode()))
     found.append(Request("QUERY", "/v1/events", json.dumps({"query": mine, "since": "2099-01-01"}).encode()))
@@ -248,6 +255,18 @@ def test_a_cursor_of_a_page_names_events_of_its_reader_only(world: World) -> Non
         seen.add(head.json()["cursor"])
     own = {recorded.id.hex for recorded in world.store.read(ef.Query.of(tags="tenant:a"), raw=True)}
     assert {Cursor.parse(text).event_id for text in seen} <= own | {""}
+
+
+def test_a_consumer_delivers_events_of_its_owner_only(world: World) -> None:
+    """Also from the beginning of the log, and whatever the other tenant appends meanwhile."""
+    world.write_as_b(2)
+    world.write_as_a(1)
+    request = Request("POST", "/v1/consumers/mine/receive", json.dumps({"max": 100}).encode())
+    answer = world.answer(request)
+    assert is_clean(world, request, answer)
+    delivered = json.loads(answer.partition("\n\n")[2])["deliveries"]
+    assert delivered
+    assert all("tenant:a" in each["event"]["tags"] for each in delivered)
 
 
 def test_the_routes_that_are_asked_are_all_that_read() -> None:

@@ -5,11 +5,15 @@ Knows: requests and answers, callers. Does not know: how deliveries are ordered 
 
 from __future__ import annotations
 
+import msgspec
 from starlette.responses import Response
 
+from eventfold.aio import opened_log
+from eventfold.core.envelope import now_micros
 from eventfold.core.event_json import to_line
-from eventfold.core.query import Cursor
+from eventfold.core.query import Cursor, Query
 from eventfold.core.wire import from_query, to_query
+from eventfold.ports.messages import Span
 from eventfold.ports.target import ParkedEvent
 from eventfold.projections.status import Status
 from eventfold.server.call import Call, json_response
@@ -37,7 +41,8 @@ from eventfold.server.consumers.names import shown_name, stored_name
 from eventfold.server.live.filters import predicate_of
 from eventfold.server.route import Parameter, Route
 from eventfold.server.scopes import Scope
-from eventfold.server.visibility import redact, visible_query
+from eventfold.server.visibility import may_read_payload, redact, visible_query
+from eventfold.server.visible_positions import last_visible, verified_cursor, visible_cursor
 
 NAME = Parameter(name="name", type=str, summary="The name of the consumer", place="path", required=True)
 
@@ -54,7 +59,7 @@ async def put_consumer(call: Call) -> Response:
         attempts=given.attempts,
     )
     predicate_of(definition.filter)
-    start = await _start(call, given.begin)
+    start = await _start(call, definition.query, given.begin)
     is_new = await call.store.projections.ask(lambda admin: storage.create(admin, name, definition, start))
     owned = call.server.consumers.owned(call.store_name, name)
     if owned is not None:
@@ -77,9 +82,12 @@ async def get_consumer(call: Call) -> Response:
 async def delete_consumer(call: Call) -> Response:
     """Remove a consumer with its progress."""
     name = _name(call)
-    await call.store.projections.ask(lambda admin: storage.definition_of(admin, name))
+    definition = await call.store.projections.ask(lambda admin: storage.definition_of(admin, name))
     await call.server.consumers.release(call.store_name, name)
     position = await call.store.projections.remove(name)
+    if call.caller.is_narrowed:
+        done = await last_visible(await opened_log(call.store), definition.query, position)
+        position = 0 if done is None else done.position
     return json_response(Removed(shown_name(call.caller, name) or name, position))
 
 
@@ -113,7 +121,9 @@ async def get_parked(call: Call) -> Response:
     """List parked and skipped events."""
     name = _name(call)
     await call.store.projections.ask(lambda admin: storage.definition_of(admin, name))
-    return json_response(ParkedEvents([_parked(each) for each in await call.store.projections.parked(name)]))
+    shows_reasons = may_read_payload(call.caller)  # which may quote data
+    parked = await call.store.projections.parked(name)
+    return json_response(ParkedEvents([_parked(each, shows_reasons) for each in parked]))
 
 
 async def retry(call: Call) -> Response:
@@ -139,22 +149,38 @@ async def _consumer(call: Call) -> Consumer:
     return consumer
 
 
-async def _start(call: Call, begin: int | str) -> Cursor:
-    store = call.store
+async def _start(call: Call, query: Query, begin: int | str) -> Cursor:
+    log = await opened_log(call.store)
     if begin == "now":
-        return await store.cursor()
+        return await visible_cursor(call.caller, log, query)
     if isinstance(begin, int) or (begin.isascii() and begin.isdigit() and len(begin) <= 19):
-        return await store.cursor(int(begin))
-    cursor = Cursor.parse(begin)
-    await store.verify(cursor)
-    return cursor
+        return await visible_cursor(call.caller, log, query, int(begin))
+    return await verified_cursor(call.caller, log, Cursor.parse(begin))
 
 
 async def _status(call: Call, name: str) -> ConsumerStatus:
     store = call.store
     definition = await store.projections.ask(lambda admin: storage.definition_of(admin, name))
     (status,) = await store.projections.status(name)
-    return _status_of(call, status, definition)
+    answer = _status_of(call, status, definition)
+    return await _within_scope(call, answer, definition) if call.caller.is_narrowed else answer
+
+
+async def _within_scope(call: Call, status: ConsumerStatus, definition: ConsumerDefinition) -> ConsumerStatus:
+    """The status for a narrowed caller: positions and numbers of the events of this consumer, not of the whole log."""
+    log = await opened_log(call.store)
+    last = await last_visible(log, definition.query)
+    done = await last_visible(log, definition.query, status.position)
+    position = 0 if done is None else done.position
+    waiting = await log.engine.read(definition.query, Span(after=position, limit=1))
+    return msgspec.structs.replace(
+        status,
+        position=position,
+        head=0 if last is None else last.position,
+        lag=await call.store.count(definition.query, after=position),
+        lag_seconds=max(0.0, (now_micros() - waiting.events[0].time) / 1e6) if waiting.events else 0.0,
+        sentence="",
+    )
 
 
 def _status_of(call: Call, status: Status, definition: ConsumerDefinition) -> ConsumerStatus:
@@ -188,8 +214,8 @@ def _outcome(tokens: list[str], done: list[bool]) -> Response:
     return json_response(Outcome(len(tokens) - len(stale), stale))
 
 
-def _parked(entry: ParkedEvent) -> ParkedJson:
-    reason = entry.because if entry.state == "skipped" else entry.error
+def _parked(entry: ParkedEvent, shows_reason: bool) -> ParkedJson:
+    reason = "" if not shows_reason else entry.because if entry.state == "skipped" else entry.error
     return ParkedJson(entry.position, entry.type, entry.key, entry.state, entry.attempts, reason)
 
 

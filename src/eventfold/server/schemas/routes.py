@@ -18,6 +18,7 @@ from eventfold.server.refusals import NotFound, SchemaConflict
 from eventfold.server.route import Parameter, Route
 from eventfold.server.schemas.declared import DeclaredType, SchemaDeclaration
 from eventfold.server.scopes import Scope
+from eventfold.server.visibility import check_whole_store
 
 JSON_SCHEMA, CLASS = "json-schema", "class"
 
@@ -61,6 +62,7 @@ async def one_version(call: Call) -> Response:
 
 async def put(call: Call) -> Response:
     """Register a version of a type. 201 if it is new, 200 if it is registered already, 409 if it cannot be."""
+    check_whole_store(call.caller)  # what a type means is the same for all who write it
     type, version = call.request.path_params["type"], version_of(call)
     declaration = await call.body(SchemaDeclaration)
     if (cls := call.server.registered.event_class(type)) is not None:
