@@ -17,6 +17,7 @@ from starlette.responses import Response
 from eventfold.ports.engine import Engine
 from eventfold.server.content import ENCODINGS
 
+VARY = "Accept, Accept-Encoding, Authorization"
 CACHE_CONTROL = "private, no-cache"  # a client may keep the answer, and asks each time whether it is still valid
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
@@ -44,7 +45,7 @@ def _plain(given: str) -> str:
 
 def tag_headers(tag: str) -> dict[str, str]:
     """Return the headers of an answer with a tag."""
-    return {"etag": tag, "cache-control": CACHE_CONTROL, "vary": "Accept, Accept-Encoding, Authorization"}
+    return {"etag": tag, "cache-control": CACHE_CONTROL, "vary": VARY}
 
 
 def not_modified(tag: str) -> Response:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
+from typing import Protocol
 
 import msgspec
 from starlette.responses import Response
@@ -18,7 +19,6 @@ from starlette.responses import Response
 from eventfold.core.envelope import StoredEvent
 from eventfold.core.event_lines import encode_lines
 from eventfold.errors import EventfoldError
-from eventfold.log.read import Reader
 from eventfold.server.call import Call
 from eventfold.server.events import arrow
 from eventfold.server.events.pages import FoundPage
@@ -46,6 +46,14 @@ FAILED = Problem(
 )
 
 
+class Pages(Protocol):
+    """A read, page by page."""
+
+    async def next_stored(self) -> Sequence[StoredEvent] | None:
+        """Return the next events; None at the end."""
+        ...
+
+
 class PageEnd(msgspec.Struct, omit_defaults=True):
     """What follows the events of a page. See EventsPage."""
 
@@ -67,7 +75,7 @@ def page_response(caller: Caller, page: FoundPage, head: int, cursor: object) ->
     return Response(b'{"events":[' + lines[:-1].replace(b"\n", b",") + b"]," + end[1:], media_type=JSON)
 
 
-async def begin(call: Call, reader: Reader, media: str) -> AsyncGenerator[bytes]:
+async def begin(call: Call, reader: Pages, media: str) -> AsyncGenerator[bytes]:
     """Return the chunks of a stream. The first page is read before: what prevents the read is raised here."""
     encode: Encode = arrow.encoder() if media == ARROW else encode_lines
     first = await reader.next_stored()
@@ -75,7 +83,7 @@ async def begin(call: Call, reader: Reader, media: str) -> AsyncGenerator[bytes]
 
 
 async def _chunks(
-    call: Call, reader: Reader, first: Sequence[StoredEvent] | None, encode: Encode, media: str
+    call: Call, reader: Pages, first: Sequence[StoredEvent] | None, encode: Encode, media: str
 ) -> AsyncGenerator[bytes]:
     if media == ARROW:
         yield arrow.beginning()

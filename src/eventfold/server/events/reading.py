@@ -16,10 +16,12 @@ from eventfold.core.wire import EventsPage, ReadJson, reason, to_bounds, to_quer
 from eventfold.errors import InvalidInput, InvalidQuery
 from eventfold.log.context import Log
 from eventfold.log.read import Bounds, Reader
+from eventfold.search.find import Budget
 from eventfold.server.call import Call
 from eventfold.server.content import compressed, compressed_stream, mark_encoded, negotiate, response_encoding
-from eventfold.server.etags import entity_tag, is_known, not_modified, tag_headers
+from eventfold.server.etags import VARY, entity_tag, is_known, not_modified, tag_headers
 from eventfold.server.events import arrow
+from eventfold.server.events.filtered import Bounded, FilteredReader, find_page, is_repeatable, plan_for, within
 from eventfold.server.events.formats import ARROW, STREAMS, begin, page_response
 from eventfold.server.events.pages import cursor_after, read_page
 from eventfold.server.refusals import NotAcceptable
@@ -30,15 +32,21 @@ from eventfold.server.visible_positions import last_visible, verified_cursor, vi
 
 DEFAULT_LIMIT, MAX_LIMIT = 100, 1_000  # of a page of JSON
 MEDIA = (JSON, NDJSON, ARROW)
+NOT_REPEATABLE = {"cache-control": "no-store", "vary": VARY}
 HEAD_HEADER = "eventfold-head"
 
 
 class Asked(msgspec.Struct):
-    """A read of a caller: the part of the query that it may see, the bounds, and the head that it may know of."""
+    """A read of a caller: the part of the query that it may see, the bounds, and the head that it may know of.
+
+    `filtered`: the plan of the filter, within all of these; None: no filter. `is_repeatable`: see filtered.py.
+    """
 
     query: Query
     bounds: Bounds
     head: int
+    filtered: Bounded | None = None
+    is_repeatable: bool = True
 
 
 async def query_events(call: Call) -> Response:
@@ -72,10 +80,14 @@ async def answer(call: Call, given: ReadJson) -> Response:
     log = await opened_log(call.store)
     asked = await asked_of(call, log, given)
     limit = DEFAULT_LIMIT if given.limit is None else given.limit
-    tag = entity_tag(log.engine, asked.head, media, asked.query, asked.bounds, limit, may_read_payload(call.caller))
-    if call.request.method != "POST" and is_known(call.request, tag):
-        return not_modified(tag)
-    headers = tag_headers(tag) | {HEAD_HEADER: str(asked.head)}
+    headers = NOT_REPEATABLE
+    if asked.is_repeatable:
+        variant = (media, asked.query, asked.bounds, limit, given.filter, may_read_payload(call.caller))
+        tag = entity_tag(log.engine, asked.head, *variant)
+        if call.request.method != "POST" and is_known(call.request, tag):
+            return not_modified(tag)
+        headers = tag_headers(tag)
+    headers = headers | {HEAD_HEADER: str(asked.head)}
     if media in STREAMS:
         return await _streamed(call, log, asked, media, headers)
     if limit > MAX_LIMIT:
@@ -84,7 +96,10 @@ async def answer(call: Call, given: ReadJson) -> Response:
             f"Give a smaller limit and continue with `next`, or accept {NDJSON}, which has no limit.",
             limit=limit,
         )
-    page = await read_page(log, asked.query, asked.bounds, limit)
+    if asked.filtered is None:
+        page = await read_page(log, asked.query, asked.bounds, limit)
+    else:
+        page = await find_page(log, asked.filtered, limit, backwards=asked.bounds.backwards, budget=Budget())
     cursor = None
     if call.caller.is_narrowed and not asked.bounds.backwards:  # both name events that it sees
         cursor = await visible_cursor(call.caller, log, asked.query, page.next)
@@ -109,8 +124,6 @@ def _media(call: Call) -> str:
 
 async def asked_of(call: Call, log: Log, given: ReadJson) -> Asked:
     """Return a read as this caller may make it, of the log as it is now. Raises InvalidQuery, OutsideScope."""
-    if given.filter is not None:
-        raise InvalidQuery("Filters are not supported yet.", "Send a query in the body.")
     query = visible_query(call.caller, to_query(given.query))
     head = (await log.engine.head()).position
     if call.caller.is_narrowed:  # it learns of the events that it sees only
@@ -122,11 +135,18 @@ async def asked_of(call: Call, log: Log, given: ReadJson) -> Asked:
         if isinstance(bounds["after"], Cursor):
             bounds["after"] = await verified_cursor(call.caller, log, bounds["after"])
     before = head + 1 if given.before is None else min(given.before, head + 1)
-    return Asked(query, msgspec.structs.replace(Bounds(**bounds), before=before), head)
+    asked = Asked(query, msgspec.structs.replace(Bounds(**bounds), before=before), head)
+    if given.filter is not None and given.filter.strip():
+        plan = await plan_for(call.caller, log, given.filter, query)
+        asked.is_repeatable = is_repeatable(given.filter, plan)
+        asked.filtered = await within(log, plan, asked.bounds)
+    return asked
 
 
 async def _streamed(call: Call, log: Log, asked: Asked, media: str, headers: dict[str, str]) -> Response:
-    reader = Reader(log, asked.query, asked.bounds)
+    reader: Reader | FilteredReader = Reader(log, asked.query, asked.bounds)
+    if asked.filtered is not None:
+        reader = FilteredReader(log, asked.filtered.plan, asked.bounds.limit, backwards=asked.bounds.backwards)
     chunks = await begin(call, reader, media)  # reads the first page: its errors have a status of their own
     encoding = response_encoding(call.request)
     response = StreamingResponse(
