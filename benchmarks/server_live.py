@@ -4,8 +4,8 @@
 
 `eventfold serve` runs in a process of its own. The followers are raw sockets in one client process, which counts events
 and reads the time that the writer put into each; the writer appends single events to the same file from another
-process. So a delivery is an event in the hands of a client. CPU seconds of the server are given beside, since all share
-the machine.
+process. So a delivery is an event that a client has received. CPU seconds of the server are given beside: all these
+processes share the machine.
 Knows: the route /v1/follow. Does not know: goals of other groups.
 """
 

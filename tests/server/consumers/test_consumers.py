@@ -161,6 +161,22 @@ def test_where_a_consumer_begins_and_what_may_change_later(tmp_path: Path) -> No
                 assert (refused.value.status, refused.value.problem["code"]) == (409, "projection-changed")
 
 
+def test_a_consumer_with_a_filter_gets_the_events_that_match(tmp_path: Path) -> None:
+    """The others count as handled in its ledger. A filter whose meaning changes with the time is refused."""
+    with served(tmp_path / "a.db") as (url, store), Worker(url, "mail") as worker:
+        append(store, 6)
+        for text in ("since:2d", "nokey:1"):
+            with pytest.raises(Refused) as refused:
+                worker.create(filter=text)
+            assert refused.value.status == 422
+        worker.create(filter="data.n>3")
+        taken = worker.receive(10)
+        assert positions(taken) == [5, 6]
+        worker.acknowledge(*taken)
+        assert worker.status()["position"] == 6
+        assert all(proof.proved for proof in store.projections.verify("mail"))
+
+
 def test_consumers_are_listed_and_removed(tmp_path: Path) -> None:
     """A removed one is unknown; a name of a follower is refused; so are invalid names and bodies."""
     with served(tmp_path / "a.db") as (url, store):

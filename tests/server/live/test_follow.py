@@ -114,7 +114,33 @@ def test_types_and_tags_select_events_old_and_new(tmp_path: Path) -> None:
             assert [message.data["position"] for message in stream.events(2)] == [5, 6]
 
 
-@pytest.mark.parametrize("query", [{"from_": "later"}, {"from_": "-1"}, {"after": "9"}, {"types": "with\nbreak"}])
+def test_a_filter_selects_events_by_their_data(tmp_path: Path) -> None:
+    """Old and new ones, beside types and tags; readers of the same filter share one feed, however it is written."""
+    with store_served(tmp_path / "a.db") as (url, store, hub):
+        store.append_encoded(*(noted(n) for n in range(1, 8)), noted(9, type="Other"))
+        streams = [Stream(url, from_=0, types="Noted", filter=text) for text in ("data.n>4", "(data.n > 4)")]
+        streams.append(Stream(url, from_=0, types="Other", filter="data.n>4"))
+        for stream, expected in zip(streams, ([5, 6, 7], [5, 6, 7], [8]), strict=True):
+            assert [message.data["position"] for message in stream.until("caught-up")[:-1]] == expected
+        assert len({reader.view for reader in hub.readers}) == 2
+        store.append_encoded(noted(1), noted(10), noted(11, type="Other"))
+        assert [stream.next().data["position"] for stream in streams] == [10, 10, 11]
+        for stream in streams:
+            stream.close()
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"filter": "data.n>"},
+        {"filter": "nokey:7"},
+        {"type": "A"},
+        {"from_": "later"},
+        {"from_": "-1"},
+        {"after": "9"},
+        {"types": "with\nbreak"},
+    ],
+)
 def test_an_invalid_parameter_is_refused(tmp_path: Path, query: dict[str, str]) -> None:
     """With status 422, which stops an EventSource, and with what to do."""
     with store_served(tmp_path / "a.db") as (url, _, _), Stream(url, **query) as stream:
@@ -354,6 +380,8 @@ def test_readers_with_other_rights_share_nothing(tmp_path: Path, monkeypatch: py
         assert all("n" in message.data["data"] for message in seen["all"])
         assert all(message.data["data"] == {"$withheld": True} for message in seen["envelopes"])
         assert Cursor.parse(streams["acme"].last_id).position == 4
+        with Stream(url, headers={"Authorization": "envelopes"}, filter="data.n>1") as refused:
+            assert refused.status == 403  # which events match says what their data is
         revoked.add("blue")
         (bye,) = streams["blue"]
         assert (bye.event, bye.data["title"]) == ("bye", "This key was revoked.")

@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 from eventfold.aio import AsyncStore
+from eventfold.core.json_values import decode
+from eventfold.core.query import Query
 from eventfold.errors import EventfoldError, LeaseLost, StoreUnavailable, TargetUnavailable
 from eventfold.ports.target import Checkpoint, CheckpointChanged
 from eventfold.server.consumers import storage
@@ -20,7 +22,7 @@ from eventfold.server.consumers.deliveries import Deliveries
 from eventfold.server.consumers.errors import ConsumerElsewhere
 from eventfold.server.consumers.item import Delivery, Token
 from eventfold.server.consumers.storage import Owned
-from eventfold.server.live.filters import predicate_of
+from eventfold.server.live.filters import Test
 
 WINDOW = 2_000  # events after the checkpoint that are held in memory, at most
 WINDOW_BYTES = 16 * 2**20
@@ -29,10 +31,11 @@ READS_BY_POSITION = 50  # of events that have entries, before a delivery
 
 
 class Consumer:
-    """One consumer of one store, on one event loop."""
+    """One consumer of one store, on one event loop. `test`: what its filter accepts of the events that are read."""
 
-    def __init__(self, store: AsyncStore, owned: Owned) -> None:
-        self._store, self._selected = store, predicate_of(owned.definition.filter)
+    def __init__(self, store: AsyncStore, owned: Owned, test: Test | None) -> None:
+        self._store, self._test = store, test
+        self._query = decode(owned.checkpoint.query, Query)
         self._checkpoint, self._epoch = owned.checkpoint, owned.epoch
         self.definition = owned.definition
         self.deliveries = Deliveries(owned.definition, owned.checkpoint, owned.entries, time.monotonic())
@@ -135,14 +138,14 @@ class Consumer:
             while not self._at_end and self._has_space():
                 self._at_end = True  # a commit meanwhile changes it back
                 head = await self._store.head()
-                found = self._store.read(self.definition.query, after=self.deliveries.scanned, limit=PAGE, raw=True)
+                found = self._store.read(self._query, after=self.deliveries.scanned, limit=PAGE, raw=True)
                 page = [recorded.stored async for recorded in found]
                 if self._store.engine.epoch != self._epoch:
                     await self._give_up()
                     self._refuse_lost()
                 now = time.monotonic()
                 for stored in page:
-                    self.deliveries.add(stored, now, is_selected=self._selected(stored))
+                    self.deliveries.add(stored, now, is_selected=self._test is None or self._test(stored))
                 if page:
                     self._news.set()
                 if len(page) == PAGE:

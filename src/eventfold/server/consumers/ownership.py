@@ -10,10 +10,11 @@ import logging
 import time
 from contextlib import suppress
 
-from eventfold.aio import AsyncStore
+from eventfold.aio import AsyncStore, opened_log
 from eventfold.errors import EventfoldError
 from eventfold.server.consumers import storage
 from eventfold.server.consumers.consumer import Consumer
+from eventfold.server.live.filters import lasting_filter
 from eventfold.server.running import Running
 
 LOGGER = logging.getLogger("eventfold.server")
@@ -37,8 +38,10 @@ class OwnedConsumers:
         async with self._claiming.setdefault(key, asyncio.Lock()):
             consumer = self._consumers.get(key)
             if consumer is None or consumer.is_lost:
+                definition = await store.projections.ask(lambda admin: storage.definition_of(admin, name))
+                test = (await lasting_filter(await opened_log(store), definition.filter, definition.query)).test
                 owned = await store.projections.ask(lambda admin: storage.claim(admin, name))
-                consumer = self._consumers[key] = Consumer(store, owned)
+                consumer = self._consumers[key] = Consumer(store, owned, test)
                 if self._beat is None or self._beat.done():
                     self._beat = asyncio.create_task(self._run(), name="eventfold-consumers")
             return consumer

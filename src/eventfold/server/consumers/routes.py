@@ -38,7 +38,7 @@ from eventfold.server.consumers.messages import (
     RetryJson,
 )
 from eventfold.server.consumers.names import shown_name, stored_name
-from eventfold.server.live.filters import predicate_of
+from eventfold.server.live.filters import lasting_filter, live_filter
 from eventfold.server.route import Parameter, Route
 from eventfold.server.scopes import Scope
 from eventfold.server.visibility import may_read_payload, redact, visible_query
@@ -58,9 +58,9 @@ async def put_consumer(call: Call) -> Response:
         lease_seconds=given.lease_seconds,
         attempts=given.attempts,
     )
-    predicate_of(definition.filter)
+    read_by = await _read_by(call, definition)
     start = await _start(call, definition.query, given.begin)
-    is_new = await call.store.projections.ask(lambda admin: storage.create(admin, name, definition, start))
+    is_new = await call.store.projections.ask(lambda admin: storage.create(admin, name, definition, start, read_by))
     owned = call.server.consumers.owned(call.store_name, name)
     if owned is not None:
         await owned.reload()
@@ -146,7 +146,16 @@ async def _consumer(call: Call) -> Consumer:
     consumer = await call.server.consumers.consumer(call.store_name, call.store, _name(call))
     if visible_query(call.caller, consumer.definition.query) != consumer.definition.query:
         raise storage.unknown(_name(call))
+    if consumer.definition.filter and not may_read_payload(call.caller):
+        await _read_by(call, consumer.definition)
     return consumer
+
+
+async def _read_by(call: Call, definition: ConsumerDefinition) -> Query:
+    """The query by which a consumer is read. Raises Forbidden if its filter is about data withheld from the caller."""
+    log = await opened_log(call.store)
+    await live_filter(call.caller, log, definition.filter, definition.query)
+    return (await lasting_filter(log, definition.filter, definition.query)).query
 
 
 async def _start(call: Call, query: Query, begin: int | str) -> Cursor:

@@ -10,7 +10,7 @@ import msgspec
 
 from eventfold.concurrency import run
 from eventfold.core.json_values import decode
-from eventfold.core.query import Cursor
+from eventfold.core.query import Cursor, Query
 from eventfold.errors import (
     CursorMismatch,
     InvalidInput,
@@ -43,10 +43,11 @@ class Owned(msgspec.Struct, frozen=True):
     epoch: int  # of the store, in which the checkpoint was verified
 
 
-def create(admin: ProjectionAdmin, name: str, definition: ConsumerDefinition, start: Cursor) -> bool:
+def create(admin: ProjectionAdmin, name: str, definition: ConsumerDefinition, start: Cursor, read_by: Query) -> bool:
     """Create a consumer, or change its limits. Returns whether it is new.
 
-    Raises ProjectionChanged if it exists with another query, filter or key; InvalidInput if the name is in use.
+    `read_by`: the query by which its events are read, of which its filter leaves some out. Raises ProjectionChanged if
+    it exists with another query, filter or key; InvalidInput if the name is in use.
     """
     target, log = admin.catalog.target_at(), admin.log
     code = msgspec.json.encode(definition).decode()
@@ -65,7 +66,7 @@ def create(admin: ProjectionAdmin, name: str, definition: ConsumerDefinition, st
                         epoch=start.epoch,
                         position=start.position,
                         event_id=start.event_id,
-                        query=msgspec.json.encode(definition.query).decode(),
+                        query=msgspec.json.encode(read_by).decode(),
                         fingerprint="",
                     )
                 ],

@@ -8,18 +8,23 @@ Knows: the parameters. Does not know: how a stream is written.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from starlette.responses import Response
 
 from eventfold.aio import opened_log
 from eventfold.core.query import Cursor, Query
 from eventfold.errors import InvalidQuery, StoreUnavailable
+from eventfold.server.access.errors import Forbidden
 from eventfold.server.call import Call
 from eventfold.server.live import sse
+from eventfold.server.live.filters import live_filter
 from eventfold.server.live.reader import Reader
 from eventfold.server.live.stream import MEDIA, EventStream
 from eventfold.server.live.view import View
 from eventfold.server.route import SSE, Parameter, Route
 from eventfold.server.scopes import Scope
+from eventfold.server.visibility import visible_query
 from eventfold.server.visible_positions import verified_cursor, visible_cursor
 
 UNAVAILABLE_RETRY_S = 5.0
@@ -34,16 +39,20 @@ async def follow(call: Call) -> Response:
         return _temporary(
             "too-many-streams", "The server has as many streams as it allows.", hub.settings.spread_seconds
         )
-    asked = Query.of(types=query.getlist("types"), tags=query.getlist("tags"))
-    view = View.of(call.caller, asked)
+    _refuse_unknown(query.keys())
+    asked = visible_query(call.caller, Query.of(types=query.getlist("types"), tags=query.getlist("tags")))
     try:
+        view = View.of(
+            call.caller, await live_filter(call.caller, await opened_log(call.store), query.get("filter", ""), asked)
+        )
         start = await _start(call, view.query)
     except StoreUnavailable as error:
         return _temporary(error.code, error.what, UNAVAILABLE_RETRY_S)
     server, request = call.server, call.request
 
     async def check() -> None:
-        await server.authenticate(request, ROUTES[0])
+        if await server.authenticate(request, ROUTES[0]) != call.caller:
+            raise Forbidden("The rights of this credential have changed.", "Connect again.", scope=Scope.FOLLOW.value)
 
     reader = Reader(view, hub.settings.reader_bytes, str(start), check)
     return EventStream(hub, hub.tail(call.store_name, call.store), call.store, reader, start)
@@ -61,6 +70,13 @@ async def _start(call: Call, view: Query) -> Cursor:
     if after.isascii() and after.isdigit():
         return await visible_cursor(call.caller, log, view, _position("after", after))
     return await verified_cursor(call.caller, log, Cursor.parse(after))
+
+
+def _refuse_unknown(given: Iterable[str]) -> None:
+    known = [each.name for each in ROUTES[0].parameters if each.place == "query"]
+    for name in given:
+        if name not in known:
+            raise InvalidQuery(f"This route has no parameter {name[:60]!r}.", f"Its parameters are {', '.join(known)}.")
 
 
 def _position(name: str, text: str) -> int:
@@ -92,6 +108,7 @@ ROUTES = (
         parameters=(
             Parameter(name="types", type=list[str], summary="Events of any of these types; repeat the parameter"),
             Parameter(name="tags", type=list[str], summary="Events with all of these tags; repeat the parameter"),
+            Parameter(name="filter", type=str, summary="A line of the filter language, as `type:Opened account:a-1`"),
             Parameter(name="from", type=str, summary="now (default), 0 for the whole log, or a position, exclusive"),
             Parameter(name="after", type=str, summary="A cursor or a position, exclusive; goes before `from`"),
             Parameter(

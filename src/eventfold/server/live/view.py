@@ -6,40 +6,46 @@ Knows: queries, what a caller may see, the JSON of an event. Does not know: conn
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import msgspec
 
 from eventfold.core.envelope import StoredEvent
 from eventfold.core.event_json import to_line
 from eventfold.core.query import Cursor, Matcher, Query
+from eventfold.server.live.filters import LiveFilter
 from eventfold.server.live.sse import event_frame
 from eventfold.server.scopes import Caller
-from eventfold.server.visibility import may_read_payload, visible_query, withheld
+from eventfold.server.visibility import may_read_payload, withheld
 
 _encode = msgspec.json.Encoder().encode
 
 
-class View(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class View:
     """What a reader is shown. Equal views are shared, so everything that decides what is shown is a part of it.
 
-    `query` matches only events that the caller may see (`visible_query`). `is_narrowed`: other events exist that the
-    caller may not see. `with_payload`: data and metadata are shown.
+    `query` matches only events that the caller may see (`visible_query`). `filter` identifies what `test` accepts.
+    `is_narrowed`: other events exist that the caller may not see. `with_payload`: data and metadata are shown.
     """
 
     query: Query
     filter: str = ""
     is_narrowed: bool = False
     with_payload: bool = True
+    test: Callable[[StoredEvent], bool] | None = field(default=None, compare=False)
 
     @classmethod
-    def of(cls, caller: Caller, query: Query, filter_text: str = "") -> View:
-        """The view of a caller who asks for this. Raises OutsideScope."""
-        return cls(visible_query(caller, query), filter_text, caller.is_narrowed, may_read_payload(caller))
+    def of(cls, caller: Caller, asked: LiveFilter) -> View:
+        """The view of a caller who asks for this."""
+        return cls(asked.query, asked.key, caller.is_narrowed, may_read_payload(caller), asked.test)
 
     def predicate(self) -> Callable[[StoredEvent], bool]:
         """A function that says of a stored event whether this view shows it."""
-        matches = Matcher(self.query).matches
-        return lambda stored: matches(stored.type, stored.tag_set)
+        matches, test = Matcher(self.query).matches, self.test
+        if test is None:
+            return lambda stored: matches(stored.type, stored.tag_set)
+        return lambda stored: matches(stored.type, stored.tag_set) and test(stored)
 
 
 class FrameEncoder:
