@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
-from eventfold import AsyncStore
+from eventfold import AsyncStore, Store
+from eventfold.concurrency.run import run
+from eventfold.ports.services import require
 from eventfold.server import Settings, application
 from eventfold.server.asgi import ROUTES
 from eventfold.server.route import SAFE_METHODS, Route
 from eventfold.server.scopes import Scope
+from tests.server.bank import Deposited
 
 READING = {Scope.READ, Scope.READ_PAYLOAD}
 
@@ -55,3 +60,16 @@ def test_a_route_with_an_unsafe_method_writes_unless_it_reads_by_its_scope_or_sa
             assert not route.is_writing, f"{name_of(route)}: a method that must not change anything"
         elif not route.is_writing:
             assert route.scope in READING or route.writes is False
+
+
+def test_a_state_that_is_read_is_not_stored_as_a_snapshot(tmp_path: Path) -> None:
+    """Without the mode it is: a snapshot is written to the store."""
+    path = str(tmp_path / "bank.db")
+    with Store(path) as store:
+        store.extend(Deposited(account="a-1", amount=Decimal(1)) for _ in range(1_500))
+    for read_only, expected in ((True, 0), (False, 1)):
+        app = application(path, modules=["tests.server.bank"], settings=Settings(read_only=read_only))
+        with TestClient(app) as client:
+            assert client.get("/v1/states/Account?account=a-1").status_code == 200
+        with Store(path) as store:
+            assert run(require(store.engine, "snapshots").delete_prefix("")) == expected

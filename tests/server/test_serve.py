@@ -11,7 +11,7 @@ import pytest
 
 from eventfold import Store
 from tests.cli.commands import process, run
-from tests.server.serving import Served, read_answer, wait_until
+from tests.server.serving import Served, read_all, read_answer, wait_until
 
 
 @pytest.fixture
@@ -23,14 +23,13 @@ def folder(tmp_path: Path) -> Path:
 
 def test_it_prints_the_address_of_a_free_port_and_ends_in_order_at_a_signal(folder: Path) -> None:
     """The port is the real one, and the exit code is 0."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        with Served(folder, "bank.db") as server:
-            assert server.port > 0
-            assert server.announced["docs"] == f"{server.url}/v1/docs"
-            assert server.ask("GET /healthz").json == {"status": "ok"}
-            assert server.ask("GET /v1/head").json["position"] == 0
-            assert server.stop(number) == 0
-            assert "The server has ended." in server.log()
+    with Served(folder, "bank.db") as server:
+        assert server.port > 0
+        assert server.announced["docs"] == f"{server.url}/v1/docs"
+        assert server.ask("GET /healthz").json == {"status": "ok"}
+        assert server.ask("GET /v1/head").json["position"] == 0
+        assert server.stop() == 0
+        assert "The server has ended." in server.log()
 
 
 def test_stores_are_named_by_flags_and_files(folder: Path) -> None:
@@ -42,6 +41,7 @@ def test_stores_are_named_by_flags_and_files(folder: Path) -> None:
         assert server.ask("GET /v1/stores/shop/head").status == 200
         assert server.ask("GET /v1/head").json["code"] == "store-not-found"
         assert server.ask("GET /v1/stores/none/head").json["code"] == "store-not-found"
+        assert server.stop(signal.SIGINT) == 0
 
 
 def test_it_listens_on_a_socket_file_and_replaces_one_that_was_left(folder: Path) -> None:
@@ -49,9 +49,10 @@ def test_it_listens_on_a_socket_file_and_replaces_one_that_was_left(folder: Path
     for number in (signal.SIGKILL, signal.SIGTERM):
         with Served(folder, "bank.db", "--unix-socket", "s.sock") as server:
             assert server.ask("GET /healthz").status == 200
-            again = process("serve", "bank.db", "--unix-socket", "s.sock", folder=folder)
-            assert again.code == 2
-            assert "already in use" in again.err
+            if number == signal.SIGTERM:
+                again = process("serve", "bank.db", "--unix-socket", "s.sock", folder=folder)
+                assert again.code == 2
+                assert "already in use" in again.err
             server.stop(number)
     assert not (folder / "s.sock").exists()
 
@@ -132,4 +133,46 @@ def test_log_lines_name_routes_and_never_values(folder: Path) -> None:
         lines = [json.loads(line) for line in server.log().splitlines()]
     requests = [line for line in lines if line["message"] == "request"]
     assert [(line["route"], line["status"]) for line in requests] == [("/head", 200), ("/head", 404), (None, 404)]
+    assert len({line["request_id"] for line in requests}) == 3
     assert all(line["time"].endswith("Z") and line["level"] == "info" for line in lines)
+
+
+def test_followers_are_asked_to_connect_again_and_an_append_is_finished(folder: Path) -> None:
+    """A stream ends with `bye`; an append whose body is complete is answered; the process does not wait for readers."""
+    body = b'{"events": [{"type": "Opened", "data": {}}]}'
+    head = f"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
+    with Served(folder, "bank.db", "--accept-unknown") as server, server.connect() as follower:
+        follower.sendall(b"GET /v1/follow HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        stream = b""
+        while b"caught-up" not in stream:
+            stream += follower.recv(65536)
+        with server.connect() as writer:
+            writer.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + body[:10])
+            wait_until(lambda: server.ask("GET /healthz").status == 200, "the server has read the head")
+            server.process.send_signal(signal.SIGTERM)
+            assert b"event: bye" in read_all(follower)
+            writer.sendall(body[10:])
+            assert read_answer(writer).status == 201
+        assert server.process.wait(timeout=90) == 0
+    with Store(str(folder / "bank.db"), create=False) as store:
+        assert store.head() == 1
+
+
+def test_a_second_signal_ends_the_process_at_once(folder: Path) -> None:
+    """Also while a request in progress would be waited for."""
+    with Served(folder, "bank.db") as server, server.connect() as connection:
+        connection.sendall(
+            b"POST /v1/none HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n12"
+        )
+        wait_until(lambda: server.ask("GET /healthz").status == 200, "the server has read the head")
+        server.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: "The server ends" in server.log(), "the log line of the first signal")
+        assert server.stop(signal.SIGTERM) == 128 + signal.SIGTERM
+
+
+def test_the_time_for_requests_in_progress_is_bounded(folder: Path) -> None:
+    """A request that never ends is cut off, and the exit code is 0."""
+    with Served(folder, "bank.db", EVENTFOLD_SERVER__SHUTDOWN_SECONDS="1") as server, server.connect() as connection:
+        connection.sendall(b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 500\r\n\r\n{")
+        wait_until(lambda: server.ask("GET /healthz").status == 200, "the server has read the head")
+        assert server.stop() == 0

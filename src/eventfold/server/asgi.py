@@ -81,6 +81,7 @@ ROUTES: tuple[Route, ...] = (
     *follow.ROUTES,
     *consumers.ROUTES,
 )
+SNAPSHOTS = 1_000  # events folded from one snapshot of a state to the next, as AsyncStore has it
 
 
 class Server:
@@ -98,8 +99,9 @@ class Server:
     ) -> None:
         self.settings, self.registered = settings, Registered(modules)
         create = settings.server.create
+        snapshots = 0 if settings.read_only else SNAPSHOTS  # a state that is read may be stored as one
         own = {
-            name: AsyncStore(each, create=create or each.startswith("memory:"))
+            name: AsyncStore(each, create=create or each.startswith("memory:"), snapshots=snapshots)
             for name, each in stores.items()
             if isinstance(each, str)
         }
