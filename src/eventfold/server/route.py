@@ -17,6 +17,7 @@ from eventfold.server.scopes import Scope
 Handler = Callable[[Call], Awaitable[Response]]
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "QUERY"})
 JSON, NDJSON, SSE = "application/json", "application/x-ndjson", "text/event-stream"
+CLOUD_EVENT, CLOUD_EVENTS = "application/cloudevents+json", "application/cloudevents-batch+json"
 
 
 class Parameter(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,6 +1,6 @@
 """Events over HTTP: append them, read them by query, look single ones up."""
 
-from eventfold.server.events import append, lookups, reading
+from eventfold.server.events import append, cloud, lookups, reading
 from eventfold.server.route import Route
 
-ROUTES: tuple[Route, ...] = (*append.ROUTES, *reading.ROUTES, *lookups.ROUTES)
+ROUTES: tuple[Route, ...] = (*append.ROUTES, *cloud.ROUTES, *reading.ROUTES, *lookups.ROUTES)

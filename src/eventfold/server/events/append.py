@@ -80,6 +80,9 @@ def key_of(call: Call, key: str | None) -> str | None:
     return header
 
 
+KEY_PARAMETER = Parameter(
+    name="Idempotency-Key", type=str, summary="A request key, as `key` of an append", place="header"
+)
 ROUTES = (
     Route(
         method="POST",
@@ -87,7 +90,7 @@ ROUTES = (
         handler=append,
         scope=Scope.APPEND,
         summary="Append events, all or none, unless events that match a query exist after a position",
-        parameters=(Parameter(name="Idempotency-Key", type=str, summary="As `key` in the body", place="header"),),
+        parameters=(KEY_PARAMETER,),
         request=AppendJson,
         response=ReceiptJson,
         status=201,

@@ -5,6 +5,8 @@ Knows: where the engine looks each of them up. Does not know: queries.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 from starlette.responses import Response
 
@@ -19,10 +21,20 @@ from eventfold.ports.messages import Span
 from eventfold.server.call import Call, json_response
 from eventfold.server.content import compressed, negotiate
 from eventfold.server.etags import entity_tag, is_known, not_modified, tag_headers
+from eventfold.server.events import cloud
 from eventfold.server.refusals import NotFound
-from eventfold.server.route import JSON, Parameter, Route
+from eventfold.server.route import CLOUD_EVENT, JSON, Parameter, Route
 from eventfold.server.scopes import Scope
-from eventfold.server.visibility import check_visible, check_whole_store, may_read_payload, redact, request_key
+from eventfold.server.visibility import (
+    check_visible,
+    check_whole_store,
+    may_read_payload,
+    redact,
+    redact_stored,
+    request_key,
+)
+
+MEDIA = (JSON, CLOUD_EVENT)
 
 
 class PositionAt(msgspec.Struct):
@@ -50,12 +62,26 @@ async def by_id(call: Call) -> Response:
 
 async def _answer(call: Call, found: StoredEvent | None) -> Response:
     stored = check_visible(call.caller, found)
-    media = negotiate(call.request, (JSON,))
+    media, mode = negotiate(call.request, MEDIA), call.request.query_params.get("cloudevents")
+    if mode not in (None, "binary"):
+        raise InvalidInput(
+            f"The parameter cloudevents is {mode[:40]!r}.", "Send binary, or leave it out.", field="cloudevents"
+        )
     log = await opened_log(call.store)
-    tag = entity_tag(log.engine, stored.position, media, stored.id, may_read_payload(call.caller))
+    # A CloudEvent names addresses of this server, which depend on how the client calls it.
+    address = cloud.schemas_of(call) if mode or media == CLOUD_EVENT else ""
+    variant = (media, mode, address, stored.id, may_read_payload(call.caller))
+    tag = entity_tag(log.engine, stored.position, *variant)
     if is_known(call.request, tag):
         return not_modified(tag)
-    return await compressed(call.request, json_response(redact(call.caller, to_line(stored)), headers=tag_headers(tag)))
+    if mode == "binary":
+        response = cloud.binary_response(call, redact_stored(call.caller, stored))
+    elif media == CLOUD_EVENT:
+        response = Response(cloud.encode_event(call, redact_stored(call.caller, stored)), media_type=media)
+    else:
+        response = json_response(redact(call.caller, to_line(stored)))
+    response.headers.update(tag_headers(tag))
+    return await compressed(call.request, response)
 
 
 async def position_at(call: Call) -> Response:
@@ -83,6 +109,7 @@ def _path(name: str, summary: str) -> Parameter:
     return Parameter(name=name, type=str, summary=summary, place="path", required=True)
 
 
+MODE = Parameter(name="cloudevents", type=Literal["binary"], summary="Answer as a CloudEvent in binary mode")
 ROUTES = (
     Route(
         method="GET",
@@ -90,9 +117,10 @@ ROUTES = (
         handler=by_position,
         scope=Scope.READ,
         summary="The event at a position",
-        parameters=(_path("position", "A position, from 1"),),
+        parameters=(_path("position", "A position, from 1"), MODE),
         response=EventLine,
-        errors=(304, 404),
+        media=MEDIA,
+        errors=(304, 404, 406),
     ),
     Route(
         method="GET",
@@ -100,9 +128,10 @@ ROUTES = (
         handler=by_id,
         scope=Scope.READ,
         summary="The event with an id",
-        parameters=(_path("id", "A UUID"),),
+        parameters=(_path("id", "A UUID"), MODE),
         response=EventLine,
-        errors=(304, 404),
+        media=MEDIA,
+        errors=(304, 404, 406),
     ),
     Route(
         method="GET",

@@ -20,20 +20,20 @@ from eventfold.search.find import Budget
 from eventfold.server.call import Call
 from eventfold.server.content import compressed, compressed_stream, mark_encoded, negotiate, response_encoding
 from eventfold.server.etags import VARY, entity_tag, is_known, not_modified, tag_headers
-from eventfold.server.events import arrow
+from eventfold.server.events import arrow, cloud
 from eventfold.server.events.filtered import Bounded, FilteredReader, find_page, is_repeatable, plan_for, within
-from eventfold.server.events.formats import ARROW, STREAMS, begin, page_response
+from eventfold.server.events.formats import ARROW, STREAMS, begin, page_response, visible_part
 from eventfold.server.events.pages import cursor_after, read_page
 from eventfold.server.refusals import NotAcceptable
-from eventfold.server.route import JSON, NDJSON, Parameter, Route
+from eventfold.server.route import CLOUD_EVENTS, JSON, NDJSON, Parameter, Route
 from eventfold.server.scopes import Scope
 from eventfold.server.visibility import may_read_payload, visible_query
 from eventfold.server.visible_positions import last_visible, verified_cursor, visible_cursor
 
 DEFAULT_LIMIT, MAX_LIMIT = 100, 1_000  # of a page of JSON
-MEDIA = (JSON, NDJSON, ARROW)
+MEDIA = (JSON, NDJSON, ARROW, CLOUD_EVENTS)
 NOT_REPEATABLE = {"cache-control": "no-store", "vary": VARY}
-HEAD_HEADER = "eventfold-head"
+HEAD_HEADER, NEXT_HEADER = "eventfold-head", "eventfold-next"
 
 
 class Asked(msgspec.Struct):
@@ -82,7 +82,8 @@ async def answer(call: Call, given: ReadJson) -> Response:
     limit = DEFAULT_LIMIT if given.limit is None else given.limit
     headers = NOT_REPEATABLE
     if asked.is_repeatable:
-        variant = (media, asked.query, asked.bounds, limit, given.filter, may_read_payload(call.caller))
+        address = cloud.schemas_of(call) if media == CLOUD_EVENTS else ""
+        variant = (media, address, asked.query, asked.bounds, limit, given.filter, may_read_payload(call.caller))
         tag = entity_tag(log.engine, asked.head, *variant)
         if call.request.method != "POST" and is_known(call.request, tag):
             return not_modified(tag)
@@ -106,7 +107,11 @@ async def answer(call: Call, given: ReadJson) -> Response:
         page.next = cursor.position
     elif not asked.bounds.backwards:
         cursor = await cursor_after(call.store, log, page)
-    response = page_response(call.caller, page, asked.head, cursor)
+    if media == CLOUD_EVENTS:
+        response = Response(cloud.encode_batch(call, visible_part(call.caller, page.events)), media_type=media)
+        headers |= {NEXT_HEADER: str(page.next)} if page.more else {}
+    else:
+        response = page_response(call.caller, page, asked.head, cursor)
     response.headers.update(headers)
     return await compressed(call.request, response)
 
