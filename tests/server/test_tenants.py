@@ -29,7 +29,7 @@ from tests.server.test_scopes import body_of, name_of, path_of
 
 CANARY = "canary"
 VARYING = re.compile(
-    r'("request_id":")[0-9a-f]{32}|(x-request-id: )[0-9a-f]{32}|(date: )[^\n]+|("lag_seconds":)[0-9.e-]+'
+    r'("request_id":")[0-9a-f]{32}|(x-request-id: )[0-9a-f]{32}|(date: )[^\n]+|("lag_seconds":|content-length: )[0-9.e-]+'
 )
 NARROWINGS: dict[str, dict[str, Any]] = {
     "tag": {"tags": ("tenant:a",)},
