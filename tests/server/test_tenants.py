@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 from uuid import UUID, uuid4
 
 import pytest
@@ -29,7 +30,8 @@ from tests.server.test_scopes import body_of, name_of, path_of
 
 CANARY = "canary"
 VARYING = re.compile(
-    r'("request_id":")[0-9a-f]{32}|(x-request-id: )[0-9a-f]{32}|(date: )[^\n]+|("lag_seconds":|content-length: )[0-9.e-]+'
+    r'("request_id":")[0-9a-f]{32}|(x-request-id: )[0-9a-f]{32}|(date: )[^\n]+'
+    r'|("lag_seconds":|content-length: )[0-9.e-]+'
 )
 NARROWINGS: dict[str, dict[str, Any]] = {
     "tag": {"tags": ("tenant:a",)},
@@ -147,6 +149,34 @@ def reads(world: World) -> list[Request]:
         found.append(Request("GET", f"/v1/states/Account/history?account=a-1&until={position}"))
     found += [Request("GET", f"/v1/events/by-id/{id}") for id in (world.ids[0], uuid4())]
     found += [Request("GET", f"/v1/{path}") for path in ("types", "tags?prefix=tenant:", "tag-keys", "stats")]
+    filters = (
+        "type:CanaryType",
+        "type:Canary*",
+        "type:Mine",
+        "tenant:a",
+        "tenant:b",
+        "tenant:*",
+        f"patient:{CANARY}-0",
+        "patient:*",
+        "account:a-1",
+        "data.n=1",
+        f'data.text="{CANARY}-data"',
+        "-tenant:a",
+        "tenant:a OR tenant:b",
+        f"id:{world.ids[0]}",
+        f"actor:{CANARY}-actor",
+        "position:1..9999",
+        "position:1",
+        "at:2020-01-01..",
+        "nosuchkey:x",
+        "Mine",
+    )
+    for text in filters:
+        found.append(Request("GET", f"/v1/events?filter={quote(text)}"))
+        found.append(Request("GET", f"/v1/events?backwards=true&filter={quote(text)}"))
+        for query in (None, mine, theirs):
+            body = json.dumps({"filter": text, **({} if query is None else {"query": query})}).encode()
+            found.append(Request("QUERY", "/v1/events", body))
     found += [Request("GET", f"/v1/consumers/{name}") for name in ("mine", "later", "far")]
     found += [Request("GET", f"/v1/receipts/{CANARY}-key"), Request("GET", "/v1/receipts/other")]
     found.append(Request("QUERY", "/v1/events", json.dumps({"query": mine, "until": "2099-01-01"}).encode()))
