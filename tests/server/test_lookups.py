@@ -76,6 +76,27 @@ def test_events_are_counted_by_query_and_range(client: TestClient, method: str) 
     assert found == {"counts": [4], "total": 4}
 
 
+def test_events_are_counted_by_a_filter_that_the_index_answers(client: TestClient) -> None:
+    """With a query, both must hold; positions in the filter narrow every range."""
+    asked = {"filter": "type:bank.opened OR account:a-1", "bounds": [0, 1, 3, 4]}
+    assert client.post("/v1/counts", json=asked).json() == {"counts": [1, 2, 1], "total": 4}
+    asked |= {"query": {"items": [{"tags": ["account:a-1"]}]}}
+    assert client.post("/v1/counts", json=asked).json() == {"counts": [0, 1, 1], "total": 2}
+    assert client.post("/v1/counts", json={"filter": "pos:2..3"}).json() == {"counts": [2], "total": 2}
+    refused = client.post("/v1/counts", json={"filter": "data.amount>3"})
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid-filter")
+    assert "data.amount>3" in refused.json()["title"]
+
+
+@pytest.mark.parametrize("path", ["/v1/types", "/v1/tags", "/v1/tag-keys"])
+def test_names_are_not_sent_again_while_the_log_is_the_same(client: TestClient, path: str) -> None:
+    """The tag of the answer names the head; other parameters are another answer."""
+    tag = client.get(path).headers["etag"]
+    again = client.get(path, headers={"if-none-match": tag})
+    assert (again.status_code, again.content) == (304, b"")
+    assert client.get(f"{path}?limit=1", headers={"if-none-match": tag}).status_code == 200
+
+
 @pytest.mark.parametrize(
     "body", [{"bounds": [3, 1]}, {"bounds": ["soon"]}, {"bounds": [-1]}, {"query": {"items": []}}, {"quer": {}}, []]
 )

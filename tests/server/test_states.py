@@ -67,6 +67,17 @@ def test_a_state_is_answered_as_of_a_position_and_of_a_time(client: TestClient) 
     assert (occurred["position"], occurred["answer"]["owner"]) == (5, "")
 
 
+def test_a_state_is_not_sent_again_while_the_log_is_the_same(client: TestClient) -> None:
+    """Its tag names the position; the state of another account, or as of another moment, is another answer."""
+    url = "/v1/states/Account?account=a-1"
+    tag = client.get(url).headers["etag"]
+    again = client.get(url, headers={"if-none-match": tag})
+    assert (again.status_code, again.content) == (304, b"")
+    assert client.get(f"{url}&at=5", headers={"if-none-match": tag}).status_code == 304
+    for other in (f"{url}&at=2", f"{url}&occurred_until=2000-01-01", "/v1/states/Account?account=a-2"):
+        assert client.get(other, headers={"if-none-match": tag}).status_code == 200
+
+
 def test_a_question_with_several_values_repeats_the_parameter(client: TestClient) -> None:
     """A field with the name of a parameter is given in a JSON object."""
     question = json.dumps({"account": ["a-1", "a-2"], "limit": 2})

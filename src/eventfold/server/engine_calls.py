@@ -83,12 +83,19 @@ def _pages(limit: int) -> int:
 def _checked_span(span: Span) -> Span:
     """The span. Raises InvalidQuery on numbers that no position, count or time can have."""
     times = (span.occurred_since, span.occurred_until)
-    _number(span.after)
+    _position(span.after)
     if span.until is not None:
-        _number(span.until)
+        _position(span.until)
     if not 0 < span.limit <= LAST_POSITION or any(each is not None and abs(each) > LAST_POSITION for each in times):
         raise InvalidQuery("The bounds of a page have numbers that are too large.", "Use the remote engine.")
     return span
+
+
+def _position(value: int) -> int:
+    """A position that a log can have, or 0. Raises InvalidQuery otherwise."""
+    if value < 0:
+        raise InvalidQuery(f"{value} is no position.", "Positions are counted from 1; 0 is before the first event.")
+    return _number(value)
 
 
 def _number(value: int | None) -> int:
@@ -202,7 +209,7 @@ async def count(call: Call) -> Response:
     """Answer with the number of matching events."""
     message = await _decoded(call, messages.Count)
     check_limits(message.query)
-    after, until = _number(message.after), None if message.until is None else _number(message.until)
+    after, until = _position(message.after), None if message.until is None else _position(message.until)
 
     async def ask(engine: Engine) -> messages.Number:
         return messages.Number(await engine.count(message.query, after, until))

@@ -103,6 +103,27 @@ LINKS: dict[str, tuple[Link, ...]] = {
         ("Resume", "post-projections-name-resume", {"name": "$response.body#/projections/0/name"}),
         ("Retry", "post-projections-name-retry", {"name": "$response.body#/projections/0/name"}),
     ),
+    "get-jobs": (("Job", "get-jobs-id", {"id": "$response.body#/jobs/0/id"}),),
+    "post-jobs": (
+        ("Job", "get-jobs-id", {"id": "$response.body#/id"}),
+        ("Stop", "post-jobs-id-stop", {"id": "$response.body#/id"}),
+    ),
+    "put-consumers-name": tuple(
+        (link, operation, {"name": "$response.body#/name"})
+        for link, operation in (
+            ("Consumer", "get-consumers-name"),
+            ("Receive", "post-consumers-name-receive"),
+            ("Parked", "get-consumers-name-parked"),
+            ("Retry", "post-consumers-name-retry"),
+            ("Delete", "delete-consumers-name"),
+        )
+    ),
+    "get-consumers": (("Consumer", "get-consumers-name", {"name": "$response.body#/consumers/0/name"}),),
+    "put-schemas-type-version": (
+        ("Schema", "get-schemas-type-version", {"type": "$response.body#/type", "version": "$response.body#/version"}),
+        ("Schemas", "get-schemas-type", {"type": "$response.body#/type"}),
+    ),
+    "get-schemas": (("Schemas", "get-schemas-type", {"type": "$response.body#/schemas/0/type"}),),
     "get-processes": (("Instances", "get-processes-name", {"name": "$response.body#/processes/0"}),),
     "get-processes-name": (
         (

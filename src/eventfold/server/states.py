@@ -14,8 +14,10 @@ import msgspec
 from msgspec import Meta
 from starlette.responses import Response, StreamingResponse
 
-from eventfold.core.envelope import StoredEvent
+from eventfold.aio import opened_log
+from eventfold.core.envelope import StoredEvent, new_id
 from eventfold.core.event_json import format_id, format_time
+from eventfold.core.fingerprint import fingerprint
 from eventfold.core.json_values import to_json_value
 from eventfold.core.query import Query
 from eventfold.core.questions import question_of, takes_several
@@ -23,6 +25,8 @@ from eventfold.core.state import ABSENT, Change, State, diff, state_definition_o
 from eventfold.core.wire import to_moment, to_position_or_moment
 from eventfold.errors import InvalidState
 from eventfold.server.call import Call, json_response
+from eventfold.server.content import compressed
+from eventfold.server.etags import entity_tag, is_known, not_modified, tag_headers
 from eventfold.server.parameters import declare, parse_known
 from eventfold.server.refusals import NotFound
 from eventfold.server.registered import Registered
@@ -37,6 +41,9 @@ At = Annotated[
 Question = Annotated[
     str, Meta(description="The question as a JSON object, instead of a parameter for each of its fields.")
 ]
+
+
+_PROCESS = new_id().hex()
 
 
 class AskedState(msgspec.Struct):
@@ -128,23 +135,31 @@ async def state(call: Call) -> Response:
     cls = _state_class(call.server.registered, call.request.path_params["name"])
     asked, others = parse_known(call, AskedState)
     question = _question(call, cls, asked.question, others, AskedState)
-    store = call.store
-    if asked.at is None:
-        await store.state(question)  # now the cached state is at most at the head that is read next
-        at = await store.head()
-    else:
-        at = to_position_or_moment(asked.at, "at")
-        if not isinstance(at, int):
-            at = await last_position(call, at)
-        elif call.caller.is_narrowed:
-            at = min(at, await last_position(call, None, question.query()))
     until = asked.occurred_until and to_moment(asked.occurred_until, "occurred_until", end_of_day=True)
-    found = await store.state(question, at=at, occurred_until=until or None)
+    if asked.at is None:
+        at = await call.store.head()
+    else:
+        moment = to_position_or_moment(asked.at, "at")
+        at = moment if isinstance(moment, int) else await last_position(call, moment)
+    # A narrowed caller learns of the positions that it sees only.
+    shown = await last_position(call, at, question.query()) if call.caller.is_narrowed else at
+    tag = await _tag(call, question, shown, asked.occurred_until)
+    if is_known(call.request, tag):
+        return not_modified(tag)
+    if asked.at is None and until is None:
+        await call.store.state(question)  # brings the cached state to the head, from where the next fold continues
+    found = await call.store.state(question, at=at, occurred_until=until or None)
     keys = state_definition_of(cls).question
     answer = {name: to_json_value(getattr(found, name)) for name in found.__struct_fields__ if name not in keys}
-    if call.caller.is_narrowed:  # it learns of the events that it sees only
-        at = await last_position(call, at, question.query())
-    return json_response(StateAnswer(cls.__name__, question_json(question), at, answer))
+    answered = StateAnswer(cls.__name__, question_json(question), shown, answer)
+    return await compressed(call.request, json_response(answered, headers=tag_headers(tag)))
+
+
+async def _tag(call: Call, question: State, position: int, *asked: str | None) -> str:
+    """The entity tag of a state: of the code that folds it, its question, and the position that it is folded up to."""
+    log, code = await opened_log(call.store), fingerprint(type(question))
+    version = code.digest + (_PROCESS if code.unknown else "")  # code that cannot be compared is of this process only
+    return entity_tag(log.engine, position, version, type(question).__name__, question_json(question), asked)
 
 
 async def last_position(call: Call, moment: Any, query: Query = EVERYTHING) -> int:
@@ -307,7 +322,7 @@ ROUTES = (
         summary="A state, as of now or of a moment",
         parameters=(NAME, FIELDS, *declare(AskedState)),
         response=StateAnswer,
-        errors=(404,),
+        errors=(304, 404),
     ),
     Route(
         method="GET",
