@@ -22,6 +22,7 @@ from eventfold.core.query import Cursor, Query
 from eventfold.core.registry import Registry
 from eventfold.core.renamed import refuse_old_attributes, refuse_old_keywords
 from eventfold.core.state import State, Step
+from eventfold.engines.addresses import without_secrets
 from eventfold.log.append import (
     Asked,
     Unless,
@@ -452,7 +453,8 @@ class AsyncStore:
         await self.close()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._opening.url!r})"
+        url = self._opening.url
+        return f"{type(self).__name__}({(without_secrets(url) if isinstance(url, str) else url)!r})"
 
 
 async def opened_log(store: AsyncStore) -> Log:

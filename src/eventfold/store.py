@@ -70,13 +70,13 @@ EVERYTHING = Query()
 class Store:
     """A log of events, for sync code. Threads may share it. Open it once per process; a fork must open its own.
 
-    `url` is a path (a SQLite file), `memory:`, `memory:NAME`, `postgresql://…`, an address with the scheme of another
-    installed engine (entry points of the group `eventfold.engines`), or an engine object. `create` creates the store if
-    there is none. `cache` is the number of folded states to keep in memory; `snapshots` the number of folded events
-    after which a state is also stored beside the log (0: never). `inline` are read models that every append from now on
-    updates in its own transaction, whichever process appends. `target` is the address of the database where read
-    models, followers and processes store rows and checkpoints, or a target object: use the same in every process
-    (default: the log's own database). Other options are those of the engine.
+    `url` is a path (a SQLite file), `memory:`, `memory:NAME`, `postgresql://…`, `http://…` (a server), an address with
+    the scheme of another installed engine (entry points of the group `eventfold.engines`), or an engine object.
+    `create` creates the store if there is none. `cache` is the number of folded states to keep in memory; `snapshots`
+    the number of folded events after which a state is also stored beside the log (0: never). `inline` are read models
+    that every append from now on updates in its own transaction, whichever process appends. `target` is the address of
+    the database where read models, followers and processes store rows and checkpoints, or a target object: use the same
+    in every process (default: the log's own database). Other options are those of the engine.
 
     Raises StoreUnavailable errors (StoreNotFound, NotAStore, StoreVersionMismatch, …), InvalidUrl, MissingExtra.
     """

@@ -22,6 +22,7 @@ import typer
 from eventfold.cli.exit_codes import JSON_REQUESTED
 from eventfold.core.moments import parse_time
 from eventfold.core.query import Cursor, Query
+from eventfold.engines.addresses import without_secrets
 from eventfold.engines.entry_points import has_registered_scheme
 from eventfold.errors import EventfoldError, InvalidInput, InvalidQuery, StoreNotFound
 from eventfold.store import Store
@@ -240,7 +241,7 @@ def open_store(url: str | None, *, create: bool = False) -> Generator[Store, Non
 
 def hide_password(url: str) -> str:
     """An address without its password or key."""
-    return re.sub(r"^(https?://)[^@/]*@", r"\1…@", re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:…@", url))
+    return without_secrets(url)
 
 
 def parse_position_or_cursor(text: str | None) -> int | Cursor:

@@ -389,22 +389,22 @@ def check_new(event: NewEvent) -> NewEvent:
     return event
 
 
-def check_encoded(event: NewEvent) -> NewEvent:
+def check_encoded(event: NewEvent, *, reserved: bool = False) -> NewEvent:
     """Return an encoded event of a caller if it is valid: every engine can store it, every reader can read it raw.
 
-    Raises InvalidEvent.
+    `reserved` allows a type and tags that start with `$`. Raises InvalidEvent.
     """
     if not isinstance(event, NewEvent):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidEvent(
             f"{event!r:.200} is not an encoded event.",
             "Create one with NewEvent.of(type, data, …), or append objects by append(…).",
         )
-    check_name("event type", event.type)
+    check_name("event type", event.type, reserved=reserved)
     check_name("codec", event.codec)
     if event.key is not None:
         check_name("key id", event.key)
     for tag in event.tags:
-        check_name("tag", tag)
+        check_name("tag", tag, reserved=reserved)
     for fine, what, remedy in (
         (_is(event.id, bytes) and len(event.id) == 16, f"the id {event.id!r:.60}", "Give 16 bytes, as UUID.bytes has."),
         (_is(event.version, int) and 1 <= event.version < 2**31, f"version {event.version!r}", "Count from 1."),

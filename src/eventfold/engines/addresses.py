@@ -6,6 +6,7 @@ Knows: how addresses are written. Does not know: engines, targets, files.
 from __future__ import annotations
 
 import os
+import re
 from typing import Any, cast
 
 from eventfold.errors import InvalidUrl
@@ -27,6 +28,12 @@ def address_text(address: Any, called: str) -> str:
     else:
         remedy = 'Give a path as text, "memory:", "postgresql://…", or an engine.'
     raise InvalidUrl(f"{called} is {address!r} ({kind}), not an address.", remedy, kind=kind)
+
+
+def without_secrets(address: str) -> str:
+    """An address as it may be shown: without a password, and without the key of a server."""
+    hidden = re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:…@", address)
+    return re.sub(r"^(https?://)[^@/]*@", r"\1…@", hidden, flags=re.IGNORECASE)
 
 
 def file_path(rest: str, scheme: str, address: str) -> str:

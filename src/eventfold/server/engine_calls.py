@@ -24,13 +24,22 @@ from eventfold.ports.engine import Engine
 from eventfold.ports.engine_messages import MEDIA_TYPE, STORE_HEADER, Nothing, SnapshotMessage, TakeIdentity
 from eventfold.ports.messages import AppendRequest, Head, Outcome, Span
 from eventfold.ports.services import Services, require
+from eventfold.server.access.errors import Forbidden
 from eventfold.server.call import Call
 from eventfold.server.events.rules import writable
 from eventfold.server.route import Handler, Route
 from eventfold.server.scopes import Caller, Scope
-from eventfold.server.visibility import check_condition, check_payload, check_whole_store
+from eventfold.server.visibility import authored, check_condition, check_payload, check_whole_store
 
 T = TypeVar("T")
+# What stores record themselves, by processes and operators of their own read models; and the scope that it needs.
+OWN_TYPES = {
+    "$timer-set": Scope.APPEND,
+    "$timer-cancelled": Scope.APPEND,
+    "$projection-acted": Scope.MANAGE,
+    "$verified": Scope.MANAGE,
+}
+OWN_TAG_PREFIXES = ("$process:", "$fired:", "$projection:")
 EPOCH_ATTEMPTS = 3  # of a call during which the store changed its epoch
 MAX_KEYS = 10_000  # tags or request keys in one answer
 MAX_BOUNDS = 10_001
@@ -174,8 +183,34 @@ async def _checked(call: Call, request: AppendRequest) -> AppendRequest:
     for clause in request.unless:
         check_condition(call.caller, check_limits(clause.query))
         _number(clause.after)
-    events = await writable(call, [check_encoded(event) for event in request.events])
-    return msgspec.structs.replace(request, events=tuple(events))
+    for event in request.events:
+        check_encoded(event, reserved=True)
+        _check_reserved(call, event)
+    if any(event.type in OWN_TYPES for event in request.events):
+        written = [
+            authored(call.caller, event) if event.type in OWN_TYPES else (await writable(call, [event]))[0]
+            for event in request.events
+        ]
+    else:
+        written = await writable(call, request.events)
+    return msgspec.structs.replace(request, events=tuple(written))
+
+
+def _check_reserved(call: Call, event: NewEvent) -> None:
+    """Raise InvalidEvent or Forbidden unless the names of an event are its client's own, or eventfold's in clients."""
+    names = [name for name in (event.type, *event.tags) if name.startswith("$")]
+    for name in names:
+        if name != event.type and name.startswith(OWN_TAG_PREFIXES):
+            continue
+        if name != event.type or event.type not in OWN_TYPES:
+            check_name("event type" if name == event.type else "tag", name)
+        needed = OWN_TYPES[event.type]
+        if needed not in call.caller.scopes:
+            raise Forbidden(
+                f"Events of the type {event.type} are records of operators, and this credential is not one's.",
+                f"Use a credential with the scope {needed.value}.",
+                scope=needed.value,
+            )
 
 
 async def read(call: Call) -> Response:
@@ -441,11 +476,12 @@ async def take_identity(call: Call) -> Response:
 def _check_imported(events: list[StoredEvent]) -> None:
     """Raise InvalidEvent unless these are whole appends at adjacent positions."""
     for before, event in zip([None, *events], events, strict=False):
-        check_encoded(
+        check_encoded(  # with reserved names: a log has those of eventfold
             NewEvent(
                 *(event.id, event.type, event.version, event.data, event.tag_set, event.occurred, event.metadata),
                 *(event.codec, event.key),
-            )
+            ),
+            reserved=True,
         )
         begins = event.offset == 0 and (before is None or before.offset == before.size - 1)
         continues = before is not None and (before.first, before.size) == (event.first, event.size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from pathlib import Path
 
 import msgspec
@@ -56,8 +57,10 @@ def test_an_unknown_refusal_is_clear() -> None:
     assert isinstance(error, ServerRefused)
     assert (error.code, error.what, error.remedy, error.fields) == (
         *("of-the-future", "It rains.", "Wait."),
-        {"a": 1, "status": 403},
+        {"a": 1, "status": 403, "code": "of-the-future"},
     )
+    again = copy.copy(error)
+    assert (again.code, again.fields) == (error.code, error.fields)
     with pytest.raises(Lost):
         error_of(500, PROBLEM, body, "here", None)
 
@@ -296,3 +299,13 @@ def test_a_backup_is_a_file_here(tmp_path: Path) -> None:
             assert not (tmp_path / "missing").exists()
     finally:
         shared().remove(url)
+
+
+def test_a_key_is_not_shown() -> None:
+    """Neither the text form of a store nor an error has the key of its address."""
+    store = ef.AsyncStore("https://efk_secret@host/bank")
+    assert "efk_secret" not in repr(store)
+    with pytest.raises(EventfoldError) as refused:
+        ef.Store("http://efk_secret@127.0.0.1:9/bank")
+    assert "efk_secret" not in str(refused.value)
+    assert "efk_secret" not in repr(refused.value.fields)

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from eventfold.aio import AsyncStore
 from eventfold.server import Settings, application
+from eventfold.server.schemas.kept import StoreSchemas
 from eventfold.server.settings import EventSettings
 from tests.support.servers.http import serving
 
@@ -37,7 +38,8 @@ class StoreServer:
         name = f"s{uuid4().hex}"
         store = AsyncStore(address, **options)
         self._run(store.open())
-        self.app.server.stores[name] = store
+        server = self.app.server
+        server.stores[name], server.schemas[name] = store, StoreSchemas(store)
         return f"{self.url}/{name}"
 
     def remove(self, address: str) -> None:
@@ -46,6 +48,7 @@ class StoreServer:
 
         async def remove() -> None:
             await server.remote.forget(name)
+            del server.schemas[name]
             await server.stores.pop(name).close()
 
         self._run(remove())

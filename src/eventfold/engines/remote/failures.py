@@ -5,6 +5,8 @@ Knows: exceptions of aiohttp, problem details. Does not know: what was asked for
 
 from __future__ import annotations
 
+from typing import Any
+
 import aiohttp
 import msgspec
 
@@ -25,12 +27,16 @@ _CLASSES = errors_by_code()
 
 
 class ServerRefused(StoreUnavailable):
-    """The server refused the call: the key, its rights, or a rule that this version does not know. Field: ``status``.
+    """The server refused the call: the key, its rights, or a rule that this version does not know.
 
-    ``code`` is the server's.
+    ``code`` is the server's, as in the field ``code``. Field: ``status``, that of HTTP.
     """
 
     code = "server-refused"
+
+    def __init__(self, what: str, remedy: str, **fields: Any) -> None:
+        super().__init__(what, remedy, **fields)
+        self.code = fields.get("code", type(self).code)  # pyright: ignore[reportAttributeAccessIssue] (of this object)
 
 
 class NotSent(Exception):
@@ -103,9 +109,8 @@ def error_of(status: int, media_type: str, body: bytes, where: str, retry_after:
         return kind(problem.title, problem.detail, **problem.fields)
     if status >= 500:
         raise Lost(f"the server answered with an error of its own, {status}: {problem.title}")
-    refused = ServerRefused(problem.title, problem.detail, **{**problem.fields, "status": status})
-    refused.code = problem.code  # pyright: ignore[reportAttributeAccessIssue] (of this object, not of its class)
-    return refused
+    fields = {**problem.fields, "status": status, "code": problem.code}
+    return ServerRefused(problem.title, problem.detail, **fields)
 
 
 def _problem_of(body: bytes) -> _Problem | None:
@@ -151,9 +156,7 @@ def error_of_message(message: ErrorMessage) -> EventfoldError:
     kind = _CLASSES.get(message.code)
     if kind is not None:
         return kind(message.what, message.remedy, **message.fields)
-    refused = ServerRefused(message.what, message.remedy, **message.fields)
-    refused.code = message.code  # pyright: ignore[reportAttributeAccessIssue] (of this object, not of its class)
-    return refused
+    return ServerRefused(message.what, message.remedy, **{**message.fields, "code": message.code})
 
 
 def unconfirmed(why: str, where: str) -> AppendUnconfirmed:
