@@ -50,6 +50,35 @@ def test_events_come_back(events: list[Taken]) -> None:
 """
 
 
+SERVED = """
+import http.client, socket, threading
+import eventfold as ef, uvicorn
+from eventfold.server import Settings, application
+from eventfold.server.settings import EventSettings
+
+app = application(ef.AsyncStore("memory:"), settings=Settings(events=EventSettings(accept_unknown=True)))
+listener = socket.socket()
+listener.bind(("127.0.0.1", 0))
+server = uvicorn.Server(uvicorn.Config(app, log_level="error", http="httptools", loop="uvloop"))
+thread = threading.Thread(target=server.run, args=([listener],))
+thread.start()
+while not server.started:
+    assert thread.is_alive()
+connection = http.client.HTTPConnection(*listener.getsockname())
+
+def call(method, path, body=None, **headers):
+    connection.request(method, path, body, headers)
+    answer = connection.getresponse()
+    return answer.status, answer.read()
+
+body = '{{"events": [{{"type": "Taken", "tags": ["seat:a"], "data": {{"seat": "a"}}}}]}}'
+print(call("POST", "/v1/events", body, **{{"Content-Type": "application/json"}})[0])
+print({print})
+server.should_exit = True
+thread.join()
+"""
+
+
 def program(python: Path, folder: Path, text: str) -> str:
     """The output of a program in the environment."""
     path = folder / "program.py"
@@ -93,6 +122,19 @@ def use_cli(python: Path, folder: Path) -> None:
     command = python.with_name("eventfold")
     run([command, "init", "seats.db"], folder)
     assert "0" in run([command, "stats", "seats.db"], folder)
+
+
+def use_server(python: Path, folder: Path) -> None:
+    """A store over HTTP, by the server that production runs."""
+    read = "call('GET', '/v1/events?filter=seat:a', Accept='application/x-ndjson')[1].count(b'Taken')"
+    assert program(python, folder, SERVED.format(print=read)) == "201\n1\n"
+
+
+def use_arrow(python: Path, folder: Path) -> None:
+    """Events of a server as an Arrow stream."""
+    stream = "call('GET', '/v1/events', Accept='application/vnd.apache.arrow.stream')[1]"
+    read = f"__import__('pyarrow').ipc.open_stream({stream}).read_all()['type'].to_pylist()"
+    assert program(python, folder, SERVED.format(print=read)) == "201\n['Taken']\n"
 
 
 def use_remote(python: Path, folder: Path) -> None:
