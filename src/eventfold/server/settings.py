@@ -68,7 +68,7 @@ class LiveSettings(msgspec.Struct, frozen=True, kw_only=True):
     reader_bytes: Annotated[int, Meta(ge=65_536)] = 1_048_576  # may wait for one reader; a slower one is dropped
     streams: Count = 10_000  # at a time; further clients are asked to connect again later
     heartbeat_seconds: Seconds = 15.0  # after so long without an event a reader gets a comment
-    check_seconds: Annotated[float, Meta(gt=0, le=60)] = 30.0  # how often the credential of a reader is verified again
+    check_seconds: Annotated[float, Meta(gt=0, le=25)] = 20.0  # how often the credential of a reader is verified again
     spread_seconds: Seconds = 10.0  # on shutdown clients are asked to connect again at random moments within this time
     pause_seconds: Annotated[float, Meta(ge=0, le=1)] = 0.005  # what is appended meanwhile is sent in one write
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from starlette.requests import Request
@@ -16,6 +17,7 @@ from starlette.requests import Request
 import eventfold as ef
 from eventfold.server import application
 from eventfold.server.scopes import ANYONE, Caller, Scope
+from tests.support.servers import postgres
 from tests.support.servers.http import ServerProcess, serving
 from tests.support.workers import Refused, Worker, positions
 
@@ -298,9 +300,10 @@ def test_a_killed_server_loses_and_skips_nothing(tmp_path: Path) -> None:
         assert all(proof.proved for proof in store.projections.verify("mail"))
 
 
-def test_two_servers_of_one_store_do_not_both_deliver(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["sqlite", "postgres"])
+def test_two_servers_of_one_store_do_not_both_deliver(tmp_path: Path, engine: str) -> None:
     """The one that has the lease does; the other says so, and takes over when the first has ended."""
-    path = str(tmp_path / "a.db")
+    path = str(tmp_path / "a.db") if engine == "sqlite" else postgres.shared().url(schema=f"s{uuid4().hex[:12]}")
     with ef.Store(path) as store, ServerProcess(path) as first, ServerProcess(path) as second:
         append(store, 4)
         with Worker(first.url, "mail") as one, Worker(second.url, "mail") as two:

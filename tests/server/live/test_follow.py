@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from starlette.requests import Request
@@ -24,6 +25,7 @@ from eventfold.server.live.hub import Hub
 from eventfold.server.protocol import LimitedProtocol
 from eventfold.server.scopes import ANYONE, Caller, Scope
 from eventfold.server.settings import LimitSettings, LiveSettings
+from tests.server.serving import Served
 from tests.support.servers.http import serving
 from tests.support.sse import Stream
 
@@ -334,6 +336,51 @@ def test_on_shutdown_every_reader_gets_bye_with_a_time_of_its_own(tmp_path: Path
         assert all(1_000 <= retry <= 10_000 for retry in retries)
         with Stream(url) as late:
             assert (late.status, [message.event for message in late]) == (200, ["bye"])
+
+
+def test_a_new_epoch_ends_every_stream_so_that_each_cursor_is_verified(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failover may have lost events: readers connect again, and those whose last event is still there go on."""
+    store = ef.AsyncStore("memory:")
+    app = application(store)
+    with serving(app) as url, Stream(url) as stream:
+        stream.until("caught-up")
+        run(store.append_encoded(noted(1)))
+        seen = stream.next()
+        monkeypatch.setattr(store.engine, "epoch", 7)
+        run(store.append_encoded(noted(2)))
+        dropped = stream.until("dropped")[-1]
+        assert (dropped.data["code"], dropped.id) == ("cursor-mismatch", seen.id)
+        assert list(stream) == []
+        with Stream(url, headers={"Last-Event-ID": dropped.id}) as again:
+            assert [message.data["position"] for message in again.until("caught-up")] == [2, 2]
+            run(store.append_encoded(noted(3)))
+            later = Cursor.parse(again.next().id)
+            assert (later.epoch, later.position) == (7, 3)
+
+
+def test_the_command_serve_ends_its_streams_at_a_signal(tmp_path: Path) -> None:
+    """It does not wait for them until its time for requests in progress is over."""
+    ef.Store(str(tmp_path / "a.db")).close()
+    with Served(tmp_path, "a.db") as server:
+        streams = [Stream(server.url) for _ in range(3)]
+        for stream in streams:
+            stream.until("caught-up")
+        assert server.stop() == 0
+        for stream in streams:
+            assert [message.event for message in stream] == ["bye"]
+            stream.close()
+
+
+def test_a_head_request_has_no_stream(tmp_path: Path) -> None:
+    """It is answered with the headers of one."""
+    with store_served(tmp_path / "a.db") as (url, _, hub):
+        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=WAIT_S)
+        for _ in range(2):
+            connection.request("HEAD", "/v1/follow")
+            answer = connection.getresponse()
+            assert (answer.status, answer.read()) == (200, b"")
+        connection.close()
+        assert not hub.readers
 
 
 def test_streams_are_limited_in_number(tmp_path: Path) -> None:

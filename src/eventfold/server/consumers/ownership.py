@@ -44,6 +44,8 @@ class OwnedConsumers:
                 consumer = self._consumers[key] = Consumer(store, owned, test)
                 if self._beat is None or self._beat.done():
                     self._beat = asyncio.create_task(self._run(), name="eventfold-consumers")
+            if self._running.stopping.is_set():
+                consumer.end()  # calls are answered, and none waits
             return consumer
 
     def owned(self, store_name: str, name: str) -> Consumer | None:
@@ -84,5 +86,5 @@ class OwnedConsumers:
             return
         try:
             await consumer.beat()
-        except EventfoldError as error:  # the store cannot be reached: the next call says so, too
-            LOGGER.warning("The lease of the consumer %s could not be renewed: %s", consumer.name, error)
+        except EventfoldError as error:  # the next call says so, too
+            LOGGER.warning("The consumer %s cannot go on: %s", consumer.name, error)

@@ -20,7 +20,7 @@ from eventfold.server.call import Call
 from eventfold.server.live import sse
 from eventfold.server.live.filters import live_filter
 from eventfold.server.live.reader import Reader
-from eventfold.server.live.stream import MEDIA, EventStream
+from eventfold.server.live.stream import HEADERS, MEDIA, EventStream
 from eventfold.server.live.view import View
 from eventfold.server.route import SSE, Parameter, Route
 from eventfold.server.scopes import Scope
@@ -54,6 +54,8 @@ async def follow(call: Call) -> Response:
         if await server.authenticate(request, ROUTES[0]) != call.caller:
             raise Forbidden("The rights of this credential have changed.", "Connect again.", scope=Scope.FOLLOW.value)
 
+    if request.method == "HEAD":  # which Starlette serves by every GET: a stream without a body would never end
+        return Response(None, 200, dict(HEADERS), media_type=MEDIA)
     reader = Reader(view, hub.settings.reader_bytes, str(start), check)
     return EventStream(hub, hub.tail(call.store_name, call.store), call.store, reader, start)
 
@@ -93,7 +95,7 @@ def _temporary(code: str, title: str, spread_s: float) -> Response:
     return Response(
         sse.opening() + sse.bye(code, title, spread_s),
         200,
-        {"cache-control": "no-store", "x-accel-buffering": "no"},
+        dict(HEADERS),
         media_type=MEDIA,
     )
 

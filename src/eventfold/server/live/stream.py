@@ -26,13 +26,14 @@ T = TypeVar("T")
 FIRST_PAGE, LAST_PAGE = 100, 1_000  # events in one read of a reader that catches up
 SMALL_BYTES, LARGE_BYTES = 32_768, 262_144  # after a page below or above this a larger or a smaller one is read
 MEDIA = "text/event-stream; charset=utf-8"
+HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}  # the second: nginx then passes events on at once
 
 
 class EventStream(Response):
     """A live stream. `start` was verified in its epoch, which is the store's: the stream begins after it."""
 
     def __init__(self, hub: Hub, tail: LogTail, store: AsyncStore, reader: Reader, start: Cursor) -> None:
-        super().__init__(None, 200, {"cache-control": "no-store", "x-accel-buffering": "no"})
+        super().__init__(None, 200, dict(HEADERS))
         del self.headers["content-length"]
         self.headers["content-type"] = MEDIA
         self._hub, self._tail, self._store, self._reader, self._start = hub, tail, store, reader, start
