@@ -6,7 +6,7 @@ Knows: Starlette, every list `ROUTES`. Does not know: what a handler does, socke
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import ModuleType
 
@@ -17,6 +17,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
+from starlette.types import Receive, Scope, Send
 
 from eventfold.aio import AsyncStore
 from eventfold.concurrency import in_thread
@@ -55,6 +56,7 @@ from eventfold.server.readiness import Readiness
 from eventfold.server.registered import Registered
 from eventfold.server.remote_state import RemoteState
 from eventfold.server.route import Route
+from eventfold.server.routing import IndexedRouter
 from eventfold.server.running import Running
 from eventfold.server.schemas import routes as schemas
 from eventfold.server.schemas.kept import StoreSchemas
@@ -188,7 +190,8 @@ def application(
         middleware=_middleware(server.settings.access.origins),
         exception_handlers={HTTPException: _unrouted, Exception: _failed},
     )
-    app.router.redirect_slashes = False  # it would make an address from the header Host, which anyone may write
+    # Slashes are not corrected: that would make an address from the header Host, which anyone may write.
+    app.router = IndexedRouter(app.routes, redirect_slashes=False, lifespan=app.router.lifespan_context)
     app.server = server
     return app
 
@@ -213,13 +216,24 @@ def _routes(server: Server) -> list[StarletteRoute]:
     for route in ROUTES:
         paths = [route.path] if not route.of_store else [f"/v1/stores/{{store}}{route.path}", f"/v1{route.path}"]
         for path in paths:
-            found.append(StarletteRoute(path, _endpoint(server, route), methods=[route.method]))
+            found.append(StarletteRoute(path, _Endpoint(server, route), methods=[route.method]))
     return found
 
 
-def _endpoint(server: Server, route: Route) -> Callable[[Request], Awaitable[Response]]:
-    async def endpoint(request: Request) -> Response:
-        request.scope[ROUTE] = route.path
+class _Endpoint:
+    """What is done around each call of a route. Not a function: Starlette would put two more around it."""
+
+    def __init__(self, server: Server, route: Route) -> None:
+        self._server, self._route = server, route
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        scope[ROUTE] = self._route.path
+        response = await self._answer(Request(scope, receive, send))
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        server, route = self._server, self._route
         caller: Caller | None = None
         try:
             await server.running.start()
@@ -248,8 +262,6 @@ def _endpoint(server: Server, route: Route) -> Callable[[Request], Awaitable[Res
             return error_response(error if caller is None else hide_facts(caller, error))
         except Exception as error:  # noqa: BLE001 - the caller gets a problem, the operator a log line
             return _failed(request, error)
-
-    return endpoint
 
 
 def _unrouted(request: Request, error: Exception) -> Response:

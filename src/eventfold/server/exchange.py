@@ -5,15 +5,16 @@ Knows: headers. Does not know: routes, callers, bodies.
 
 from __future__ import annotations
 
+import itertools
 import re
-from uuid import uuid4
+from secrets import token_hex
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from eventfold.server.logs import REQUEST_ID
 
 REQUEST_ID_HEADER = "X-Request-Id"
+RAW_HEADER = REQUEST_ID_HEADER.lower().encode()
 SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 DEFAULT_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -42,23 +43,24 @@ class Exchange:
 
     def __init__(self, app: ASGIApp, cross_origin: bool = False) -> None:
         self.app = app
-        self._headers = dict(DEFAULT_HEADERS)
+        headers = dict(DEFAULT_HEADERS)
         if cross_origin:
-            self._headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+            headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+        self._headers = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Call the application within the id of the request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request_id = request_id_of(Headers(scope=scope).getlist(REQUEST_ID_HEADER))
+        request_id = request_id_of([value.decode("latin-1") for name, value in scope["headers"] if name == RAW_HEADER])
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in self._headers.items():
-                    headers.setdefault(name, value)
-                headers[REQUEST_ID_HEADER] = request_id
+                given: list[tuple[bytes, bytes]] = message.setdefault("headers", [])
+                names = {name for name, _ in given}
+                given += [each for each in self._headers if each[0] not in names]
+                given.append((RAW_HEADER, request_id.encode()))
             await send(message)
 
         token = REQUEST_ID.set(request_id)
@@ -68,6 +70,13 @@ class Exchange:
             REQUEST_ID.reset(token)
 
 
+_process, _numbers = token_hex(10), itertools.count(1)
+
+
 def request_id_of(given: list[str]) -> str:
-    """Return the id that a client gave, if it is one of up to 64 letters, digits and `._:-`; else a new one."""
-    return given[0] if len(given) == 1 and SANE_ID.fullmatch(given[0]) else uuid4().hex
+    """Return the id that a client gave, if it is one of up to 64 letters, digits and `._:-`; else a new one.
+
+    A new one is that of this process, which is random, and a number: to ask the system for random bytes each time
+    would take as long as to find the route.
+    """
+    return given[0] if len(given) == 1 and SANE_ID.fullmatch(given[0]) else f"{_process}{next(_numbers):012x}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
+from functools import lru_cache
 
 from starlette.requests import Request
 
@@ -138,7 +139,11 @@ def credential_of(headers: list[str]) -> str:
 
 def address_of(request: Request) -> str:
     """Return the address of the client for counting: that of an IPv6 client without the part that it can choose."""
-    host = request.client.host if request.client is not None else ""
+    return _counted_address(request.client.host if request.client is not None else "")
+
+
+@lru_cache(maxsize=4_096)
+def _counted_address(host: str) -> str:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:  # a Unix socket

@@ -7,6 +7,7 @@ Knows: both headers. Does not know: routes, credentials.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
@@ -34,6 +35,7 @@ def check_local(request: Request, settings: AccessSettings) -> None:
         )
 
 
+@lru_cache(maxsize=1_024)
 def _host_of(url: str) -> str:
     try:
         return urlsplit(url).hostname or ""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+from functools import lru_cache
 
 from eventfold.errors import InvalidInput
 from eventfold.server.access.settings import AccessSettings
@@ -30,6 +31,7 @@ def check_reachable(access: AccessSettings, host: str | None) -> None:
     log.warning("There is no authentication: all who can connect to this address have every right.")
 
 
+@lru_cache(maxsize=1_024)
 def is_loopback(host: str) -> bool:
     """Whether a host is this machine, seen from itself."""
     try:
