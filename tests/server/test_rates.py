@@ -28,13 +28,15 @@ class Clock:
         return self.now
 
 
-def test_no_moving_period_has_more_calls_than_the_limit_by_much() -> None:
-    """A caller that calls as often as it may stays within the limit, measured over every period, by an eighth."""
+@pytest.mark.parametrize("pause", [0.0, 0.4, 0.9, 0.99])
+def test_no_moving_period_has_more_calls_than_the_limit(pause: float) -> None:
+    """A caller that calls as often as it may, from the end of a second on, gets no more, and not much less."""
     clock = Clock()
     rate = Rate("100/second", clock)
+    _advance(clock, pause)
     accepted = [clock.now for _ in range(6_000) if not _advance(clock, 0.001) and rate.add("k") == 0.0]
     for start in accepted:
-        assert sum(start <= each < start + 1 for each in accepted) <= 112
+        assert sum(start <= each < start + 1 for each in accepted) <= 100
     assert len(accepted) >= 6 * 90
 
 
@@ -64,8 +66,8 @@ def test_callers_do_not_count_against_each_other_and_memory_is_bounded(monkeypat
     assert [rate.add(f"k{number}") for number in range(100)] == [0.0] * 100
     assert rate.add("k0") > 0
     assert rate.add("new") == 0.0
-    assert rate.add("k0") == 0.0
-    assert rate.add("k5") > 0
+    assert rate.add("k0") > 0
+    assert rate.add("k1") == 0.0
 
 
 @pytest.mark.asyncio
