@@ -159,6 +159,9 @@ def test_the_credential_sets_the_actor() -> None:
     assert visibility.authored(plain, own) is own
     with pytest.raises(Forbidden):
         visibility.authored(plain, event("Opened", actor="director"))
+    for twice in (b'{"actor":"director","actor":"teller"}', b'{"\\u0061ctor":"director","actor":"teller"}'):
+        seen = visibility.authored(plain, msgspec.structs.replace(own, metadata=twice)).metadata
+        assert seen == b'{"actor":"teller"}'
     other = event("Opened", actor="director")
     assert visibility.authored(caller(), other) is other
 

@@ -153,17 +153,16 @@ def authored(caller: Caller, event: NewEvent) -> NewEvent:
         return event
     values: dict[str, msgspec.Raw] = msgspec.json.decode(event.metadata or b"{}", type=dict[str, msgspec.Raw])
     own = msgspec.json.encode(caller.name)
-    given = values.get("actor")
-    if given is not None:
-        if msgspec.json.decode(given) == caller.name or Scope.IMPERSONATE in caller.scopes:
-            return event
+    given = values.setdefault("actor", msgspec.Raw(own))
+    if msgspec.json.decode(given) != caller.name and Scope.IMPERSONATE not in caller.scopes:
         raise Forbidden(
             f"The event {event.type} names another actor than the owner of this credential.",
             "Leave the actor out: the server sets it. Naming another needs a credential with the scope impersonate.",
             scope=Scope.IMPERSONATE.value,
         )
-    values["actor"] = msgspec.Raw(own)
-    return check_new(msgspec.structs.replace(event, metadata=msgspec.json.encode(values, order="sorted")))
+    # Always written again: of `{"actor": "other", "actor": "caller"}` readers of another language take the first.
+    metadata = msgspec.json.encode(values, order="sorted")
+    return event if metadata == event.metadata else check_new(msgspec.structs.replace(event, metadata=metadata))
 
 
 def check_payload(caller: Caller) -> None:
