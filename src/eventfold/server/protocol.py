@@ -22,6 +22,7 @@ from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from eventfold.server.combined_writes import CombinedWrites
 from eventfold.server.problems import PROBLEM, Problem
 from eventfold.server.settings import LimitSettings
 from eventfold.server.tls import Certificates
@@ -195,6 +196,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if hosts > 1 or (hosts == 0 and version == "1.1"):
             self._raise(HOST_INVALID)
         super().on_headers_complete()
+        self.cycle.transport = cast("asyncio.Transport", CombinedWrites(self.transport, self.loop))
         self._head_open = False
         if parser.should_upgrade():
             self.cycle.keep_alive = False  # what follows on this connection is not parsed
