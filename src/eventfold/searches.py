@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from eventfold.concurrency import run
+from eventfold.concurrency import in_thread, run
 from eventfold.core.envelope import from_micros
 from eventfold.core.event import Recorded
 from eventfold.core.query import Cursor, Query
@@ -20,8 +20,9 @@ from eventfold.core.registry import raw_event
 from eventfold.errors import InvalidQuery
 from eventfold.log.context import Log
 from eventfold.log.cursors import known_position, position_of
+from eventfold.ports.messages import Span
 from eventfold.search.completion import Completion, complete
-from eventfold.search.find import Budget, Found, count_indexed, count_matching, find
+from eventfold.search.find import Budget, Found, Offload, count_indexed, count_matching, find
 from eventfold.search.names import EngineNames, Names
 from eventfold.search.plan import Plan, make_plan
 
@@ -63,9 +64,10 @@ class AsyncSearch:
         backwards: bool,
         within: Query | None = None,
         names: Names | None = None,
+        offload: Offload | None = in_thread,
     ) -> None:
         self._log, self._text, self._backwards = log, text, backwards
-        self._within, self._names = within, names
+        self._within, self._names, self._offload = within, names, offload
 
     async def plan(self, *, live: bool = False) -> Plan:
         """See Search.plan."""
@@ -90,10 +92,8 @@ class AsyncSearch:
         log = await self._log()
         while True:
             epoch = log.engine.epoch
-            behind = await _position(log, after)
-            found = await find(
-                log.engine, plan, after=behind, backwards=self._backwards, budget=budget, clock=time.monotonic
-            )
+            span = _span(await _position(log, after), self._backwards)
+            found = await find(log.engine, plan, span, budget=budget, clock=time.monotonic, offload=self._offload)
             if log.engine.epoch == epoch:  # otherwise what was read may be lost: read it again
                 return found
 
@@ -138,7 +138,7 @@ class Search:
         async def opened() -> Log:
             return log
 
-        self._search, self.is_backwards = AsyncSearch(opened, text, backwards, within), backwards
+        self._search, self.is_backwards = AsyncSearch(opened, text, backwards, within, offload=None), backwards
 
     def plan(self, *, live: bool = False) -> Plan:
         """Return how it is answered. `live`: for events written later, with `plan.query` and `plan.matches`."""
@@ -184,6 +184,13 @@ async def _position(log: Log, after: After) -> int | None:
     if isinstance(after, str):
         after = Cursor.parse(after)
     return await position_of(log, after) if isinstance(after, Cursor) else await known_position(log, after)
+
+
+def _span(behind: int | None, backwards: bool) -> Span:
+    """The part of the log behind a position, in reading order; None: all of it."""
+    if behind is None:
+        return Span(backwards=backwards)
+    return Span(until=behind - 1, backwards=True) if backwards else Span(after=behind)
 
 
 def _page(plan: Plan, found: Found) -> FoundPage:

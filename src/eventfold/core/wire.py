@@ -106,7 +106,9 @@ class EventsPage(msgspec.Struct, omit_defaults=True):
 
     `more`: whether there are more events within the bounds. `next`: the position to give as `after` for them (as
     `before`, if the read is backwards); `cursor`: the same place as a cursor, forwards only, which is verified when it
-    is used. `head`: the last position of the log (of what the caller sees of it) when the page was read.
+    is used. `head`: the last position of the log (of what the caller sees of it) when the page was read. By a filter a
+    page may have few events, or none, and `more`: then `looked_at` is how many were tested for it, `undecodable` how
+    many payloads could not be looked into, `answered` how the filter was answered.
     """
 
     events: list[EventLine]
@@ -114,6 +116,9 @@ class EventsPage(msgspec.Struct, omit_defaults=True):
     next: int
     head: int
     cursor: str | None = None
+    looked_at: int | None = None
+    undecodable: int = 0
+    answered: str | None = None
 
 
 def decode(raw: bytes | bytearray, kind: type[T], what: str = "body") -> T:

@@ -1,4 +1,4 @@
-"""The filter language applied to events: a tree as conditions, each with its test and what the index answers of it.
+"""The filter language applied to events: each clause as a condition, by its key.
 
 Knows: what each key means, what is looked up in a log. Does not know: how a log is scanned (find.py).
 """
@@ -7,28 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
-from eventfold.core.envelope import StoredEvent, to_micros
-from eventfold.core.moments import parse_time
+from eventfold.core.envelope import to_micros
+from eventfold.core.moments import AGO_PATTERN, parse_time
 from eventfold.core.query import Query
 from eventfold.core.tags import check_name, in_utc, is_moment
 from eventfold.errors import InvalidFilter, InvalidInput
 from eventfold.ports.engine import Engine
 from eventfold.ports.messages import Span
+from eventfold.search.condition import Condition, Test, conjunction, disjunction, indexed, scanned
 from eventfold.search.cover import (
-    EVERYTHING,
     LAST_POSITION,
     MAX_ALTERNATIVES,
-    Cover,
-    both,
-    either,
     of_positions,
     of_tags,
     of_types,
 )
-from eventfold.search.grammar import Clause, Node, Not, Value, Word, print_tree
+from eventfold.search.grammar import Clause, Node, Not, Value, Word
 from eventfold.search.keys import KEYS, METADATA, PATHS, STATES
 from eventfold.search.names import MAX_KEYS, Names, nearest
 from eventfold.search.subject import Step, Subject, has_value, leaves, parse_path, values_at
@@ -44,43 +41,19 @@ from eventfold.search.values import (
 
 MAX_EXPANDED_TAGS = 100  # a prefix of tags that means more of them is scanned
 
-Test = Callable[[Subject], bool]
-
-
-class Condition(NamedTuple):
-    """A part of a filter.
-
-    `test`: whether an event satisfies it. `cover`: the events that the index returns for it; `is_exact`: these and no
-    others satisfy it. `left`: the parts that must still be tested on the events of the cover, as (text, test).
-    """
-
-    test: Test
-    cover: Cover
-    is_exact: bool
-    left: tuple[tuple[str, Test], ...]
-
-
-def scanned(node: Node, test: Test, cover: Cover = EVERYTHING) -> Condition:
-    """A condition that is tested on every event of its cover."""
-    return Condition(test, cover, False, ((print_tree(node), test),))
-
-
-def indexed(test: Test, cover: Cover) -> Condition:
-    """A condition that the index answers."""
-    return Condition(test, cover, True, ())
-
 
 class Binding:
     """Makes conditions of trees, by looking up names and positions in a log.
 
     `now`: the moment before which 2h means two hours. `live`: for events that are not written yet, so that no prefix is
-    replaced by the names that the log has now, and no moment or id by a position. `reads_payloads` becomes true if a
-    condition depends on payloads or metadata; `unindexed` gets the keys that would need an index of metadata.
+    replaced by the names that the log has now, and no moment or id by a position. `names` None: every key is taken for
+    a key of tags. `reads_payloads` becomes true if a condition depends on payloads or metadata, `depends_on_now` if on
+    `now`; `unindexed` gets the keys that would need an index of metadata.
     """
 
-    def __init__(self, engine: Engine, names: Names, now: datetime, live: bool) -> None:
+    def __init__(self, engine: Engine, names: Names | None, now: datetime, live: bool) -> None:
         self._engine, self._names, self._now, self._live = engine, names, now, live
-        self.reads_payloads = False
+        self.reads_payloads = self.depends_on_now = False
         self.unindexed: dict[str, None] = {}
         self._known: dict[str, bool] = {}  # keys of tags
 
@@ -183,7 +156,7 @@ class Binding:
         def test(subject: Subject) -> bool:
             return accepts(subject.stored.type)
 
-        if self._live:
+        if self._live or self._names is None:
             return scanned(clause, test)
         return indexed(test, of_types(filter(accepts, await self._names.types())))
 
@@ -194,12 +167,14 @@ class Binding:
         return await self._tag(clause, key)
 
     async def _is_known(self, key: str) -> bool:
+        if self._names is None:
+            return _is_storable(key)
         if key not in self._known:
             self._known[key] = _is_storable(key) and key in await self._names.tag_keys(key, 1)
         return self._known[key]
 
     async def _unknown(self, key: str, at: int) -> InvalidFilter:
-        known = await self._names.tag_keys("", MAX_KEYS)
+        known = [] if self._names is None else await self._names.tag_keys("", MAX_KEYS)
         candidates = [*KEYS, *(each.removesuffix(":") for each in known)]
         root, dot, path = key.partition(".")
         near = nearest(root if dot else key, candidates)
@@ -240,6 +215,8 @@ class Binding:
     async def _expanded(self, prefixes: Sequence[str]) -> list[str] | None:
         """The tags that begin with any of some texts; None if they are too many."""
         found: list[str] = []
+        if self._names is None:
+            return None if prefixes else found
         for prefix in prefixes[:MAX_EXPANDED_TAGS]:
             if prefix and not _is_storable(prefix):
                 continue
@@ -267,8 +244,8 @@ class Binding:
         def test(subject: Subject) -> bool:
             return subject.stored.id in ids
 
-        lookups = self._engine.services.lookups
-        if self._live or lookups is None or len(ids) > MAX_ALTERNATIVES:
+        lookups = None if self._live else self._engine.services.lookups
+        if lookups is None or len(ids) > MAX_ALTERNATIVES:
             return scanned(clause, test)
         places = [place for each in ids if (place := await lookups.position_of(each)) is not None]
         return indexed(test, of_positions((place - 1, place) for place in places))
@@ -338,6 +315,7 @@ class Binding:
         return scanned(clause, test)
 
     def _moment(self, text: str, at: int, *, end_of_day: bool) -> int:
+        self.depends_on_now = self.depends_on_now or AGO_PATTERN.fullmatch(text.strip()) is not None
         try:
             return to_micros(parse_time(text, end_of_day=end_of_day, now=self._now))
         except InvalidInput as error:
@@ -427,43 +405,6 @@ class Binding:
         return scanned(clause, lambda subject: one(subject) is not is_negated)
 
 
-def conjunction(nodes: Sequence[Node], parts: Sequence[Condition]) -> Condition:
-    """All parts. What the index answers exactly need not be tested again."""
-    tests = tuple(part.test for part in parts)
-    cover = EVERYTHING
-    left: dict[int, tuple[tuple[str, Test], ...]] = {}
-    for number in sorted(range(len(parts)), key=lambda number: len(parts[number].cover)):
-        part = parts[number]
-        joined = both(cover, part.cover)
-        if joined is None:  # too many alternatives
-            left[number] = ((_part_text(nodes[number]), part.test),)
-        else:
-            cover = joined
-            left[number] = part.left
-    in_order = tuple(each for number in range(len(parts)) for each in left[number])
-
-    def test(subject: Subject) -> bool:
-        return all(each(subject) for each in tests)
-
-    return Condition(test, cover, not in_order, in_order)
-
-
-def disjunction(node: Node, parts: Sequence[Condition]) -> Condition:
-    """Any of the parts."""
-    test = any_of([part.test for part in parts])
-    cover = either([part.cover for part in parts])
-    if len(cover) > MAX_ALTERNATIVES:
-        return Condition(test, EVERYTHING, False, ((f"({print_tree(node)})", test),))
-    if all(part.is_exact for part in parts):
-        return indexed(test, cover)
-    return Condition(test, cover, False, ((f"({print_tree(node)})", test),))
-
-
-def _part_text(node: Node) -> str:
-    text = print_tree(node)
-    return text if isinstance(node, (Clause, Word, Not)) else f"({text})"
-
-
 def _tag_test(plain: frozenset[str], prefixes: Sequence[str]) -> Test:
     if any(map(is_moment, plain)):
         return lambda subject: not plain.isdisjoint(subject.utc_tags) or _any_starts(subject.tags, prefixes)
@@ -531,8 +472,3 @@ def _whole_number(text: str, at: int) -> int:
             f"{text[:60]!r} is no number, at character {at}.", "Write a whole number of 0 or more, such as 1000.", at=at
         )
     return int(plain)
-
-
-def matcher(test: Test) -> Callable[[StoredEvent], bool]:
-    """Return a test of a stored event."""
-    return lambda stored: test(Subject(stored))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from typing import Protocol
 
 import msgspec
 
@@ -15,6 +16,7 @@ from eventfold.core.envelope import StoredEvent
 from eventfold.core.query import Cursor
 from eventfold.ports.engine import Engine
 from eventfold.ports.messages import Span
+from eventfold.search.cover import LAST_POSITION
 from eventfold.search.plan import Plan
 from eventfold.search.subject import Subject
 
@@ -24,6 +26,14 @@ EVENTS_BETWEEN_CLOCKS = 256
 FIRST_COUNTED, MOST_COUNTED = 20_000, 5_000_000  # positions counted at once
 
 Clock = Callable[[], float]  # seconds
+
+
+class Offload(Protocol):
+    """Calls a function elsewhere, and returns its result."""
+
+    async def __call__(self, work: Callable[[Sequence[StoredEvent]], bool], batch: Sequence[StoredEvent], /) -> bool:
+        """Call it."""
+        ...
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,19 +114,20 @@ class _Scan:
 
 
 async def find(
-    engine: Engine, plan: Plan, *, after: int | None = None, backwards: bool, budget: Budget, clock: Clock
+    engine: Engine, plan: Plan, span: Span, *, budget: Budget, clock: Clock, offload: Offload | None = None
 ) -> Found:
-    """Return the next page of events that match.
+    """Return the next page of events within a span that match, in its direction; its limit has no meaning.
 
-    `after`: exclusive, in reading order: only events behind this position, or backwards before it; None: from the
-    beginning, or backwards from the end. `clock` returns seconds that never decrease.
+    `clock` returns seconds that never decrease. `offload` runs the tests of a batch, for example in a thread, so that
+    an event loop can do other work meanwhile.
     """
     scan = _Scan(plan, budget, clock)
     has_more = False
     if budget.hits > 0:
-        async with aclosing(_batches(engine, plan, after, backwards, budget.hits, clock)) as batches:
+        async with aclosing(_batches(engine, plan, span, budget.hits, clock)) as batches:
             async for batch, is_last in batches:
-                has_more = scan.take(batch) or (scan.is_full() and not is_last)
+                ended = scan.take(batch) if offload is None or plan.test is None else await offload(scan.take, batch)
+                has_more = ended or (scan.is_full() and not is_last)
                 if has_more:
                     break
     last, onward = scan.reached, None
@@ -126,18 +137,18 @@ async def find(
 
 
 async def _batches(
-    engine: Engine, plan: Plan, after: int | None, backwards: bool, hits: int, clock: Clock
+    engine: Engine, plan: Plan, span: Span, hits: int, clock: Clock
 ) -> AsyncGenerator[tuple[Sequence[StoredEvent], bool], None]:
     """The events of a plan's segments in reading order, in batches, each with whether it is the last."""
+    backwards, end = span.backwards, LAST_POSITION if span.until is None else span.until
     segments = plan.segments[::-1] if backwards else plan.segments
     size = min(max(1, hits), MOST_EVENTS) if plan.test is None else FIRST_EVENTS
     for number, segment in enumerate(segments, 1):
-        low, high = segment.after, segment.until
-        if after is not None:
-            low, high = (low, min(high, after - 1)) if backwards else (max(low, after), high)
+        low, high = max(segment.after, span.after), min(segment.until, end)
         while low < high:
             began = clock()
-            page = await engine.read(segment.query, Span(after=low, until=high, limit=size, backwards=backwards))
+            part = msgspec.structs.replace(span, after=low, until=high, limit=size)
+            page = await engine.read(segment.query, part)
             yield page.events, not page.more and number == len(segments)
             if not page.more:
                 break
@@ -177,7 +188,7 @@ async def count_matching(engine: Engine, plan: Plan, *, clock: Clock) -> int:
     if plan.test is None:
         return (await count_indexed(engine, plan, seconds=None, clock=clock)).count
     matching = 0
-    async with aclosing(_batches(engine, plan, None, False, MOST_EVENTS, clock)) as batches:
+    async with aclosing(_batches(engine, plan, Span(), MOST_EVENTS, clock)) as batches:
         async for batch, _ in batches:
             matching += sum(map(plan.test, map(Subject, batch)))
     return matching

@@ -13,7 +13,8 @@ import msgspec
 from eventfold.core.envelope import StoredEvent
 from eventfold.core.query import Item, Matcher, Query
 from eventfold.ports.engine import Engine
-from eventfold.search.conditions import Binding, Condition, Test, indexed, matcher
+from eventfold.search.condition import Condition, Test, indexed, matcher
+from eventfold.search.conditions import Binding
 from eventfold.search.cover import EVERYTHING, LAST_POSITION, MAX_ALTERNATIVES, Segment, both, of_query, segments_of
 from eventfold.search.grammar import parse, print_tree
 from eventfold.search.names import EngineNames, Names
@@ -34,6 +35,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     `reads_payloads`
                 whether payloads or metadata decide which events match.
     `unindexed` keys of the filter that no index answers and for which one might be expected: correlation, cause.
+    `depends_on_now`
+                whether a moment of it is relative, as 2h, so that the same text means other events later.
     """
 
     text: str
@@ -44,6 +47,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     scan: str
     reads_payloads: bool
     unindexed: tuple[str, ...] = ()
+    depends_on_now: bool = False
 
     @property
     def query(self) -> Query | None:
@@ -83,14 +87,17 @@ async def make_plan(
     names: Names | None = None,
     within: Query | None = None,
     live: bool = False,
+    is_blind: bool = False,
 ) -> Plan:
     """Return the plan of a filter for the log of an engine; a blank text is every event. Raises InvalidFilter.
 
     `now`: the moment before which 2h means two hours. `names`: those that the filter may mean; None: all of the log.
     `within`: only events that match it, too. `live`: the plan is for events that are written later: read them by
-    `plan.query`, and test each by `plan.matches`.
+    `plan.query`, and test each by `plan.matches`. `is_blind`: nothing is looked up in the log, so that neither the
+    plan nor an error depends on it; a plan is then live, and every key is taken for a key of tags.
     """
-    binding = Binding(engine, names or EngineNames(engine), now, live)
+    found = None if is_blind else names or EngineNames(engine)
+    binding = Binding(engine, found, now, live or is_blind)
     condition, shown = indexed(lambda _: True, EVERYTHING), ""
     if text.strip():
         tree = parse(text, words=True)
@@ -108,7 +115,14 @@ async def make_plan(
         scan=" ".join(part for part, _ in left),
         reads_payloads=binding.reads_payloads,
         unindexed=tuple(binding.unindexed),
+        depends_on_now=binding.depends_on_now,
     )
+
+
+def restricted(plan: Plan, restrict: Callable[[Query], Query]) -> Plan:
+    """Return the plan with another query for each segment, which has no events that the first one has not."""
+    segments = [segment._replace(query=restrict(segment.query)) for segment in plan.segments]
+    return msgspec.structs.replace(plan, segments=tuple(segments))
 
 
 def _within(condition: Condition, query: Query) -> Condition:

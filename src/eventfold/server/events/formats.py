@@ -61,6 +61,9 @@ class PageEnd(msgspec.Struct, omit_defaults=True):
     next: int
     head: int
     cursor: str | None = None
+    looked_at: int | None = None
+    undecodable: int = 0
+    answered: str | None = None
 
 
 def visible_part(caller: Caller, events: Sequence[StoredEvent]) -> Sequence[StoredEvent]:
@@ -71,7 +74,8 @@ def visible_part(caller: Caller, events: Sequence[StoredEvent]) -> Sequence[Stor
 def page_response(caller: Caller, page: FoundPage, head: int, cursor: object) -> Response:
     """Return a page as JSON; see EventsPage for its fields. The events are not decoded."""
     lines = encode_lines(visible_part(caller, page.events))
-    end = _encode(PageEnd(page.more, page.next, head, None if cursor is None else str(cursor)))
+    text = None if cursor is None else str(cursor)
+    end = _encode(PageEnd(page.more, page.next, head, text, page.looked_at, page.undecodable, page.answered))
     return Response(b'{"events":[' + lines[:-1].replace(b"\n", b",") + b"]," + end[1:], media_type=JSON)
 
 

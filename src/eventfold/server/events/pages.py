@@ -17,11 +17,17 @@ from eventfold.log.read import Bounds, refuse_future, span_of
 
 
 class FoundPage(msgspec.Struct):
-    """The events of a page; `next` is the position to continue after (backwards: before) if there are `more`."""
+    """The events of a page; `next` is the position to continue after (backwards: before) if there are `more`.
+
+    By a filter also how many events were looked at, how many payloads could not be looked into, how it was answered.
+    """
 
     events: Sequence[StoredEvent]
     more: bool
     next: int
+    looked_at: int | None = None
+    undecodable: int = 0
+    answered: str | None = None
 
 
 async def read_page(log: Log, query: Query, bounds: Bounds, limit: int) -> FoundPage:

@@ -16,12 +16,20 @@ from eventfold.core.wire import EventsPage, ReadJson, reason, to_bounds, to_quer
 from eventfold.errors import InvalidInput, InvalidQuery
 from eventfold.log.context import Log
 from eventfold.log.read import Bounds, Reader
-from eventfold.search.find import Budget
+from eventfold.server.access.errors import OutsideScope
 from eventfold.server.call import Call
 from eventfold.server.content import compressed, compressed_stream, mark_encoded, negotiate, response_encoding
 from eventfold.server.etags import VARY, entity_tag, is_known, not_modified, tag_headers
 from eventfold.server.events import arrow, cloud
-from eventfold.server.events.filtered import Bounded, FilteredReader, find_page, is_repeatable, plan_for, within
+from eventfold.server.events.filtered import (
+    Bounded,
+    FilteredReader,
+    find_page,
+    is_repeatable,
+    plan_for,
+    query_of_plan,
+    within,
+)
 from eventfold.server.events.formats import ARROW, STREAMS, begin, page_response, visible_part
 from eventfold.server.events.pages import cursor_after, read_page
 from eventfold.server.refusals import NotAcceptable
@@ -100,7 +108,7 @@ async def answer(call: Call, given: ReadJson) -> Response:
     if asked.filtered is None:
         page = await read_page(log, asked.query, asked.bounds, limit)
     else:
-        page = await find_page(log, asked.filtered, limit, backwards=asked.bounds.backwards, budget=Budget())
+        page = await find_page(log, asked.filtered, limit)
     cursor = None
     if call.caller.is_narrowed and not asked.bounds.backwards:  # both name events that it sees
         cursor = await visible_cursor(call.caller, log, asked.query, page.next)
@@ -129,7 +137,15 @@ def _media(call: Call) -> str:
 
 async def asked_of(call: Call, log: Log, given: ReadJson) -> Asked:
     """Return a read as this caller may make it, of the log as it is now. Raises InvalidQuery, OutsideScope."""
-    query = visible_query(call.caller, to_query(given.query))
+    query, plan = to_query(given.query), None
+    if given.filter is not None and given.filter.strip():
+        plan = await plan_for(call.caller, log, given.filter, query)
+    try:
+        query = visible_query(call.caller, query)
+    except OutsideScope:
+        if plan is None:
+            raise
+        query = query_of_plan(plan)  # the filter names a tag of the caller's
     head = (await log.engine.head()).position
     if call.caller.is_narrowed:  # it learns of the events that it sees only
         last = await last_visible(log, query, head)
@@ -141,9 +157,8 @@ async def asked_of(call: Call, log: Log, given: ReadJson) -> Asked:
             bounds["after"] = await verified_cursor(call.caller, log, bounds["after"])
     before = head + 1 if given.before is None else min(given.before, head + 1)
     asked = Asked(query, msgspec.structs.replace(Bounds(**bounds), before=before), head)
-    if given.filter is not None and given.filter.strip():
-        plan = await plan_for(call.caller, log, given.filter, query)
-        asked.is_repeatable = is_repeatable(given.filter, plan)
+    if plan is not None:
+        asked.is_repeatable = is_repeatable(plan)
         asked.filtered = await within(log, plan, asked.bounds)
     return asked
 
@@ -151,7 +166,7 @@ async def asked_of(call: Call, log: Log, given: ReadJson) -> Asked:
 async def _streamed(call: Call, log: Log, asked: Asked, media: str, headers: dict[str, str]) -> Response:
     reader: Reader | FilteredReader = Reader(log, asked.query, asked.bounds)
     if asked.filtered is not None:
-        reader = FilteredReader(log, asked.filtered.plan, asked.bounds.limit, backwards=asked.bounds.backwards)
+        reader = FilteredReader(log, asked.filtered, asked.bounds.limit)
     chunks = await begin(call, reader, media)  # reads the first page: its errors have a status of their own
     encoding = response_encoding(call.request)
     response = StreamingResponse(

@@ -14,10 +14,10 @@ from eventfold.core.envelope import StoredEvent
 from eventfold.core.query import Query
 from eventfold.errors import InvalidQuery
 from eventfold.log.context import Log
-from eventfold.search.plan import Plan, make_plan
-from eventfold.server.events.filtered import RELATIVE_TIME, plan_for
+from eventfold.search.plan import make_plan
+from eventfold.server.events.filtered import plan_for, query_of_plan
 from eventfold.server.scopes import Caller
-from eventfold.server.visibility import NOTHING
+from eventfold.server.visibility import visible_query
 
 Test = Callable[[StoredEvent], bool]
 
@@ -33,16 +33,16 @@ class LiveFilter(msgspec.Struct, frozen=True):
 
 
 async def live_filter(caller: Caller, log: Log, text: str, query: Query) -> LiveFilter:
-    """Return a filter within a query, for events that are read live. Raises InvalidFilter, Forbidden.
+    """Return a filter within a query, for events that are read live and that the caller may see.
 
-    `query`: what was asked for by types and tags, of what the caller may see.
+    `query`: what was asked for by types and tags. Raises InvalidFilter, OutsideScope, Forbidden.
     """
     if not text.strip():
-        return LiveFilter(query)
+        return LiveFilter(visible_query(caller, query))
     plan = await plan_for(caller, log, text, query, live=True)
-    moment = datetime.now(UTC).isoformat() if RELATIVE_TIME.search(plan.text) else ""  # another one each time
+    moment = datetime.now(UTC).isoformat() if plan.depends_on_now else ""  # another one each time
     key = msgspec.json.encode((plan.text, query, moment)).decode()
-    return LiveFilter(_query_of(plan), plan.matches, key)
+    return LiveFilter(query_of_plan(plan), plan.matches, key)
 
 
 async def lasting_filter(log: Log, text: str, query: Query) -> LiveFilter:
@@ -50,13 +50,9 @@ async def lasting_filter(log: Log, text: str, query: Query) -> LiveFilter:
     if not text.strip():
         return LiveFilter(query)
     plan = await make_plan(log.engine, text, now=datetime.now(UTC), within=query if query.items else None, live=True)
-    if RELATIVE_TIME.search(plan.text):
+    if plan.depends_on_now:
         raise InvalidQuery(
             "The filter of a consumer names a time relative to now, which changes its meaning with every start.",
             "Name a date or a moment, such as since:2026-11-29; or say where it starts by `from`.",
         )
-    return LiveFilter(_query_of(plan), plan.matches, plan.text)
-
-
-def _query_of(plan: Plan) -> Query:
-    return NOTHING if plan.query is None else plan.query
+    return LiveFilter(query_of_plan(plan), plan.matches, plan.text)

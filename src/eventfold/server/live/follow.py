@@ -24,7 +24,6 @@ from eventfold.server.live.stream import HEADERS, MEDIA, EventStream
 from eventfold.server.live.view import View
 from eventfold.server.route import SSE, Parameter, Route
 from eventfold.server.scopes import Scope
-from eventfold.server.visibility import visible_query
 from eventfold.server.visible_positions import verified_cursor, visible_cursor
 
 UNAVAILABLE_RETRY_S = 5.0
@@ -40,7 +39,7 @@ async def follow(call: Call) -> Response:
             "too-many-streams", "The server has as many streams as it allows.", hub.settings.spread_seconds
         )
     _refuse_unknown(query.keys())
-    asked = visible_query(call.caller, Query.of(types=query.getlist("types"), tags=query.getlist("tags")))
+    asked = Query.of(types=query.getlist("types"), tags=query.getlist("tags"))
     try:
         view = View.of(
             call.caller, await live_filter(call.caller, await opened_log(call.store), query.get("filter", ""), asked)
