@@ -15,7 +15,6 @@ Knows: the envelope, the attributes of CloudEvents. Does not know: HTTP, stores.
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from datetime import datetime
 from typing import Any, cast
@@ -108,7 +107,7 @@ def parse_structured(value: dict[str, msgspec.Raw]) -> NewEvent:
     if encoded is not None:
         try:
             payload = base64.b64decode(msgspec.json.decode(encoded, type=str), validate=True)
-        except (msgspec.DecodeError, binascii.Error) as error:
+        except ValueError as error:  # also for text that is not ASCII
             raise _invalid("has data_base64 that is not base64") from error
     elif data is None:
         payload = b"{}" if codec == "json" else b""

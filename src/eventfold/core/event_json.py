@@ -11,7 +11,6 @@ Knows: the envelope. Does not know: where a line comes from, stores, user classe
 from __future__ import annotations
 
 import base64
-import binascii
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Annotated, Any
@@ -194,7 +193,7 @@ def _parse_payload(event_type: str, data: bytes) -> tuple[bytes, str, str | None
         try:
             opaque = msgspec.json.decode(data, type=OpaquePayload)
             return base64.b64decode(opaque.bytes, validate=True), opaque.codec, opaque.key
-        except (msgspec.DecodeError, binascii.Error) as error:
+        except ValueError as error:  # also for text that is not ASCII
             raise InvalidEvent(
                 f"The payload of this {event_type} begins with $bytes and cannot be decoded: {_reason(error)}.",
                 'Write {"$bytes": base64, "$codec": "…"}, or plain JSON.',
