@@ -1,7 +1,6 @@
-"""The conformance suite over HTTP: a server in front of SQLite and of PostgreSQL, in both modes of the client.
+"""The conformance suite over HTTP: a server in front of a SQLite file, and an async client, which runs all chapters.
 
-Every chapter for SQLite. For PostgreSQL the chapters in which the server's own engine decides what a client gets; all
-of them with EVENTFOLD_SLOW=1.
+The blocking client (test_remote_blocking.py) and PostgreSQL (test_remote_postgres.py) differ in parts only.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ from eventfold.testing.conformance.engine_under_test import EngineUnderTest
 from tests.support.servers.many_stores import shared
 
 
-@pytest.fixture(params=["sync", "async"])
-def engine_under_test(request: pytest.FixtureRequest, folder: Path) -> Iterator[EngineUnderTest]:
+@pytest.fixture
+def engine_under_test(folder: Path) -> Iterator[EngineUnderTest]:
     """A store of the server, in front of a new SQLite file."""
     url = shared().add(f"sqlite:{folder / 'log.db'}")
-    given = EngineUnderTest(url, request.param)
+    given = EngineUnderTest(url, "async")
     yield given
     given.close()
     shared().remove(url)
