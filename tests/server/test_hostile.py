@@ -50,6 +50,7 @@ def still_served(server: Served) -> Iterator[None]:
     assert server.ask("GET /v1/head").json["position"] == EVENTS
     assert server.memory_kib() - before < GROWTH_KIB
     assert "Traceback" not in server.log()
+    assert not [line for line in server.log().splitlines() if "Invalid HTTP" in line or "upgrade" in line]
 
 
 def request(head: str, body: bytes = b"", *, length: int | None = None) -> bytes:

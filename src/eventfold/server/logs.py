@@ -63,6 +63,15 @@ def _printable(text: str) -> str:
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
+# What uvicorn logs for each such request; a client could fill a disk with it. protocol.py counts them instead.
+UNBOUNDED = ("Invalid HTTP request received.", "Unsupported upgrade request.", "No supported WebSocket library")
+
+
+def is_bounded(record: logging.LogRecord) -> bool:
+    """Whether no client can cause any number of these records."""
+    return not str(record.msg).startswith(UNBOUNDED)
+
+
 def configure_logs(settings: LogSettings) -> None:
     """Write the log lines of the server, and uvicorn's warnings, on standard error."""
     handler = logging.StreamHandler(sys.stderr)
@@ -74,7 +83,8 @@ def configure_logs(settings: LogSettings) -> None:
         other = logging.getLogger(name)
         other.handlers, other.propagate = [handler], False
         other.setLevel(max(logging.WARNING, log.level))
-    logging.getLogger("uvicorn.error").handlers, logging.getLogger("uvicorn.error").propagate = [], True
+    errors = logging.getLogger("uvicorn.error")
+    errors.handlers, errors.propagate, errors.filters = [], True, [is_bounded]
 
 
 class RequestLog:
