@@ -297,3 +297,41 @@ def test_events_without_the_key_wait_for_no_other() -> None:
     event = StoredEvent(7, bytes(16), "T", 1, b"{}", "account:a\naccount:b\nother:c", 0)
     assert with_key.keys_of(event) == ("account:a", "account:b")
     assert ConsumerDefinition().keys_of(event) == ("(event 7 alone)",) == ConsumerDefinition(key="none").keys_of(event)
+
+
+def test_a_delay_survives_a_killed_server() -> None:
+    """The rest of it, since another server has another clock."""
+    definition, checkpoint = ConsumerDefinition(key="k"), new_checkpoint()
+    before = Deliveries(definition, checkpoint, [], now=0.0)
+    before.add(stored_event(1, "a"), 0.0)
+    (taken,) = before.take(1, 0.0)
+    assert before.reject(Token.parse(taken.token), 0.0, delay=5.0, park=False, reason="busy")
+    plan = before.plan(checkpoint, 2.0, WINDOW, 1)
+    checkpoint = msgspec.structs.replace(plan.update.applied_to(checkpoint, 0), stats=plan.update.stats)
+    after = Deliveries(definition, checkpoint, [], now=1_000.0)
+    after.add(stored_event(1, "a"), 1_000.0)
+    assert after.take(1, 1_002.5) == []
+    (again,) = after.take(1, 1_003.0)
+    assert again.attempt == 2
+
+
+def test_an_event_with_an_entry_may_be_finished_before_the_log_is_read_up_to_it() -> None:
+    """It is not delivered again when the log is, and the ledger counts it once."""
+    events = [stored_event(position, "a" if position == 3 else "b") for position in (1, 2, 3)]
+    entry = ParkedEvent(3, events[2].id.hex(), "T", "k:a", "due", "failed", 5)
+    deliveries = Deliveries(ConsumerDefinition(), new_checkpoint(), [entry], now=0.0)
+    assert deliveries.unread(10) == [3]
+    deliveries.supply(events[2])
+    (taken,) = deliveries.take(10, 0.0)
+    assert (taken.stored.position, taken.attempt) == (3, 6)
+    assert deliveries.acknowledge(Token.parse(taken.token))
+    assert deliveries.acknowledge(Token.parse(taken.token))
+    for event in events:
+        deliveries.add(event, 0.0)
+    rest = deliveries.take(10, 0.0)
+    assert [each.stored.position for each in rest] == [1, 2]
+    for each in rest:
+        assert deliveries.acknowledge(Token.parse(each.token))
+    update = deliveries.plan(new_checkpoint(), 0.0, WINDOW, 1).update
+    assert (update.position, update.seen, update.handled) == (3, tally(events), tally(events))
+    assert list(update.settled) == [3]
