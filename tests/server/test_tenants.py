@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +30,7 @@ from tests.server.keys import bearer, issue, with_keys
 from tests.server.test_scopes import body_of, name_of, path_of
 
 CANARY = "canary"
+MINE = "tenants.mine"
 VARYING = re.compile(
     r'("request_id":")[0-9a-f]{32}|(x-request-id: )[0-9a-f]{32}|(date: )[^\n]+'
     r'|("lag_seconds":|content-length: )[0-9.e-]+'
@@ -36,8 +38,25 @@ VARYING = re.compile(
 NARROWINGS: dict[str, dict[str, Any]] = {
     "tag": {"tags": ("tenant:a",)},
     "prefix": {"tag_prefixes": ("tenant:a",)},
-    "tag and types": {"tags": ("tenant:a",), "types": ("Mine", "Noted")},
+    "tag and types": {"tags": ("tenant:a",), "types": (MINE, "Noted")},
 }
+
+
+class Mine(ef.Event, type="tenants.mine"):
+    """An event of a tenant."""
+
+    tenant: ef.Tag
+    n: int = 1
+
+
+class Tally(ef.State):
+    """How often something happened to a tenant."""
+
+    tenant: ef.Tag
+    count: int = 0
+
+    def evolve(self, event: Mine) -> None:
+        self.count += event.n
 
 
 class Request(NamedTuple):
@@ -82,7 +101,7 @@ class World(NamedTuple):
     def write_as_a(self, count: int) -> None:
         """Append events of tenant A."""
         self.store.append_encoded(
-            *(ef.NewEvent.of("Mine", b'{"n":1}', tags=["tenant:a", "account:a-1"]) for _ in range(count))
+            *(ef.NewEvent.of(MINE, b'{"tenant":"a","n":1}', tags=["tenant:a", "account:a-1"]) for _ in range(count))
         )
 
 
@@ -93,14 +112,16 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     ef.Store(str(folder / "shared.db")).close()
     key = bearer(issue(folder, "a", **NARROWINGS[request.param]))
     settings = with_keys(folder, Settings(events=EventSettings(accept_unknown=True)))
-    app = application({"default": str(folder / "shared.db")}, modules=[bank_module], settings=settings)
+    app = application(
+        {"default": str(folder / "shared.db")}, modules=[bank_module, sys.modules[__name__]], settings=settings
+    )
     with TestClient(app) as client, ef.Store(str(folder / "shared.db")) as store:
         found = World(client, store, key, [])
         found.write_as_b(2)
         found.write_as_a(2)
         found.write_as_b(1)
         found.write_as_a(1)
-        query = {"items": [{"types": ["Mine"], "tags": ["tenant:a"]}]}
+        query = {"items": [{"types": [MINE], "tags": ["tenant:a"]}]}
         for name, begin in (("mine", 0), ("later", "now"), ("far", 9_999)):
             made = client.put(f"/v1/consumers/{name}", headers=key, json={"query": query, "from": begin})
             assert made.status_code == 201
@@ -145,14 +166,17 @@ def reads(world: World) -> list[Request]:
     found += [Request("QUERY", "/v1/events", json.dumps({"query": mine, "after": each}).encode()) for each in cursors]
     for position in (*range(12), 9_999, 2**63):
         found.append(Request("GET", f"/v1/events/{position}"))
-        found.append(Request("GET", f"/v1/states/Account?account=a-1&at={position}"))
-        found.append(Request("GET", f"/v1/states/Account/history?account=a-1&until={position}"))
+        for state in ("Account?account=a-1", "Tally?tenant=a", "Tally?tenant=b"):
+            name, _, question = state.partition("?")
+            found.append(Request("GET", f"/v1/states/{name}?{question}&at={position}"))
+            found.append(Request("GET", f"/v1/states/{name}/history?{question}&until={position}"))
+            found.append(Request("GET", f"/v1/states/{name}/history?{question}&after={position}"))
     found += [Request("GET", f"/v1/events/by-id/{id}") for id in (world.ids[0], uuid4())]
     found += [Request("GET", f"/v1/{path}") for path in ("types", "tags?prefix=tenant:", "tag-keys", "stats")]
     filters = (
         "type:CanaryType",
         "type:Canary*",
-        "type:Mine",
+        f"type:{MINE}",
         "tenant:a",
         "tenant:b",
         "tenant:*",
@@ -169,7 +193,7 @@ def reads(world: World) -> list[Request]:
         "position:1",
         "at:2020-01-01..",
         "nosuchkey:x",
-        "Mine",
+        "mine",
     )
     for text in filters:
         found.append(Request("GET", f"/v1/events?filter={quote(text)}"))
@@ -177,6 +201,10 @@ def reads(world: World) -> list[Request]:
         for query in (None, mine, theirs):
             body = json.dumps({"filter": text, **({} if query is None else {"query": query})}).encode()
             found.append(Request("QUERY", "/v1/events", body))
+    found += [Request("GET", f"/v1/states/Tally{more}?tenant=a") for more in ("", "/history")]
+    found += [
+        Request("GET", f"/v1/states/Tally?tenant=a&{bound}") for bound in ("at=2099-01-01", "occurred_until=2099-01-01")
+    ]
     found += [Request("GET", f"/v1/consumers/{name}") for name in ("mine", "later", "far")]
     found += [Request("GET", f"/v1/receipts/{CANARY}-key"), Request("GET", "/v1/receipts/other")]
     found.append(Request("QUERY", "/v1/events", json.dumps({"query": mine, "until": "2099-01-01"}).encode()))
@@ -201,7 +229,7 @@ def test_no_answer_depends_on_the_events_of_the_other_tenant(world: World) -> No
     before = [world.answer(request) for request in requests]
     assert sum(text.startswith("200") for text in before) > 20
     world.write_as_b(7)
-    world.write_as_b(1, type="Mine")
+    world.write_as_b(1, type=MINE)
     after = [world.answer(request) for request in requests]
     for request, first, second in zip(requests, before, after, strict=True):
         assert first == second, request
@@ -220,7 +248,7 @@ def test_an_event_of_the_other_tenant_is_as_absent_as_none(world: World) -> None
 
 def appended(world: World, *, id: UUID | None = None, tags: list[str], **more: Any) -> tuple[str, str]:
     """Append an event as A; returns the answer, and what it says: the status and the problem's code."""
-    event = {"type": "Mine", "data": {}, "tags": tags, **({} if id is None else {"id": str(id)})}
+    event = {"type": "Noted", "data": {}, "tags": tags, **({} if id is None else {"id": str(id)})}
     request = Request("POST", "/v1/events", json.dumps({"events": [event], **more}).encode())
     answer = world.answer(request)
     assert is_clean(world, request, answer), answer
@@ -244,7 +272,7 @@ def test_a_condition_on_events_of_the_other_tenant_is_refused_before_it_is_judge
             )
         }
         assert refusals == {"403 outside-scope"}
-    assert appended(world, tags=own, unless={"items": [{"types": ["Mine"], "tags": own}]})[1] == "409 append-conflict"
+    assert appended(world, tags=own, unless={"items": [{"types": [MINE], "tags": own}]})[1] == "409 append-conflict"
 
 
 def test_an_id_of_the_other_tenant_is_refused_without_a_fact_about_it(world: World) -> None:

@@ -141,6 +141,8 @@ async def state(call: Call) -> Response:
     else:
         moment = to_position_or_moment(asked.at, "at")
         at = moment if isinstance(moment, int) else await last_position(call, moment)
+        if isinstance(moment, int) and call.caller.is_narrowed:  # it does not learn by an error where the log ends
+            at = min(moment, await last_position(call, None, question.query()))
     # A narrowed caller learns of the positions that it sees only.
     shown = await last_position(call, at, question.query()) if call.caller.is_narrowed else at
     tag = await _tag(call, question, shown, asked.occurred_until)
