@@ -35,7 +35,7 @@ class Merge:
         self.is_done = False
         self._names = sorted(segment.by_tag)  # new ones get ids in this order, so that their index grows in order
         self._ids: dict[str, int] = {}
-        self._entries: Iterator[tuple[int, int, int]] | None = None  # those of the tables, in order of their keys
+        self._entries: Iterator[int] | None = None  # those of the tables, in order of their keys
         events = segment.end - segment.start
         self.entries_per_event = (events + segment.carried + NAME_ENTRIES * len(self._names)) / max(1, events)
 
@@ -58,20 +58,21 @@ class Merge:
             return entries
         if self._entries is None:
             self._entries = self._in_order(connection, types)
-        slice_ = list(islice(self._entries, left))
+        slice_ = list(islice(self._entries, 3 * left))
         schema.insert_tagged(connection, slice_)
-        if len(slice_) < left:
+        if len(slice_) < 3 * left:
             write_through(connection, self.end)
             self.is_done = True
-        return NAME_ENTRIES * len(names) + len(slice_)
+        return NAME_ENTRIES * len(names) + len(slice_) // 3
 
-    def _in_order(self, connection: apsw.Connection, types: NameDictionary) -> Iterator[tuple[int, int, int]]:
+    def _in_order(self, connection: apsw.Connection, types: NameDictionary) -> Iterator[int]:
+        """Return the columns of all entries one after another. No object is made for an entry."""
         segment, end = self.segment, self.end
         of_type = {name: types.ensure(connection, name) for name in list(segment.by_type)}
+        entries: list[Iterable[tuple[int, int, int]]] = []
         for name in sorted(of_type, key=of_type.__getitem__, reverse=True):
             positions = _through(segment.by_type[name], segment, end)
-            yield from zip(repeat(-of_type[name]), positions, repeat(of_type[name]))
-        # No object is made for an entry: the loops are those of `zip` and `map`.
+            entries.append(zip(repeat(-of_type[name]), positions, repeat(of_type[name])))
         names = sorted(self._ids.items(), key=itemgetter(1))
         lists = [_through(segment.of_tag(name), segment, end) for name, _ in names]
         positions = list(chain.from_iterable(lists))
@@ -81,7 +82,8 @@ class Merge:
         else:
             base, of_event = segment.start + 1, segment.types
             kinds = [of_type[of_event[position - base]] for position in positions]
-        yield from zip(numbers, positions, kinds, strict=True)
+        entries.append(zip(numbers, positions, kinds, strict=True))
+        return chain.from_iterable(chain.from_iterable(entries))
 
 
 def _through(positions: Sequence[int], segment: Segment, end: int) -> Sequence[int]:

@@ -6,6 +6,7 @@ Knows: the writer's transaction. Does not know: where the events come from.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import apsw
@@ -68,7 +69,7 @@ def import_events(
         tagged.append((-type_id, event.position, type_id))
         tagged += [(tags.ensure(connection, tag), event.position, type_id) for tag in event.tag_set]
     connection.executemany(schema.INSERT_EVENT, rows)
-    schema.insert_tagged(connection, sorted(tagged))
+    schema.insert_tagged(connection, list(chain.from_iterable(sorted(tagged))))
     if events:
         write_through(connection, events[-1].position)
     connection.executemany(schema.INSERT_REQUEST, map(with_checksum, keys))

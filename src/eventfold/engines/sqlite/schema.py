@@ -12,7 +12,6 @@ import secrets
 import time
 from collections.abc import Sequence
 from functools import cache
-from itertools import chain
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -197,12 +196,16 @@ def with_checksum(row: tuple[Any, ...]) -> tuple[Any, ...]:
     return (*row, crc32(_pack(row)))
 
 
-def insert_tagged(connection: apsw.Connection, entries: Sequence[tuple[int, int, int]]) -> None:
-    """Insert entries of the index, best in the order of their keys. Those that are there already are ignored."""
-    whole = len(entries) - len(entries) % _MANY
-    bindings = [tuple(chain.from_iterable(entries[start : start + _MANY])) for start in range(0, whole, _MANY)]
-    connection.executemany(_INSERT_MANY_TAGGED, bindings)
-    connection.executemany(INSERT_TAGGED, entries[whole:])
+def insert_tagged(connection: apsw.Connection, columns: Sequence[int]) -> None:
+    """Insert entries of the index, best in the order of their keys. Those that are there already are ignored.
+
+    `columns`: tag, position and type of the first entry, then those of the next.
+    """
+    size = 3 * _MANY
+    whole = len(columns) - len(columns) % size
+    connection.executemany(_INSERT_MANY_TAGGED, [columns[start : start + size] for start in range(0, whole, size)])
+    rest = range(whole, len(columns), 3)
+    connection.executemany(INSERT_TAGGED, [columns[start : start + 3] for start in rest])
 
 
 class Identity(NamedTuple):
