@@ -206,14 +206,12 @@ def tags_of(codec: Codec, event: Any, more: tuple[str, ...]) -> tuple[str, ...]:
     found: list[str] = []
     for prefix, get in codec.tags:
         value = get(event)
-        if type(value) is str:
-            found.append(prefix + value)
-        else:
-            found += [prefix + text for text in tag_values(value)]
-    for tag in found:
         # A short printable text after a valid key is valid; only other texts need the full check, which is slower.
-        if len(tag) > 60 or not tag.isprintable():
-            check_name("tag", tag)
+        if type(value) is str:
+            tag = prefix + value
+            found.append(tag if len(tag) <= 60 and tag.isprintable() else check_name("tag", tag))
+        else:
+            found += [check_name("tag", prefix + text) for text in tag_values(value)]
     if more:
         found += [check_name("tag", tag) for tag in more]
     if len(found) < 2 or (len(found) == 2 and found[0] < found[1]):

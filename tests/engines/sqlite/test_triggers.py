@@ -36,7 +36,7 @@ def test_the_log_is_guarded_against_others_while_the_writer_runs_no_triggers(pat
     assert assert_whole(path) == 5
 
 
-@pytest.mark.parametrize("events", [1, 2, 40])
+@pytest.mark.parametrize("events", [1, 2, 32, 33, 34, 65, 98])
 def test_a_known_id_is_found_without_triggers(path: str, events: int) -> None:
     """The unique index refuses it, and the repeated append returns the receipt of the first one."""
     with ef.Store(path) as store:
@@ -48,6 +48,7 @@ def test_a_known_id_is_found_without_triggers(path: str, events: int) -> None:
         assert (second.first, second.digest, second.repeated) == (first.first, first.digest, True)
         refused = run(engine.append_many([request(raw(77), *again)]))[0]
         assert isinstance(refused, EventIdReused)
+        assert [each.stored.data for each in store.read(raw=True)][:events] == [event.data for event in again]
     assert assert_whole(path) == events + 1
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import apsw
 
@@ -17,7 +18,7 @@ from eventfold.engines.sqlite.last_commit import run_triggers
 from eventfold.engines.sqlite.pending_events import PendingEvents
 from eventfold.engines.sqlite.queries import NameLookup, first_match
 from eventfold.engines.sqlite.read import decode_request_key
-from eventfold.engines.sqlite.schema import with_checksum
+from eventfold.engines.sqlite.schema import encode_row, with_checksum
 from eventfold.engines.sqlite.tail import Labels
 from eventfold.errors import EventfoldError, EventIdReused, InvalidQuery, Unreadable
 from eventfold.ports.inline import AppendMode, InlineProjector, InlineTransaction, missing_code
@@ -223,7 +224,7 @@ class Batch:
                 position, id, number, event.version, data, tags, time, event.occurred, event.metadata, offset, size,
                 codec, event.key,
             )  # fmt: skip
-            rows.append(with_checksum(row))
+            rows.append((*row, crc32(encode_row(row))))
             ids.append(id)
             types.append(type)
             tag_sets.append(tag_set)
@@ -242,10 +243,8 @@ class Batch:
             if connection.last_insert_rowid() != rows[0][0]:
                 raise apsw.ConstraintError(f"eventfold: position {rows[0][0]} is not the next one")
             rows = rows[1:]
-        if len(rows) == 1:
-            connection.execute(schema.INSERT_EVENT, rows[0])
-        elif rows:
-            connection.executemany(schema.INSERT_EVENT, rows)
+        if rows:
+            schema.insert_events(connection, rows)
         if self._keys:
             self._connection.executemany(schema.INSERT_REQUEST, map(with_checksum, self._keys.items()))
         if self.inline is not None and self._rows:

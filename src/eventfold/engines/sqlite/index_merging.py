@@ -56,8 +56,9 @@ class IndexMerging:
 
     def extend(self, connection: apsw.Connection, last: int, labels: Labels) -> None:
         """Add committed events of this process, of which `last` is the last position, to the tail."""
-        tail, first = self._names.tail, last + 1 - len(labels.types)
-        self.written += len(labels.types)
+        tail, count = self._names.tail, len(labels.types)
+        first = last + 1 - count
+        self.written += count
         self.others_append = 0 < self._next_position < first
         self._next_position = last + 1
         if not (tail.segments and tail.extend(first, labels)):
@@ -66,7 +67,7 @@ class IndexMerging:
                     return  # beside others: they merge
                 tail.covering(connection, last)
         segments = tail.segments
-        self.is_tail_long = len(segments) > 0 and last - segments[0].start >= MIN_EVENTS and not self._waits
+        self.is_tail_long = bool(segments) and last - segments[0].start >= MIN_EVENTS and not self._waits
 
     def merge_slice(self, connection: apsw.Connection, events: int) -> bool:
         """Merge a slice after an append of so many events, outside a transaction.

@@ -23,7 +23,7 @@ from eventfold.engines.sqlite.head import HeadTracker
 from eventfold.engines.sqlite.idle_merge import IdleMerge, IdleStep
 from eventfold.engines.sqlite.index_merging import IndexMerging
 from eventfold.engines.sqlite.inline import SqliteExclusiveTransaction
-from eventfold.engines.sqlite.last_commit import LastCommit, run_triggers
+from eventfold.engines.sqlite.last_commit import Known, LastCommit, run_triggers
 from eventfold.engines.sqlite.queries import first_indexed
 from eventfold.engines.sqlite.read import Names, RowDecoder, read_page
 from eventfold.engines.sqlite.schema import read_through
@@ -241,7 +241,7 @@ class Writer:
                 connection.execute("ROLLBACK")
             else:
                 self._commit(connection, new_head)
-                self.last_commit.record(connection, batch.known._replace(head=new_head))
+                self.last_commit.record(connection, Known(new_head, batch.registrations, batch.known.needs_triggers))
                 head = new_head.position
                 if batch.labels.types:
                     self.merging.extend(connection, head, batch.labels)
