@@ -276,7 +276,8 @@ def test_a_page_is_work_for_a_page_and_not_for_the_log(
     connection = apsw.Connection(path)
     connection.set_progress_handler(step, 10)
     for sql, bindings in trace:
-        connection.execute(sql, bindings).fetchall()
+        if sql.startswith("SELECT"):  # while nothing is appended, a thread merges the tail
+            connection.execute(sql, bindings).fetchall()
     connection.close()
     assert steps < 8_000, steps
 
