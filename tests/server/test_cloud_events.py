@@ -162,6 +162,7 @@ def test_what_goes_out_comes_in_again_as_the_same_event(client: TestClient) -> N
         ({"data_base64": "AA=="}, "both"),
         ({"data": ..., "data_base64": "%%"}, "base64"),
         ({"data": ..., "data_base64": "äö"}, "base64"),
+        ({"data": ..., "data_base64": 1}, "base64"),
         ({"subject": "a\nb"}, "tag"),
         ({"type": "$own"}, "reserved"),
     ],

@@ -24,7 +24,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 import msgspec
 
 from eventfold.core.envelope import NewEvent, StoredEvent
-from eventfold.core.event_json import AwareDatetime, build_event, format_id, format_time, is_json
+from eventfold.core.event_json import AwareDatetime, build_event, format_id, format_time, is_json, opaque_payload
 from eventfold.errors import InvalidEvent
 
 JSON_TYPE, BYTES_TYPE = "application/json", "application/octet-stream"
@@ -144,18 +144,16 @@ def parse_attributes(attributes: dict[str, Any], payload: bytes) -> NewEvent:
     elif schema:
         metadata[SCHEMA_KEY] = schema
     codec, key = codec_of_content(_text(attributes, "datacontenttype", "")), attributes.get("datakey")
-    event = build_event(
+    is_plain = codec == "json" and key is None
+    return build_event(
         type,
-        payload if codec == "json" and key is None else b"{}",
+        payload if is_plain else opaque_payload(payload, codec, None if key is None else str(key)),
         tags=_tags(attributes),
         event_id=event_id,
         occurred=_occurred(attributes),
         metadata=msgspec.json.encode(metadata),
         version=version,
     )
-    if codec == "json" and key is None:
-        return event
-    return msgspec.structs.replace(event, data=payload, codec=codec, key=None if key is None else str(key))
 
 
 def _event_id(source: str, text: str) -> tuple[UUID, bool]:

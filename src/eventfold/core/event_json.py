@@ -102,7 +102,7 @@ def payload_to_json(stored: StoredEvent) -> msgspec.Raw:
     data = stored.data
     if stored.codec == "json" and stored.key is None and is_json(data) and not data.startswith(OPAQUE_PREFIX):
         return _without_line_breaks(data)
-    return msgspec.Raw(_encode(OpaquePayload(base64.b64encode(data).decode(), stored.codec, stored.key)))
+    return msgspec.Raw(opaque_payload(data, stored.codec, stored.key))
 
 
 def is_json(data: bytes) -> bool:
@@ -192,13 +192,17 @@ def _parse_payload(event_type: str, data: bytes) -> tuple[bytes, str, str | None
     if data.startswith(OPAQUE_PREFIX):
         try:
             opaque = msgspec.json.decode(data, type=OpaquePayload)
-            return base64.b64decode(opaque.bytes, validate=True), opaque.codec, opaque.key
+            payload = base64.b64decode(opaque.bytes, validate=True)
         except ValueError as error:  # also for text that is not ASCII
             raise InvalidEvent(
                 f"The payload of this {event_type} begins with $bytes and cannot be decoded: {_reason(error)}.",
                 'Write {"$bytes": base64, "$codec": "…"}, or plain JSON.',
                 type=event_type,
             ) from error
+        check_name("codec", opaque.codec)
+        if opaque.key is not None:
+            check_name("key id", opaque.key)
+        return payload, opaque.codec, opaque.key
     if not is_json(data):
         raise InvalidEvent(
             f"The data of this {event_type} is not JSON: {data[:60].decode(errors='replace')!r}.",
@@ -206,6 +210,11 @@ def _parse_payload(event_type: str, data: bytes) -> tuple[bytes, str, str | None
             type=event_type,
         )
     return data, "json", None
+
+
+def opaque_payload(data: bytes, codec: str, key: str | None) -> bytes:
+    """A payload that is not JSON, as it is written in a line."""
+    return _encode(OpaquePayload(base64.b64encode(data).decode(), codec, key))
 
 
 def _check_metadata(event_type: str, metadata: bytes) -> bytes | None:

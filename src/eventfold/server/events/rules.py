@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from eventfold.core.envelope import NewEvent
+from eventfold.core.event_json import is_json
 from eventfold.core.wire import at_index
 from eventfold.errors import InvalidEvent
 from eventfold.server.call import Call
@@ -37,6 +38,12 @@ async def writable(call: Call, events: Sequence[NewEvent]) -> list[NewEvent]:
 
 async def checked(call: Call, event: NewEvent) -> NewEvent:
     """Return an event as its type declares it. Raises InvalidEvent if it may not be written."""
+    if event.codec == "json" and event.key is None and not is_json(event.data):  # from $bytes, for example
+        raise InvalidEvent(
+            f"The data of this {event.type} is not JSON, and its codec is json.",
+            "Send JSON, or name the format of the bytes in $codec.",
+            type=event.type,
+        )
     registered = call.server.registered.events
     cls = registered.get((event.type, event.version))
     if cls is not None:
