@@ -418,7 +418,11 @@ def test_readers_with_other_rights_share_nothing(tmp_path: Path, monkeypatch: py
     with store_served(tmp_path / "a.db", live=live) as (url, store, _):
         store.append_encoded(noted(1, "tenant:acme"), noted(2, "tenant:blue"))
         streams = {name: Stream(url, from_=0, headers={"Authorization": name}) for name in CALLERS}
-        seen = {name: stream.until("caught-up")[:-1] for name, stream in streams.items()}
+        first = {name: stream.until("caught-up") for name, stream in streams.items()}
+        ends = {name: messages[-1].data["position"] for name, messages in first.items()}
+        assert ends == {"all": 2, "acme": 1, "blue": 2, "envelopes": 2}  # of the last event that each sees
+        assert Cursor.parse(streams["acme"].last_id).position == 1
+        seen = {name: messages[:-1] for name, messages in first.items()}
         store.append_encoded(noted(3, "tenant:blue"), noted(4, "tenant:acme"), noted(5, "other"))
         for name, count in {"all": 3, "acme": 1, "blue": 1, "envelopes": 3}.items():
             seen[name] += streams[name].events(count)
