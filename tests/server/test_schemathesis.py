@@ -23,11 +23,11 @@ def bank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str,
 
 def test_every_operation_answers_generated_calls_as_it_is_described(bank: tuple[str, dict[str, str]]) -> None:
     """Also those that the document forbids, and those without a credential."""
-    calls, wrong = call_each(*bank, examples=8, seed=25)
+    calls, wrong = call_each(*bank, examples=5, seed=25)
     assert wrong == []
-    assert calls > 300
+    assert calls > 250
 
 
 def test_chains_of_calls_along_the_links_are_answered_as_described(bank: tuple[str, dict[str, str]]) -> None:
     """Append, then read by id and position; list, then ask for one and change it."""
-    assert follow_links(*bank, examples=15, steps=6, seed=25) > 50
+    assert follow_links(*bank, examples=10, steps=6, seed=25) > 30
