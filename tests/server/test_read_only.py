@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -21,6 +22,14 @@ from tests.server.bank import Deposited
 READING = {Scope.READ, Scope.READ_PAYLOAD}
 
 
+@pytest.fixture(scope="module")
+def client() -> Iterator[TestClient]:
+    """A client of an application in read-only mode; no test changes anything in it."""
+    app = application(AsyncStore("memory:"), settings=Settings(read_only=True))
+    with TestClient(app, raise_server_exceptions=False) as found:
+        yield found
+
+
 def path_of(route: Route) -> str:
     """A path of a route, with a value for each parameter."""
     path = re.sub(r"\{[^}]*\}", "x", route.path)
@@ -33,22 +42,18 @@ def name_of(route: Route) -> str:
 
 
 @pytest.mark.parametrize("route", [each for each in ROUTES if each.is_writing], ids=name_of)
-def test_every_writing_route_is_refused(route: Route) -> None:
+def test_every_writing_route_is_refused(client: TestClient, route: Route) -> None:
     """Before its body is read."""
-    app = application(AsyncStore("memory:"), settings=Settings(read_only=True))
-    with TestClient(app, raise_server_exceptions=False) as client:
-        answer = client.request(route.method, path_of(route), content=b"no JSON")
+    answer = client.request(route.method, path_of(route), content=b"no JSON")
     assert (answer.status_code, answer.json()["code"]) == (403, "store-read-only")
 
 
 @pytest.mark.parametrize(
     "route", [each for each in ROUTES if not each.is_writing and "follow" not in each.path], ids=name_of
 )
-def test_no_reading_route_is_refused(route: Route) -> None:
+def test_no_reading_route_is_refused(client: TestClient, route: Route) -> None:
     """It answers as without the mode."""
-    app = application(AsyncStore("memory:"), settings=Settings(read_only=True))
-    with TestClient(app, raise_server_exceptions=False) as client:
-        answer = client.request(route.method, path_of(route))
+    answer = client.request(route.method, path_of(route))
     if answer.headers["content-type"] == "application/problem+json":
         assert answer.json()["code"] != "store-read-only"
 
