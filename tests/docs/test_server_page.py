@@ -91,7 +91,7 @@ def test_every_command_answers_as_the_page_shows(page: list[Block], server: tupl
             compared += 1
         else:  # the stream
             assert "event: caught-up" in done.stdout and '"position":2' in done.stdout
-    assert compared == 8
+    assert compared == 10
 
 
 def test_the_typescript_of_the_page_runs(page: list[Block], server: tuple[Path, str]) -> None:
