@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
 from starlette.types import Receive, Scope, Send
@@ -260,6 +260,8 @@ class _Endpoint:
             if isinstance(error, Forbidden) and caller is not None:
                 server.authentication.refuse(request, route, caller, error)
             return error_response(error if caller is None else hide_facts(caller, error))
+        except ClientDisconnect:  # in the middle of its body: nothing was done, and no client reads the response
+            return Response(status_code=400)
         except Exception as error:  # noqa: BLE001 - the caller gets a problem, the operator a log line
             return _failed(request, error)
 

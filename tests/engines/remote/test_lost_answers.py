@@ -24,7 +24,9 @@ def exchange_size(proxy: CuttingProxy, store: ef.Store, direction: Direction) ->
 
 
 @pytest.mark.parametrize("direction", ["request", "answer"])
-def test_an_append_cut_at_any_byte_is_written_once(proxied: str, proxy: CuttingProxy, direction: Direction) -> None:
+def test_an_append_cut_at_any_byte_is_written_once(
+    proxied: str, proxy: CuttingProxy, direction: Direction, caplog: pytest.LogCaptureFixture
+) -> None:
     """Cut in its request nothing was written; cut in its answer it is AppendUnconfirmed, and the repeat writes once."""
     with ef.Store(proxied, patience=5) as store:
         size = exchange_size(proxy, store, direction)
@@ -43,6 +45,7 @@ def test_an_append_cut_at_any_byte_is_written_once(proxied: str, proxy: CuttingP
             assert store.append(event).repeated == (direction == "answer")
         assert unconfirmed == len(offsets)
         assert positions(store.read()) == list(range(1, len(offsets) + 2))
+    assert "A request failed." not in caplog.text  # a client that leaves is no defect of the server
 
 
 def test_a_lost_answer_is_repeated_by_the_store(proxied: str, proxy: CuttingProxy) -> None:
