@@ -244,7 +244,7 @@ class Batch:
                 raise apsw.ConstraintError(f"eventfold: position {rows[0][0]} is not the next one")
             rows = rows[1:]
         if rows:
-            schema.insert_events(connection, rows)
+            connection.executemany(schema.INSERT_EVENT, rows)
         if self._keys:
             self._connection.executemany(schema.INSERT_REQUEST, map(with_checksum, self._keys.items()))
         if self.inline is not None and self._rows:

@@ -12,7 +12,6 @@ import secrets
 import time
 from collections.abc import Sequence
 from functools import cache
-from itertools import chain
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -174,7 +173,6 @@ HEAD_AND_EPOCH = (
 )
 INSERT_EVENT = f"INSERT INTO event ({COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608
 INSERT_TAGGED = "INSERT OR IGNORE INTO tagged (tag, position, type) VALUES (?,?,?)"
-_TOGETHER = 32  # rows of one statement: a fifth less time for a row than one by one; 128 take longer
 _MANY = 100  # rows of one statement: a quarter less time for a row
 _INSERT_MANY_TAGGED = INSERT_TAGGED + ",(?,?,?)" * (_MANY - 1)
 INSERT_REQUEST = "INSERT INTO request (key, first, crc) VALUES (?,?,?)"
@@ -196,21 +194,6 @@ encode_row = msgspec.msgpack.Encoder().encode  # a row, for its checksum
 def with_checksum(row: tuple[Any, ...]) -> tuple[Any, ...]:
     """Append the checksum to a row: the CRC-32 of its columns as a MessagePack array."""
     return (*row, crc32(encode_row(row)))
-
-
-def insert_events(connection: apsw.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Insert rows of events, as many as possible by one statement: other threads run while SQLite does each."""
-    whole = len(rows) - len(rows) % _TOGETHER
-    if whole:
-        many = [tuple(chain.from_iterable(rows[start : start + _TOGETHER])) for start in range(0, whole, _TOGETHER)]
-        connection.executemany(_insert_events(_TOGETHER), many)
-    if whole < len(rows):
-        connection.execute(_insert_events(len(rows) - whole), tuple(chain.from_iterable(rows[whole:])))
-
-
-@cache
-def _insert_events(count: int) -> str:
-    return INSERT_EVENT + ",(?,?,?,?,?,?,?,?,?,?,?,?,?,?)" * (count - 1)
 
 
 def insert_tagged(connection: apsw.Connection, columns: Sequence[int]) -> None:
