@@ -6,9 +6,10 @@ Knows: Starlette, every list `ROUTES`. Does not know: what a handler does, socke
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import ModuleType
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -44,6 +45,7 @@ from eventfold.server.backup_copy import remove_left_copies
 from eventfold.server.call import Call
 from eventfold.server.consumers import routes as consumers
 from eventfold.server.consumers.ownership import OwnedConsumers
+from eventfold.server.direct import call_directly
 from eventfold.server.exchange import CORS_METHODS, CORS_REQUEST_HEADERS, CORS_RESPONSE_HEADERS, Exchange
 from eventfold.server.jobs import routes as jobs
 from eventfold.server.jobs.board import Jobs
@@ -55,6 +57,7 @@ from eventfold.server.problems import Problem, error_response, problem_response
 from eventfold.server.readiness import Readiness
 from eventfold.server.registered import Registered
 from eventfold.server.remote_state import RemoteState
+from eventfold.server.request import IndexedRequest
 from eventfold.server.route import Route
 from eventfold.server.routing import IndexedRouter
 from eventfold.server.running import Running
@@ -138,15 +141,30 @@ class Server:
         for store in self.stores.values():
             await in_thread(remove_left_copies, store, self.settings.backup.folder)
 
-    async def authenticate(self, request: Request, route: Route) -> Caller:
-        """Return who calls. Raises an error with status 401 or 403 if the caller may not call this route."""
-        return await self.authentication.caller_of(request, route)
+    def authenticate(self, request: Request, route: Route) -> Coroutine[Any, Any, Caller]:
+        """Return who calls. Raises an error with status 401 or 403 if the caller may not call this route. Awaited."""
+        return self.authentication.caller_of(request, route)
 
 
 class Application(Starlette):
     """The ASGI application of a server. `server` holds its stores and settings."""
 
     server: Server
+    _direct: IndexedRouter | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request: directly, if its path names a route and nothing was added around the routes."""
+        if self.middleware_stack is None:  # from now on Starlette refuses to add a middleware
+            self.middleware_stack = self.build_middleware_stack()
+            is_plain = [each.cls for each in self.user_middleware] == [Exchange, RequestLog, Pieces]
+            self._direct = self.router if is_plain and isinstance(self.router, IndexedRouter) else None
+        if self._direct is not None and scope["type"] == "http":
+            route = self._direct.find(scope)
+            if route is not None and isinstance(route.endpoint, _Endpoint):
+                scope["app"] = self
+                await call_directly(route.endpoint, scope, receive, send, _failed)
+                return
+        await super().__call__(scope, receive, send)
 
     def lifespan(self) -> AbstractAsyncContextManager[None]:
         """Open the stores, and close at the end those that were given by address.
@@ -225,18 +243,22 @@ class _Endpoint:
 
     def __init__(self, server: Server, route: Route) -> None:
         self._server, self._route = server, route
+        self._is_refused = server.settings.read_only and route.is_writing
+        self._takes_a_place = route.takes_a_place
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        scope[ROUTE] = self._route.path
-        response = await self._answer(Request(scope, receive, send))
+        response = await self.answer(IndexedRequest(scope, receive, send))
         await response(scope, receive, send)
 
-    async def _answer(self, request: Request) -> Response:
+    async def answer(self, request: Request) -> Response:
+        """Return the response to a request: also that to every error."""
         server, route = self._server, self._route
+        request.scope[ROUTE] = route.path
         caller: Caller | None = None
         try:
-            await server.running.start()
+            if not server.running.is_started:
+                await server.running.start()
             caller = await server.authenticate(request, route)
             name = request.path_params.get("store", server.only_store) if route.of_store else ""
             if name is None or (name and (name not in server.stores or not caller.may_use_store(name))):
@@ -248,10 +270,10 @@ class _Endpoint:
                         detail="Name a store that the server has: /v1/stores/NAME/…",
                     )
                 )
-            if server.settings.read_only and route.is_writing:
+            if self._is_refused:
                 raise StoreReadOnly("The server is in read-only mode.", "Send writes to the server that accepts them.")
             call = Call(request, server, name, caller)
-            if not route.takes_a_place:
+            if not self._takes_a_place:
                 return await route.handler(call)
             async with server.admission:
                 return await route.handler(call)

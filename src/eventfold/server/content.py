@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 import zstandard
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from eventfold.concurrency import in_thread
@@ -104,15 +104,30 @@ async def read_body(request: Request, limit: int) -> bytes:
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > limit:
         raise _too_large(limit)
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise _too_large(limit)
+    body = await _received(request, limit)
     if encoding == "identity":
         return bytes(body)
     work = _gunzip if encoding == "gzip" else _unzstd
     return work(body, limit) if len(body) < LARGE_BYTES // 16 else await in_thread(work, body, limit)
+
+
+async def _received(request: Request, limit: int) -> bytes | bytearray:
+    """The body as it was sent; that of most requests comes in one message."""
+    body: bytearray | None = None
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk: bytes = message.get("body", b"")
+        is_last = not message.get("more_body", False)
+        if len(chunk) + (0 if body is None else len(body)) > limit:
+            raise _too_large(limit)
+        if body is None and is_last:
+            return chunk
+        body = bytearray() if body is None else body
+        body += chunk
+        if is_last:
+            return body
 
 
 def _too_large(limit: int) -> BodyTooLarge:
@@ -121,7 +136,7 @@ def _too_large(limit: int) -> BodyTooLarge:
     )
 
 
-def _gunzip(body: bytearray, limit: int) -> bytes:
+def _gunzip(body: bytes | bytearray, limit: int) -> bytes:
     decompressor = zlib.decompressobj(wbits=31)
     try:
         found = decompressor.decompress(body, limit + 1)
@@ -134,7 +149,7 @@ def _gunzip(body: bytearray, limit: int) -> bytes:
     return found
 
 
-def _unzstd(body: bytearray, limit: int) -> bytes:
+def _unzstd(body: bytes | bytearray, limit: int) -> bytes:
     decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW).decompressobj()
     found = bytearray()
     try:

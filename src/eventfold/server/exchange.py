@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Sequence
 from secrets import token_hex
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -24,6 +25,11 @@ DEFAULT_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 """On every response that does not set them itself; a page sets a policy for what it shows."""
+DEFAULTS = tuple((name.lower().encode(), value.encode()) for name, value in DEFAULT_HEADERS.items())
+CROSS_ORIGIN_DEFAULTS = tuple(
+    (name, b"cross-origin" if name == b"cross-origin-resource-policy" else value) for name, value in DEFAULTS
+)
+_DEFAULT_NAMES = frozenset(name for name, _ in DEFAULTS)
 CORS_METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "QUERY")
 CORS_REQUEST_HEADERS = (
     "Authorization",
@@ -43,10 +49,7 @@ class Exchange:
 
     def __init__(self, app: ASGIApp, cross_origin: bool = False) -> None:
         self.app = app
-        headers = dict(DEFAULT_HEADERS)
-        if cross_origin:
-            headers["Cross-Origin-Resource-Policy"] = "cross-origin"
-        self._headers = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        self._headers = CROSS_ORIGIN_DEFAULTS if cross_origin else DEFAULTS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Call the application within the id of the request."""
@@ -57,10 +60,7 @@ class Exchange:
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
-                given: list[tuple[bytes, bytes]] = message.setdefault("headers", [])
-                names = {name for name, _ in given}
-                given += [each for each in self._headers if each[0] not in names]
-                given.append((RAW_HEADER, request_id.encode()))
+                complete(message.setdefault("headers", []), self._headers, request_id)
             await send(message)
 
         token = REQUEST_ID.set(request_id)
@@ -68,6 +68,13 @@ class Exchange:
             await self.app(scope, receive, sending)
         finally:
             REQUEST_ID.reset(token)
+
+
+def complete(given: list[tuple[bytes, bytes]], defaults: Sequence[tuple[bytes, bytes]], request_id: str) -> None:
+    """Add to the headers of a response those of `defaults` that it does not set itself, and the id of the request."""
+    names = {name for name, _ in given}
+    given += defaults if _DEFAULT_NAMES.isdisjoint(names) else [each for each in defaults if each[0] not in names]
+    given.append((RAW_HEADER, request_id.encode()))
 
 
 _process, _numbers = token_hex(10), itertools.count(1)

@@ -109,10 +109,15 @@ class RequestLog:
         try:
             await self.app(scope, receive, sending)
         finally:
-            fields = {
-                "method": scope["method"],
-                "route": scope.get(ROUTE),
-                "status": status,
-                "ms": round((time.perf_counter() - started) * 1_000, 2),
-            }
-            requests.info("request", extra={"fields": fields})
+            log_request(scope, status, started)
+
+
+def log_request(scope: Scope, status: int, started: float) -> None:
+    """Log a request that has ended: `started` is by `time.perf_counter()`, `status` 0 if nothing was sent."""
+    fields = {
+        "method": scope["method"],
+        "route": scope.get(ROUTE),
+        "status": status,
+        "ms": round((time.perf_counter() - started) * 1_000, 2),
+    }
+    requests.info("request", extra={"fields": fields})

@@ -20,15 +20,20 @@ class Pieces:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Call the application, and cut what it sends."""
+        await self.app(scope, receive, in_pieces(send) if scope["type"] == "http" else send)
 
-        async def cut(message: Message) -> None:
-            body = message.get("body", b"")
-            if len(body) <= PIECE_BYTES:
-                await send(message)
-                return
-            for start in range(0, len(body), PIECE_BYTES):
-                piece = body[start : start + PIECE_BYTES]
-                more = message.get("more_body", False) or start + PIECE_BYTES < len(body)
-                await send({"type": "http.response.body", "body": piece, "more_body": more})
 
-        await self.app(scope, receive, cut if scope["type"] == "http" else send)
+def in_pieces(send: Send) -> Send:
+    """Return a `send` that cuts what it is given."""
+
+    async def cut(message: Message) -> None:
+        body = message.get("body", b"")
+        if len(body) <= PIECE_BYTES:
+            await send(message)
+            return
+        for start in range(0, len(body), PIECE_BYTES):
+            piece = body[start : start + PIECE_BYTES]
+            more = message.get("more_body", False) or start + PIECE_BYTES < len(body)
+            await send({"type": "http.response.body", "body": piece, "more_body": more})
+
+    return cut

@@ -29,18 +29,28 @@ class IndexedRouter(Router):
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Call the route of a request."""
-        if scope["type"] == "http":
-            path, root, values = scope["path"], scope.get("root_path", ""), dict[str, str]()
-            if root and path.startswith(f"{root}/"):
-                path = path[len(root) :]
-            if path.startswith(STORES):
-                name, slash, rest = path[len(STORES) :].partition("/")
-                if name and slash:
-                    path, values = f"{STORES}{STORE}/{rest}", {"store": name}
-            route = self._by_path.get((scope["method"], path))
-            if route is not None:
-                scope["router"], scope["route"], scope["endpoint"] = self, route, route.endpoint
-                scope["path_params"] = {**scope.get("path_params", {}), **values}
-                await route.handle(scope, receive, send)
-                return
-        await super().app(scope, receive, send)
+        route = self.find(scope) if scope["type"] == "http" else None
+        if route is not None:
+            await route.handle(scope, receive, send)
+        else:
+            await super().app(scope, receive, send)
+
+    def find(self, scope: Scope) -> Route | None:
+        """Return the route of an HTTP request, with its values in the scope; None if its path is not in the table."""
+        path, root = scope["path"], scope.get("root_path", "")
+        if root and path.startswith(f"{root}/"):
+            path = path[len(root) :]
+        name = None
+        if path.startswith(STORES):
+            name, slash, rest = path[len(STORES) :].partition("/")
+            if name and slash:
+                path = f"{STORES}{STORE}/{rest}"
+            else:
+                name = None
+        route = self._by_path.get((scope["method"], path))
+        if route is None:
+            return None
+        scope["router"], scope["route"], scope["endpoint"] = self, route, route.endpoint
+        values = scope.get("path_params", {})
+        scope["path_params"] = {**values, "store": name} if name is not None else {**values}
+        return route

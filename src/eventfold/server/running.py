@@ -50,6 +50,11 @@ class Running:
         """Await this function before the stores are closed."""
         self._at_stop.append(action)
 
+    @property
+    def is_started(self) -> bool:
+        """Whether the stores are open."""
+        return self._started
+
     async def start(self) -> None:
         """Open the stores, once; an attempt that failed is repeated by the next call."""
         if not self._started:
