@@ -144,11 +144,15 @@ def test_a_declaration_that_cannot_be_used_is_refused(
     assert memory_client.get("/v1/schemas").json() == {"schemas": []}
 
 
-@pytest.mark.parametrize("path", ["Ordered/0", "Ordered/x", "Ordered/-1", "Ordered/99999999999999", "$own/1"])
+@pytest.mark.parametrize(
+    "path", ["Ordered/0", "Ordered/x", "Ordered/-1", "Ordered/99999999999999", "$own/1", f"Ordered/{1:012}{0:05000}"]
+)
 def test_a_type_or_version_that_cannot_be_used_is_refused(memory_client: TestClient, path: str) -> None:
-    """Versions are counted from 1, and names with `$` are reserved."""
+    """Versions are counted from 1 to 2**31 - 1, and names with `$` are reserved."""
     answer = memory_client.put(f"/v1/schemas/{path}", json={"schema": ORDER})
     assert answer.status_code == 422
+    if not path.startswith("$"):
+        assert memory_client.get(f"/v1/schemas/{path}").status_code == 422
 
 
 def test_a_version_that_is_not_registered_is_refused_by_name(memory_client: TestClient) -> None:
@@ -167,6 +171,9 @@ def test_a_registered_version_is_never_changed(client: TestClient) -> None:
     answer = put(client, 1, ORDER | {"required": []})
     assert (answer.status_code, answer.json()["code"]) == (409, "schema-conflict")
     assert "version 2" in answer.json()["detail"]
+    for value in (True, 1.0):  # in Python equal to 1
+        assert put(client, 1, fields(a={"const": 1}), {}, "Other").status_code in (200, 201)
+        assert put(client, 1, fields(a={"const": value}), {}, "Other").status_code == 409
 
 
 def test_what_one_server_registers_another_one_knows(tmp_path: Any) -> None:
@@ -193,6 +200,12 @@ def fields(**properties: Any) -> dict[str, Any]:
     }
 
 
+def draft_4(**properties: Any) -> dict[str, Any]:
+    """The same, in the draft of JSON Schema whose exclusive limits are truth values."""
+    found = {name: each for name, each in fields(**properties).items() if name != "required"}
+    return {**found, "$schema": "http://json-schema.org/draft-04/schema#"}
+
+
 INT = {"type": "integer"}
 COMPATIBLE = [
     (fields(a_=TEXT), fields(a_=TEXT, b=INT)),
@@ -202,6 +215,14 @@ COMPATIBLE = [
     (fields(a={"enum": ["x"]}), fields(a={"enum": ["x", "y"]})),
     (fields(a={"const": "x"}), fields(a=TEXT)),
     (fields(a={"minimum": 5}), fields(a={"minimum": 4})),
+    (
+        draft_4(a={"maximum": 8, "exclusiveMaximum": True}),
+        draft_4(a={"maximum": 9, "exclusiveMaximum": False}),
+    ),
+    (
+        draft_4(a={"minimum": 8, "exclusiveMinimum": True}),
+        draft_4(a={"minimum": 7, "exclusiveMinimum": True}),
+    ),
     (fields(a=TEXT, b=TEXT), fields(a=TEXT)),
     (fields(a={"$ref": "#/$defs/x"}) | {"$defs": {"x": TEXT}}, fields(a=TEXT)),
     (fields(a=TEXT), fields(a={"anyOf": [INT, TEXT]})),
@@ -218,6 +239,11 @@ INCOMPATIBLE = [
     (fields(a={"const": 1}), fields(a={"const": True}), "/a could be 1"),
     (fields(a=TEXT), fields(a={"enum": ["x"]}), "/a could have any value"),
     (fields(a={"minimum": 4}), fields(a={"minimum": 5}), "tighter minimum"),
+    (
+        draft_4(a={"maximum": 9, "exclusiveMaximum": False}),
+        draft_4(a={"maximum": 9, "exclusiveMaximum": True}),
+        "tighter exclusiveMaximum",
+    ),
     (fields(a=TEXT), fields(a={"type": "string", "format": "uuid"}), "another format"),
     (fields(a=TEXT), fields(a=TEXT) | {"additionalProperties": False}, "additional fields"),
     (

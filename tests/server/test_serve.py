@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -156,6 +158,21 @@ def test_followers_are_asked_to_connect_again_and_an_append_is_finished(folder: 
         assert server.process.wait(timeout=90) == 0
     with Store(str(folder / "bank.db"), create=False) as store:
         assert store.head() == 1
+
+
+def test_clients_that_wait_for_commits_do_not_delay_the_end(folder: Path) -> None:
+    """A follower of a remote store always has such a request in progress."""
+    with Served(folder, "bank.db", "--accept-unknown") as server, Store(server.url) as store:
+        follower = store.follow()
+        reader = threading.Thread(target=lambda: next(iter(follower), None), daemon=True)
+        reader.start()
+        wait_until(lambda: server.ask("GET /healthz").status == 200, "the server answers")
+        time.sleep(0.3)  # the follower has read the log and waits
+        assert server.stop() == 0
+        assert "timeout" not in server.log()
+        assert "CancelledError" not in server.log()
+        follower.close()
+        reader.join(60)
 
 
 def test_a_second_signal_ends_the_process_at_once(folder: Path) -> None:

@@ -135,7 +135,7 @@ def decode(raw: bytes | bytearray, kind: type[T], what: str = "body") -> T:
 def reason(error: Exception) -> str:
     """Return the text of an error of msgspec, to be put into a sentence."""
     text = str(error).rstrip(".")
-    return text[:1].lower() + text[1:]
+    return text if text[1:2].isupper() else text[:1].lower() + text[1:]  # "JSON is malformed"
 
 
 def to_query(given: QueryJson | None, where: str = "query") -> Query:

@@ -124,7 +124,7 @@ class Server:
         self.running.at_stop(self.jobs.close)
         limits = settings.limits
         self.admission = Admission(limits.calls, limits.waiting_calls, limits.wait_seconds)
-        self.remote = RemoteState(self.stores)
+        self.remote = RemoteState(self.stores, self.running.stopping)
         self.running.at_stop(self.remote.close)
         self.hub = Hub(self.settings, self.running)
         self.consumers = OwnedConsumers(self.running)

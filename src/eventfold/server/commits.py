@@ -15,10 +15,10 @@ LINGER_S = 5.0  # how long the engine is watched after the last caller has gone
 
 
 class CommitWait:
-    """Callers that wait until the head of a store has changed."""
+    """Callers that wait until the head of a store has changed. All are answered when `stopping` is set, or by close."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, stopping: asyncio.Event) -> None:
+        self._engine, self._stopping = engine, stopping
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
         self._stop: Callable[[], None] | None = None
@@ -26,6 +26,7 @@ class CommitWait:
         self._unused: asyncio.TimerHandle | None = None
         self._closed = False
         self._head: asyncio.Task[Head] | None = None
+        self._ending: asyncio.Task[None] | None = None
 
     async def wait(self, head: int, wait_s: float) -> Head:
         """Return the head as soon as its position is not `head` any more, at the latest after `wait_s` seconds."""
@@ -48,11 +49,21 @@ class CommitWait:
 
     def close(self) -> None:
         """Answer all callers now, and stop watching."""
+        if self._ending is not None:
+            self._ending.cancel()
+        self._answer_all()
+
+    def _answer_all(self) -> None:
         self._closed = True
         self._notify()
         if self._stop is not None:
             self._stop()
             self._stop = None
+
+    async def _end_with_server(self) -> None:
+        """A server that ends waits for its requests in progress, and so must not wait for a commit."""
+        await self._stopping.wait()
+        self._answer_all()
 
     async def _read_head(self) -> Head:
         """The head, read once for all callers that were woken together."""
@@ -70,6 +81,8 @@ class CommitWait:
         if self._unused is not None:
             self._unused.cancel()
             self._unused = None
+        if self._ending is None and not self._closed:
+            self._ending = self._loop.create_task(self._end_with_server())
         if self._stop is None and not self._closed:
             self._stop = self._engine.watch(self._notify_from_thread)
 

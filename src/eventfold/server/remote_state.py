@@ -5,6 +5,7 @@ Knows: names of stores. Does not know: HTTP, what the callers do.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 from eventfold.aio import AsyncStore
@@ -13,10 +14,13 @@ from eventfold.server.locks import RemoteLocks
 
 
 class RemoteState:
-    """For each store of a server, made at the first use: the callers that wait for commits, and the remote locks."""
+    """For each store of a server, made at the first use: the callers that wait for commits, and the remote locks.
 
-    def __init__(self, stores: Mapping[str, AsyncStore]) -> None:
-        self._stores = stores
+    Callers that wait are answered when `stopping` is set.
+    """
+
+    def __init__(self, stores: Mapping[str, AsyncStore], stopping: asyncio.Event) -> None:
+        self._stores, self._stopping = stores, stopping
         self._commits: dict[str, CommitWait] = {}
         self._locks: dict[str, RemoteLocks] = {}
 
@@ -24,7 +28,7 @@ class RemoteState:
         """The callers that wait for a commit to a store."""
         found = self._commits.get(store)
         if found is None:
-            found = self._commits[store] = CommitWait(self._stores[store].engine)
+            found = self._commits[store] = CommitWait(self._stores[store].engine, self._stopping)
         return found
 
     def locks_of(self, store: str) -> RemoteLocks:

@@ -105,7 +105,7 @@ def _resolved(schema: Schema) -> Schema:
 
 def misfit(old: Schema, new: Schema, place: str) -> str | None:
     """Return why a value that the old schema accepts may not be accepted by the new one; None if it always is."""
-    if new == {} or old == NEVER or _is_same(old, new):
+    if new == {} or old == NEVER or is_same(old, new):
         return None
     where = f"the field {place}" if place else "the data"
     if CONTEXTUAL & (new.keys() | old.keys()):
@@ -116,7 +116,7 @@ def misfit(old: Schema, new: Schema, place: str) -> str | None:
         reasons = [misfit(old, each, place) for each in new["anyOf"]]
         return None if None in reasons else reasons[0]
     for name in sorted(new.keys() - COMPARED - {*LOWER, *UPPER} | ({"anyOf"} & new.keys())):
-        if name not in old or not _is_same(old[name], new[name]):
+        if name not in old or not is_same(old[name], new[name]):
             return f"{where} has another {name}"
     values = _values(old)
     if values is not None:
@@ -129,7 +129,8 @@ def misfit(old: Schema, new: Schema, place: str) -> str | None:
     return _of_types(old, new, where) or _of_limits(old, new, where) or _of_parts(old, new, place)
 
 
-def _is_same(some: Any, other: Any) -> bool:
+def is_same(some: Any, other: Any) -> bool:
+    """Whether two schemas or declarations are the same JSON."""
     return _encode(some) == _encode(other)  # in Python, 1 == True
 
 
@@ -157,7 +158,13 @@ def _of_types(old: Schema, new: Schema, where: str) -> str | None:
 def _of_limits(old: Schema, new: Schema, where: str) -> str | None:
     for names, is_wider in ((LOWER, operator.le), (UPPER, operator.ge)):
         for name in names:
-            if name in new and not (name in old and is_wider(new[name], old[name])):
+            if name not in new:
+                continue
+            if isinstance(new[name], bool):  # of draft 4: whether the limit beside it is exclusive
+                fits = not new[name] or old.get(name) is True
+            else:
+                fits = name in old and is_wider(new[name], old[name])
+            if not fits:
                 return f"{where} has a tighter {name}"
     for name in ("pattern", "multipleOf", "format"):
         if name in new and new[name] != old.get(name):

@@ -21,7 +21,7 @@ from eventfold.log.append import write
 from eventfold.log.context import Options
 from eventfold.ports.messages import AppendRequest, Span
 from eventfold.server.refusals import SchemaConflict
-from eventfold.server.schemas.compatibility import check_compatible
+from eventfold.server.schemas.compatibility import check_compatible, is_same
 from eventfold.server.schemas.declared import DeclaredType, SchemaDeclaration
 
 TYPE, TAG_PREFIX = "$schema-registered", "$schema:"
@@ -77,7 +77,7 @@ class StoreSchemas:
         for _ in range(ATTEMPTS):
             versions = await self.versions(type)
             if version in versions:
-                if versions[version].declaration == declaration:
+                if is_same(versions[version].declaration, declaration):
                     return False
                 raise SchemaConflict(
                     f"Version {version} of {type} is registered with another schema.",
