@@ -6,7 +6,7 @@ Knows: the public methods. Does not know: how any of them is implemented.
 from __future__ import annotations
 
 import copy
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from datetime import date
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
@@ -457,6 +457,9 @@ class AsyncStore:
         return f"{type(self).__name__}({(without_secrets(url) if isinstance(url, str) else url)!r})"
 
 
-async def opened_log(store: AsyncStore) -> Log:
-    """Return the log of a store, opened if need be: for the server, which passes on pages and whole conditions."""
-    return await store._opening.log()  # pyright: ignore[reportPrivateUsage] (one module)
+def opened_log(store: AsyncStore) -> Coroutine[Any, Any, Log]:
+    """Return the log of a store, opened if need be: for the server, which passes on pages and whole conditions.
+
+    To be awaited.
+    """
+    return store._opening.log()  # pyright: ignore[reportPrivateUsage] (one module)

@@ -64,9 +64,21 @@ async def in_thread(work: Callable[..., R], *args: Any, **named: Any) -> R:
     return await asyncio.to_thread(work, *args, **named)
 
 
+_current = os.getpid()  # kept, since each question is a system call
+
+
+def _note_fork() -> None:
+    global _current
+    _current = os.getpid()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)
+
+
 def refuse_after_fork(process: int) -> None:
     """Raise StoreClosed in a forked child process: the threads that it inherits from `process` do not run there."""
-    if os.getpid() != process:
+    if _current != process:
         raise StoreClosed(
             "This store was opened before this process was forked.",
             "Open a new store in the child process: it cannot share the parent's connections and files.",

@@ -218,6 +218,8 @@ def opaque_payload(data: bytes, codec: str, key: str | None) -> bytes:
 
 
 def _check_metadata(event_type: str, metadata: bytes) -> bytes | None:
+    if metadata == b"{}":
+        return None
     try:
         values: dict[str, Any] = msgspec.json.decode(metadata, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

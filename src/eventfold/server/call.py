@@ -5,6 +5,8 @@ Knows: Starlette's request. Does not know: routes, how callers are authenticated
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 JSON_TYPES = ("application/json",)
 _encode = msgspec.json.Encoder().encode
+_is_plain = re.compile(r"[A-Za-z0-9_.~/-]*").fullmatch  # what `quote` leaves as it is
 
 
 class Call:
@@ -48,8 +51,10 @@ class Call:
     def path(self) -> str:
         """The path of this request as the client must write it, for links: with the path where it is mounted."""
         path: str = self.request.scope["path"]
-        inside = path == self.root_path or path.startswith(f"{self.root_path}/")
-        return quote((path if inside else self.root_path + path).rstrip("/"))
+        root = self.root_path
+        inside = path == root or path.startswith(f"{root}/")
+        whole = (path if inside else root + path).rstrip("/")
+        return whole if _is_plain(whole) else quote(whole)
 
     @property
     def schemas(self) -> StoreSchemas:
@@ -68,4 +73,16 @@ class Call:
 
 def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """A value of msgspec types as a JSON response."""
-    return Response(_encode(value), status, headers, media_type="application/json")
+    return JsonResponse(_encode(value), status, headers)
+
+
+class JsonResponse(Response):
+    """A body of JSON. Its headers are made at once: Starlette first looks whether others are given."""
+
+    media_type = JSON_TYPES[0]
+
+    def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
+        """Set the headers: none of those given is about the length or the type of the body."""
+        self.raw_headers = [(b"content-length", b"%d" % len(self.body)), (b"content-type", b"application/json")]
+        for name, value in (headers or {}).items():
+            self.raw_headers.append((name.lower().encode("latin-1"), value.encode("latin-1")))

@@ -23,6 +23,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from eventfold.server.combined_writes import CombinedWrites
+from eventfold.server.cycle import Cycle
 from eventfold.server.problems import PROBLEM, Problem
 from eventfold.server.settings import LimitSettings
 from eventfold.server.tls import Certificates
@@ -196,6 +197,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if hosts > 1 or (hosts == 0 and version == "1.1"):
             self._raise(HOST_INVALID)
         super().on_headers_complete()
+        self.cycle.__class__ = Cycle  # its task has not begun; uvicorn has no place to name another class
         self.cycle.transport = cast("asyncio.Transport", CombinedWrites(self.transport, self.loop))
         self._head_open = False
         if parser.should_upgrade():

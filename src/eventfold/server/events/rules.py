@@ -49,13 +49,13 @@ async def checked(call: Call, event: NewEvent) -> NewEvent:
     if cls is not None:
         return checked_by_class(call.store.registry.codec(cls), event)
     accept_unknown = call.server.settings.events.accept_unknown
-    versions: Iterable[int] = [version for type, version in registered if type == event.type]
+    versions: Iterable[int] = [version for type, version in registered if type == event.type] if registered else ()
     if not versions:
         max_age_s = SCHEMAS_AGE_S if accept_unknown else 0.0
-        declared = await call.schemas.find(event.type, event.version, max_age_s)
-        if declared is not None:
-            return declared.checked(event)
-        versions = await call.schemas.versions(event.type, SCHEMAS_AGE_S)
+        known = await call.schemas.known(event.type, event.version, max_age_s)
+        if event.version in known:
+            return known[event.version].checked(event)
+        versions = known
     if versions:
         raise InvalidEvent(
             f"{event.type} has no version {event.version} on this server.",

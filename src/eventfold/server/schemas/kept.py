@@ -19,6 +19,7 @@ from eventfold.core.tags import check_name
 from eventfold.errors import AppendConflict, InvalidInput
 from eventfold.log.append import write
 from eventfold.log.context import Options
+from eventfold.ports.engine import Engine
 from eventfold.ports.messages import AppendRequest, Span
 from eventfold.server.refusals import SchemaConflict
 from eventfold.server.schemas.compatibility import check_compatible, is_same
@@ -46,14 +47,19 @@ class StoreSchemas:
         self._types = dict[str, dict[int, DeclaredType]]()
         self._position: int = 0
         self._epoch: int = -1
+        self._catching_up = False
         self._read_at = -math.inf  # when the log was last read to its end, by the clock of this process
 
     async def find(self, type: str, version: int, max_age_s: float = 0.0) -> DeclaredType | None:
         """Return a version of a type; None if it is not registered, as far as was known `max_age_s` seconds ago."""
-        found = self._types.get(type, {}).get(version)
-        if found is None or self._epoch != (await opened_log(self._store)).engine.epoch:
+        return (await self.known(type, version, max_age_s)).get(version)
+
+    async def known(self, type: str, version: int, max_age_s: float = 0.0) -> dict[int, DeclaredType]:
+        """Return the versions of a type that are known; `version` of it is looked for as `find` does."""
+        found = self._types.get(type, {})
+        if version not in found or self._epoch != (await opened_log(self._store)).engine.epoch:
             await self._catch_up(max_age_s)
-            found = self._types.get(type, {}).get(version)
+            found = self._types.get(type, {})
         return found
 
     async def versions(self, type: str, max_age_s: float = 0.0) -> dict[int, DeclaredType]:
@@ -107,8 +113,18 @@ class StoreSchemas:
     async def _catch_up(self, max_age_s: float = 0.0) -> None:
         engine = (await opened_log(self._store)).engine
         begun = time.monotonic()
-        if engine.epoch == self._epoch and begun - self._read_at < max_age_s:
-            return
+        if engine.epoch == self._epoch:
+            age = begun - self._read_at
+            # One call reads the log before the others must: they would all read it at once.
+            if age < max_age_s / 2 or (age < max_age_s and self._catching_up):
+                return
+        self._catching_up = True
+        try:
+            await self._read_to_the_end(engine, begun)
+        finally:
+            self._catching_up = False
+
+    async def _read_to_the_end(self, engine: Engine, begun: float) -> None:
         while True:
             epoch, after = engine.epoch, self._position
             if epoch != self._epoch:  # history may have been lost
