@@ -119,10 +119,12 @@ def test_the_printed_settings_give_the_same_settings_again(tmp_path: Path) -> No
 
 
 def test_secrets_and_passwords_are_not_printed() -> None:
-    """A password can be a part of an address, or a parameter of it."""
+    """A password can be a part of an address, or a parameter of it; so can the key of a server."""
     stores = {
         ("stores", "a"): ("--store", "postgresql://eve:hunter2@db/bank"),
         ("stores", "b"): ("--store", "postgresql://db/bank?user=eve&password=hunter2&x=1"),
+        ("stores", "c"): ("--store", "postgresql://db/bank?user=eve&sslpassword=hunter2"),
+        ("stores", "d"): ("--store", "https://hunter2@bank.example.com/v1/stores/bank"),
     }
     text = settings_text(load_settings(None, {}, stores))
     assert "hunter2" not in text

@@ -315,6 +315,22 @@ def test_a_cursor_of_a_page_names_events_of_its_reader_only(world: World) -> Non
     assert {Cursor.parse(text).event_id for text in seen} <= own | {""}
 
 
+def test_a_page_backwards_does_not_say_how_many_events_there_were_at_a_time(world: World) -> None:
+    """`next` is at or after an event that the reader sees, or 1, also for a time among the events of the other one."""
+    world.write_as_b(4)
+    world.write_as_b(4)
+    times = [recorded.time.isoformat() for recorded in world.store.read(raw=True)][-5:]
+    own = {recorded.position for recorded in world.store.read(ef.Query.of(tags="tenant:a"), raw=True)}
+    expected = {1} | own | {position + 1 for position in own}
+    for time in times:
+        for bounds in ({"since": time}, {"until": time, "limit": 0}, {"until": time}):
+            for more in ({"query": {"items": [{"tags": ["tenant:a"]}]}}, {"filter": "tenant:a"}):
+                given = {"backwards": True, **bounds, **more}
+                page = world.client.request("QUERY", "/v1/events", headers=world.key, json=given)
+                assert page.status_code == 200, page.text
+                assert page.json()["next"] in expected, (given, page.text)
+
+
 def test_a_consumer_delivers_events_of_its_owner_only(world: World) -> None:
     """Also from the beginning of the log, and whatever the other tenant appends meanwhile."""
     world.write_as_b(2)

@@ -326,6 +326,7 @@ def require_record(target: Target, name: str) -> ProjectionRecord:
             f"{target.address} has no projection {name!r}." + (f" Did you mean {names[near[0]]}?" if near else some),
             "List the names: eventfold projections list. Register a new one: store.project(…) or eventfold run.",
             projection=name,
+            address=target.address,
         )
     return record
 

@@ -27,6 +27,7 @@ from eventfold.ports.services import Services, require
 from eventfold.server.access.errors import Forbidden
 from eventfold.server.call import Call
 from eventfold.server.events.rules import writable
+from eventfold.server.places import outcome_without_places
 from eventfold.server.route import Handler, Route
 from eventfold.server.scopes import Caller, Scope
 from eventfold.server.visibility import authored, check_condition, check_payload, check_whole_store
@@ -52,7 +53,10 @@ class Answer(Response):
 
 
 async def _decoded(call: Call, kind: type[T]) -> T:
-    """The message of a call. Raises InvalidInput if it is none, StoreNotFound if it is meant for another store."""
+    """The message of a call. Raises InvalidInput if it is none, StoreNotFound if it is meant for another store.
+
+    Raises BodyTooLarge as every route does: a caller could fill the memory of the server otherwise.
+    """
     check_whole_store(call.caller)
     meant, engine = call.request.headers.get(STORE_HEADER), call.store.engine
     if meant and meant != engine.store_id:
@@ -62,7 +66,7 @@ async def _decoded(call: Call, kind: type[T]) -> T:
             store=engine.store_id,
         )
     try:
-        return msgspec.msgpack.decode(await call.request.body(), type=kind)
+        return msgspec.msgpack.decode(await call.raw_body(), type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInput(
             f"The message is not as this route expects: {str(error).rstrip('.')}.",
@@ -144,7 +148,7 @@ async def append(call: Call) -> Response:
     message = await _decoded(call, messages.Append)
     own = OwnCall()
     outcomes = await own.bind(_append(call, message.requests, own))
-    value = messages.Outcomes([messages.outcome_message(outcome) for outcome in outcomes])
+    value = messages.Outcomes([outcome_without_places(outcome) for outcome in outcomes])
     engine = call.store.engine
     return _answer(engine, engine.epoch, value)
 

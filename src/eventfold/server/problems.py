@@ -43,6 +43,7 @@ from eventfold.server.access.errors import (
 )
 from eventfold.server.consumers.errors import ConsumerElsewhere
 from eventfold.server.logs import REQUEST_ID
+from eventfold.server.places import without_places
 from eventfold.server.refusals import BodyTooLarge, NotAcceptable, NotFound, SchemaConflict, UnsupportedMedia
 
 PROBLEM = "application/problem+json"
@@ -104,9 +105,10 @@ def status_of(error: EventfoldError) -> int:
 
 
 def problem_of(error: EventfoldError) -> Problem:
-    """An error as problem details."""
-    fields = {key: value for key, value in error.fields.items() if isinstance(value, str | int | float | bool | None)}
-    return Problem(status=status_of(error), code=error.code, title=error.what, detail=error.remedy, fields=fields)
+    """An error as problem details, without the places of stores."""
+    shown = without_places(error)
+    fields = {key: value for key, value in shown.fields.items() if isinstance(value, str | int | float | bool | None)}
+    return Problem(status=status_of(error), code=error.code, title=shown.what, detail=shown.remedy, fields=fields)
 
 
 def error_response(error: EventfoldError) -> Response:

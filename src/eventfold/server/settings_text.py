@@ -12,6 +12,7 @@ from typing import Annotated, Any, cast, get_args, get_origin
 
 import msgspec
 
+from eventfold.engines.addresses import without_secrets
 from eventfold.server.settings_sources import Key, Loaded
 
 MASK = "(set, not shown)"
@@ -87,6 +88,5 @@ def _text(text: str) -> str:
 
 
 def hide_password(url: str) -> str:
-    """An address without its password, also one that is a parameter of the address."""
-    url = re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:…@", url)
-    return re.sub(r"((?:^|[?&\s])password=)[^&\s]*", r"\1…", url)
+    """An address without its password, also one that is a parameter of it, and without the key of a server."""
+    return re.sub(r"((?:^|[?&\s])(?:ssl)?password=)[^&\s]*", r"\1…", without_secrets(url))

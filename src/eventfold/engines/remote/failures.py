@@ -107,6 +107,9 @@ def error_of(status: int, media_type: str, body: bytes, where: str, retry_after:
     kind = _CLASSES.get(problem.code)
     if kind is not None:
         return kind(problem.title, problem.detail, **problem.fields)
+    if status == 413:
+        remedy = "Nothing was written: append fewer events at a time, or raise limits.body_bytes of the server."
+        return InvalidInput(problem.title, remedy, **problem.fields)
     if status >= 500:
         raise Lost(f"the server answered with an error of its own, {status}: {problem.title}")
     fields = {**problem.fields, "status": status, "code": problem.code}

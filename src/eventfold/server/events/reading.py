@@ -110,11 +110,15 @@ async def answer(call: Call, given: ReadJson) -> Response:
     else:
         page = await find_page(log, asked.filtered, limit)
     cursor = None
-    if call.caller.is_narrowed and not asked.bounds.backwards:  # both name events that it sees
+    if call.caller.is_narrowed and not asked.bounds.backwards:  # it names an event that it sees
         cursor = await visible_cursor(call.caller, log, asked.query, page.next)
         page.next = cursor.position
     elif not asked.bounds.backwards:
         cursor = await cursor_after(call.store, log, page)
+    elif call.caller.is_narrowed and not (page.events and page.events[-1].position == page.next):
+        # It is where a time of the bounds is in the whole log: the last visible event before it is as good.
+        last = await last_visible(log, asked.query, page.next - 1)
+        page.next = 1 if last is None else last.position + 1
     if media == CLOUD_EVENTS:
         response = Response(cloud.encode_batch(call, visible_part(call.caller, page.events)), media_type=media)
         headers |= {NEXT_HEADER: str(page.next)} if page.more else {}

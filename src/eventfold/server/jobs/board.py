@@ -12,7 +12,7 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 from eventfold.aio import AsyncStore
 from eventfold.core.event import Recorded
@@ -21,6 +21,7 @@ from eventfold.projections.admin import ProjectionAdmin
 from eventfold.projections.verify import Proof
 from eventfold.server.access.errors import ServerBusy
 from eventfold.server.jobs.facts import BEGUN, ENDED, JOB_EVENTS, JobBegun, JobEnded, JobInLog, Outcome, tag_of
+from eventfold.server.places import without_places
 from eventfold.server.registered import Registered
 
 MAX_RUNNING = 4  # jobs of a server at a time
@@ -196,8 +197,8 @@ class Jobs:
 
 
 def _failed(job: str, error: EventfoldError) -> JobEnded:
-    outcome: Outcome = "failed"
-    return JobEnded(job, outcome, f"{error.what} {error.remedy}"[:2_000])
+    outcome, shown = cast("Outcome", "failed"), without_places(error)
+    return JobEnded(job, outcome, f"{shown.what} {shown.remedy}"[:2_000])
 
 
 def _is_wrong(proof: Any) -> bool:

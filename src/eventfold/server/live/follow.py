@@ -22,6 +22,7 @@ from eventfold.server.live.filters import live_filter
 from eventfold.server.live.reader import Reader
 from eventfold.server.live.stream import HEADERS, MEDIA, EventStream
 from eventfold.server.live.view import View
+from eventfold.server.places import without_places
 from eventfold.server.route import SSE, Parameter, Route
 from eventfold.server.scopes import Scope
 from eventfold.server.visible_positions import verified_cursor, visible_cursor
@@ -46,7 +47,7 @@ async def follow(call: Call) -> Response:
         )
         start = await _start(call, view.query)
     except StoreUnavailable as error:
-        return _temporary(error.code, error.what, UNAVAILABLE_RETRY_S)
+        return _temporary(error.code, without_places(error).what, UNAVAILABLE_RETRY_S)
     server, request = call.server, call.request
 
     async def check() -> None:

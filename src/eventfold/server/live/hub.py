@@ -13,6 +13,7 @@ from eventfold.errors import EventfoldError
 from eventfold.server.live import sse
 from eventfold.server.live.reader import Reader
 from eventfold.server.live.tail import LogTail
+from eventfold.server.places import without_places
 from eventfold.server.running import Running
 from eventfold.server.settings import Settings
 
@@ -110,4 +111,4 @@ class Hub:
         try:
             await reader.check()
         except EventfoldError as error:
-            reader.end(sse.bye(error.code, error.what, sse.RETRY_MS / 1000))
+            reader.end(sse.bye(error.code, without_places(error).what, sse.RETRY_MS / 1000))

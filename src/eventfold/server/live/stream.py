@@ -21,6 +21,7 @@ from eventfold.server.live.hub import Hub
 from eventfold.server.live.reader import Reader
 from eventfold.server.live.tail import LogTail, another_epoch
 from eventfold.server.live.view import FrameEncoder
+from eventfold.server.places import without_places
 
 T = TypeVar("T")
 FIRST_PAGE, LAST_PAGE = 100, 1_000  # events in one read of a reader that catches up
@@ -87,7 +88,8 @@ class EventStream(Response):
                     if reader.has_pending() and not reader.is_ending:
                         await self._write(reader.take())
         except EventfoldError as error:
-            reader.drop(error.code, error.what, error.remedy)
+            shown = without_places(error)
+            reader.drop(error.code, shown.what, shown.remedy)
         finally:
             if self._joined is not None:
                 self._tail.leave(reader)

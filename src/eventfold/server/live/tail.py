@@ -20,6 +20,7 @@ from eventfold.server.live.feeds import Feed, Feeds
 from eventfold.server.live.reader import Chunk, Reader
 from eventfold.server.live.sse import HEARTBEAT, moved
 from eventfold.server.live.view import FrameEncoder
+from eventfold.server.places import without_places
 from eventfold.server.settings import LiveSettings
 
 LOGGER = logging.getLogger("eventfold.server")
@@ -104,7 +105,8 @@ class LogTail:
                     attempts += 1
                     await asyncio.sleep(RETRY.pause(attempts))
         except EventfoldError as error:
-            self._fail(ready, error, error.code, error.what, error.remedy)
+            shown = without_places(error)
+            self._fail(ready, error, error.code, shown.what, shown.remedy)
         except Exception as error:
             LOGGER.exception("Following a store for live readers failed.")
             self._fail(ready, error, "internal", "The server failed to read new events.", "Connect again.")
