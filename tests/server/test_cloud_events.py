@@ -67,6 +67,32 @@ def test_an_id_that_is_no_uuid_is_the_same_event_for_the_same_source_only(client
     assert (out["id"], out["source"]) == ("A-17", EVENT["source"])
 
 
+def test_an_event_of_another_eventfold_keeps_its_source_if_its_id_was_made_of_it(client: TestClient) -> None:
+    """What goes out is found again when it is sent back, whatever the names of the two stores are."""
+    assert send(client, EVENT | {"id": "A-17", "source": "/stores/foreign"}).status_code == 201
+    out = client.get("/v1/events/1", headers={"accept": CLOUD_EVENT}).json()
+    assert (out["id"], out["source"]) == ("A-17", "/stores/foreign")
+    assert send(client, out).status_code == 200
+
+
+def test_data_that_is_null_beside_the_other_member_is_no_data(client: TestClient) -> None:
+    """Some senders write both members."""
+    assert send(client, EVENT | {"id": "n-1", "data_base64": None}).status_code == 201
+    bytes_only = EVENT | {"id": "n-2", "data": None, "data_base64": "AP8=", "datacontenttype": "image/png"}
+    assert send(client, bytes_only).status_code == 201
+    assert read(client, 1)["data"] == EVENT["data"]
+    assert read(client, 2)["data"] == {"$bytes": "AP8=", "$codec": "image/png"}
+
+
+def test_a_header_that_is_there_twice_is_refused(client: TestClient) -> None:
+    """It is not known which one the sender means."""
+    once = [("ce-specversion", "1.0"), ("ce-id", "1"), ("ce-source", "/s"), ("ce-type", "t"), ("idempotency-key", "k")]
+    for name in ("ce-id", "idempotency-key"):
+        headers = [*once, (name, "2"), ("content-type", "application/json")]
+        answer = client.post("/v1/cloudevents", content=b"{}", headers=headers)
+        assert (answer.status_code, answer.json()["title"]) == (422, f"The header {name} is there 2 times.")
+
+
 def test_a_batch_is_one_append(client: TestClient) -> None:
     """All or none; an invalid one is named by its index."""
     batch = [EVENT | {"id": f"b-{n}"} for n in range(3)]

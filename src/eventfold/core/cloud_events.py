@@ -101,7 +101,9 @@ def parse_structured(value: dict[str, msgspec.Raw]) -> NewEvent:
             attributes[name] = msgspec.json.decode(raw)
     attributes = {name: each for name, each in attributes.items() if each is not None}
     codec = codec_of_content(_text(attributes, "datacontenttype", ""))
-    data, encoded = value.get("data"), value.get("data_base64")
+    data, encoded = value.get("data"), _unless_null(value.get("data_base64"))
+    if encoded is not None:
+        data = _unless_null(data)  # some senders write both members, one of them as null
     if data is not None and encoded is not None:
         raise _invalid("has both data and data_base64")
     if encoded is not None:
@@ -119,6 +121,10 @@ def parse_structured(value: dict[str, msgspec.Raw]) -> NewEvent:
     return parse_attributes(attributes, payload)
 
 
+def _unless_null(value: msgspec.Raw | None) -> msgspec.Raw | None:
+    return None if value is None or bytes(value).strip() == b"null" else value
+
+
 def parse_attributes(attributes: dict[str, Any], payload: bytes) -> NewEvent:
     """Return the event of a CloudEvent's attributes and its data. Raises InvalidEvent."""
     if attributes.get("specversion") != "1.0":
@@ -133,7 +139,7 @@ def parse_attributes(attributes: dict[str, Any], payload: bytes) -> NewEvent:
         METADATA.get(name, name): value for name, value in attributes.items() if name not in CORE and name not in OWN
     }
     event_id, is_own = _event_id(source, given_id)
-    if not source.startswith("/stores/"):
+    if not (is_own and source.startswith("/stores/")):  # the id of an event that is sent back is found again
         metadata = dict(sorted((metadata | {SOURCE: source}).items()))  # the order of a sender may vary
     if not is_own:
         metadata[ID] = given_id

@@ -26,6 +26,14 @@ ZSTD_SLICE = 256  # bytes that are decompressed at a time: a block of 4 bytes ma
 ZSTD_WINDOW = 8 * 2**20  # bytes: what RFC 9659 allows, and a decompressor must be able to hold
 
 
+def only_header(request: Request, name: str) -> str | None:
+    """Return the value of a header; None without it. Raises InvalidInput if it is there twice, with whatever values."""
+    found = request.headers.getlist(name)
+    if len(found) > 1:
+        raise InvalidInput(f"The header {name[:60]} is there {len(found)} times.", "Send it once.", field=name[:60])
+    return found[0] if found else None
+
+
 def preferences(header: str) -> dict[str, float]:
     """Return the values of a header like Accept with their weights, from 0 (refused) to 1. Parameters are dropped."""
     found = dict[str, float]()

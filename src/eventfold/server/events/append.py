@@ -19,6 +19,7 @@ from eventfold.log.context import Options
 from eventfold.log.cursors import LAST_POSITION, known_position
 from eventfold.ports.messages import AppendRequest
 from eventfold.server.call import Call, json_response
+from eventfold.server.content import only_header
 from eventfold.server.events.rules import writable
 from eventfold.server.route import Parameter, Route
 from eventfold.server.scopes import Scope
@@ -72,7 +73,7 @@ async def append_for(
 
 def key_of(call: Call, key: str | None) -> str | None:
     """Return the request key of the body or of the header Idempotency-Key. Raises InvalidInput if they differ."""
-    header = call.request.headers.get(KEY_HEADER)
+    header = only_header(call.request, KEY_HEADER)
     if header is None or key == header:
         return key
     if key is not None:

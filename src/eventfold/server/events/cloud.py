@@ -18,7 +18,7 @@ from eventfold.core.envelope import MAX_EVENTS_PER_APPEND, NewEvent, StoredEvent
 from eventfold.core.wire import AppendJson, ReceiptJson, at_index, decode
 from eventfold.errors import InvalidEvent, InvalidInput
 from eventfold.server.call import Call
-from eventfold.server.content import check_media_type, media_type
+from eventfold.server.content import check_media_type, media_type, only_header
 from eventfold.server.events.append import KEY_PARAMETER, appended
 from eventfold.server.route import CLOUD_EVENT, CLOUD_EVENTS, Route
 from eventfold.server.scopes import Scope
@@ -80,6 +80,7 @@ def _parse_binary(call: Call, body: bytes) -> NewEvent:
     attributes = dict[str, Any]()
     for name, value in call.request.headers.items():
         if name.startswith(PREFIX):
+            only_header(call.request, name)
             attributes[name.removeprefix(PREFIX)] = _unescaped(value)
     content = call.request.headers.get("content-type", "")
     if content:
