@@ -77,3 +77,17 @@ def test_each_scope_alone_does_not_read(tmp_path: Path, scope: Scope) -> None:
         answer = client.get("/v1/stores/a/head", headers=key)
         assert answer.status_code == 403
         assert answer.json()["code"] == "forbidden"
+
+
+def test_what_needs_no_credential_names_no_store(tmp_path: Path) -> None:
+    """A key for one store must not learn of others from the document; the page is readable with several stores."""
+    named = {f"canary-{name}": address for name, address in stores(tmp_path).items()}
+    issue(tmp_path)
+    with TestClient(application(named, settings=with_keys(tmp_path))) as client:
+        for path in ("/v1/openapi.json", "/v1/docs", "/healthz", "/readyz"):
+            answer = client.get(path)
+            assert answer.status_code == 200, path
+            assert "canary" not in answer.text, path
+    with TestClient(application(named), base_url="http://127.0.0.1:8000") as client:
+        assert "canary" in client.get("/v1/openapi.json").text
+        assert client.get("/v1/docs").status_code == 200

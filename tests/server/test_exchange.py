@@ -112,6 +112,7 @@ def test_a_page_of_another_host_cannot_use_a_local_server_without_authentication
     with TestClient(application(bank), base_url="http://127.0.0.1:8000") as client:
         assert client.get("/v1/head").status_code == 200
         assert client.get("/v1/head", headers={"Origin": "http://localhost:3000"}).status_code == 200
+        assert client.get("/v1/head", headers={"Sec-Fetch-Site": "same-origin"}).status_code == 200
         for headers in (
             {"Host": "evil.example.com"},
             {"Host": "evil.example.com:8000"},
@@ -119,11 +120,14 @@ def test_a_page_of_another_host_cannot_use_a_local_server_without_authentication
             {"Host": "[::"},
             {"Origin": "https://evil.example.com"},
             {"Origin": "null"},
+            {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"},
         ):
             assert client.get("/v1/head", headers=headers).status_code == 403, headers
     settings = Settings(access=AccessSettings(origins=("https://app.example.com",)))
     with TestClient(application(bank, settings=settings), base_url="http://127.0.0.1:8000") as client:
         assert client.get("/v1/head", headers={"Origin": "https://app.example.com"}).status_code == 200
+        fetched = {"Origin": "https://app.example.com", "Sec-Fetch-Site": "cross-site"}
+        assert client.get("/v1/head", headers=fetched).status_code == 200
 
 
 def test_no_secret_no_value_of_a_path_and_no_query_is_logged(tmp_path: Path, bank: str) -> None:

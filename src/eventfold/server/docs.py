@@ -21,11 +21,12 @@ _documents: dict[tuple[str, ...], bytes] = {}  # by the root path and the names 
 
 
 def document_of(call: Call) -> bytes:
-    """The document of the server that is called."""
+    """The document of the server that is called. It needs no credential, so it names stores only if no route does."""
+    shows_names = not call.server.settings.access.is_configured
     names, root = tuple(sorted(call.server.stores)), call.root_path
-    key = (root, *names)
+    key = (str(shows_names), root, *names)
     if key not in _documents:
-        _documents[key] = document(call.server.routes, names, root)
+        _documents[key] = document(call.server.routes, names, root, shows_names=shows_names)
     return _documents[key]
 
 

@@ -64,10 +64,10 @@ MEANINGS = {
 RETRIED = frozenset({429, 503})
 
 
-def document(routes: Sequence[Route], stores: Iterable[str], root_path: str = "") -> bytes:
+def document(routes: Sequence[Route], stores: Iterable[str], root_path: str = "", *, shows_names: bool = True) -> bytes:
     """Return the document as JSON: the same bytes for the same routes and names of stores.
 
-    `root_path`: the path where the application is mounted.
+    `root_path`: the path where the application is mounted. `shows_names`: whether it lists the names of stores.
     """
     names = sorted(stores)
     in_path = "/v1" if len(names) == 1 else "/v1/stores/{store}"
@@ -75,7 +75,8 @@ def document(routes: Sequence[Route], stores: Iterable[str], root_path: str = ""
     paths: dict[str, Json] = {}
     for route in routes:
         path = _template(f"{in_path}{route.path}" if route.of_store else route.path)
-        operation = _operation(route, types, names if route.of_store and len(names) != 1 else [])
+        several = names if route.of_store and len(names) != 1 else []
+        operation = _operation(route, types, several, shows_names)
         paths.setdefault(path, {})[route.method.lower()] = operation
     in_use = {tag for item in paths.values() for operation in item.values() for tag in operation["tags"]}
     used = [each for each in dict.fromkeys([*GROUPS.values(), OPERATIONS]) if each in in_use]
@@ -166,13 +167,15 @@ def group_of(route: Route) -> str:
     return GROUPS.get(route.path.removeprefix("/v1").strip("/").partition("/")[0], OPERATIONS)
 
 
-def _operation(route: Route, types: _Types, stores: list[str]) -> Json:
+def _operation(route: Route, types: _Types, stores: list[str], shows_names: bool) -> Json:
     name = operation_id(route)
     example = EXAMPLES.get(name)
     parameters = [_parameter(each, types) for each in route.parameters]
     if stores:
-        schema = {"type": "string", "enum": stores}
-        parameters.insert(0, {"name": "store", "in": "path", "required": True, "schema": schema})
+        schema = {"type": "string"} | ({"enum": stores} if shows_names else {})
+        about = "The name of a store: `GET /v1/stores` lists those that the caller may use."
+        store = {"name": "store", "in": "path", "description": about, "required": True, "schema": schema}
+        parameters.insert(0, store)
     found: Json = {
         "operationId": name,
         "tags": [group_of(route)],

@@ -1,8 +1,9 @@
 """A server without authentication that listens on loopback: it answers programs of this machine, not pages of others.
 
 A page that a browser on this machine shows can send requests to loopback, and can read the answers if the name of its
-own host is made to point there. So the names in the headers Host and Origin must be names of this machine.
-Knows: both headers. Does not know: routes, credentials.
+own host is made to point there. So the names in the headers Host and Origin must be names of this machine; where a
+browser sends no Origin, its header Sec-Fetch-Site must not say that the page is of another host.
+Knows: these headers. Does not know: routes, credentials.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ def check_local(request: Request, settings: AccessSettings) -> None:
             "Use http://127.0.0.1; behind a proxy, configure keys, or pass --no-auth if the proxy authenticates.",
         )
     origin = request.headers.get("origin")
-    if origin is not None and origin not in settings.origins and not is_loopback(_host_of(origin)):
+    is_foreign = origin is not None and origin not in settings.origins and not is_loopback(_host_of(origin))
+    # Without Origin browsers send links, images and the like, which could still start a backup or hold a stream open.
+    if is_foreign or (origin is None and request.headers.get("sec-fetch-site") == "cross-site"):
         raise Forbidden(
             "The server has no authentication, and the request comes from a page of another host.",
             "Configure keys, or list the page's origin in access.origins.",
