@@ -230,10 +230,10 @@ def test_a_paused_consumer_delivers_nothing(tmp_path: Path) -> None:
 
 def test_competing_workers_get_every_event_once_and_each_key_in_order(tmp_path: Path) -> None:
     """Six workers of which some forget to acknowledge, while events are appended."""
-    keys, total = 7, 210
+    keys, total, lease = 7, 210, 2.0
     with served(tmp_path / "a.db") as (url, store):
         with Worker(url, "mail") as worker:
-            worker.create(key="k", lease_seconds=1.0, attempts=50, max_in_flight=20)
+            worker.create(key="k", lease_seconds=lease, attempts=50, max_in_flight=20)
         handled: list[tuple[int, int]] = []
         at_work: set[str] = set()
         problems: list[str] = []
@@ -242,7 +242,10 @@ def test_competing_workers_get_every_event_once_and_each_key_in_order(tmp_path: 
         def work(number: int) -> None:
             with Worker(url, "mail") as worker:
                 while len({position for position, _ in handled}) < total and not problems:
+                    asked = time.monotonic()
                     for delivery in worker.receive(3, wait=0.2):
+                        if time.monotonic() - asked > lease / 2:
+                            break  # on a loaded machine: the leases of these may end before they are handled
                         (tag,) = delivery["event"]["tags"]
                         position = delivery["event"]["position"]
                         if (position + number) % 17 == 0 and delivery["attempt"] == 1:
