@@ -35,7 +35,7 @@ class Authentication:
     """Finds the caller of each request. Opened before the first one, and closed after the last."""
 
     def __init__(self, settings: AccessSettings) -> None:
-        self._settings = settings
+        self._settings, self._is_configured = settings, settings.is_configured
         self.keyring: Keyring | None = None
         self.refusals = RefusalLog()
         self._tokens = Tokens(settings.tokens) if settings.tokens else None
@@ -65,13 +65,12 @@ class Authentication:
         caller, counts = NOT_NAMED, COUNTED not in request.scope
         request.scope[COUNTED] = True
         try:
-            address = address_of(request)
-            if counts:
-                _within(self._per_address, address, "from this address")
-            if not self._settings.is_configured:
+            if counts and self._per_address is not None:
+                _within(self._per_address, address_of(request), "from this address")
+            if not self._is_configured:
                 check_local(request, self._settings)
                 return ANYONE
-            caller = await self._authenticated(request, address)
+            caller = await self._authenticated(request, address_of(request))
             if counts:
                 _within(self._per_key, caller.identity, "of this credential")
             if route.scope not in caller.scopes:
