@@ -10,6 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 import eventfold as ef
+from eventfold.cli.key import parse_end
 from eventfold.errors import InvalidInput
 from eventfold.server import application
 from eventfold.server.access import keyring as keyring_module
@@ -241,3 +242,11 @@ def test_a_server_without_keys_says_so(tmp_path: Path) -> None:
     """It has no authentication, and no route pretends otherwise."""
     with TestClient(application(bank(tmp_path))) as client:
         assert client.get("/v1/keys").status_code == 501
+
+
+def test_a_wrong_end_of_a_key_is_refused_with_an_example_in_the_future() -> None:
+    """Not by an example of a time that has passed."""
+    with pytest.raises(InvalidInput, match=r"'90days' is not a time\. Write a duration from now, such as 90d"):
+        parse_end("90days")
+    with pytest.raises(InvalidInput, match="has no time zone"):
+        parse_end("2099-01-01T10:00")

@@ -147,6 +147,7 @@ def test_what_is_not_there_and_what_is_wrong_is_said(client: TestClient, url: st
     assert answer.status_code == status, answer.text
     assert what in answer.json()["title"]
     assert answer.json()["detail"]
+    assert "sqlite:" not in answer.text  # the address of the store is for its operator
 
 
 def acted(client: TestClient, path: str, **body: Any) -> Any:

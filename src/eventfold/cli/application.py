@@ -31,8 +31,8 @@ from eventfold.cli.verify import verify
 
 HELP = """One ordered log of events; every state is a fold over it.
 
-The first argument is the store: a path, sqlite:PATH, memory:NAME or postgresql://…. It may be left out if EVENTFOLD_URL
-is set. Output is tables on a terminal, JSON lines in a pipe or with --json."""
+The first argument is the store: a path, sqlite:PATH, memory:NAME, postgresql://… or http://…. It may be left
+out if EVENTFOLD_URL is set. Output is tables on a terminal, JSON lines in a pipe or with --json."""
 
 EXIT_CODES = """Exit codes: 0 done, 1 failed, 2 invalid input, 3 conflict, 4 no such store, 5 store unavailable,
 6 unconfirmed append, 7 cursor of another store, 130 Ctrl-C."""

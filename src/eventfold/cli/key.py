@@ -16,7 +16,7 @@ from eventfold.cli.exit_codes import print_note
 from eventfold.cli.formatting import escape_control
 from eventfold.cli.options import Json, Wide
 from eventfold.cli.output import Column, Output
-from eventfold.core.moments import AGO_PATTERN, AGO_UNITS, parse_time
+from eventfold.core.moments import AGO_PATTERN, AGO_UNITS, TIME_SYNTAX, parse_time
 from eventfold.errors import InvalidInput
 from eventfold.log.lock_holders import whoami
 from eventfold.server.access.settings import AccessSettings
@@ -68,7 +68,7 @@ def create(
     ] = None,
     prefixes: Annotated[
         list[str] | None,
-        typer.Option("--tag-prefix", metavar="PREFIX", help="Only events with a tag that begins so."),
+        typer.Option("--tag-prefix", metavar="PREFIX", help="Only events with a tag that begins so. Repeated: or so."),
     ] = None,
     types: Annotated[
         list[str] | None, typer.Option("--type", metavar="TYPE", help="Only events of this type. Repeated: or this.")
@@ -180,7 +180,14 @@ def parse_end(text: str) -> datetime:
     """
     if AGO_PATTERN.fullmatch(text.strip()):
         return datetime.now(UTC) + parse_duration(text)
-    end = parse_time(text, end_of_day=True)
+    try:
+        end = parse_time(text, end_of_day=True)
+    except InvalidInput as error:
+        if error.remedy != TIME_SYNTAX:
+            raise
+        raise InvalidInput(
+            error.what, "Write a duration from now, such as 90d, or a time: 2030-01-31T10:15Z."
+        ) from error
     if end <= datetime.now(UTC):
         raise InvalidInput(f"{text[:60]!r} has passed already.", "Give a time in the future, or a duration: 90d.")
     return end

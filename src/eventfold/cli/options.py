@@ -120,7 +120,7 @@ Url = Annotated[
     typer.Argument(
         metavar="STORE",
         envvar=STORE_VARIABLE,
-        help="A path, sqlite:PATH, memory:NAME or postgresql://…",
+        help="A path, sqlite:PATH, memory:NAME, postgresql://… or http://…",
         show_default=False,
     ),
 ]

@@ -60,8 +60,8 @@ def open_engine(address: str | Engine, mode: Mode, create: bool, options: dict[s
     raise InvalidUrl(
         f"{url!r} starts with the unknown scheme {scheme!r}"
         f"{entry_points.suggestion(entry_points.ENGINES, known, SCHEMES)}.",
-        "Use a path or sqlite:PATH for a file, memory: for none, postgresql://… for a server; or install the package "
-        f"that registers the scheme in the entry point group {entry_points.ENGINES}.",
+        "Use a path or sqlite:PATH for a file, memory: for none, postgresql://… or http://… for a server; or install "
+        f"the package that registers the scheme in the entry point group {entry_points.ENGINES}.",
         url=url,
         scheme=scheme,
     )

@@ -323,7 +323,7 @@ def require_record(target: Target, name: str) -> ProjectionRecord:
         near = difflib.get_close_matches(name.casefold(), list(names), 1)
         some = f" It has {', '.join([*names.values()][:5])}{' and others' if len(names) > 5 else ''}." if names else ""
         raise UnknownProjection(
-            f"{target.address} has no projection {name!r}." + (f" Did you mean {names[near[0]]}?" if near else some),
+            f"This store has no projection {name!r}." + (f" Did you mean {names[near[0]]}?" if near else some),
             "List the names: eventfold projections list. Register a new one: store.project(…) or eventfold run.",
             projection=name,
             address=target.address,

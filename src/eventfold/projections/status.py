@@ -180,6 +180,8 @@ def _why(
             return "behind", _silent(behind, now - seen, blocker)
     if behind and idle:
         since = f"since {from_micros(seen):%Y-%m-%d %H:%M:%S}Z" if seen else "yet"
+        if record.kind == "consumer":
+            return "idle", f"Not delivered {since}; {_waiting(behind)}: start a worker that receives from it."
         part = f"Partition {idle[0].place.partition} is not" if len(checkpoints) > 1 else "Not"
         return "idle", f"{part} running {since}; {_waiting(behind)}: start a runner (eventfold run)."
     if behind:
@@ -191,7 +193,8 @@ def _why(
         return "parked", _parked(record.name, parked)
     if not sum(each.seen.count for each in checkpoints) and any(each.position for each in checkpoints):
         return ("idle" if idle else "current"), "Current; the log has no event that it handles yet."
-    return ("idle" if idle else "current"), "Current." if not idle else "Current; no runner is working on it."
+    who = "worker receives from" if record.kind == "consumer" else "runner is working on"
+    return ("idle" if idle else "current"), "Current." if not idle else f"Current; no {who} it."
 
 
 def _not_run(checkpoints: list[Checkpoint], now: int) -> list[Checkpoint]:

@@ -267,7 +267,7 @@ class _Endpoint:
                         status=404,
                         code="store-not-found",
                         title="There is no such store here.",
-                        detail="Name a store that the server has: /v1/stores/NAME/…",
+                        detail="Name one of the stores that GET /v1/stores lists: /v1/stores/NAME/…",
                     )
                 )
             if self._is_refused:
@@ -297,7 +297,7 @@ def _unrouted(request: Request, error: Exception) -> Response:
             status=error.status_code,
             code="method-not-allowed" if error.status_code == 405 else "route-not-found",
             title=titles.get(error.status_code, "The request cannot be answered."),
-            detail="The OpenAPI document at /v1/openapi.json lists every path with its methods.",
+            detail="The page /v1/docs and the OpenAPI document /v1/openapi.json list every path with its methods.",
         ),
         dict(error.headers or {}),
     )

@@ -228,12 +228,13 @@ def _visible_tags(caller: Caller, tags: tuple[str, ...]) -> Iterable[tuple[str, 
     if not _is_narrowed_to_tags(caller) or has_tag_in_scope(caller, tags):
         return (tags,)
     if caller.tag_prefixes:
-        raise _no_tag_of_scope(caller, "An item of the query")
+        raise _no_tag_of_scope(caller, "An item of the query", "; where none can be given, use a key with whole tags")
     return [tuple(sorted({*tags, own})) for own in caller.tags]
 
 
-def _no_tag_of_scope(caller: Caller, what: str) -> OutsideScope:
+def _no_tag_of_scope(caller: Caller, what: str, other: str = "") -> OutsideScope:
     named = [*caller.tags, *(f"{prefix}…" for prefix in caller.tag_prefixes)]
     return OutsideScope(
-        f"{what} has no tag within the scope of this credential.", f"Give it one of these tags: {', '.join(named)}."
+        f"{what} has no tag within the scope of this credential.",
+        f"Give it one of these tags: {', '.join(named)}{other}.",
     )

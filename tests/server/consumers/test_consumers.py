@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import pytest
 from starlette.requests import Request
+from starlette.testclient import TestClient
 
 import eventfold as ef
 from eventfold.server import application
@@ -48,6 +49,7 @@ def test_events_are_delivered_once_acknowledged_and_counted(tmp_path: Path) -> N
         append(store, 5)
         created = worker.create(max_in_flight=4)
         assert (created["name"], created["lag"], created["position"], created["state"]) == ("mail", 5, 0, "idle")
+        assert created["sentence"] == "Not delivered yet; 5 events wait: start a worker that receives from it."
         first = worker.receive(10)
         assert positions(first) == [1, 2, 3, 4]
         assert {each["attempt"] for each in first} == {1}
@@ -361,3 +363,22 @@ def test_consumers_of_tenants_are_separate(tmp_path: Path, monkeypatch: pytest.M
             "envelopes": [1, 2, 3],
         }
         assert all(each["event"]["data"] == {"$withheld": True} for each in seen["envelopes"])
+
+
+def test_an_error_names_a_consumer_as_its_caller_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by the name under which the consumer of a narrowed caller is stored."""
+
+    async def authenticate(_: object, __: Request, ___: object) -> Caller:
+        return CALLERS["acme"]
+
+    monkeypatch.setattr("eventfold.server.asgi.Server.authenticate", authenticate)
+    path, mail = str(tmp_path / "a.db"), "/v1/consumers/mail"
+    ef.Store(path).close()
+    with TestClient(application(path)) as client:
+        missing = client.post(f"{mail}/receive", json={})
+        assert missing.json()["title"] == "There is no consumer mail here."
+        assert client.put(mail, json={"key": "order"}).status_code == 201
+        other = client.put(mail, json={"key": "tenant"})
+        retried = client.post(f"{mail}/retry", json={"position": 9})
+        assert (other.status_code, retried.status_code) == (409, 409)
+        assert all("mail-x" not in each.text for each in (missing, other, retried))

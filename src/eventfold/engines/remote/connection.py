@@ -216,7 +216,7 @@ class Connection:
             return ssl.create_default_context(cafile=self._options.ca_file)
         except OSError as error:  # ssl.SSLError is one
             raise InvalidUrl(
-                f"The file of certificates {self._options.ca_file!r} cannot be used: {error}.",
+                f"The file of certificates {self._options.ca_file!r} cannot be used: {error.strerror or error}.",
                 "Name a file with certificates in the PEM format.",
             ) from error
 

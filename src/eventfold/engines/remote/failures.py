@@ -78,7 +78,8 @@ def failure_of(error: Exception, where: str) -> NotSent | Lost:
         return NotSent(
             StoreUnavailable(
                 f"The certificate of {where} is not trusted ({error.certificate_error}).",
-                "Nothing was sent: check the name of the host, or name the file of its authority: ca_file=….",
+                "Nothing was sent: check the name of the host, or name the file of its authority: ca_file=…, or the "
+                "variable SSL_CERT_FILE.",
                 where=where,
             )
         )

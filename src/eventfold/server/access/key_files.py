@@ -67,7 +67,8 @@ def read_secret(path: Path, *, create: bool = False) -> bytes:
         reason = error.strerror if isinstance(error, OSError) else "it is not text of hex digits"
         raise InvalidInput(
             f"The secret of the keys cannot be read from {path}: {reason}.",
-            "Name the file that was written when the first key was created, or create a key.",
+            "Name the file that was written when the first key was created, or create a key: "
+            "eventfold key create NAME --scope SCOPE --keys ADDRESS.",
         ) from error
     if not 16 <= len(secret) <= 64:
         raise InvalidInput(f"The secret in {path} has {len(secret)} bytes.", "A secret has 16 to 64 bytes, in hex.")

@@ -25,7 +25,8 @@ def check_reachable(access: AccessSettings, host: str | None) -> None:
     if not access.no_auth:
         raise InvalidInput(
             f"The server would listen on {host} without authentication: all who can connect could read and write.",
-            "Create a key (eventfold key create NAME) and pass --keys, or pass --no-auth if a proxy authenticates.",
+            "Create a key (eventfold key create NAME --scope SCOPE) and pass --keys keys.db, or pass --no-auth if a "
+            "proxy authenticates.",
             host=host,
         )
     log.warning("There is no authentication: all who can connect to this address have every right.")

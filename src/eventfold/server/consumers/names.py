@@ -11,7 +11,7 @@ from hashlib import blake2b
 
 import msgspec
 
-from eventfold.errors import InvalidInput
+from eventfold.errors import EventfoldError, InvalidInput
 from eventfold.server.consumers.definition import check_consumer_name
 from eventfold.server.scopes import Caller
 
@@ -38,6 +38,17 @@ def shown_name(caller: Caller, stored: str) -> str | None:
     if not suffix:
         return stored
     return stored.removesuffix(suffix) if stored.endswith(suffix) else None
+
+
+def named_for(caller: Caller, name: str, error: EventfoldError) -> EventfoldError:
+    """Return an error about a stored consumer with the name that the caller gave it."""
+    stored = name + _suffix(caller)
+    if stored == name:
+        return error
+    fields = {
+        key: value.replace(stored, name) if isinstance(value, str) else value for key, value in error.fields.items()
+    }
+    return type(error)(error.what.replace(stored, name), error.remedy.replace(stored, name), **fields)
 
 
 def _suffix(caller: Caller) -> str:

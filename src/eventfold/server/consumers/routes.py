@@ -5,6 +5,9 @@ Knows: requests and answers, callers. Does not know: how deliveries are ordered 
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Awaitable, Callable
+
 import msgspec
 from starlette.responses import Response
 
@@ -13,6 +16,7 @@ from eventfold.core.envelope import now_micros
 from eventfold.core.event_json import to_line
 from eventfold.core.query import Cursor, Query
 from eventfold.core.wire import from_query, to_query
+from eventfold.errors import EventfoldError
 from eventfold.ports.messages import Span
 from eventfold.ports.target import ParkedEvent
 from eventfold.projections.status import Status
@@ -37,7 +41,7 @@ from eventfold.server.consumers.messages import (
     Retried,
     RetryJson,
 )
-from eventfold.server.consumers.names import shown_name, stored_name
+from eventfold.server.consumers.names import named_for, shown_name, stored_name
 from eventfold.server.live.filters import lasting_filter, live_filter
 from eventfold.server.route import Parameter, Route
 from eventfold.server.scopes import Scope
@@ -228,11 +232,24 @@ def _parked(entry: ParkedEvent, shows_reason: bool) -> ParkedJson:
     return ParkedJson(entry.position, entry.type, entry.key, entry.state, entry.attempts, reason)
 
 
+def _of_one(handler: Callable[[Call], Awaitable[Response]]) -> Callable[[Call], Awaitable[Response]]:
+    """The handler, whose errors have the name by which the caller knows the consumer."""
+
+    @functools.wraps(handler)
+    async def named(call: Call) -> Response:
+        try:
+            return await handler(call)
+        except EventfoldError as error:
+            raise named_for(call.caller, call.request.path_params["name"], error) from error
+
+    return named
+
+
 ROUTES = (
     Route(
         method="PUT",
         path="/consumers/{name}",
-        handler=put_consumer,
+        handler=_of_one(put_consumer),
         scope=Scope.MANAGE,
         summary="Create a consumer, or change its limits",
         parameters=(NAME,),
@@ -252,7 +269,7 @@ ROUTES = (
     Route(
         method="GET",
         path="/consumers/{name}",
-        handler=get_consumer,
+        handler=_of_one(get_consumer),
         scope=Scope.FOLLOW,
         summary="The status of a consumer",
         parameters=(NAME,),
@@ -262,7 +279,7 @@ ROUTES = (
     Route(
         method="DELETE",
         path="/consumers/{name}",
-        handler=delete_consumer,
+        handler=_of_one(delete_consumer),
         scope=Scope.MANAGE,
         summary="Remove a consumer and its progress",
         parameters=(NAME,),
@@ -272,7 +289,7 @@ ROUTES = (
     Route(
         method="POST",
         path="/consumers/{name}/receive",
-        handler=receive,
+        handler=_of_one(receive),
         scope=Scope.FOLLOW,
         summary="Receive events, each with a delivery token",
         parameters=(NAME,),
@@ -283,7 +300,7 @@ ROUTES = (
     Route(
         method="POST",
         path="/consumers/{name}/acknowledge",
-        handler=acknowledge,
+        handler=_of_one(acknowledge),
         scope=Scope.FOLLOW,
         summary="Finish delivered events",
         parameters=(NAME,),
@@ -294,7 +311,7 @@ ROUTES = (
     Route(
         method="POST",
         path="/consumers/{name}/reject",
-        handler=reject,
+        handler=_of_one(reject),
         scope=Scope.FOLLOW,
         summary="Give delivered events back, for a later delivery or to be parked",
         parameters=(NAME,),
@@ -305,7 +322,7 @@ ROUTES = (
     Route(
         method="GET",
         path="/consumers/{name}/parked",
-        handler=get_parked,
+        handler=_of_one(get_parked),
         scope=Scope.FOLLOW,
         summary="Parked and skipped events",
         parameters=(NAME,),
@@ -315,7 +332,7 @@ ROUTES = (
     Route(
         method="POST",
         path="/consumers/{name}/retry",
-        handler=retry,
+        handler=_of_one(retry),
         scope=Scope.MANAGE,
         summary="Deliver parked events again",
         parameters=(NAME,),

@@ -69,7 +69,8 @@ async def get_events(call: Call) -> Response:
         if name in given or name not in {each.name for each in PARAMETERS}:
             raise InvalidInput(
                 f"The parameter {name[:40]} {'is there twice' if name in given else 'is not known'}.",
-                f"Use each of these at most once: {', '.join(each.name for each in PARAMETERS)}.",
+                f"Use each of these at most once: {', '.join(each.name for each in PARAMETERS)}; "
+                "types and tags belong in filter, such as type:Paid customer:42.",
                 field=name[:40],
             )
         given[name] = value
