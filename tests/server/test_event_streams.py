@@ -58,6 +58,18 @@ def test_a_long_stream_is_whole_and_in_order(client: TestClient, encoding: str) 
     assert [event["data"]["n"] for event in lines(some)] == list(range(2, MANY + 1, 5))
 
 
+@pytest.mark.parametrize("media", [NDJSON, ARROW])
+def test_a_stream_is_kept_by_no_cache(client: TestClient, media: str) -> None:
+    """One that ends with an error would be taken for the whole answer later: its entity tag is still the right one."""
+    fill(client)
+    answer = client.get("/v1/events", headers={"accept": media})
+    assert answer.headers["cache-control"] == "no-store"
+    again = client.get("/v1/events", headers={"accept": media, "if-none-match": answer.headers["etag"]})
+    assert again.status_code == 304  # for a client that knows that it has everything
+    head = client.head("/v1/events", headers={"accept": media})
+    assert (head.headers["etag"], head.headers.get("content-length")) == (answer.headers["etag"], None)
+
+
 def test_an_arrow_stream_has_the_same_events(client: TestClient) -> None:
     """With types for positions, ids, tags and moments."""
     events = fill(client)

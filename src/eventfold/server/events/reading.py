@@ -41,6 +41,7 @@ from eventfold.server.visible_positions import last_visible, verified_cursor, vi
 DEFAULT_LIMIT, MAX_LIMIT = 100, 1_000  # of a page of JSON
 MEDIA = (JSON, NDJSON, ARROW, CLOUD_EVENTS)
 NOT_REPEATABLE = {"cache-control": "no-store", "vary": VARY}
+NOT_STORED = {"cache-control": "no-store"}  # a stream that ends with an error would stay in a cache by its entity tag
 HEAD_HEADER, NEXT_HEADER = "eventfold-head", "eventfold-next"
 
 
@@ -174,6 +175,7 @@ async def _streamed(call: Call, log: Log, asked: Asked, media: str, headers: dic
         reader = FilteredReader(log, asked.filtered, asked.bounds.limit)
     chunks = await begin(call, reader, media)  # reads the first page: its errors have a status of their own
     encoding = response_encoding(call.request)
+    headers = headers | NOT_STORED
     response = StreamingResponse(
         chunks if encoding is None else compressed_stream(chunks, encoding), headers=headers, media_type=media
     )
@@ -181,7 +183,9 @@ async def _streamed(call: Call, log: Log, asked: Asked, media: str, headers: dic
         mark_encoded(response, encoding)
     if call.request.method == "HEAD":
         await chunks.aclose()
-        return Response(headers=dict(response.headers))
+        without_body = Response(headers=dict(response.headers))
+        del without_body.headers["content-length"]  # that of the stream is not known
+        return without_body
     return response
 
 
