@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,8 +19,11 @@ from eventfold.server.access import keyring as keyring_module
 from eventfold.server.access.errors import KeyNotFound
 from eventfold.server.access.key_facts import Grant
 from eventfold.server.access.key_text import KEY_LENGTH, new_key, parse_key
-from eventfold.server.access.keyring import Keyring
+from eventfold.server.access.keyring import CACHE_S, Keyring
+from eventfold.server.consumers import routes as consumers
+from eventfold.server.consumers.routes import RECEIVE_S
 from eventfold.server.scopes import Scope
+from eventfold.server.settings import LiveSettings
 from tests.server.keys import ALL, bearer, issue, with_keys
 
 SECRET = bytes(range(32))
@@ -250,3 +255,29 @@ def test_a_wrong_end_of_a_key_is_refused_with_an_example_in_the_future() -> None
         parse_end("90days")
     with pytest.raises(InvalidInput, match="has no time zone"):
         parse_end("2099-01-01T10:00")
+
+
+def test_a_stream_ends_within_the_documented_time_after_its_key_was_revoked_elsewhere() -> None:
+    """The key is looked up again after CACHE_S, and the credential of a stream is verified every check_seconds."""
+    assert CACHE_S + max(RECEIVE_S, LiveSettings().check_seconds) <= 30
+
+
+def test_a_call_that_waits_for_events_ends_when_its_key_is_revoked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that was waiting already receives nothing that is appended later."""
+    monkeypatch.setattr(consumers, "RECEIVE_S", 0.05)
+    issued = issue(tmp_path)
+    worker = issue(tmp_path, "worker", (Scope.FOLLOW,))
+    with ef.Store(str(tmp_path / "bank.db")):
+        pass
+    with TestClient(application(str(tmp_path / "bank.db"), settings=with_keys(tmp_path))) as client:
+        made = client.put("/v1/consumers/work", json={}, headers=bearer(issued))
+        assert made.status_code == 201, made.text
+        with ThreadPoolExecutor(1) as threads:
+            asked = {"wait": 30.0}
+            waiting = threads.submit(client.post, "/v1/consumers/work/receive", json=asked, headers=bearer(worker))
+            time.sleep(0.2)
+            assert not waiting.done()
+            assert client.delete(f"/v1/keys/{worker.id}", headers=bearer(issued)).status_code == 200
+            assert waiting.result(timeout=20).status_code == 401

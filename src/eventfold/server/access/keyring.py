@@ -1,6 +1,6 @@
 """The keys of a server: created, listed, rotated, revoked and recognised, over the log that keeps them.
 
-A key that is found is used for 30 s without asking the log again: so long another process may accept a key that was
+A key that is found is used for 10 s without asking the log again: so long another process may accept a key that was
 revoked elsewhere. Only this server's own changes hold at once.
 Knows: the log of keys, the cache. Does not know: HTTP.
 """
@@ -34,7 +34,7 @@ from eventfold.server.access.key_facts import (
 from eventfold.server.access.key_text import ID_LENGTH, KeyText, new_key, parse_key
 from eventfold.server.scopes import Caller
 
-CACHE_S = 30.0
+CACHE_S = 10.0  # with the 20 s between two checks of a stream (live.check_seconds) it is at most 30 s
 MAX_CACHED = 10_000
 USED_EVERY_S = 3_600.0  # a key in constant use costs 24 events a day in the log of keys
 ABSENT = ApiKey("", digests=(KeyDigest("0" * 64),))

@@ -20,6 +20,7 @@ from eventfold.errors import EventfoldError
 from eventfold.ports.messages import Span
 from eventfold.ports.target import ParkedEvent
 from eventfold.projections.status import Status
+from eventfold.server.access.errors import Forbidden
 from eventfold.server.call import Call, json_response
 from eventfold.server.consumers import storage
 from eventfold.server.consumers.consumer import Consumer
@@ -49,6 +50,7 @@ from eventfold.server.visibility import may_read_payload, redact, visible_query
 from eventfold.server.visible_positions import last_visible, verified_cursor, visible_cursor
 
 NAME = Parameter(name="name", type=str, summary="The name of the consumer", place="path", required=True)
+RECEIVE_S = 20.0  # for which a call waits until its credential is verified again
 
 
 async def put_consumer(call: Call) -> Response:
@@ -96,10 +98,17 @@ async def delete_consumer(call: Call) -> Response:
 
 
 async def receive(call: Call) -> Response:
-    """Deliver events to a worker."""
+    """Deliver events to a worker. While it waits, the credential is verified again."""
     given = await call.body(ReceiveJson)
-    consumer = await _consumer(call)
-    taken = await consumer.receive(given.max, given.wait, call.request.is_disconnected)
+    consumer, left = await _consumer(call), given.wait
+    while True:
+        part = min(left, RECEIVE_S)
+        taken = await consumer.receive(given.max, part, call.request.is_disconnected)
+        left -= part
+        if taken or left <= 0 or call.server.running.stopping.is_set():
+            break
+        if await call.server.authenticate(call.request, RECEIVE) != call.caller:
+            raise Forbidden("The rights of this credential have changed.", "Call again.", scope=Scope.FOLLOW.value)
     found = [_delivery(call, each) for each in taken]
     return json_response(DeliveriesJson(found, consumer.definition.lease_seconds))
 
@@ -245,6 +254,17 @@ def _of_one(handler: Callable[[Call], Awaitable[Response]]) -> Callable[[Call], 
     return named
 
 
+RECEIVE = Route(
+    method="POST",
+    path="/consumers/{name}/receive",
+    handler=_of_one(receive),
+    scope=Scope.FOLLOW,
+    summary="Receive events, each with a delivery token",
+    parameters=(NAME,),
+    request=ReceiveJson,
+    response=DeliveriesJson,
+    errors=(404, 409),
+)
 ROUTES = (
     Route(
         method="PUT",
@@ -286,17 +306,7 @@ ROUTES = (
         response=Removed,
         errors=(404,),
     ),
-    Route(
-        method="POST",
-        path="/consumers/{name}/receive",
-        handler=_of_one(receive),
-        scope=Scope.FOLLOW,
-        summary="Receive events, each with a delivery token",
-        parameters=(NAME,),
-        request=ReceiveJson,
-        response=DeliveriesJson,
-        errors=(404, 409),
-    ),
+    RECEIVE,
     Route(
         method="POST",
         path="/consumers/{name}/acknowledge",
