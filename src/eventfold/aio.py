@@ -43,7 +43,7 @@ from eventfold.log.follow import LogFollower
 from eventfold.log.lock import acquire, release
 from eventfold.log.lock import names_of as lock_names
 from eventfold.log.lock_holders import LockSet, whoami
-from eventfold.log.lookups import counts_of, tag_names_of
+from eventfold.log.lookups import counts_of, tag_keys_of, tag_names_of, tags_of
 from eventfold.log.read import Bounds, History, Reader, event_of, resolve_position, state_at, tag_of
 from eventfold.log.state_cache import StateCache
 from eventfold.ports.engine import Engine
@@ -305,7 +305,7 @@ class AsyncStore:
 
     async def tags(self, prefix: str = "", *, limit: int = 1_000, after: str = "") -> list[TagCount]:
         """See Store.tags."""
-        return await (await self._opening.log()).engine.tags(prefix, limit, after)
+        return await tags_of(await self._opening.log(), prefix, limit, after)
 
     async def tag_names(self, prefix: str = "", *, limit: int = 1_000, after: str = "") -> list[str]:
         """See Store.tag_names."""
@@ -313,7 +313,7 @@ class AsyncStore:
 
     async def tag_keys(self, prefix: str = "", *, limit: int = 1_000, after: str = "") -> list[str]:
         """See Store.tag_keys."""
-        return await require((await self._opening.log()).engine, "lookups").tag_keys(prefix, limit, after)
+        return await tag_keys_of(await self._opening.log(), prefix, limit, after)
 
     async def tag(self, tag: str) -> TagCount:
         """See Store.tag."""

@@ -32,7 +32,7 @@ from eventfold.log.follow import LogFollower
 from eventfold.log.lock import acquire, release
 from eventfold.log.lock import names_of as lock_names
 from eventfold.log.lock_holders import LockSet, whoami
-from eventfold.log.lookups import counts_of, tag_names_of
+from eventfold.log.lookups import counts_of, tag_keys_of, tag_names_of, tags_of
 from eventfold.log.read import Bounds, History, Reader, event_of, resolve_position, state_at, tag_of
 from eventfold.log.state_cache import StateCache
 from eventfold.ports.engine import Engine
@@ -353,7 +353,7 @@ class Store:
 
         At most `limit` of them, after the tag `after` (exclusive): pass the last tag of a page to get the next page.
         """
-        return run(self.engine.tags(prefix, limit, after))
+        return run(tags_of(self._log, prefix, limit, after))
 
     def tag_names(self, prefix: str = "", *, limit: int = 1_000, after: str = "") -> list[str]:
         """Return what `tags` returns, without counts, in a time that depends on `limit`, not on numbers of events."""
@@ -364,7 +364,7 @@ class Store:
 
         A tag without a colon is its own key. At most `limit` keys, after the key `after` (exclusive).
         """
-        return run(require(self.engine, "lookups").tag_keys(prefix, limit, after))
+        return run(tag_keys_of(self._log, prefix, limit, after))
 
     def tag(self, tag: str) -> TagCount:
         """Return the number of events with this tag, and the positions of the first and the last; all 0 if none has it.

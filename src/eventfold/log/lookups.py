@@ -14,13 +14,32 @@ from eventfold.errors import InvalidQuery
 from eventfold.log.context import Log
 from eventfold.log.cursors import LAST_POSITION, check_position
 from eventfold.log.read import resolve_position
+from eventfold.ports.messages import TagCount
+from eventfold.ports.services import require
 
 MAX_RANGES = 10_000  # in one call
 
 
+def checked_limit(limit: int) -> int:
+    """Return how many tags are asked for. Raises InvalidQuery unless it is a number, from 0."""
+    if not isinstance(limit, int) or limit < 0:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidQuery(f"Tags were asked for with limit={limit!r:.60}.", "Give how many at most, 0 or more.")
+    return min(int(limit), LAST_POSITION)
+
+
+async def tags_of(log: Log, prefix: str, limit: int, after: str) -> list[TagCount]:
+    """Return tags in order, with counts. See Store.tags."""
+    return await log.engine.tags(prefix, checked_limit(limit), after)
+
+
+async def tag_keys_of(log: Log, prefix: str, limit: int, after: str) -> list[str]:
+    """Return the keys of tags in order. See Store.tag_keys."""
+    return await require(log.engine, "lookups").tag_keys(prefix, checked_limit(limit), after)
+
+
 async def tag_names_of(log: Log, prefix: str, limit: int, after: str) -> list[str]:
     """Return tags in order, without counts. See Store.tag_names."""
-    lookups = log.engine.services.lookups
+    limit, lookups = checked_limit(limit), log.engine.services.lookups
     if lookups is not None:
         return await lookups.tag_names(prefix, limit, after)
     return [each.tag for each in await log.engine.tags(prefix, limit, after)]

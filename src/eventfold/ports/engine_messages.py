@@ -24,6 +24,7 @@ MEDIA_TYPE = "application/msgpack"
 STORE_HEADER = "Eventfold-Store"  # of a request: the id of the store that is meant; of an answer: ID.EPOCH
 LOCK_LEASE_S = 10.0  # a lock whose holder does not renew it within this time is released
 MAX_WATCH_S = 30.0  # the longest time that an answer to `Watch` may wait for a commit
+MAX_NAMES = 10_000  # tags, keys of tags or request keys in one answer
 
 encode = msgspec.msgpack.Encoder().encode
 

@@ -42,7 +42,6 @@ OWN_TYPES = {
 }
 OWN_TAG_PREFIXES = ("$process:", "$fired:", "$projection:")
 EPOCH_ATTEMPTS = 3  # of a call during which the store changed its epoch
-MAX_KEYS = 10_000  # tags or request keys in one answer
 MAX_BOUNDS = 10_001
 
 
@@ -90,7 +89,7 @@ async def _in_one_epoch(call: Call, ask: Callable[[Engine], Awaitable[Any]]) -> 
 
 
 def _pages(limit: int) -> int:
-    return max(0, min(limit, MAX_KEYS))
+    return max(0, min(limit, messages.MAX_NAMES))
 
 
 def _checked_span(span: Span) -> Span:

@@ -20,7 +20,7 @@ from eventfold.engines.remote.connection import Connection, FileFailure, KnownSt
 from eventfold.engines.remote.failures import closed_error, error_of_message, unconfirmed
 from eventfold.engines.remote.locks import RemoteLocks
 from eventfold.engines.remote.options import parse_address
-from eventfold.engines.remote.services import RemoteLookups, RemoteReplication, RemoteSnapshots
+from eventfold.engines.remote.services import RemoteLookups, RemoteReplication, RemoteSnapshots, all_names
 from eventfold.engines.remote.watching import Watching
 from eventfold.errors import EventfoldError, InvalidInput
 from eventfold.ports import engine_messages as messages
@@ -202,7 +202,8 @@ class RemoteEngine:
 
     async def tags(self, prefix: str = "", limit: int = 1000, after: str = "") -> list[TagCount]:
         """See the port."""
-        return (await self._ask("tags", messages.Names(prefix, limit, after), messages.Tags)).value
+        message = messages.Names(prefix, limit, after)
+        return await all_names(self._ask, "tags", message, messages.Tags, lambda each: each.tag)
 
     async def stats(self) -> dict[str, Any]:
         """See the port: those of the server's engine, whose name is `behind`."""

@@ -5,7 +5,7 @@ Knows: messages. Does not know: HTTP.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from eventfold.core.envelope import StoredEvent
@@ -17,6 +17,7 @@ from eventfold.ports import engine_messages as messages
 from eventfold.ports.engine_messages import Nothing
 
 T = TypeVar("T")
+E = TypeVar("E")
 
 
 class Ask(Protocol):
@@ -27,6 +28,26 @@ class Ask(Protocol):
     ) -> T:
         """See Connection.ask."""
         ...
+
+
+class NamesAnswer(Protocol[E]):
+    """An answer with names."""
+
+    value: list[E]
+
+
+async def all_names(
+    ask: Ask, call: str, message: messages.Names, kind: type[NamesAnswer[E]], name_of: Callable[[E], str]
+) -> list[E]:
+    """Return names in order, by as many calls as it takes: an answer has MAX_NAMES at most."""
+    found, after = list[E](), message.after
+    while True:
+        asked = min(message.limit - len(found), messages.MAX_NAMES)
+        page = (await ask(call, messages.Names(message.prefix, asked, after), kind)).value
+        found += page
+        if len(page) < asked or len(found) >= message.limit:
+            return found
+        after = name_of(page[-1])
 
 
 class RemoteLookups:
@@ -41,11 +62,11 @@ class RemoteLookups:
 
     async def tag_keys(self, prefix: str = "", limit: int = 1000, after: str = "") -> list[str]:
         """See services.Lookups."""
-        return (await self._ask("tag-keys", messages.Names(prefix, limit, after), messages.Texts)).value
+        return await all_names(self._ask, "tag-keys", messages.Names(prefix, limit, after), messages.Texts, str)
 
     async def tag_names(self, prefix: str = "", limit: int = 1000, after: str = "") -> list[str]:
         """See services.Lookups."""
-        return (await self._ask("tag-names", messages.Names(prefix, limit, after), messages.Texts)).value
+        return await all_names(self._ask, "tag-names", messages.Names(prefix, limit, after), messages.Texts, str)
 
     async def counts(self, query: Query, bounds: Sequence[int]) -> list[int]:
         """See services.Lookups."""
