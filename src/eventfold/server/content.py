@@ -88,9 +88,9 @@ def check_media_type(request: Request, readable: Sequence[str]) -> str:
     """
     given = media_type(request)
     if given not in readable:
-        what = f"has the media type {given[:80]}" if given else "has no media type"
+        what = f"has the media type {given[:80]}, which this route does not read" if given else "has no media type"
         raise UnsupportedMedia(
-            f"The body {what}, which this route does not read.",
+            f"The body {what}.",
             f"Send the header Content-Type with one of: {', '.join(readable)}.",
             given=given[:80],
         )

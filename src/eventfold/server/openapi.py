@@ -87,6 +87,7 @@ def document(routes: Sequence[Route], stores: Iterable[str], root_path: str = ""
             "summary": "One ordered log of events, and everything that is folded from it.",
             "description": "Positions count events from 1. Errors are problem details (RFC 9457) with a stable `code`: "
             "`title` says what happened, `detail` what to do. Bodies may be sent, and are received, with gzip or zstd. "
+            "A server with keys wants the header `Authorization: Bearer efk_…`. "
             "The routes of a store are also served below `/v1/stores/NAME`.",
             "version": eventfold.__version__,
         },
