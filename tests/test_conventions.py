@@ -289,16 +289,16 @@ def test_large_files_stay_out() -> None:
 def test_no_two_test_modules_claim_the_same_event_type() -> None:
     """One process runs many modules, and a type name that two of them claim can be read by neither.
 
-    The shop of five years is several versions of one module, which are never loaded together.
+    The shop of five years is several versions of one module; tests load today's only.
     """
-    claimed: dict[str, list[str]] = {}
+    claimed: dict[str, set[str]] = {}
     for path in TESTS:
-        if "years" in path.parts:
+        if "years" in path.parts and path.name != "shop.py":
             continue
         for node in parse(path).body:
             if isinstance(node, ast.ClassDef) and any(
                 ast.unparse(base) in ("ef.Event", "Event") for base in node.bases
             ):
                 given = [ast.literal_eval(each.value) for each in node.keywords if each.arg == "type"]
-                claimed.setdefault((given or [node.name])[0], []).append(inside(path))
+                claimed.setdefault((given or [node.name])[0], set()).add(inside(path))
     assert {name: places for name, places in claimed.items() if len(places) > 1} == {}

@@ -21,7 +21,7 @@ from eventfold.core.registry import MIN_ALIKE, Registry
 from eventfold.errors import InvalidEvent
 
 
-class Moved(ef.Event):
+class Moved(ef.Event, type="batch-moved"):
     """Two tags, one of them of any kind."""
 
     who: ef.Tag

@@ -7,6 +7,7 @@ import tarfile
 import venv
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -108,7 +109,8 @@ def test_a_source_distribution_builds_the_same_package(wheel: Path, tmp_path: Pa
     archive = tmp_path / run([builder / "bin" / "python", "-c", code]).strip().splitlines()[-1]
     with tarfile.open(archive) as opened:
         names = {name.split("/", 1)[1] for name in opened.getnames() if "/" in name}
-        opened.extractall(tmp_path / "source", filter="data")
+        safe: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # from Python 3.11.4 on
+        opened.extractall(tmp_path / "source", **safe)
     assert {"README.md", "LICENSE", "CHANGELOG.md", "tests/conftest.py", "docs/index.md"} <= names
     (source,) = (tmp_path / "source").iterdir()
     pip(builder / "bin" / "python", "wheel", "--no-deps", "--no-build-isolation", "-w", tmp_path / "again", source)

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from eventfold.concurrency import in_thread
 from eventfold.core.envelope import Receipt
+from eventfold.core.event import Event
 from eventfold.core.renamed import refuse_old_attributes
 from eventfold.ports.target import Checkpoint, ParkedEvent, ProjectionRecord
 from eventfold.projections.admin import ProjectionAdmin
@@ -65,6 +66,10 @@ class AsyncProjectionAdmin:
     async def record(self, *proofs: LogProof | Proof | RowProof) -> Receipt | None:
         """See ProjectionAdmin.record."""
         return await self.ask(lambda admin: admin.record(*proofs))
+
+    async def append_fact(self, type: str, tag: str, event: Event) -> Receipt:
+        """See ProjectionAdmin.append_fact."""
+        return await self.ask(lambda admin: admin.append_fact(type, tag, event))
 
     # Operations
 

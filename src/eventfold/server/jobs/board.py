@@ -193,7 +193,7 @@ class Jobs:
     async def _write(self, store_name: str, job: RunningJob, type: str, event: JobBegun | JobEnded) -> None:
         facts: dict[str, Any] = dict(job.facts)
         using = self._stores[store_name].using(**facts)
-        await using.projections.ask(lambda admin: admin.append_fact(type, tag_of(event.job), event))
+        await using.projections.append_fact(type, tag_of(event.job), event)
 
 
 def _failed(job: str, error: EventfoldError) -> JobEnded:
