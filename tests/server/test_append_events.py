@@ -79,7 +79,7 @@ def test_a_key_of_other_events_is_refused(memory_client: TestClient, events: Any
 
 
 def test_a_repeated_append_may_have_another_spelling_and_many_large_events(client: TestClient) -> None:
-    """The order of names does not matter, nor do ids, which clients make anew; all pages of the append are compared."""
+    """The order of names does not matter, nor do ids; all pages of the append are compared."""
     large = [
         {"type": "Large", "data": {"a": number, "b": "x" * 500_000}, "tags": ["b:1", "a:1"]} for number in range(9)
     ]

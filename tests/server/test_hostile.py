@@ -125,7 +125,7 @@ def test_a_body_that_comes_at_the_required_rate_is_read(server: Served) -> None:
         assert read_answer(connection).status == 200
 
 
-def test_bodies_that_come_slowly_keep_nobody_waiting(tmp_path: Path) -> None:
+def test_no_call_waits_for_bodies_that_come_slowly(tmp_path: Path) -> None:
     """Many more of them than calls are handled at once; each is answered when it is complete."""
     Store(str(tmp_path / "bank.db")).close()
     few = {"CALLS": "2", "WAITING_CALLS": "2", "WAIT_SECONDS": "0.5"}

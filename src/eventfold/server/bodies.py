@@ -1,7 +1,7 @@
 """How many bytes of bodies are held at once: of all callers, and of each, so that none of them fills the memory.
 
-A body is received before its call takes a place among those that are handled, so that one that comes slowly keeps
-nobody waiting. What comes with its first message is not counted: the connection holds it in any case.
+A body is received before its call takes a place among those that are handled, so that no call waits while one comes
+slowly. What comes with its first message is not counted: the connection holds it in any case.
 Knows: counting. Does not know: HTTP, who a caller is.
 """
 
