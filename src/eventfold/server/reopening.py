@@ -24,29 +24,38 @@ RETRY_SECONDS = 1.0  # between two attempts to open the stores again
 
 
 class Reopening:
-    """An ASGI application: the one that `make` returned last."""
+    """An ASGI application: the one that `make` returned last. `opened` is called when its stores were opened."""
 
-    def __init__(self, make: Callable[[], Application]) -> None:
-        self._make = make
+    def __init__(self, make: Callable[[], Application], opened: Callable[[], None] = lambda: None) -> None:
+        self._make, self._opened = make, opened
         self.app = make()
         self._calls: Counter[Application] = Counter()
         self._call_ended = asyncio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Call the application of now."""
-        app = self.app
-        self._calls[app] += 1
+        app = self.begin_call()
         try:
             await app(scope, receive, send)
         finally:
-            self._calls[app] -= 1
-            self._call_ended.set()
+            self.end_call(app)
+
+    def begin_call(self) -> Application:
+        """Return the application of now: it stays open until the call has ended."""
+        self._calls[self.app] += 1
+        return self.app
+
+    def end_call(self, app: Application) -> None:
+        """End a call of an application that begin_call returned."""
+        self._calls[app] -= 1
+        self._call_ended.set()
 
     @contextlib.asynccontextmanager
     async def lifespan(self) -> AsyncGenerator[None, None]:
         """Open the stores, open them again whenever that is necessary, and close them at the end."""
         try:
             await self.app.server.running.start()
+            self._opened()
             watching = asyncio.get_running_loop().create_task(self._watch())
             try:
                 yield
@@ -96,3 +105,5 @@ class Reopening:
                     await self._call_ended.wait()
         del self._calls[old]
         await old.server.running.stop()
+        del old
+        self._opened()

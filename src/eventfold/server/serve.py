@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import math
 import os
@@ -44,7 +45,7 @@ def serve(make: Callable[[], Application], announce: Announce) -> None:
     `server.shutdown_seconds`. A second signal ends the process at once, with 128 plus its number. Raises what opening
     a store raises, and InvalidInput if the address cannot be used.
     """
-    app = Reopening(make)
+    app = Reopening(make, freeze_objects)
     settings = app.app.server.settings
     configure_logs(settings.logs)
     check_reachable(settings.access, None if settings.server.unix_socket else settings.server.host)
@@ -67,6 +68,16 @@ async def _run(
     if watching is not None:
         watching.cancel()
     log.info("The server has ended.")
+
+
+def freeze_objects() -> None:
+    """Exclude from garbage collection what exists now: modules, routes, stores that were opened.
+
+    It would look through all of it again and again, which took a quarter of the CPU time of an append.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 def _config(app: Reopening, settings: Settings) -> LimitedConfig:
