@@ -11,6 +11,7 @@ import pytest
 
 import eventfold as ef
 from eventfold.errors import InvalidInput
+from eventfold.projections import pace as pace_module
 from eventfold.projections.pace import FIRST_PAUSE_S, MAX_PAUSE_S, Pace
 
 
@@ -111,60 +112,68 @@ def test_a_bound_outside_its_range_is_refused(tmp_path: Path, wrong: Any) -> Non
         store.run(Sales, max_pause=wrong)
 
 
+LONG_S = 600.0  # a pause that no test waits for: what returns within the time limit has ended it
+
+
+@pytest.fixture
+def pausing(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Make the first pause LONG_S seconds; the event is set when one is about to begin."""
+    begins, delay = threading.Event(), Pace.delay
+
+    def noted(self: Pace, now: float) -> float:
+        found = delay(self, now)
+        if found:
+            begins.set()
+        return found
+
+    monkeypatch.setattr(pace_module, "LONGEST_PAUSE_S", LONG_S)
+    monkeypatch.setattr(pace_module, "FIRST_PAUSE_S", LONG_S)
+    monkeypatch.setattr(Pace, "delay", noted)
+    return begins
+
+
 @pytest.mark.timeout(60)
-def test_a_caller_that_waits_ends_the_pause(tmp_path: Path) -> None:
+def test_a_caller_that_waits_ends_the_pause(tmp_path: Path, pausing: threading.Event) -> None:
     """`rows(wait=…)` in the process of the runner does not wait for the end of a pause, however long that is."""
-    path = tmp_path / "log.db"
-    stop = threading.Event()
-
-    def write() -> None:
-        with ef.Store(path) as other:
-            while not stop.wait(0.001):
-                other.append(Sold("b", 1))
-
-    with ef.Store(path) as store, store.run(Sales, max_pause=1.0):
-        writer = threading.Thread(target=write)
-        writer.start()
-        try:
-            time.sleep(3.0)  # the pauses have reached their bound
-            waited: list[float] = []
-            for _ in range(9):
-                receipt = store.append(Sold("a", 1))
-                began = time.monotonic()
-                assert store.rows(Sales, shop="a", wait=receipt.last)[0].total > 0
-                waited.append(time.monotonic() - began)
-        finally:
-            stop.set()
-            writer.join()
-    assert sorted(waited)[4] < 0.25
+    with ef.Store(tmp_path / "log.db") as store, store.run(Sales, max_pause=LONG_S):
+        for turn in range(1, 6):
+            pausing.clear()
+            receipt = store.append(Sold("a", 1), Sold("a", 1))  # a page of two begins a pause
+            assert store.rows(Sales, shop="a", wait=receipt.last)[0].total == 2 * turn
+            assert pausing.wait(50)
 
 
 @pytest.mark.timeout(60)
-def test_pages_are_collected_while_others_append() -> None:
-    """Beside a writer the read model commits about once in each pause; without pauses it commits far more often."""
+def test_pages_are_collected_while_others_append(pausing: threading.Event) -> None:
+    """All appends of a pause are one commit of the read model; without pauses it commits each of them."""
 
     def commits(max_pause: float) -> int:
-        # In memory, and so slowly that a page of one pause is not full: a full page ends the pauses.
         with ef.Store("memory:") as store, store.run(Sales, max_pause=max_pause):
-            ends = time.monotonic() + 2
-            while time.monotonic() < ends:
-                store.append(Sold("b", 1))
-                time.sleep(0.001)
-            store.wait(Sales)
-            return store.projections.checkpoints(Sales)[0].revision
 
-    assert commits(0.2) < commits(0.0) / 2
+            def revision(position: int) -> int:
+                while (found := store.projections.checkpoints(Sales)[0]).position < position:
+                    time.sleep(0.002)
+                return found.revision
+
+            before = revision(store.append(Sold("b", 1), Sold("b", 1)).last)
+            if max_pause:
+                assert pausing.wait(50)
+            for _ in range(20):
+                last = store.append(Sold("b", 1)).last
+                if not max_pause:
+                    revision(last)
+            store.wait(Sales)
+            return revision(last) - before
+
+    assert commits(LONG_S) == 1
+    assert commits(0.0) == 20
 
 
 @pytest.mark.timeout(60)
-def test_stop_ends_a_pause(tmp_path: Path) -> None:
+def test_stop_ends_a_pause(tmp_path: Path, pausing: threading.Event) -> None:
     """Stopping a runner does not wait for the end of a pause."""
     with ef.Store(tmp_path / "log.db") as store:
-        running = store.run(Sales, max_pause=1.0)
-        ends = time.monotonic() + 2
-        while time.monotonic() < ends:
-            store.append(Sold("a", 1))
-            time.sleep(0.001)
-        began = time.monotonic()
+        running = store.run(Sales, max_pause=LONG_S)
+        store.append(Sold("a", 1), Sold("a", 1))
+        assert pausing.wait(50)
         running.stop()
-        assert time.monotonic() - began < 0.5

@@ -9,6 +9,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -112,13 +113,15 @@ def test_a_connection_lost_before_anything_was_sent_is_not_noticed(
 
 
 def end_all(url: str) -> None:
-    """Terminate every other client's connection to this database (pg_terminate_backend)."""
+    """Terminate every other client's connection to this database, and wait until these connections are closed."""
     others = (
         "SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
         " AND datname = current_database()"
     )
-    sql(url, f"SELECT pg_terminate_backend(pid) FROM ({others}) x")
+    ended = [pid for pid, _ in sql(url, f"SELECT pid, pg_terminate_backend(pid) FROM ({others}) x")]
     assert soon(lambda: not sql(url, others))
+    # A server process closes its end of the connection after it has left the list, when it exits.
+    assert soon(lambda: not any(Path(f"/proc/{pid}").exists() for pid in ended))
 
 
 def test_a_writer_ended_while_it_waits_has_not_written(url: str, schema: str, opening: Open, mode: str) -> None:
@@ -274,6 +277,7 @@ def test_a_server_killed_under_load_keeps_what_it_acknowledged(schema: str) -> N
             head = store.head()
             assert soon(lambda: len(followed) >= head), "the follower goes on"
             follower.close()
+            threads[-1].join(60)
             assert before > 0
             assert followed == list(range(1, head + 1)), "no gap, no repeat"
             stored = {recorded.stored.id: recorded.position for recorded in store.read()}
