@@ -1,6 +1,4 @@
-"""What `run` accepts: projections, subscriptions, processes, effects, and work that is made of these (parts.py).
-
-Processes and effects become subscriptions.
+"""What `run` accepts: projections, subscriptions, processes and effects. Processes and effects become subscriptions.
 
 So the runner of `projections` runs them, and keeps their checkpoints, leases and parked events.
 Knows: how a subscription is declared. Does not know: how an address is imported (projections/catalog.py does), how a
@@ -20,7 +18,6 @@ from eventfold.log.context import Log
 from eventfold.processes.classes import Process
 from eventfold.processes.definition import Key, key_text, process_definition
 from eventfold.processes.effects import Effect, RetryPolicy
-from eventfold.processes.parts import Composite, expand, is_composite, module_of
 from eventfold.processes.reaction import MAX_ACTIONS, ProcessWorker
 from eventfold.projections import catalog
 from eventfold.projections.admin import ProjectionAdmin
@@ -28,13 +25,12 @@ from eventfold.projections.definition import ProjectionLike, SubscriptionSpec, p
 from eventfold.projections.generations import register
 
 ProcessOrEffect = type[Process] | Effect
-Part = ProjectionLike | ProcessOrEffect
-Work = Part | Composite
+Work = ProjectionLike | ProcessOrEffect
 
 
 def load(address: str) -> list[Work]:
     """Return what can be run at MODULE:NAME (one, or a list), or all that MODULE declares. Raises InvalidProjection."""
-    return catalog.load(address, _declaring_module, "a projection, subscription, process, effect, alert or delivery")
+    return catalog.load(address, _declaring_module, "a projection, subscription, process or effect")
 
 
 def definitions(source: Any, log: Log) -> list[ProjectionLike]:
@@ -42,8 +38,7 @@ def definitions(source: Any, log: Log) -> list[ProjectionLike]:
 
     Raises InvalidProjection, InvalidProcess.
     """
-    plain, _ = expand(load(source) if isinstance(source, str) else [source])
-    projections, reacting = partition_work(plain)
+    projections, reacting = partition_work(load(source) if isinstance(source, str) else [source])
     return [*projections, *(as_subscription(each, log) for each in reacting)]
 
 
@@ -51,8 +46,8 @@ def _declaring_module(found: Any) -> str | None:
     """Return the module that declares a class or an effect that can be run; None for anything else."""
     if isinstance(found, Effect):
         return found.code.partition(":")[0]
-    if is_composite(found) or (isinstance(found, type) and issubclass(found, Process) and found is not Process):
-        return module_of(found)
+    if isinstance(found, type) and issubclass(found, Process) and found is not Process:
+        return found.__module__
     return catalog.declaring_module(found)
 
 
@@ -97,8 +92,8 @@ def _key_of(keys: Callable[[Any], list[Key]]) -> Callable[[Any], list[tuple[str]
     return lambda event: [(key_text(each),) for each in keys(event)]
 
 
-def partition_work(work: Sequence[Part]) -> tuple[list[ProjectionLike], list[ProcessOrEffect]]:
-    """Separate projections and subscriptions from processes and effects, in this order. None is made of parts.
+def partition_work(work: Sequence[Work]) -> tuple[list[ProjectionLike], list[ProcessOrEffect]]:
+    """Separate projections and subscriptions from processes and effects, in this order.
 
     Raises InvalidProcess if there is nothing, or if two have the same name.
     """

@@ -44,14 +44,7 @@ from eventfold.server.access.errors import (
 from eventfold.server.consumers.errors import ConsumerElsewhere
 from eventfold.server.logs import REQUEST_ID
 from eventfold.server.places import without_places
-from eventfold.server.refusals import (
-    BodyTooLarge,
-    NotAcceptable,
-    NotFound,
-    RequestKeyReused,
-    SchemaConflict,
-    UnsupportedMedia,
-)
+from eventfold.server.refusals import BodyTooLarge, NotAcceptable, NotFound, SchemaConflict, UnsupportedMedia
 
 PROBLEM = "application/problem+json"
 
@@ -70,7 +63,6 @@ STATUSES: tuple[tuple[type[EventfoldError], int], ...] = (
     (NotAcceptable, 406),
     (BodyTooLarge, 413),
     (UnsupportedMedia, 415),
-    (RequestKeyReused, 422),
     (InvalidInput, 422),
     (AppendConflict, 409),
     (EventIdReused, 409),

@@ -94,7 +94,7 @@ class PostgresServer:
         secret.chmod(0o644)
         self._run(
             "initdb", "-D", str(self.folder / "data"), "-U", SUPERUSER, "-E", "UTF8", "--locale=C",
-            "-A", "scram-sha-256", f"--pwfile={secret}", "--no-sync",
+            "-A", "md5", f"--pwfile={secret}", "--no-sync",  # SCRAM takes some milliseconds for each connection
         )  # fmt: skip
 
     def _follow(self, primary: PostgresServer) -> None:
