@@ -27,6 +27,7 @@ PUBLIC = """
     Store AsyncStore Event event Tag tag State Aggregate Query Draft Recorded Decided diff upcast
     EventfoldError AppendConflict AppendUnconfirmed NotSupported InvalidInput InvalidDecision
     Projection SqlProjection Subscription Transaction UnknownFields Process NewEvent Receipt col
+    Detector Rate rate seconds minutes hours days
 """.split()
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -71,7 +71,7 @@ export interface Receipt {
 export interface AppendOptions {
   unless?: Query;
   after?: Place;
-  /** A request key: a second append with it writes nothing and returns the first receipt. */
+  /** A request key: a second append of the same events with it writes nothing and returns the first receipt. */
   key?: string;
   signal?: AbortSignal;
 }

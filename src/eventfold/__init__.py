@@ -21,7 +21,9 @@ from eventfold.errors import (
 
 if TYPE_CHECKING:
     from eventfold.aio import AsyncStore
+    from eventfold.alerts.detectors import Detector, Rate, rate
     from eventfold.core.aggregate import Aggregate
+    from eventfold.core.durations import days, hours, minutes, seconds
     from eventfold.core.state import State, diff
     from eventfold.log.decided import Decided
     from eventfold.ports.target import Transaction
@@ -35,15 +37,22 @@ _MODULES = {
     "Aggregate": "core.aggregate",
     "AsyncStore": "aio",
     "Decided": "log.decided",
+    "Detector": "alerts.detectors",
     "Process": "processes",
     "Projection": "projections",
+    "Rate": "alerts.detectors",
     "SqlProjection": "projections",
     "State": "core.state",
     "Store": "store",
     "Subscription": "projections",
     "Transaction": "ports.target",
     "col": "selection",
+    "days": "core.durations",
     "diff": "core.state",
+    "hours": "core.durations",
+    "minutes": "core.durations",
+    "rate": "alerts.detectors",
+    "seconds": "core.durations",
 }
 
 
@@ -70,6 +79,7 @@ __all__ = [
     "AppendUnconfirmed",
     "AsyncStore",
     "Decided",
+    "Detector",
     "Draft",
     "Event",
     "EventfoldError",
@@ -80,6 +90,7 @@ __all__ = [
     "Process",
     "Projection",
     "Query",
+    "Rate",
     "Receipt",
     "Recorded",
     "SqlProjection",
@@ -90,8 +101,13 @@ __all__ = [
     "Transaction",
     "UnknownFields",
     "col",
+    "days",
     "diff",
     "event",
+    "hours",
+    "minutes",
+    "rate",
+    "seconds",
     "tag",
     "upcast",
 ]

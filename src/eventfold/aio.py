@@ -463,3 +463,11 @@ def opened_log(store: AsyncStore) -> Coroutine[Any, Any, Log]:
     To be awaited.
     """
     return store._opening.log()  # pyright: ignore[reportPrivateUsage] (one module)
+
+
+def opened_admin(store: AsyncStore) -> Coroutine[Any, Any, ProjectionAdmin]:
+    """Return the administration of projections of a store, for tools, opened if needed. It blocks: use it in a thread.
+
+    Awaited.
+    """
+    return store._opening.admin()  # pyright: ignore[reportPrivateUsage] (one module)

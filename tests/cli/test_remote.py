@@ -94,6 +94,31 @@ def test_a_backup_and_copies_in_both_directions(bank: tuple[str, str], tmp_path:
         shared().remove(new)
 
 
+def test_read_models_and_processes_of_a_server_need_a_target_and_then_work(
+    bank: tuple[str, str], tmp_path: Path
+) -> None:
+    """Run, rows, status, rebuild, switch and processes, with the rows in a file of the client's."""
+    path, url = bank
+    here = ("--import-path", str(APPS))
+    target = ("--target", f"sqlite:{tmp_path / 'rows.db'}")
+    refused = run("rows", url, "bank:Balance", *here)
+    assert refused.code != 0
+    assert "--target URL" in refused.err
+    assert run("run", url, "bank:Balance", "--once", *here, *target).code == 0
+    assert run("run", path, "bank:Balance", "--once", *here).code == 0
+    rows = run("rows", url, "bank:Balance", "--json", *here, *target)
+    assert rows.lines == run("rows", path, "bank:Balance", "--json", *here).lines != [], rows.err
+    (listed,) = run("projections", "list", url, "--json", *target).lines
+    assert listed["name"] == "balance"
+    rebuilt = run("projections", "rebuild", url, "bank:Balance", "--switch", "--json", *here, *target)
+    assert (rebuilt.code, rebuilt.lines[0]["different"]) == (0, 0), rebuilt.err
+    (status,) = run("projections", "status", url, "balance", "--json", *target).lines
+    assert (status["behind"], status["generation"]) == (0, 2)
+    assert run("projections", "rollback", url, "balance", "--json", *target).lines[0]["live"] == 1
+    assert run("processes", url, "--json", *target).code == 0
+    assert run("processes", url, "--json").code != 0
+
+
 def test_what_a_client_cannot_do_to_a_server_is_refused_with_a_sentence(bank: tuple[str, str]) -> None:
     """Maintenance of the file is done where it is; an address without a server is an error without a traceback."""
     _, url = bank

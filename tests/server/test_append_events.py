@@ -56,6 +56,49 @@ def test_an_append_repeated_with_its_key_writes_nothing(client: TestClient) -> N
     assert (both.status_code, both.json()["fields"]["field"]) == (422, "key")
 
 
+OTHER_EVENTS = {
+    "type": [OPENED | {"type": "AccountClosed"}],
+    "data": [OPENED | {"data": {"account": "a-2"}}],
+    "tags": [OPENED | {"tags": []}],
+    "version": [OPENED | {"version": 2}],
+    "metadata": [OPENED | {"metadata": {"reason": "other"}}],
+    "time": [OPENED | {"occurred": "2026-11-23T10:15:00Z"}],
+    "number": [OPENED, OPENED],
+}
+
+
+@pytest.mark.parametrize("events", OTHER_EVENTS.values(), ids=OTHER_EVENTS)
+def test_a_key_of_other_events_is_refused(memory_client: TestClient, events: Any) -> None:
+    """422: the answer of the first append would say that these events were written."""
+    first = memory_client.post("/v1/events", json={"events": [OPENED], "key": "req-1"})
+    answer = memory_client.post("/v1/events", json={"events": events}, headers={"idempotency-key": "req-1"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "request-key-reused")
+    assert answer.json()["fields"] == {"first": first.json()["first"], "last": first.json()["last"]}
+    assert memory_client.get("/v1/head").json()["position"] == 1
+    assert memory_client.post("/v1/events", json={"events": [OPENED], "key": "req-1"}).status_code == 200
+
+
+def test_a_repeated_append_may_have_another_spelling_and_many_large_events(client: TestClient) -> None:
+    """The order of names does not matter, nor do ids; all pages of the append are compared."""
+    large = [
+        {"type": "Large", "data": {"a": number, "b": "x" * 500_000}, "tags": ["b:1", "a:1"]} for number in range(9)
+    ]
+    again = [
+        {
+            "tags": ["a:1", "b:1"],
+            "data": {"b": each["data"]["b"], "a": each["data"]["a"]},
+            "type": "Large",
+            "id": str(uuid4()),
+        }
+        for each in large
+    ]  # type: ignore[index]
+    statuses = [
+        client.post("/v1/events", json={"events": events, "key": "k"}).status_code
+        for events in (large, again, [*again[:-1], again[0]])
+    ]
+    assert statuses == [201, 200, 422]
+
+
 def test_an_id_with_other_content_is_a_conflict(client: TestClient) -> None:
     """It is not a repetition."""
     event = OPENED | {"id": str(uuid4())}

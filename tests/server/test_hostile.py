@@ -135,6 +135,48 @@ def test_a_body_that_comes_at_the_required_rate_is_read(server: Served) -> None:
         assert read_answer(connection).status == 200
 
 
+def test_no_call_waits_for_bodies_that_come_slowly(tmp_path: Path) -> None:
+    """Many more of them than calls are handled at once; each is answered when it is complete."""
+    Store(str(tmp_path / "bank.db")).close()
+    few = {"CALLS": "2", "WAITING_CALLS": "2", "WAIT_SECONDS": "0.5"}
+    few = {f"EVENTFOLD_LIMITS__{name}": value for name, value in few.items()}
+    body = b'{"events": [{"type": "A", "data": 1}]}'
+    with Served(tmp_path, "bank.db", "--accept-unknown", **few) as server, contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(server.connect()) for _ in range(12)]
+        for each in slow:
+            each.sendall(request(APPEND + "\nConnection: close", body[:5], length=len(body)))
+        for position in range(1, 6):
+            assert server.ask("GET /v1/head").status == 200
+            assert server.ask("POST /v1/events", body).json["first"] == position
+        for each in slow[:2]:
+            each.sendall(body[5:])
+            assert read_answer(each).status == 201
+
+
+def test_the_bodies_of_one_caller_are_bounded_together(tmp_path: Path) -> None:
+    """The bytes that wait for their last one; with those that are ended others of this caller fit again."""
+    Store(str(tmp_path / "bank.db")).close()
+    small = {"EVENTFOLD_LIMITS__BODY_BYTES": "1000000", "EVENTFOLD_LIMITS__BODIES_BYTES": "2000000"}
+    body = b'{"events": [{"type": "A", "data": 1}]}'
+    with Served(tmp_path, "bank.db", "--accept-unknown", **small) as server, contextlib.ExitStack() as stack:
+        answers = list[int]()
+        for _ in range(4):
+            connection = stack.enter_context(server.connect())
+            connection.sendall(request(APPEND, b" " * 900_000, length=950_000))
+            connection.settimeout(1)
+            with contextlib.suppress(TimeoutError):
+                answers.append(parse_answer(connection.recv(65536)).status)
+        assert answers == [429] * 3
+        assert server.ask("POST /v1/events", body).status == 201
+        stack.close()
+        wait_until(lambda: _large_append(server) == 201, "a large body is read again")
+
+
+def _large_append(server: Served) -> int:
+    body = b'{"events": [{"type": "A", "data": 1}]}' + b" " * 900_000
+    return server.ask("POST /v1/events", body).status
+
+
 @pytest.mark.parametrize(
     "sent",
     [

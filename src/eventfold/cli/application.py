@@ -18,6 +18,7 @@ from eventfold.cli.history import history
 from eventfold.cli.inspection import cursor, stats, tags, types
 from eventfold.cli.key import key
 from eventfold.cli.maintenance import backup, init, reindex, restored, snapshots, upgrade
+from eventfold.cli.monitoring import alert_rules, grafana
 from eventfold.cli.processes import processes
 from eventfold.cli.projections import projections
 from eventfold.cli.read import read
@@ -50,7 +51,7 @@ app = typer.Typer(
 
 EVENTS_PANEL, STATE_PANEL, WRITE_PANEL = "Events", "State", "Write"
 MODELS_PANEL, PROCESSES_PANEL, MAINTENANCE_PANEL = "Read models", "Processes", "Maintenance"
-SERVER_PANEL = "Server"
+SERVER_PANEL, MONITORING_PANEL = "Server", "Monitoring"
 for panel, command in (
     (EVENTS_PANEL, read),
     (EVENTS_PANEL, find),
@@ -73,9 +74,11 @@ for panel, command in (
     (MODELS_PANEL, verify),
     (PROCESSES_PANEL, processes),
     (SERVER_PANEL, serve),
+    (MONITORING_PANEL, grafana),
+    (MONITORING_PANEL, alert_rules),
 ):
     text = help_text(command.__doc__)
-    app.command(command.__name__, cls=Command, rich_help_panel=panel, help=text)(command)
+    app.command(command.__name__.replace("_", "-"), cls=Command, rich_help_panel=panel, help=text)(command)
 app.add_typer(projections, name="projections", rich_help_panel=MODELS_PANEL)
 app.add_typer(snapshots, name="snapshots", rich_help_panel=MAINTENANCE_PANEL)
 app.add_typer(schema, name="schema", rich_help_panel=MAINTENANCE_PANEL)

@@ -71,7 +71,12 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         ("the keys of tags", "eventfold tags bank.db --keys"),
         ("at once also where a tag has many events", "eventfold tags bank.db account: --no-counts"),
     ),
-    "stats": (("size and settings", "eventfold stats bank.db"),),
+    "stats": (
+        ("size and settings", "eventfold stats bank.db"),
+        ("its state as metrics", "eventfold stats bank.db --metrics"),
+    ),
+    "grafana": (("a file to import", "eventfold grafana > dashboard.json"),),
+    "alert-rules": (("a file for rule_files", "eventfold alert-rules > rules.yml"),),
     "cursor": (
         ("continue from here later", """eventfold read bank.db --after "$(eventfold cursor bank.db)\""""),
         ("the parts of a cursor", "eventfold cursor bank.db 3 --json"),

@@ -6,6 +6,7 @@ Knows: how facts are shown. Does not know: any engine; its facts are shown under
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from typing import Annotated, Any, TypeVar
 
@@ -203,12 +204,27 @@ def print_tag_key_counts(output: Output, found: Iterator[TagCount]) -> None:
         )
 
 
-def stats(url: Url = None, as_json: Json = None) -> None:
+def stats(
+    url: Url = None,
+    metrics: Annotated[
+        bool, typer.Option("--metrics", help="Metrics of its state, in the text format of Prometheus.")
+    ] = False,
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="The label store of these metrics.")] = "default",
+    as_json: Json = None,
+) -> None:
     """Show facts about a store.
 
-    Its id, the number of its events, its size on disk, and the durability of its writes.
+    Its id, the number of its events, its size on disk, and the durability of its writes. With --metrics the state of
+    the log, read models, processes and verifications, for node_exporter's textfile collector: no server is needed.
     """
     output = Output(as_json)
+    if metrics:
+        from eventfold.monitoring.collector import state_families
+        from eventfold.monitoring.exposition import Families, encode
+
+        with open_store(url) as store:
+            sys.stdout.write(encode(Families(state_families(store, name)))[0].decode())
+        return
     with open_store(url) as store:
         found = collect_stats(store)
     if output.is_json:

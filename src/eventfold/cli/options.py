@@ -124,6 +124,15 @@ Url = Annotated[
         show_default=False,
     ),
 ]
+Target = Annotated[
+    str | None,
+    typer.Option(
+        "--target",
+        metavar="URL",
+        help="The database of read models and of progress. Default: the store's own; a server needs one.",
+        show_default=False,
+    ),
+]
 Json = Annotated[
     bool | None,
     typer.Option(
@@ -221,12 +230,15 @@ def _looks_like_a_store(text: str) -> bool:
 
 
 @contextmanager
-def open_store(url: str | None, *, create: bool = False) -> Generator[Store, None, None]:
-    """Open the store at an address, and close it afterwards. It is created only if `create`. Raises StoreNotFound."""
+def open_store(url: str | None, *, create: bool = False, target: str | None = None) -> Generator[Store, None, None]:
+    """Open the store at an address, and close it afterwards. It is created only if `create`. Raises StoreNotFound.
+
+    `target`: the address of the database of its read models; None: its own.
+    """
     if not url:
         raise typer.BadParameter(f"name the store, or set {STORE_VARIABLE}.", param_hint="STORE")
     try:
-        store = Store(url, create=create)
+        store = Store(url, create=create, target=target)
     except StoreNotFound as error:
         if create or not error.fields.get("creatable"):  # `eventfold init` would fail for the same reason
             raise

@@ -12,7 +12,7 @@ import typer
 
 from eventfold.cli.exit_codes import Signals, print_note
 from eventfold.cli.formatting import count_of, escape_control
-from eventfold.cli.options import Json, Url, Wide, open_store, split_store_argument
+from eventfold.cli.options import Json, Target, Url, Wide, open_store, split_store_argument
 from eventfold.cli.output import Column, Output, Row
 from eventfold.cli.questions import import_state_class
 from eventfold.cli.state import ImportPath
@@ -54,6 +54,7 @@ def processes(
         int, typer.Option("--limit", min=1, metavar="N", help="Examine at most N instances.")
     ] = DEFAULT_LIMIT,
     import_path: ImportPath = ".",
+    target: Target = None,
     as_json: Json = None,
     wide: Wide = False,
 ) -> None:
@@ -64,7 +65,7 @@ def processes(
     url, others = split_store_argument(url, [] if process is None else [process])
     output = Output(as_json, wide)
     cls = import_process_class(others[0], import_path) if others else None
-    with open_store(url) as store:
+    with open_store(url, target=target) as store:
         if retry is not None:
             name, position = _parse_name_and_position(retry)
             store.processes.retry(name, position)

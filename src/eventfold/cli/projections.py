@@ -14,7 +14,7 @@ import typer
 
 from eventfold.cli.command import Command, Group
 from eventfold.cli.formatting import count_of, escape_control, format_second
-from eventfold.cli.options import Json, Url, Wide, open_store, split_store_argument
+from eventfold.cli.options import Json, Target, Url, Wide, open_store, split_store_argument
 from eventfold.cli.output import Column, Output, progress_bar
 from eventfold.cli.run import import_projections
 from eventfold.cli.state import ImportPath
@@ -46,12 +46,14 @@ Because = Annotated[str, typer.Option("--because", metavar="WHY", help="The reas
 
 
 @contextmanager
-def open_projection(url: str | None, name: str | None, import_path: str) -> Generator[tuple[ProjectionAdmin, Any]]:
+def open_projection(
+    url: str | None, name: str | None, import_path: str, target: str | None
+) -> Generator[tuple[ProjectionAdmin, Any]]:
     """The administration of a store's projections, and the projection that is meant."""
     store_url, others = split_store_argument(url, [name] if name else [], needed=1)
     if len(others) != 1:
         raise typer.BadParameter("name the projection.", param_hint="NAME")
-    with open_store(store_url) as store:
+    with open_store(store_url, target=target) as store:
         (named,) = import_projections(others, import_path)
         yield store.projections, named
 
@@ -66,11 +68,13 @@ def report(as_json: bool | None, named: Any, text: str, **facts: Any) -> None:
 
 
 @projections.command("list", cls=Command)
-def list_projections(url: Url = None, import_path: ImportPath = ".", as_json: Json = None, wide: Wide = False) -> None:
+def list_projections(
+    url: Url = None, import_path: ImportPath = ".", target: Target = None, as_json: Json = None, wide: Wide = False
+) -> None:
     """List the read models, subscriptions and named followers of a store, also those in other targets."""
     output = Output(as_json, wide)
     import_projections([], import_path)
-    with open_store(url) as store:
+    with open_store(url, target=target) as store:
         records = store.projections.list()
     if output.is_json:
         output.write_lines(msgspec.json.encode(each) for each in records)
@@ -86,12 +90,17 @@ def list_projections(url: Url = None, import_path: ImportPath = ".", as_json: Js
 
 @projections.command("status", cls=Command)
 def status(
-    url: Url = None, names: Names = None, import_path: ImportPath = ".", as_json: Json = None, wide: Wide = False
+    url: Url = None,
+    names: Names = None,
+    import_path: ImportPath = ".",
+    target: Target = None,
+    as_json: Json = None,
+    wide: Wide = False,
 ) -> None:
     """Show the position of read models, and why they are behind."""
     output = Output(as_json, wide)
     store_url, others = split_store_argument(url, names or [])
-    with open_store(store_url) as store:
+    with open_store(store_url, target=target) as store:
         found = store.projections.status(*import_projections(others, import_path))
     if output.is_json:
         output.write_lines(msgspec.json.encode(each) for each in found)
@@ -131,14 +140,16 @@ def status_row(each: Status) -> tuple[str, ...]:
 
 
 @projections.command("show", cls=Command)
-def show(url: Url = None, name: Name = None, import_path: ImportPath = ".", as_json: Json = None) -> None:
+def show(
+    url: Url = None, name: Name = None, import_path: ImportPath = ".", target: Target = None, as_json: Json = None
+) -> None:
     """Show a read model's checkpoints: query, cursor, ledger, lease.
 
     For every generation and partition: the position up to which the log was read, the numbers of events seen and
     handled, and their digests.
     """
     output = Output(as_json)
-    with open_projection(url, name, import_path) as (admin, named):
+    with open_projection(url, name, import_path, target) as (admin, named):
         checkpoints = admin.checkpoints(named)
         if not checkpoints:
             admin.status(named)  # raises UnknownProjection where there is no projection of this name
@@ -182,6 +193,7 @@ def rebuild(
     ] = None,
     switch: Annotated[bool, typer.Option("--switch", help="Make it live at once.")] = False,
     import_path: ImportPath = ".",
+    target: Target = None,
     as_json: Json = None,
 ) -> None:
     """Rebuild a read model in a new generation beside the live one.
@@ -190,7 +202,7 @@ def rebuild(
     compared with the live one; `switch` makes it live.
     """
     output = Output(as_json)
-    with open_projection(url, name, import_path) as (admin, named):
+    with open_projection(url, name, import_path, target) as (admin, named):
         with progress_bar(output, "building") as bar:
             generation = admin.rebuild(named, at=None if at is None else parse_position_or_time(at), progress=bar)
         found = admin.compare(named, generation)
@@ -222,10 +234,11 @@ def compare(
         ),
     ] = None,
     import_path: ImportPath = ".",
+    target: Target = None,
     as_json: Json = None,
 ) -> None:
     """Compare the live generation with another one, row by row. Exits 1 if they differ."""
-    with open_projection(url, name, import_path) as (admin, named):
+    with open_projection(url, name, import_path, target) as (admin, named):
         found = admin.compare(named, generation)
     print_comparison(Output(as_json), found)
     if not found.equal:
@@ -256,18 +269,22 @@ def print_comparison(output: Output, found: Comparison) -> None:
 
 
 @projections.command("switch", cls=Command)
-def switch(url: Url = None, name: Name = None, import_path: ImportPath = ".", as_json: Json = None) -> None:
+def switch(
+    url: Url = None, name: Name = None, import_path: ImportPath = ".", target: Target = None, as_json: Json = None
+) -> None:
     """Make the generation that was built live; it is brought up to date first."""
-    with open_projection(url, name, import_path) as (admin, named):
+    with open_projection(url, name, import_path, target) as (admin, named):
         record = admin.switch(named)
     text = f"was switched: generation {record.live} is live now. To go back: eventfold projections rollback … "
     report(as_json, named, text + record.name, done="switched", live=record.live)
 
 
 @projections.command("rollback", cls=Command)
-def rollback(url: Url = None, name: Name = None, import_path: ImportPath = ".", as_json: Json = None) -> None:
+def rollback(
+    url: Url = None, name: Name = None, import_path: ImportPath = ".", target: Target = None, as_json: Json = None
+) -> None:
     """Make the generation before the last switch live again."""
-    with open_projection(url, name, import_path) as (admin, named):
+    with open_projection(url, name, import_path, target) as (admin, named):
         record = admin.rollback(named)
         (now,) = admin.status(named)
     text = f"was rolled back: generation {record.live} is live again, at position {now.position:,}. {now.sentence} "
@@ -284,28 +301,36 @@ def discard(
         typer.Option("--generation", metavar="N", help="One built by rebuild --at. Default: the one being built."),
     ] = None,
     import_path: ImportPath = ".",
+    target: Target = None,
     as_json: Json = None,
 ) -> None:
     """Drop the generation that is being built, or one built by rebuild --at."""
-    with open_projection(url, name, import_path) as (admin, named):
+    with open_projection(url, name, import_path, target) as (admin, named):
         admin.discard(named, generation)
     report(as_json, named, "has one generation fewer.", done="discarded")
 
 
 @projections.command("accept", cls=Command)
-def accept(url: Url = None, name: Name = None, import_path: ImportPath = ".", as_json: Json = None) -> None:
+def accept(
+    url: Url = None, name: Name = None, import_path: ImportPath = ".", target: Target = None, as_json: Json = None
+) -> None:
     """Declare that the rows are right although the code has changed."""
-    with open_projection(url, name, import_path) as (admin, named):
+    with open_projection(url, name, import_path, target) as (admin, named):
         admin.accept(named)
     report(as_json, named, "continues from its position, with its present code.", done="accepted")
 
 
 @projections.command("pause", cls=Command)
 def pause(
-    because: Because, url: Url = None, name: Name = None, import_path: ImportPath = ".", as_json: Json = None
+    because: Because,
+    url: Url = None,
+    name: Name = None,
+    import_path: ImportPath = ".",
+    target: Target = None,
+    as_json: Json = None,
 ) -> None:
     """Stop all work on a read model until it is resumed."""
-    with open_projection(url, name, import_path) as (admin, named):
+    with open_projection(url, name, import_path, target) as (admin, named):
         admin.pause(named, because)
     text = f"is paused: {because.rstrip('.')}. To continue: eventfold projections resume … "
     report(
@@ -314,9 +339,11 @@ def pause(
 
 
 @projections.command("resume", cls=Command)
-def resume(url: Url = None, name: Name = None, import_path: ImportPath = ".", as_json: Json = None) -> None:
+def resume(
+    url: Url = None, name: Name = None, import_path: ImportPath = ".", target: Target = None, as_json: Json = None
+) -> None:
     """Continue after a pause, or retry the event at which it stopped."""
-    with open_projection(url, name, import_path) as (admin, named):
+    with open_projection(url, name, import_path, target) as (admin, named):
         admin.resume(named)
         (now,) = admin.status(named)
     report(as_json, named, f"is resumed. {now.sentence}", done="resumed")
@@ -329,6 +356,7 @@ def parked(
     generation: Generation = None,
     all_: Annotated[bool, typer.Option("--all", help="Also events that only wait for an earlier one.")] = False,
     import_path: ImportPath = ".",
+    target: Target = None,
     as_json: Json = None,
     wide: Wide = False,
 ) -> None:
@@ -337,7 +365,7 @@ def parked(
     Events that only wait for an earlier one of their key are counted; `--all` or JSON lists them.
     """
     output = Output(as_json, wide)
-    with open_projection(url, name, import_path) as (admin, named):
+    with open_projection(url, name, import_path, target) as (admin, named):
         found = admin.parked(named, generation)
     if output.is_json:
         output.write_lines(msgspec.json.encode(each) for each in found)
@@ -370,10 +398,11 @@ def retry(
     name: Name = None,
     position: Position = None,
     import_path: ImportPath = ".",
+    target: Target = None,
     as_json: Json = None,
 ) -> None:
     """Mark parked events for a retry by their runner: one and the later ones of its key, or all."""
-    with open_projection(url, name, import_path) as (admin, named):
+    with open_projection(url, name, import_path, target) as (admin, named):
         count = admin.retry(named, position)
     text = f"has {count_of(count, 'event')} due: its runner retries within about a second."
     if not count:
@@ -388,12 +417,13 @@ def skip(
     name: Name = None,
     position: Position = None,
     import_path: ImportPath = ".",
+    target: Target = None,
     as_json: Json = None,
 ) -> None:
     """Skip an event for good: a parked one, or the one at which it stopped."""
     if position is None:
         raise typer.BadParameter("name the event by its position.", param_hint="POSITION")
-    with open_projection(url, name, import_path) as (admin, named):
+    with open_projection(url, name, import_path, target) as (admin, named):
         admin.skip(named, position, because)
     report(as_json, named, f"skips event {position:,}: {because.rstrip('.')}.", position=position, done="skipped")
 
@@ -406,6 +436,7 @@ def begin(
         str | None, typer.Option("--at", metavar="POSITION|TIME", help="The last event that is done; 0: none.")
     ] = None,
     import_path: ImportPath = ".",
+    target: Target = None,
     as_json: Json = None,
 ) -> None:
     """Set the event after which an effect, a process or a subscription continues.
@@ -415,16 +446,18 @@ def begin(
     """
     if at is None:
         raise typer.BadParameter("name the last event that is done.", param_hint="--at")
-    with open_projection(url, name, import_path) as (admin, named):
+    with open_projection(url, name, import_path, target) as (admin, named):
         position = admin.begin(named, parse_position_or_time(at))
     known_as = admin.catalog.name_of(named)
     report(as_json, known_as, f"continues after position {position:,}.", done="begun", position=position)
 
 
 @projections.command("remove", cls=Command)
-def remove(url: Url = None, name: Name = None, import_path: ImportPath = ".", as_json: Json = None) -> None:
+def remove(
+    url: Url = None, name: Name = None, import_path: ImportPath = ".", target: Target = None, as_json: Json = None
+) -> None:
     """Remove a follower's progress, or a read model with all its rows."""
-    with open_projection(url, name, import_path) as (admin, named):
+    with open_projection(url, name, import_path, target) as (admin, named):
         position = admin.remove(named)
     text = f"is removed; it was at position {position:,}."
     report(as_json, named, text, done="removed", position=position)

@@ -14,7 +14,7 @@ import msgspec
 import typer
 
 from eventfold.cli.formatting import format_value
-from eventfold.cli.options import Json, Url, Wide
+from eventfold.cli.options import Json, Target, Url, Wide
 from eventfold.cli.output import COLUMN_GAP, Column, Output
 from eventfold.cli.projections import Generation, Name, open_projection
 from eventfold.cli.state import ImportPath
@@ -84,6 +84,7 @@ def rows(
     at: At = None,
     generation: Generation = None,
     import_path: ImportPath = ".",
+    target: Target = None,
     as_json: Json = None,
     wide: Wide = False,
 ) -> None:
@@ -96,7 +97,7 @@ def rows(
     output = Output(as_json, wide)
     if at is not None and generation is not None:
         raise typer.BadParameter("--at folds the rows from the log. Omit --generation.", param_hint="--at")
-    with open_projection(url, name, import_path) as (admin, named):
+    with open_projection(url, name, import_path, target) as (admin, named):
         definition = admin.catalog.definition_of(named)
         model = cast("type[Projection]", definition.cls)
         fields = fields_of(definition)

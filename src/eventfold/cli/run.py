@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from eventfold.cli.options import Url, open_store, split_store_argument
+from eventfold.cli.options import Target, Url, open_store, split_store_argument
 from eventfold.cli.state import ImportPath
 from eventfold.errors import EventfoldError
 from eventfold.processes.work import load
@@ -51,6 +51,7 @@ def run(
         ),
     ] = MAX_PAUSE_S,
     import_path: ImportPath = ".",
+    target: Target = None,
 ) -> None:
     """Run read models, subscriptions, processes and effects, until Ctrl-C.
 
@@ -65,7 +66,7 @@ def run(
     import_projections([], import_path)
     found = [each for code in others for each in load(code)]
     warnings.showwarning = print_warning
-    with open_store(store_url) as store:
+    with open_store(store_url, target=target) as store:
         if stop is None:
             run_until_idle(store, found)
             return

@@ -64,7 +64,7 @@ class ThreadGroupCommit:
     """
 
     def __init__(self, engine: Appends) -> None:
-        self._engine = engine
+        self.engine = engine
         self._waiting: deque[_Ticket] = deque()
         self._leading = Mutex()
         self._last_size = 1  # requests in the last batch
@@ -128,7 +128,7 @@ class ThreadGroupCommit:
         for each in batch:
             each.tries += 1
             requests.append(each.request)
-        for each, outcome in zip(batch, commit_batch(self._engine, requests), strict=True):
+        for each, outcome in zip(batch, commit_batch(self.engine, requests), strict=True):
             if each.tries > 1 and isinstance(outcome, Receipt):
                 outcome = as_first_answer(outcome, each.request.events)
             each.outcome = outcome

@@ -57,7 +57,7 @@ class LoopGroupCommit:
     """Group commit of tasks, for an engine that suspends: while one batch is committed, the next one is queued."""
 
     def __init__(self, engine: Appends) -> None:
-        self._engine = engine
+        self.engine = engine
         self._waiting: deque[_Ticket] = deque()
         self._batch: list[_Ticket] = []  # the batch that is being committed
         self._leader: asyncio.Task[None] | None = None
@@ -106,7 +106,7 @@ class LoopGroupCommit:
                 continue
             try:
                 requests = [ticket.request for ticket in batch]
-                outcomes = check_count(await self._engine.append_many(requests), requests)
+                outcomes = check_count(await self.engine.append_many(requests), requests)
             except EventfoldError as error:
                 outcomes = [copy.copy(error) for _ in batch]  # each task raises its own copy, with its own traceback
             except BaseException as error:
@@ -132,7 +132,7 @@ class DirectCommit:
     """Commits each append alone, for an engine that neither blocks nor suspends: combining would gain nothing."""
 
     def __init__(self, engine: Appends) -> None:
-        self._engine = engine
+        self.engine = engine
 
     def enqueue(self, request: AppendRequest, call: Call) -> AppendRequest:
         """Return the request, which is its own ticket."""
@@ -141,7 +141,7 @@ class DirectCommit:
     async def outcome(self, ticket: AppendRequest) -> Outcome:
         """Append the request now."""
         try:
-            return (await self._engine.append_many([ticket]))[0]
+            return (await self.engine.append_many([ticket]))[0]
         except EventfoldError as error:  # an outcome, so that an unconfirmed append is repeated
             return error
 

@@ -151,7 +151,7 @@ class OffloadedGroupCommit:
     """Group commit of tasks on one writer thread, so that no event loop waits for a disk."""
 
     def __init__(self, engine: Appends) -> None:
-        self._engine = engine
+        self.engine = engine
         self._writer = WorkerThreads("writer", self._commit)
 
     def enqueue(self, request: AppendRequest, call: Call) -> _QueuedCall:
@@ -171,7 +171,7 @@ class OffloadedGroupCommit:
 
     def _commit(self, batch: list[_QueuedCall]) -> None:
         try:
-            outcomes = commit_batch(self._engine, [each.work for each in batch])
+            outcomes = commit_batch(self.engine, [each.work for each in batch])
         except BaseException as error:  # raised in every waiting task: this thread has no caller to raise it to
             for each in batch:
                 each.error = error

@@ -21,9 +21,10 @@ from eventfold.errors import (
     TargetUnavailable,
 )
 from eventfold.processes.effects import Effect
+from eventfold.processes.parts import Clocked, expand, make
 from eventfold.processes.retries import RetryScheduler
 from eventfold.processes.timers import TimerQueue
-from eventfold.processes.work import Work, name_of, partition_work, policy_of, register_all
+from eventfold.processes.work import ProcessOrEffect, Work, name_of, partition_work, policy_of, register_all
 from eventfold.projections.admin import ProjectionAdmin
 from eventfold.projections.catch_up import CATCH_UP_TIMEOUT_S
 from eventfold.projections.pace import MAX_PAUSE_S
@@ -38,6 +39,11 @@ Clock = Callable[[], int]
 def wall_clock() -> int:
     """Return the time in µs since 1970 UTC."""
     return time.time_ns() // 1000
+
+
+def _timers_of(reacting: Sequence[ProcessOrEffect], admin: ProjectionAdmin) -> list[Clocked]:
+    """Return the timers of each process."""
+    return [TimerQueue(name_of(each), admin.log) for each in reacting if not isinstance(each, Effect)]
 
 
 class ProcessRunner:
@@ -55,18 +61,19 @@ class ProcessRunner:
         clock: Clock = wall_clock,
         max_pause: float = MAX_PAUSE_S,
     ) -> None:
-        projections, reacting = partition_work(work)
+        plain, clocked = expand(work)
+        projections, reacting = partition_work(plain)
         subscriptions = register_all(admin, reacting)
         self._failed: dict[str, EventfoldError] = {}
         self._trouble: dict[str, EventfoldError] = {}
-        self._timers = [TimerQueue(name_of(each), admin.log) for each in reacting if not isinstance(each, Effect)]
+        self._timers = [*_timers_of(reacting, admin), *make(clocked, admin)]
         self._retries = RetryScheduler(admin.catalog.target_at(), {name_of(each): policy_of(each) for each in reacting})
         self._clock = clock
         self._stop = threading.Event()
         self._commits = CommitSignal(admin.log.engine.watch)
         self._reactions: Runner = admin.run(*projections, *subscriptions, max_pause=max_pause)
         self._timer_thread = threading.Thread(target=self._fire_timers, name="eventfold-timers", daemon=True)
-        if reacting:
+        if reacting or clocked:
             self._timer_thread.start()
 
     @property
@@ -202,10 +209,11 @@ def run_until_idle(
     Parked events are tried once more, without a pause. Raises ProcessError if an event is parked in the end,
     ProjectionBehind if another runner holds a lease for longer than `timeout` seconds.
     """
-    projections, reacting = partition_work(work)
+    plain, clocked = expand(work)
+    projections, reacting = partition_work(plain)
     subscriptions = register_all(admin, reacting)
     target = admin.catalog.target_at()
-    queues = [TimerQueue(name_of(each), admin.log) for each in reacting if not isinstance(each, Effect)]
+    queues = [*_timers_of(reacting, admin), *make(clocked, admin)]
     retries = RetryScheduler(target, {name_of(each): policy_of(each) for each in reacting})
     retries.tick_all()
     head = -1

@@ -1,4 +1,6 @@
-"""What `run` accepts: projections, subscriptions, processes and effects. Processes and effects become subscriptions.
+"""What `run` accepts: projections, subscriptions, processes, effects, and work that is made of these (parts.py).
+
+Processes and effects become subscriptions.
 
 So the runner of `projections` runs them, and keeps their checkpoints, leases and parked events.
 Knows: how a subscription is declared. Does not know: how an address is imported (projections/catalog.py does), how a
@@ -18,6 +20,7 @@ from eventfold.log.context import Log
 from eventfold.processes.classes import Process
 from eventfold.processes.definition import Key, key_text, process_definition
 from eventfold.processes.effects import Effect, RetryPolicy
+from eventfold.processes.parts import Composite, expand, is_composite, module_of
 from eventfold.processes.reaction import MAX_ACTIONS, ProcessWorker
 from eventfold.projections import catalog
 from eventfold.projections.admin import ProjectionAdmin
@@ -25,12 +28,13 @@ from eventfold.projections.definition import ProjectionLike, SubscriptionSpec, p
 from eventfold.projections.generations import register
 
 ProcessOrEffect = type[Process] | Effect
-Work = ProjectionLike | ProcessOrEffect
+Part = ProjectionLike | ProcessOrEffect
+Work = Part | Composite
 
 
 def load(address: str) -> list[Work]:
     """Return what can be run at MODULE:NAME (one, or a list), or all that MODULE declares. Raises InvalidProjection."""
-    return catalog.load(address, _declaring_module, "a projection, subscription, process or effect")
+    return catalog.load(address, _declaring_module, "a projection, subscription, process, effect, alert or delivery")
 
 
 def definitions(source: Any, log: Log) -> list[ProjectionLike]:
@@ -38,7 +42,8 @@ def definitions(source: Any, log: Log) -> list[ProjectionLike]:
 
     Raises InvalidProjection, InvalidProcess.
     """
-    projections, reacting = partition_work(load(source) if isinstance(source, str) else [source])
+    plain, _ = expand(load(source) if isinstance(source, str) else [source])
+    projections, reacting = partition_work(plain)
     return [*projections, *(as_subscription(each, log) for each in reacting)]
 
 
@@ -46,8 +51,8 @@ def _declaring_module(found: Any) -> str | None:
     """Return the module that declares a class or an effect that can be run; None for anything else."""
     if isinstance(found, Effect):
         return found.code.partition(":")[0]
-    if isinstance(found, type) and issubclass(found, Process) and found is not Process:
-        return found.__module__
+    if is_composite(found) or (isinstance(found, type) and issubclass(found, Process) and found is not Process):
+        return module_of(found)
     return catalog.declaring_module(found)
 
 
@@ -92,8 +97,8 @@ def _key_of(keys: Callable[[Any], list[Key]]) -> Callable[[Any], list[tuple[str]
     return lambda event: [(key_text(each),) for each in keys(event)]
 
 
-def partition_work(work: Sequence[Work]) -> tuple[list[ProjectionLike], list[ProcessOrEffect]]:
-    """Separate projections and subscriptions from processes and effects, in this order.
+def partition_work(work: Sequence[Part]) -> tuple[list[ProjectionLike], list[ProcessOrEffect]]:
+    """Separate projections and subscriptions from processes and effects, in this order. None is made of parts.
 
     Raises InvalidProcess if there is nothing, or if two have the same name.
     """

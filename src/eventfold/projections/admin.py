@@ -6,6 +6,7 @@ Knows: all commands and queries, by class or by name. Does not know: how events 
 from __future__ import annotations
 
 import builtins
+import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -28,7 +29,7 @@ from eventfold.errors import (
     TargetUnavailable,
     Unreadable,
 )
-from eventfold.log.context import Options
+from eventfold.log.context import Log, Options
 from eventfold.log.cursors import verify
 from eventfold.ports.services import require
 from eventfold.ports.target import (
@@ -64,7 +65,7 @@ from eventfold.projections.rebuilds import ProjectionRebuilds
 from eventfold.projections.rows import TargetRows
 from eventfold.projections.runner import Runner
 from eventfold.projections.status import Status, status_of
-from eventfold.projections.statuses import AWAY, Located, statuses
+from eventfold.projections.statuses import AWAY, Located, Observed, observe, statuses
 from eventfold.projections.verified import TYPE, append_facts, results_of
 from eventfold.projections.verify import LogProof, Progress, Proof, prove, prove_log, unproved_error
 from eventfold.selection import Selection
@@ -100,6 +101,12 @@ class ProjectionAdmin:
     def using(self, options: Options) -> ProjectionAdmin:
         """Return an administration of the same projections that records its operations with these options' metadata."""
         return ProjectionAdmin(self.catalog, options, runners=self._runners, followers=self._followers)
+
+    def over(self, log: Log) -> ProjectionAdmin:
+        """Return an administration of the same projections over another object for the same log: one that measures."""
+        catalog = copy.copy(self.catalog)
+        catalog.log = log
+        return ProjectionAdmin(catalog, self._options, runners=self._runners, followers=self._followers)
 
     def target(self, projection: Named) -> Target:
         """Return the target with a projection's rows: for tools."""
@@ -250,6 +257,10 @@ class ProjectionAdmin:
         if len(found) > 1:
             return statuses(self.log, found, tolerant=False)
         return [run(status_of(self.log, target, record, target.now())) for record, target in found]
+
+    def observe(self) -> builtins.list[Observed]:
+        """Return the statuses of all, each with the checkpoints and the parked events that it was made from."""
+        return observe(self.log, self._located(), tolerant=True)
 
     def _located(self) -> builtins.list[Located]:
         """Return the records of all projections, each with its target, or the error that says why it has none."""

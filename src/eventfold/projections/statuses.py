@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from eventfold.concurrency import run
 from eventfold.errors import EventfoldError, InvalidProjection, TargetUnavailable, UnknownProjection
 from eventfold.log.context import Log
@@ -49,15 +51,28 @@ class LiveProgress:
 Located = tuple[ProjectionRecord, Target | EventfoldError]  # the error says why the target cannot be found
 
 
+class Observed(msgspec.Struct, frozen=True):
+    """A projection at one moment: its status, and the checkpoints and entries of the live generation that it shows."""
+
+    status: Status
+    checkpoints: list[Checkpoint] = []
+    entries: list[ParkedEvent] = []
+
+
 def statuses(log: Log, projections: Sequence[Located], *, tolerant: bool) -> list[Status]:
     """Return the status of each projection. `tolerant`: one whose target is unavailable gets a status that says so.
 
     Otherwise its error is raised.
     """
+    return [each.status for each in observe(log, projections, tolerant=tolerant)]
+
+
+def observe(log: Log, projections: Sequence[Located], *, tolerant: bool) -> list[Observed]:
+    """Return the same with what each status was made from."""
     facts = LogFacts(log)
     head = run(facts.head())  # before the checkpoints: an append moves both for an inline projection
     targets: dict[int, LiveProgress | EventfoldError] = {}
-    found: list[Status] = []
+    found: list[Observed] = []
     for record, target in projections:
         try:
             if isinstance(target, EventfoldError):
@@ -65,11 +80,12 @@ def statuses(log: Log, projections: Sequence[Located], *, tolerant: bool) -> lis
             progress = _progress_of(target, targets)
             checkpoints = progress.checkpoints(record)
             entries = [entry for each in checkpoints for entry in progress.entries(each)]
-            found.append(run(status_from(facts, target, record, progress.now, checkpoints, entries)))
+            status = run(status_from(facts, target, record, progress.now, checkpoints, entries))
+            found.append(Observed(status, checkpoints, entries))
         except AWAY as error:
             if not tolerant:
                 raise
-            found.append(unreachable_status(record, head, error))
+            found.append(Observed(unreachable_status(record, head, error)))
     return found
 
 

@@ -38,10 +38,11 @@ from eventfold.server import (
     projections,
     states,
 )
-from eventfold.server.access.authentication import Authentication
+from eventfold.server.access.authentication import Authentication, address_of
 from eventfold.server.access.errors import Forbidden
 from eventfold.server.admission import Admission
 from eventfold.server.backup_copy import remove_left_copies
+from eventfold.server.bodies import Bodies, HeldBody
 from eventfold.server.call import Call
 from eventfold.server.consumers import routes as consumers
 from eventfold.server.consumers.ownership import OwnedConsumers
@@ -124,6 +125,7 @@ class Server:
         self.running.at_stop(self.jobs.close)
         limits = settings.limits
         self.admission = Admission(limits.calls, limits.waiting_calls, limits.wait_seconds)
+        self.bodies = Bodies(limits.bodies_bytes, limits.body_bytes)
         self.remote = RemoteState(self.stores, self.running.stopping)
         self.running.at_stop(self.remote.close)
         self.hub = Hub(self.settings, self.running)
@@ -256,6 +258,7 @@ class _Endpoint:
         server, route = self._server, self._route
         request.scope[ROUTE] = route.path
         caller: Caller | None = None
+        held: HeldBody | None = None
         try:
             if not server.running.is_started:
                 await server.running.start()
@@ -273,6 +276,9 @@ class _Endpoint:
             if self._is_refused:
                 raise StoreReadOnly("The server is in read-only mode.", "Send writes to the server that accepts them.")
             call = Call(request, server, name, caller)
+            if route.request is not None:
+                held = HeldBody(server.bodies, caller.identity or address_of(request))
+                await call.receive(held)
             if not self._takes_a_place:
                 return await route.handler(call)
             async with server.admission:
@@ -286,6 +292,9 @@ class _Endpoint:
             return Response(status_code=400)
         except Exception as error:  # noqa: BLE001 - the caller gets a problem, the operator a log line
             return _failed(request, error)
+        finally:
+            if held is not None:
+                held.release()
 
 
 def _unrouted(request: Request, error: Exception) -> Response:

@@ -16,7 +16,8 @@ from starlette.responses import Response
 
 from eventfold.aio import AsyncStore
 from eventfold.core.wire import decode
-from eventfold.server.content import check_media_type, read_body
+from eventfold.server.bodies import HeldBody
+from eventfold.server.content import check_media_type, decompress, receive_body
 from eventfold.server.scopes import Caller
 
 if TYPE_CHECKING:
@@ -32,9 +33,10 @@ _is_plain = re.compile(r"[A-Za-z0-9_.~/-]*").fullmatch  # what `quote` leaves as
 class Call:
     """One call: what a handler receives. `store_name` is empty for routes that are of the server, not of a store."""
 
-    __slots__ = ("caller", "request", "server", "store_name")
+    __slots__ = ("_received", "caller", "request", "server", "store_name")
 
     def __init__(self, request: Request, server: Server, store_name: str, caller: Caller) -> None:
+        self._received: bytes | bytearray | None = None
         self.request, self.server, self.store_name, self.caller = request, server, store_name, caller
 
     @property
@@ -61,9 +63,18 @@ class Call:
         """The event types of that store that are declared by JSON Schemas."""
         return self.server.schemas[self.store_name]
 
+    async def receive(self, held: HeldBody) -> None:
+        """Receive the body, which `raw_body` then returns: before the call takes a place among those being handled.
+
+        Raises BodyTooLarge, UnsupportedMedia, TooManyCalls or ServerBusy if too much is received at the same time.
+        """
+        self._received = await receive_body(self.request, self.server.settings.limits.body_bytes, held)
+
     async def raw_body(self) -> bytes:
-        """The body, decompressed. Raises BodyTooLarge, UnsupportedMedia, InvalidInput."""
-        return await read_body(self.request, self.server.settings.limits.body_bytes)
+        """The body, decompressed. Raises BodyTooLarge, InvalidInput; RuntimeError if the route declares no request."""
+        if self._received is None:
+            raise RuntimeError(f"The route of {self.request.method} {self.request.url.path} declares no request.")
+        return await decompress(self.request, self._received, self.server.settings.limits.body_bytes)
 
     async def body(self, kind: type[T]) -> T:
         """The body, JSON of this type. Raises InvalidInput with the path of the field at fault, and as raw_body."""

@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from eventfold.concurrency import in_thread
 from eventfold.errors import InvalidInput
+from eventfold.server.bodies import HeldBody
 from eventfold.server.refusals import BodyTooLarge, NotAcceptable, UnsupportedMedia
 
 SMALL_BYTES = 1_000  # a body of this size or less is not compressed
@@ -97,30 +98,16 @@ def check_media_type(request: Request, readable: Sequence[str]) -> str:
     return given
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """Return the body, decompressed, of at most `limit` bytes before and after that.
+async def receive_body(request: Request, limit: int, held: HeldBody) -> bytes | bytearray:
+    """Return the body as it was sent, of at most `limit` bytes; what comes after its first message is added to `held`.
 
-    Raises BodyTooLarge as soon as more have arrived, UnsupportedMedia on another encoding, InvalidInput.
+    Raises BodyTooLarge as soon as more have arrived, UnsupportedMedia on an encoding that is not read,
+    ClientDisconnect, and what `held` raises.
     """
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("identity", *ENCODINGS):
-        raise UnsupportedMedia(
-            f"The body has the encoding {encoding[:40]}, which this server does not read.",
-            "Send it with Content-Encoding gzip or zstd, or without.",
-            given=encoding[:40],
-        )
+    _encoding_of(request)
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > limit:
         raise _too_large(limit)
-    body = await _received(request, limit)
-    if encoding == "identity":
-        return bytes(body)
-    work = _gunzip if encoding == "gzip" else _unzstd
-    return work(body, limit) if len(body) < LARGE_BYTES // 16 else await in_thread(work, body, limit)
-
-
-async def _received(request: Request, limit: int) -> bytes | bytearray:
-    """The body as it was sent; that of most requests comes in one message."""
     body: bytearray | None = None
     while True:
         message = await request.receive()
@@ -130,12 +117,36 @@ async def _received(request: Request, limit: int) -> bytes | bytearray:
         is_last = not message.get("more_body", False)
         if len(chunk) + (0 if body is None else len(body)) > limit:
             raise _too_large(limit)
-        if body is None and is_last:
-            return chunk
-        body = bytearray() if body is None else body
-        body += chunk
+        if body is None:
+            if is_last:
+                return chunk
+            body = bytearray(chunk)
+        else:
+            held.add(len(chunk))
+            body += chunk
         if is_last:
             return body
+
+
+async def decompress(request: Request, body: bytes | bytearray, limit: int) -> bytes:
+    """Return the body decompressed, of at most `limit` bytes. Raises BodyTooLarge, InvalidInput, UnsupportedMedia."""
+    encoding = _encoding_of(request)
+    if encoding == "identity":
+        return bytes(body)
+    work = _gunzip if encoding == "gzip" else _unzstd
+    return work(body, limit) if len(body) < LARGE_BYTES // 16 else await in_thread(work, body, limit)
+
+
+def _encoding_of(request: Request) -> str:
+    """The encoding of the body. Raises UnsupportedMedia if it is not one that is read."""
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", *ENCODINGS):
+        raise UnsupportedMedia(
+            f"The body has the encoding {encoding[:40]}, which this server does not read.",
+            "Send it with Content-Encoding gzip or zstd, or without.",
+            given=encoding[:40],
+        )
+    return encoding
 
 
 def _too_large(limit: int) -> BodyTooLarge:

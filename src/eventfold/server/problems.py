@@ -44,7 +44,14 @@ from eventfold.server.access.errors import (
 from eventfold.server.consumers.errors import ConsumerElsewhere
 from eventfold.server.logs import REQUEST_ID
 from eventfold.server.places import without_places
-from eventfold.server.refusals import BodyTooLarge, NotAcceptable, NotFound, SchemaConflict, UnsupportedMedia
+from eventfold.server.refusals import (
+    BodyTooLarge,
+    NotAcceptable,
+    NotFound,
+    RequestKeyReused,
+    SchemaConflict,
+    UnsupportedMedia,
+)
 
 PROBLEM = "application/problem+json"
 
@@ -63,6 +70,7 @@ STATUSES: tuple[tuple[type[EventfoldError], int], ...] = (
     (NotAcceptable, 406),
     (BodyTooLarge, 413),
     (UnsupportedMedia, 415),
+    (RequestKeyReused, 422),
     (InvalidInput, 422),
     (AppendConflict, 409),
     (EventIdReused, 409),

@@ -42,3 +42,9 @@ class SchemaConflict(Refusal):
     """The schema differs from one that is registered, or events would not be readable by it. Fields: ``version``."""
 
     code = "schema-conflict"
+
+
+class RequestKeyReused(Refusal):
+    """The request key is that of an earlier append of other events. Fields: ``first``, ``last`` (of that append)."""
+
+    code = "request-key-reused"

@@ -44,6 +44,7 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True):
     header_count: Count = 128
     header_seconds: Seconds = 10.0  # from the first byte (or the connection) to the end of the headers
     body_bytes: Bytes = 32 * 1024 * 1024
+    bodies_bytes: Bytes = 512 * 1024 * 1024  # of bodies that are held at once; one caller may have half of it
     body_bytes_per_second: Bytes = 1_024  # a body that comes more slowly is refused, after body_grace_seconds
     body_grace_seconds: Seconds = 20.0
     idle_seconds: Seconds = 30.0  # how long a connection stays open between two requests

@@ -47,7 +47,8 @@ def own_target(engine: Engine, given: str | Target | None = None) -> Target:
         raise NotSupported(
             f"The {engine.name} engine has no database in which read models, followers and processes could store rows "
             "and progress.",
-            "Name a database: Store(…, target=…), the same in every process; or target=… of a read model's class.",
+            "Name a database, the same in every process: Store(…, target=…), on the command line --target URL; or "
+            "target=… of a read model's class.",
             engine=engine.name,
             capability="default target",
         )

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from starlette.responses import Response
 
 from eventfold.aio import opened_log
-from eventfold.core.envelope import NewEvent, Receipt
+from eventfold.core.envelope import NewEvent
 from eventfold.core.query import ConditionClause, Cursor
 from eventfold.core.wire import AppendJson, ReceiptJson, from_receipt, to_clauses, to_events, to_position
 from eventfold.errors import InvalidInput
@@ -20,6 +20,7 @@ from eventfold.log.cursors import LAST_POSITION, known_position
 from eventfold.ports.messages import AppendRequest
 from eventfold.server.call import Call, json_response
 from eventfold.server.content import only_header
+from eventfold.server.events.repeats import check_repeat
 from eventfold.server.events.rules import writable
 from eventfold.server.route import Parameter, Route
 from eventfold.server.scopes import Scope
@@ -47,28 +48,24 @@ async def appended(call: Call, events: Sequence[NewEvent], given: AppendJson) ->
     for clause in clauses:
         if clause.after > LAST_POSITION:
             await known_position(log, clause.after)
-    receipt = await append_for(call, events, clauses, key=key, epoch=epoch)
+    checked = await writable_for(call, events, clauses)
+    receipt = await write(log, Options(), AppendRequest(tuple(checked), clauses, request_key(call.caller, key), epoch))
+    if receipt.repeated and key is not None:
+        await check_repeat(log, receipt, checked)
     headers = {"location": f"{call.path}/{receipt.first}"}
     return json_response(from_receipt(receipt), 200 if receipt.repeated else 201, headers)
 
 
-async def append_for(
-    call: Call,
-    events: Sequence[NewEvent],
-    clauses: tuple[ConditionClause, ...] = (),
-    *,
-    key: str | None = None,
-    epoch: int | None = None,
-) -> Receipt:
-    """Append events for a caller: as its scope and the rules of their types allow, with its name as actor.
+async def writable_for(
+    call: Call, events: Sequence[NewEvent], clauses: Sequence[ConditionClause]
+) -> Sequence[NewEvent]:
+    """Return the events as this caller writes them: as its scope and their types allow, with its name as actor.
 
-    Raises the outcome if it is an error, OutsideScope, Forbidden, InvalidEvent.
+    Raises OutsideScope, also for the condition, Forbidden, InvalidEvent.
     """
     for clause in clauses:
         check_condition(call.caller, clause.query)
-    checked = await writable(call, events)
-    request = AppendRequest(tuple(checked), clauses, request_key(call.caller, key), epoch)
-    return await write(await opened_log(call.store), Options(), request)
+    return await writable(call, events)
 
 
 def key_of(call: Call, key: str | None) -> str | None:

@@ -1,0 +1,86 @@
+"""What a statistic of an alert promises: plain data that is folded from events, and a pure verdict.
+
+Knows: numbers and moments in microseconds. Does not know: events, alerts, a clock, where it is stored.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from decimal import Decimal
+from functools import partial
+from typing import Any, TypeVar, cast
+
+import msgspec
+
+from eventfold.errors import InvalidInput
+
+D = TypeVar("D", bound="Detector")
+EXACT = 2**53  # the greatest number up to which a float has each integer
+
+
+class Detector(msgspec.Struct, kw_only=True):
+    """The base class of statistics: `class Longest(ef.Detector)` with fields, a method that `evolve` calls, `fires`.
+
+    A detector is plain data: numbers, texts, lists and dicts of them, few enough that a row of a table holds them. The
+    same calls give the same data, in one go or with the data stored and read in between. Times are microseconds since
+    1970 in UTC.
+
+    `now` is the time of the event that is being folded; it is set before each `evolve`, and before `judge`. A method
+    that changes the detector uses `now` as it stands, and never what it was before.
+    """
+
+    now: int = 0
+
+    def begin(self) -> None:
+        """Start to watch at `now`, without an event. A detector that reports silence counts from here."""
+
+    def fires(self, now: int) -> str | None:
+        """Return the reason, one sentence with its numbers, if this statistic is out of bounds at `now`; else None.
+
+        Pure: it changes nothing, and is the same for the same data and `now`.
+        """
+        return None
+
+    def due(self, now: int) -> int | None:
+        """Return the first moment after `now` at which `fires` may change between None and a reason without an event.
+
+        None if no moment is: then only another event changes it.
+        """
+        return None
+
+    def can_fire(self) -> bool:
+        """Return whether `fires` can ever return a reason: False if no limit was given, so that `judge` must decide."""
+        return True
+
+
+def as_field(detector: D) -> D:
+    """Return the default of a class's field: each instance of the class gets a copy of this detector."""
+    field = msgspec.field(default_factory=cast("Callable[[], Any]", partial(copy.deepcopy, detector)))
+    return cast("D", field)
+
+
+def plain_number(value: object) -> int | float | None:
+    """Return a number as JSON has it: an int up to 2**53 as it is, any other as a float; None if it is not finite.
+
+    A Decimal becomes the nearest float, and a number beyond the greatest float counts as not finite. Raises
+    InvalidInput if the value is no number.
+    """
+    if isinstance(value, int):
+        if -EXACT <= value <= EXACT:
+            return int(value)
+    elif not isinstance(value, (float, Decimal)):
+        raise InvalidInput(
+            f"A detector was given {value!r:.80}, which is no number.",
+            "Give it an int, a float or a Decimal; leave out events that have no value.",
+            value=repr(value)[:80],
+        )
+    try:
+        number = float(value)
+    except (OverflowError, ValueError):  # an int beyond every float; a signalling NaN
+        return None
+    return number if math.isfinite(number) else None
+
+
+__all__ = ["EXACT", "Detector", "as_field", "plain_number"]

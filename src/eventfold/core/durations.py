@@ -1,0 +1,47 @@
+"""Durations as people write them in code: `ef.minutes(5)`. Each is a timedelta; stored ones are microseconds.
+
+Knows: timedelta. Does not know: clocks, calendars, time zones.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from eventfold.errors import InvalidInput
+
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def seconds(count: float) -> timedelta:
+    """Return a duration of this many seconds."""
+    return timedelta(seconds=count)
+
+
+def minutes(count: float) -> timedelta:
+    """Return a duration of this many minutes."""
+    return timedelta(minutes=count)
+
+
+def hours(count: float) -> timedelta:
+    """Return a duration of this many hours."""
+    return timedelta(hours=count)
+
+
+def days(count: float) -> timedelta:
+    """Return a duration of this many days of 24 hours."""
+    return timedelta(days=count)
+
+
+def positive_micros(duration: object, name: str) -> int:
+    """Return a duration in microseconds. Raises InvalidInput if it is no timedelta, or not above zero."""
+    if not isinstance(duration, timedelta):
+        raise InvalidInput(
+            f"{name}={duration!r} is not a duration.", f"Write {name}=ef.minutes(5), or a timedelta.", argument=name
+        )
+    micros = duration // _MICROSECOND
+    if micros <= 0:
+        raise InvalidInput(f"{name}={duration!s} is not above zero.", "Give a longer duration.", argument=name)
+    return micros
+
+
+__all__ = ["days", "hours", "minutes", "positive_micros", "seconds"]

@@ -1,0 +1,262 @@
+"""Collects the metrics of stores: what was recorded in this process, and the state, read when it is asked for.
+
+The state is read in a thread of its own, is kept for a second, and a scrape waits for it 250 ms at most.
+Knows: recorders, readers of state, prometheus_client's families. Does not know: HTTP, how families become text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from eventfold.aio import AsyncStore, opened_admin
+from eventfold.errors import EventfoldError, InvalidInput, MissingExtra, StoreClosed
+from eventfold.monitoring.instruments import Distribution
+from eventfold.monitoring.measured import MeasuredAsyncStore, MeasuredStore
+from eventfold.monitoring.recorder import Recorder
+from eventfold.monitoring.state import Sample, StateReader
+from eventfold.monitoring.table import METRICS, Metric
+from eventfold.projections.admin import ProjectionAdmin
+from eventfold.store import Store
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric as Family
+
+KEEP_S, WAIT_S = 1.0, 0.25
+log = logging.getLogger("eventfold.monitoring")
+
+
+class StateNow(NamedTuple):
+    """The state as it is known: `is_late`: it could not be read, or not in time. `seconds`: how long reading took."""
+
+    samples: Sequence[Sample]
+    is_late: bool
+    seconds: float
+
+
+class BoundedState:
+    """The state of one store, read again after `keep_s`; a caller waits `wait_s` at most and then gets the last one.
+
+    `read` may take longer: it goes on, and later callers get what it read. Safe under threads.
+    """
+
+    def __init__(self, read: Callable[[], Sequence[Sample]], keep_s: float = KEEP_S, wait_s: float = WAIT_S) -> None:
+        self._read, self._keep_s, self._wait_s = read, keep_s, wait_s
+        self._mutex = threading.Lock()
+        self._running: threading.Event | None = None  # set when the reading that goes on has ended
+        self._last: StateNow = StateNow((), True, 0.0)
+        self._read_at = -keep_s
+
+    def now(self, wait_s: float | None = None) -> StateNow:
+        """Return the state. `wait_s`: seconds to wait at most, instead of the usual ones."""
+        with self._mutex:
+            if self._running is None:
+                if time.monotonic() - self._read_at < self._keep_s:
+                    return self._last
+                self._running = threading.Event()
+                threading.Thread(
+                    target=self._renew, args=(self._running,), name="eventfold-metrics", daemon=True
+                ).start()
+            running = self._running
+        if running.wait(self._wait_s if wait_s is None else wait_s):
+            return self._last
+        return self._last._replace(is_late=True)
+
+    def _renew(self, ended: threading.Event) -> None:
+        started = time.monotonic()
+        found: StateNow | None = None
+        try:
+            samples = self._read()
+            found = StateNow(samples, False, time.monotonic() - started)
+        except EventfoldError as error:
+            log.warning("The state of a store cannot be read for its metrics: %s", error.what)
+        finally:
+            with self._mutex:
+                self._last = found or StateNow((), True, time.monotonic() - started)
+                self._read_at = time.monotonic()
+                self._running = None
+            ended.set()
+
+
+class Measured:
+    """One store of a collection: its name, its recorder if it is measured, and its state."""
+
+    def __init__(self, name: str, recorder: Recorder | None, admin: Callable[[], ProjectionAdmin]) -> None:
+        self.name, self.recorder, self._admin = name, recorder, admin
+        self._reader: StateReader | None = None
+        self.state = BoundedState(self._read)
+
+    def _read(self) -> Sequence[Sample]:
+        admin = self._admin()
+        if self._reader is None:
+            self._reader = StateReader(admin)
+        return self._reader.read()
+
+
+class Collector:
+    """The metrics of stores, for `prometheus_client`: `REGISTRY.register(monitoring.collector(store))`.
+
+    `collect()` is called by the registry at each scrape.
+    """
+
+    def __init__(self, stores: Sequence[Measured]) -> None:
+        _require_client()
+        self._stores = stores
+
+    def describe(self) -> Iterable[Family]:
+        """Return the families without values, so that a registry refuses a second collector of the same metrics."""
+        return [empty_family(metric) for metric in METRICS if metric.source != "server"]
+
+    def collect(self) -> Iterator[Family]:
+        """Yield the families of all stores."""
+        states = [(each, each.state.now()) for each in self._stores]
+        yield from families(states)
+
+
+def families(stores: Sequence[tuple[Measured, StateNow]]) -> Iterator[Family]:
+    """Yield a family for each metric of stores that has a value."""
+    samples: dict[str, list[tuple[tuple[str, ...], float]]] = {}
+    for each, state in stores:
+        for sample in state.samples:
+            samples.setdefault(sample.metric, []).append(((each.name, *sample.labels), sample.value))
+        samples.setdefault("scrape_error", []).append(((each.name,), float(state.is_late)))
+        samples.setdefault("scrape_duration_seconds", []).append(((each.name,), state.seconds))
+    recorders = [(each.name, each.recorder) for each, _ in stores if each.recorder is not None]
+    for metric in METRICS:
+        if metric.source == "state" and (found := samples.get(metric.name)):
+            yield gauge_family(metric, found)
+        elif metric.source == "recorded" and recorders:
+            yield recorded_family(metric, recorders)
+
+
+def empty_family(metric: Metric) -> Family:
+    """Return the family of a metric, to which samples are added."""
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
+    if metric.kind == "counter":
+        return CounterMetricFamily(metric.full_name, metric.help, labels=metric.all_labels)
+    if metric.kind == "gauge":
+        return GaugeMetricFamily(metric.full_name, metric.help, labels=metric.all_labels)
+    return HistogramMetricFamily(metric.full_name, metric.help, labels=metric.all_labels)
+
+
+def gauge_family(metric: Metric, samples: Iterable[tuple[tuple[str, ...], float]]) -> Family:
+    """Return a family of numbers."""
+    family, names = empty_family(metric), metric.all_labels
+    for values, value in samples:
+        family.add_sample(metric.full_name, dict(zip(names, values, strict=True)), value)
+    return family
+
+
+def recorded_family(metric: Metric, recorders: Sequence[tuple[str, Recorder]]) -> Family:
+    """Return a family of what was recorded."""
+    if metric.kind != "histogram":
+        return gauge_family(
+            metric,
+            [
+                ((store, *key), value)
+                for store, recorder in recorders
+                for key, value in recorder.counters[metric.name].values().items()
+            ],
+        )
+    family = empty_family(metric)
+    for store, recorder in recorders:
+        for key, found in recorder.histograms[metric.name].distributions().items():
+            add_distribution(family, metric, (store, *key), found)
+    return family
+
+
+def add_distribution(family: Family, metric: Metric, values: tuple[str, ...], found: Distribution) -> None:
+    """Add the buckets, the sum and the count of one key, with exemplars."""
+    from prometheus_client.samples import Exemplar
+
+    labels = dict(zip(metric.all_labels, values, strict=True))
+    total, name = 0, metric.full_name
+    for bucket, bound in enumerate((*metric.buckets, float("inf"))):
+        total += found.counts[bucket]
+        seen = found.exemplars.get(bucket)
+        exemplar = None if seen is None else Exemplar({"trace_id": seen.trace_id}, seen.value, seen.at)
+        family.add_sample(
+            f"{name}_bucket",
+            {**labels, "le": "+Inf" if bound == float("inf") else str(bound)},
+            total,
+            exemplar=exemplar,
+        )
+    family.add_sample(f"{name}_sum", labels, found.sum)
+    family.add_sample(f"{name}_count", labels, total)
+
+
+def state_families(store: Store, name: str) -> Iterator[Family]:
+    """Yield the families of the state of a store, read now, however long that takes. Raises what the store raises."""
+    _require_client()
+    (each,) = measured_stores((), {name: store})
+    started = time.monotonic()
+    samples = StateReader(store.projections).read()
+    yield from families([(each, StateNow(samples, False, time.monotonic() - started))])
+
+
+def measured_stores(stores: Sequence[Store | AsyncStore], named: Mapping[str, Store | AsyncStore]) -> list[Measured]:
+    """Return the stores of a collector. Raises InvalidInput for none, for two of one name, and for another object."""
+    found: dict[str, Measured] = {}
+    for name, store in [*((None, each) for each in stores), *named.items()]:
+        recorder = store.recorder if isinstance(store, MeasuredStore | MeasuredAsyncStore) else None
+        shown = name or (recorder.store if recorder is not None else "default")
+        if recorder is not None and shown != recorder.store:
+            raise InvalidInput(
+                f"The store that is measured as {recorder.store!r} was given as {shown!r}.",
+                f"Give it the name where it is measured: monitoring.measured(store, {shown!r}).",
+                name=shown,
+            )
+        if shown in found:
+            raise InvalidInput(
+                f"Two stores have the name {shown!r}.", "Name them: monitoring.collector(bank=…, shop=…).", name=shown
+            )
+        found[shown] = Measured(shown, recorder, admin_of(store))
+    if not found:
+        raise InvalidInput("A collector was given no store.", "Write monitoring.collector(store).")
+    return list(found.values())
+
+
+def admin_of(store: Store | AsyncStore) -> Callable[[], ProjectionAdmin]:
+    """Return the function that returns the administration of a store in any thread."""
+    if isinstance(store, Store):
+        admin = store.unmeasured if isinstance(store, MeasuredStore) else store.projections
+        return lambda: admin
+    if not isinstance(store, AsyncStore):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidInput(f"{store!r} is not a store.", "Give an ef.Store or an ef.AsyncStore.")
+    return AdminOfLoop(store.unmeasured if isinstance(store, MeasuredAsyncStore) else store)
+
+
+class AdminOfLoop:
+    """The administration of an AsyncStore, which is opened on the event loop of the store, for any other thread."""
+
+    def __init__(self, store: AsyncStore) -> None:
+        self._store = store
+        self._admin: ProjectionAdmin | None = None
+        self._loop = asyncio.get_running_loop()
+
+    def __call__(self) -> ProjectionAdmin:
+        """Return it. Raises StoreClosed if the loop has ended."""
+        if self._admin is None:
+            opening = opened_admin(self._store)
+            try:
+                self._admin = asyncio.run_coroutine_threadsafe(opening, self._loop).result()
+            except RuntimeError as error:
+                opening.close()
+                raise StoreClosed("The event loop of the store has ended.", "Open the store again.") from error
+        return self._admin
+
+
+def _require_client() -> None:
+    try:
+        import prometheus_client  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            "Metrics need the package 'prometheus-client', which is not installed.",
+            "Install the extra: pip install 'eventfold[metrics]'",
+            extra="metrics",
+        ) from error
