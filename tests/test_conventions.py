@@ -24,7 +24,7 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 FILE_LINES, FUNCTION_LINES = 550, 60
 
 PUBLIC = """
-    Store AsyncStore Event event Tag tag State Aggregate Query Draft Recorded Decided diff upcast
+    Alert Store AsyncStore Event event Tag tag State Aggregate Query Draft Recorded Decided diff upcast
     EventfoldError AppendConflict AppendUnconfirmed NotSupported InvalidInput InvalidDecision
     Projection SqlProjection Subscription Transaction UnknownFields Process NewEvent Receipt col
     Detector Rate rate seconds minutes hours days

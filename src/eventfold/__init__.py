@@ -21,6 +21,7 @@ from eventfold.errors import (
 
 if TYPE_CHECKING:
     from eventfold.aio import AsyncStore
+    from eventfold.alerts.classes import Alert
     from eventfold.alerts.detectors import Detector, Rate, rate
     from eventfold.core.aggregate import Aggregate
     from eventfold.core.durations import days, hours, minutes, seconds
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 # Modules that are imported at the first access to one of their names, so that `import eventfold` is quick.
 _MODULES = {
     "Aggregate": "core.aggregate",
+    "Alert": "alerts.classes",
     "AsyncStore": "aio",
     "Decided": "log.decided",
     "Detector": "alerts.detectors",
@@ -75,6 +77,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Aggregate",
+    "Alert",
     "AppendConflict",
     "AppendUnconfirmed",
     "AsyncStore",

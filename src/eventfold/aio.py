@@ -69,6 +69,7 @@ from eventfold.transactions import AsyncJoining, confirm
 from eventfold.wiring import Opening
 
 if TYPE_CHECKING:
+    from eventfold.alerts.async_admin import AsyncAlertAdmin
     from eventfold.processes.async_admin import AsyncProcessAdmin
     from eventfold.processes.runner import AsyncProcessRunner, Clock, Work
 
@@ -401,6 +402,13 @@ class AsyncStore:
         from eventfold.processes.async_admin import AsyncProcessAdmin
 
         return AsyncProcessAdmin(self.projections)
+
+    @property
+    def alerts(self) -> AsyncAlertAdmin:
+        """See Store.alerts."""
+        from eventfold.alerts.async_admin import AsyncAlertAdmin
+
+        return AsyncAlertAdmin(self.projections, self._options)
 
     def run(self, *work: Work, clock: Clock | None = None, max_pause: float = MAX_PAUSE_S) -> AsyncProcessRunner:
         """See Store.run: `async with store.run(Payment): …`."""

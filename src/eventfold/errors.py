@@ -22,6 +22,7 @@
     ├── ProjectionError             a read model cannot be used, or cannot continue
     │   ├── UnknownProjection       no projection of that name
     │   │   └── EventNotParked      the event to retry or skip is not parked (or no longer)
+    │   ├── UnknownAlert            no alert of that name, or no open episode of that key
     │   ├── ProjectionChanged       its code differs from the code that wrote its rows
     │   ├── ProjectionStopped       a handler failed, or it is paused
     │   ├── ProjectionDamaged       its stored rows or records differ from what was written
@@ -250,6 +251,12 @@ class UnknownProjection(ProjectionError):
     """The target has no projection of that name."""
 
     code = "unknown-projection"
+
+
+class UnknownAlert(ProjectionError):
+    """The store has no alert of that name, or no open episode of that key. Fields: ``alert``, ``key``."""
+
+    code = "unknown-alert"
 
 
 class EventNotParked(UnknownProjection):

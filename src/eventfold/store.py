@@ -54,6 +54,7 @@ from eventfold.transactions import Joining, confirm
 from eventfold.wiring import open_log, projection_admin
 
 if TYPE_CHECKING:
+    from eventfold.alerts.admin import AlertAdmin
     from eventfold.processes.admin import ProcessAdmin
     from eventfold.processes.runner import Clock, ProcessRunner, Work
 
@@ -120,8 +121,7 @@ class Store:
     ) -> Receipt:
         """Append 1 to 1,000 events that are already encoded, of any type: `store.append_encoded(NewEvent.of(…))`.
 
-        For adapters and importers that have no event classes. The bytes are stored unchanged. Conditions, keys,
-        metadata of the context and errors are those of `append`.
+        For importers without event classes. The bytes are stored unchanged; otherwise as `append`, with its errors.
         """
         return run(append_encoded(self._log, self._options, events, unless, after, key))
 
@@ -180,8 +180,7 @@ class Store:
     def with_authorization(self: St, by: Callable[[Command], None]) -> St:
         """Return the same store with an authorization check: `by` is called before each decision reads anything.
 
-        It is called with a Command: the function, its arguments and the metadata of the caller (`actor`). If it raises,
-        the decision is refused, and the error is passed on.
+        It gets a Command: function, arguments, metadata of the caller (`actor`). If it raises, the decision is refused.
         """
         view = copy.copy(self)
         view._options = msgspec.structs.replace(self._options, authorise=by)
@@ -206,8 +205,7 @@ class Store:
         Tasks started inside inherit it; a plain `threading.Thread` does not (start it with
         `contextvars.copy_context().run`, or use `using(actor=…)`). It applies to the `contextvars.Context` in which it
         is entered: where a framework runs each half of a generator in a context of its own (FastAPI does so for a
-        plain `def` dependency with `yield`), it has no effect on the request. Leaving it in another context raises
-        nothing.
+        plain `def` dependency with `yield`), it has no effect on the request, and leaving it raises nothing.
         """
         return context(metadata)
 
@@ -249,7 +247,6 @@ class Store:
         which they were recorded**. A date means a day in UTC: the first moment of it for `since` and `occurred_since`,
         the last for the others. `limit` is the number of events at most; `backwards` starts with the newest. `raw`
         reads events without their classes, as RawEvent.
-
         Raises Unreadable errors (no event is skipped), PositionBeyondHead on a position greater than the head.
         """
         bounds = Bounds(
@@ -311,7 +308,6 @@ class Store:
 
     def count(self, query: Query = EVERYTHING, *, after: int = 0, until: int | date | None = None) -> int:
         """Return how many events match, from `after` (exclusive) to `until` (as in `read`).
-
         Raises PositionBeyondHead.
         """
         end = None if until is None else run(resolve_position(self._log, until))
@@ -331,7 +327,6 @@ class Store:
 
     def cursor(self, position: int | None = None) -> Cursor:
         """Return a cursor at a position (default: the head), for `follow(after=…)`. It is verified when it is used.
-
         Raises PositionBeyondHead.
         """
         return run(cursor_after(self._log, self.head() if position is None else position))
@@ -466,14 +461,20 @@ class Store:
 
         return ProcessAdmin(self.projections)
 
+    @property
+    def alerts(self) -> AlertAdmin:
+        """The alerts: what is open, the history of each key, acknowledge, snooze; replay a rule over the past."""
+        from eventfold.alerts.admin import AlertAdmin
+
+        return AlertAdmin(self._projections, self._options)
+
     def run(self, *work: Work, clock: Clock | None = None, max_pause: float = MAX_PAUSE_S) -> ProcessRunner:
-        """Run read models, subscriptions, processes and effects in threads of this process, until stopped.
+        """Run read models, subscriptions, alerts, processes and effects in threads of this process, until stopped.
 
         `with store.run(CarrierMonth, Payment, mail): …`. Several operating system processes may run the same: they
-        share the work by leases, and take over from one that was killed. `clock` returns the time for timers, in µs
-        since 1970 UTC. `max_pause`: while others append, a read model pauses before its next page, longer each time up
-        to this bound in seconds (0 to 1). `wait` and `rows(wait=…)` of this store end its pause.
-
+        share the work by leases, and take over from one that was killed. `clock` returns the time for timers and
+        alerts, in µs since 1970 UTC. `max_pause`: while others append, a read model pauses before its next page, longer
+        each time up to this bound in seconds (0 to 1). `wait` and `rows(wait=…)` of this store end its pause.
         Raises InvalidProjection, ProjectionChanged, InvalidProcess, InvalidState, InvalidInput (`max_pause`),
         TargetUnavailable, StoreUnavailable.
         """
@@ -523,7 +524,6 @@ class Store:
 
     def backup(self, path: str) -> None:
         """Write a consistent copy of the whole store to another path, while it is in use. The copy starts a new epoch.
-
         Raises NotSupported if the engine has backup tools of its own.
         """
         require(self.engine, "backup")(path)

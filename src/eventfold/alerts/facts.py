@@ -184,7 +184,8 @@ class Episode(msgspec.Struct):
         return self.acknowledged is not None and now < self.acknowledged.until
 
 
-def _actor(recorded: Recorded[Any]) -> str:
+def actor_of(recorded: Recorded[Any]) -> str:
+    """Return who wrote a fact; "" if it does not say."""
     return str(recorded.metadata.get("actor") or "")
 
 
@@ -211,9 +212,9 @@ class OpenEpisodes(State):
                 self.open.pop(event.episode, None)
             case AlertAcknowledged():
                 if event.episode in self.open:
-                    self.open[event.episode].acknowledged = Note(_actor(recorded), event.because, event.until)
+                    self.open[event.episode].acknowledged = Note(actor_of(recorded), event.because, event.until)
             case AlertSnoozed():
-                self.snoozes[_snooze_key(event.alert, event.key)] = Note(_actor(recorded), event.because, event.until)
+                self.snoozes[_snooze_key(event.alert, event.key)] = Note(actor_of(recorded), event.because, event.until)
 
     def snooze_of(self, alert: str, key: str, now: int) -> Note | None:
         """Return the snooze of a key, or of its whole alert, in force at `now` (µs since 1970 UTC), else None."""
@@ -251,7 +252,7 @@ class EpisodeHistory(State):
         if isinstance(event, AlertCleared):
             of_it.cleared_at, of_it.cleared_because = event.at, event.reason
         else:
-            of_it.acknowledged = Note(_actor(recorded), event.because, event.until)
+            of_it.acknowledged = Note(actor_of(recorded), event.because, event.until)
 
 
 def episode_of(event: AlertRaised, recorded: Recorded[Any] | None = None) -> Episode:

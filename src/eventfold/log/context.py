@@ -124,6 +124,12 @@ def refuse_unauthorised(
         options.authorise(Command(function, args, named, metadata))
 
 
+def metadata_now(options: Options) -> dict[str, Any]:
+    """Return the metadata for an append: the context's, replaced by the options' where both have a key."""
+    current = CONTEXT.get()
+    return (dict(current.metadata) if current else {}) | dict(options.metadata)
+
+
 def metadata_of(options: Options) -> bytes | None:
     """Return the encoded metadata for an append: the context's, replaced by the options' where both have a key."""
     current = CONTEXT.get()

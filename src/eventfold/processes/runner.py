@@ -26,7 +26,7 @@ from eventfold.processes.retries import RetryScheduler
 from eventfold.processes.timers import TimerQueue
 from eventfold.processes.work import ProcessOrEffect, Work, name_of, partition_work, policy_of, register_all
 from eventfold.projections.admin import ProjectionAdmin
-from eventfold.projections.catch_up import CATCH_UP_TIMEOUT_S
+from eventfold.projections.catch_up import CATCH_UP_TIMEOUT_S, wall_clock
 from eventfold.projections.pace import MAX_PAUSE_S
 from eventfold.projections.runner import Runner
 
@@ -34,11 +34,6 @@ CHECK_EVERY_S = 1.0  # between checks of the clock, which may have been set, and
 GATHER_PAUSE_S = 0.005  # pause after a notification of a commit, so that commits at the same time are read together
 BACKOFF = Backoff(0.05, 5.0)  # while the store is unavailable
 Clock = Callable[[], int]
-
-
-def wall_clock() -> int:
-    """Return the time in µs since 1970 UTC."""
-    return time.time_ns() // 1000
 
 
 def _timers_of(reacting: Sequence[ProcessOrEffect], admin: ProjectionAdmin) -> list[Clocked]:
@@ -71,7 +66,7 @@ class ProcessRunner:
         self._clock = clock
         self._stop = threading.Event()
         self._commits = CommitSignal(admin.log.engine.watch)
-        self._reactions: Runner = admin.run(*projections, *subscriptions, max_pause=max_pause)
+        self._reactions: Runner = admin.run(*projections, *subscriptions, max_pause=max_pause, clock=clock)
         self._timer_thread = threading.Thread(target=self._fire_timers, name="eventfold-timers", daemon=True)
         if reacting or clocked:
             self._timer_thread.start()
@@ -218,7 +213,7 @@ def run_until_idle(
     retries.tick_all()
     head = -1
     while True:
-        admin.project(*projections, *subscriptions, timeout=timeout)
+        admin.project(*projections, *subscriptions, timeout=timeout, clock=clock)
         for queue in queues:
             run(queue.fire(clock()))
         now = run(admin.log.engine.head()).position

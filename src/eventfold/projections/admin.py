@@ -44,7 +44,13 @@ from eventfold.ports.target import (
 )
 from eventfold.projections import inline_admin
 from eventfold.projections.catalog import Named, ProjectionCatalog
-from eventfold.projections.catch_up import CATCH_UP_TIMEOUT_S, behind_error, catch_up_partition, refuse_stopped
+from eventfold.projections.catch_up import (
+    CATCH_UP_TIMEOUT_S,
+    behind_error,
+    catch_up_partition,
+    refuse_stopped,
+    wall_clock,
+)
 from eventfold.projections.classes import Projection
 from eventfold.projections.commands import MAX_DISTURBED, OperatorCommands, changed_too_often
 from eventfold.projections.comparison import Comparison, RowCheck, RowProof
@@ -147,9 +153,13 @@ class ProjectionAdmin:
         raise changed_too_often(own, definition.name)
 
     def project(
-        self, *projections: ProjectionLike, timeout: float = CATCH_UP_TIMEOUT_S, progress: Progress | None = None
+        self,
+        *projections: ProjectionLike,
+        timeout: float = CATCH_UP_TIMEOUT_S,
+        progress: Progress | None = None,
+        clock: Callable[[], int] = wall_clock,
     ) -> None:
-        """See Store.project."""
+        """See Store.project. `clock` returns the time for alerts, in µs since 1970 UTC."""
         head = run(self.log.engine.head()).position
         failed: list[EventfoldError] = []
         for definition in projection_definitions(projections):
@@ -167,6 +177,7 @@ class ProjectionAdmin:
                         lease=self.catalog.lease,
                         timeout=timeout,
                         progress=progress,
+                        clock=clock,
                     )
             except (ProjectionError, InvalidProjection, CursorMismatch) as error:  # continue with the others
                 failed.append(error)
@@ -175,12 +186,17 @@ class ProjectionAdmin:
                 failed[0].add_note(str(other))
             raise failed[0]
 
-    def run(self, *projections: ProjectionLike, max_pause: float = MAX_PAUSE_S) -> Runner:
+    def run(
+        self,
+        *projections: ProjectionLike,
+        max_pause: float = MAX_PAUSE_S,
+        clock: Callable[[], int] = wall_clock,
+    ) -> Runner:
         """See Store.run."""
         definitions = [
             (definition, self.catalog.register(definition)[0]) for definition in projection_definitions(projections)
         ]
-        runner = Runner(self.log, definitions, self.catalog.lease, max_pause)
+        runner = Runner(self.log, definitions, self.catalog.lease, max_pause, clock)
         self._runners.append(runner)
         return runner
 

@@ -26,8 +26,15 @@ from eventfold.projections.worker import PartitionWorker, StepResult
 CATCH_UP_TIMEOUT_S = 30.0  # seconds to wait for another runner that holds the lease
 
 
-def worker_context(log: Log, target: Target, lease: float, joint: JointCommits | None = None) -> WorkerContext:
-    """Return the context for workers in the calling thread. `lease`: seconds."""
+def wall_clock() -> int:
+    """Return the time in µs since 1970 UTC."""
+    return time.time_ns() // 1000
+
+
+def worker_context(
+    log: Log, target: Target, lease: float, joint: JointCommits | None = None, clock: Callable[[], int] = wall_clock
+) -> WorkerContext:
+    """Return the context for workers in the calling thread. `lease`: seconds; `clock`: µs since 1970 UTC."""
     # Signal handlers run in the main thread only. In any other thread, also a BaseException is raised by user code.
     catches = Exception if threading.current_thread() is threading.main_thread() else BaseException
     return WorkerContext(
@@ -39,6 +46,7 @@ def worker_context(log: Log, target: Target, lease: float, joint: JointCommits |
         start_in_thread=start_in_thread,
         catches=catches,
         joint=joint,
+        wall_clock=clock,
     )
 
 
@@ -81,12 +89,14 @@ def catch_up_partition(
     lease: float,
     timeout: float,
     progress: Progress | None = None,
+    clock: Callable[[], int] = wall_clock,
 ) -> None:
     """Bring a partition up to the position `head`, or wait `timeout` seconds for the runner that has its lease.
 
     Raises ProjectionStopped, ProjectionBehind.
     """
-    worker = PartitionWorker(definition, worker_context(log, target, lease), partition_key, new_holder_id())
+    context = worker_context(log, target, lease, clock=clock)
+    worker = PartitionWorker(definition, context, partition_key, new_holder_id())
     ends = time.monotonic() + timeout
 
     def tell(position: int) -> None:

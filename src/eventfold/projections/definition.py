@@ -42,6 +42,7 @@ from eventfold.projections.classes import (
     SqlProjection,
     Subscription,
 )
+from eventfold.projections.row_watcher import RowWatcher
 
 Key = tuple[Any, ...]
 KeyOf = Callable[[Any], Any]
@@ -124,6 +125,7 @@ class ProjectionDefinition(msgspec.Struct):
     events_per_checkpoint: int = 1  # of effects: as many may be repeated after a crash
     key_fields: tuple[str, ...] = ()
     prints: list[str] = []  # computed at first use: the fingerprint, and the one of the first releases
+    watch: Callable[..., RowWatcher] | None = None  # makes what watches the rows of a partition: see row_watcher.py
 
     @property
     def fingerprint(self) -> str:
@@ -155,6 +157,7 @@ def keys_of(result: Any) -> tuple[Key, ...]:
 
 
 _DEFINITION = "__eventfold_projection_plan__"
+COMPILE = "__eventfold_compile__"  # the class method of kinds of read models that are defined in higher layers
 
 
 def projection_definition(projection: ProjectionLike) -> ProjectionDefinition:
@@ -186,6 +189,8 @@ def _compile(projection: ProjectionLike) -> ProjectionDefinition:
             f"{projection!r} is not a projection.",
             "Derive a class from ef.Projection, ef.SqlProjection or ef.Subscription.",
         )
+    if (compile_class := getattr(cls, COMPILE, None)) is not None:
+        return compile_class()
     terms = class_options(cls, ClassOptions)
     name = terms.name or component_name(cls)
     check_component_name(name, "a projection", InvalidProjection, max_bytes=MAX_NAME_BYTES)
@@ -196,7 +201,7 @@ def _compile(projection: ProjectionLike) -> ProjectionDefinition:
 
 
 def _compile_spec(spec: SubscriptionSpec) -> ProjectionDefinition:
-    query = _query_of(spec.events)
+    query = query_of_events(spec.events)
     return ProjectionDefinition(
         SubscriptionSpec,
         "effects",
@@ -234,10 +239,10 @@ def _compile_rows(cls: type[Projection], name: str, terms: ClassOptions) -> Proj
     rows = row_codec_of(cls, name, hints, key_fields, terms.indexes)
     by_name = key is None
     if by_name:
-        key = _key_by_name(cls, key_fields, events)
+        key = key_by_name(cls, key_fields, events)
     else:
         key = getattr(key, "__func__", key)
-    query = _query_of(events)
+    query = query_of_events(events)
     shape = f"{rows.table.columns} {rows.table.key} {rows.table.indexes}"
     return ProjectionDefinition(
         cls,
@@ -263,7 +268,8 @@ def _compile_rows(cls: type[Projection], name: str, terms: ClassOptions) -> Proj
     )
 
 
-def _key_by_name(cls: type, fields: tuple[str, ...], events: tuple[type, ...]) -> KeyOf:
+def key_by_name(cls: type, fields: tuple[str, ...], events: tuple[type, ...]) -> KeyOf:
+    """Return the function that reads an event's key from its fields of these names. Raises InvalidProjection."""
     for event in events:
         missing = [field for field in fields if field not in typing.get_type_hints(event)]
         if missing:
@@ -303,7 +309,7 @@ def _compile_handlers(projection: Any, cls: type, name: str, terms: ClassOptions
                 "Use letters, digits and underscores, a letter first: handlers write it in SQL as {table}.",
             )
     events = tuple(dict.fromkeys(event for handler in handlers for event in handler.events))
-    query = _query_of(events)
+    query = query_of_events(events)
     return ProjectionDefinition(
         cls,
         "sql" if sql else "effects",
@@ -343,7 +349,8 @@ def _handlers(cls: type, instance: Any, sql: bool) -> typing.Iterator[Handler]:
         yield Handler(name, getattr(instance, name), hint.classes, hint.batch, hint.recorded)
 
 
-def _query_of(events: tuple[type, ...]) -> Query:
+def query_of_events(events: tuple[type, ...]) -> Query:
+    """Return the query for all events of these classes."""
     if Event in events:
         return Query()
     names: dict[str, None] = {}

@@ -192,6 +192,10 @@ class RowCache:
             "Return values of exactly the types that the key's fields declare.",
         )
 
+    def touched(self) -> Iterable[tuple[Key, Any]]:
+        """Iterate over the keys of the events folded last, each with its row; None if the row is to be deleted."""
+        return ((key, self._cache[key]) for key in self._touched)
+
     def write(self, tx: TargetTransaction, changes: RowChanges | None = None) -> None:
         """Write `changes`, by default those made so far. Raises HandlerFailed where the database refuses a row.
 

@@ -137,6 +137,8 @@ def refuse_definition(definition: ProjectionDefinition) -> None:
     """Raise InvalidProjection for a definition that cannot be inline."""
     if definition.kind == "effects":
         what, remedy = "is a subscription, and effects cannot be undone", "Run it: store.run(…)."
+    elif definition.watch is not None:
+        what, remedy = "is an alert, which appends facts itself", "Run it: store.run(…)."
     elif definition.target is not None:
         what, remedy = "is in another database than the log", "Remove target=."
     elif definition.on_error == "park" or definition.partitions > 1:

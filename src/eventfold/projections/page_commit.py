@@ -54,9 +54,10 @@ class PageCommit:
         self._handlers = HandlerDispatch(definition, self._context.catches)
         self._rows: RowCache | None = None
         self._prefetcher: Prefetcher | None = None
+        self._watcher = definition.watch and definition.watch(definition, self._context, lease.partition_key)
         self.changed_meanwhile = False  # an operator changed the checkpoint while effects ran: it has to be reloaded
 
-    def begin(self) -> None:
+    async def begin(self) -> None:
         """Begin with the stored checkpoint, after a claim."""
         definition, context, checkpoint = self._definition, self._context, self._lease.claimed
         partition_key, partitions = checkpoint.place, checkpoint.partitions
@@ -68,6 +69,13 @@ class PageCommit:
             start = context.start_in_thread if can_prefetch(context.log, context.target) else None
             self._prefetcher = Prefetcher(context.log, definition.query, self._decoder, start)
             self._rows = RowCache(definition, context.target, partition_key, is_empty, context.catches)
+        if self._watcher is not None:
+            await self._watcher.begin(checkpoint)
+
+    async def at_head(self) -> None:
+        """Note that every event is folded and stored."""
+        if self._watcher is not None:
+            await self._watcher.at_head(self._lease.claimed)
 
     def forget(self) -> None:
         """Drop the rows in memory and the prefetched page: they may differ from what is stored."""
@@ -115,6 +123,7 @@ class PageCommit:
         try:
             if self._rows is not None:
                 self._rows.fold(todo, work.timing, clock, each=check_each_key)
+                await self._announce(self._rows)
             elif self._has_effects:
                 self._do_effects(work)
             if whole and page.more:
@@ -150,6 +159,11 @@ class PageCommit:
         is_long = clock() - began > LONG_PAGE_S
         self._limit = max(1, self._limit // 4) if is_long else min(self._limit * 2, largest)
         return True
+
+    async def _announce(self, rows: RowCache) -> None:
+        """Let the watcher know of the rows that were folded, before they are stored."""
+        if self._watcher is not None:
+            await self._watcher.before_commit(rows.touched())
 
     def _commit_jointly(
         self, joint: JointCommit, rows: RowCache, changes: RowChanges, update: CheckpointUpdate, events: int
@@ -270,6 +284,7 @@ class PageCommit:
             items = self._decoder.items(page.events, {})
             if self._rows is not None:
                 self._rows.fold(items, Timing(), clock)
+                await self._announce(self._rows)
             elif self._has_effects:  # before the transaction, which locks the database: an effect may append to the log
                 lease.ensure()
                 self._handlers.handle(items, None, Timing(), clock)

@@ -41,6 +41,7 @@ class WorkerContext(msgspec.Struct, frozen=True):
     `lease` in seconds, `page` in events; `start_in_thread` prefetches a page while one is written. `catches`: the
     exceptions that count as failures of user code; outside the main thread also SystemExit and KeyboardInterrupt, which
     no signal handler raises there. `joint`: commits pages of rows together with those of other workers; None: alone.
+    `wall_clock` returns the time in µs since 1970 UTC, for watchers of rows.
     """
 
     log: Log
@@ -52,6 +53,7 @@ class WorkerContext(msgspec.Struct, frozen=True):
     start_in_thread: StartInThread | None = None
     catches: type[BaseException] = Exception
     joint: JointCommit | None = None
+    wall_clock: Callable[[], int] = lambda: 0
 
 
 class PartitionLease:

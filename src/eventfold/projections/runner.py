@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -17,7 +17,7 @@ from eventfold.core.backoff import Backoff
 from eventfold.errors import EventfoldError, ProjectionStopped, StoreClosed, StoreUnavailable, TargetUnavailable
 from eventfold.log.context import Log
 from eventfold.ports.target import PartitionKey, Target
-from eventfold.projections.catch_up import worker_context
+from eventfold.projections.catch_up import wall_clock, worker_context
 from eventfold.projections.definition import ProjectionDefinition
 from eventfold.projections.failures import paused_error, stopped_error
 from eventfold.projections.generations import register
@@ -36,6 +36,7 @@ class _Shared(msgspec.Struct, frozen=True):
     """What the threads of one runner share. `holder` names all of them in leases, which last `lease` seconds.
 
     `max_pause`: the longest pause between two pages, in seconds; `began`: when the runner was started (monotonic).
+    `clock` returns the time in µs since 1970 UTC, for alerts.
     """
 
     log: Log
@@ -46,6 +47,7 @@ class _Shared(msgspec.Struct, frozen=True):
     stop: threading.Event
     failed: dict[str, EventfoldError]
     trouble: dict[str, EventfoldError]
+    clock: Callable[[], int]
 
 
 class Runner:
@@ -62,6 +64,7 @@ class Runner:
         definitions: Sequence[tuple[ProjectionDefinition, Target]],
         lease: float,
         max_pause: float = MAX_PAUSE_S,
+        clock: Callable[[], int] = wall_clock,
     ) -> None:
         self.failed: dict[str, EventfoldError] = {}
         self.trouble: dict[str, EventfoldError] = {}
@@ -79,6 +82,7 @@ class Runner:
             self._stop,
             self.failed,
             self.trouble,
+            clock,
         )
         joint = _joint_commits_of(definitions)
         for definition, target in definitions:
@@ -199,7 +203,7 @@ class _PartitionThread:
         shared = self._shared
         record = run(register(self._definition, shared.log, self._target))
         partition_key = PartitionKey(record.name, record.live, self._partition)
-        context = worker_context(shared.log, self._target, shared.lease, self._joint)
+        context = worker_context(shared.log, self._target, shared.lease, self._joint, shared.clock)
         worker = PartitionWorker(self._definition, context, partition_key, shared.holder)
         try:
             self._run_steps(worker, context.lease)

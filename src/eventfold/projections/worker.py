@@ -118,7 +118,7 @@ class PartitionWorker:
         if not await self.lease.claim():
             return False
         self._load_state()
-        self._commit.begin()
+        await self._commit.begin()
         return True
 
     def renew_lease(self) -> None:
@@ -185,11 +185,14 @@ class PartitionWorker:
                 position=checkpoint.position,
             )
         if page.scanned <= checkpoint.position:
+            await self._commit.at_head()
             return StepResult.IDLE
         events = self._failures.select(page.events)
         result = await self._commit_events(page, events, items if events is page.events else None, began)
         if self.lease.claimed.position == page.scanned:
             self.last_page = page.scanned - checkpoint.position, page.more
+            if not page.more and result is StepResult.PROGRESSED:
+                await self._commit.at_head()
         return result
 
     async def _commit_events(
