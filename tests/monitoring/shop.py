@@ -56,6 +56,18 @@ class Sold(ef.Projection, name="metrics_sold", on_error="park", attempts=1):
         self.amount += event.amount
 
 
+class Strict(ef.Projection, name="metrics_strict", attempts=1):
+    """The pieces of each order; the order "bad" stops it."""
+
+    order: str
+    amount: int = 0
+
+    def evolve(self, event: Placed) -> None:
+        if event.order == "bad":
+            raise ValueError("cannot be counted")
+        self.amount += event.amount
+
+
 class Reminding(ef.Process, name="metrics_reminding", start="beginning"):
     """The process that waits for the payment; it fails on the order "bad"."""
 
@@ -106,7 +118,7 @@ class Samples:
         self.text = source if isinstance(source, str) else encode(source)[0].decode()
         self.found = read_back(self.text)
 
-    def __call__(self, name: str, **labels: str) -> float | None:
+    def __call__(self, name: str, /, **labels: str) -> float | None:
         """The value of one sample, of the store `default` unless it is named; None if there is none."""
         of_store = {"store": "default"} | labels
         for wanted in (of_store, labels):

@@ -44,6 +44,7 @@ RULES: dict[str, Rule] = {
     "GET /v1/openapi.json": PUBLIC,
     "GET /v1/docs": PUBLIC,
     "GET /v1/stores": Rule(READ),
+    "GET /metrics": Rule(Scope.METRICS, WHOLE),
     "GET /v1/keys": Rule(ADMIN, SERVER),
     "POST /v1/keys": Rule(ADMIN, SERVER),
     "POST /v1/keys/{id}/rotate": Rule(ADMIN, SERVER),

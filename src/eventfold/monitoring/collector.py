@@ -53,18 +53,20 @@ class BoundedState:
 
     def now(self, wait_s: float | None = None) -> StateNow:
         """Return the state. `wait_s`: seconds to wait at most, instead of the usual ones."""
+        running = self.begin()
+        if running is None or running.wait(self._wait_s if wait_s is None else wait_s):
+            return self._last
+        return self._last._replace(is_late=True)
+
+    def begin(self) -> threading.Event | None:
+        """Begin to read the state if it is too old. Returns the event that is set at the end; None if it is not."""
         with self._mutex:
-            if self._running is None:
-                if time.monotonic() - self._read_at < self._keep_s:
-                    return self._last
+            if self._running is None and time.monotonic() - self._read_at >= self._keep_s:
                 self._running = threading.Event()
                 threading.Thread(
                     target=self._renew, args=(self._running,), name="eventfold-metrics", daemon=True
                 ).start()
-            running = self._running
-        if running.wait(self._wait_s if wait_s is None else wait_s):
-            return self._last
-        return self._last._replace(is_late=True)
+            return self._running
 
     def _renew(self, ended: threading.Event) -> None:
         started = time.monotonic()
@@ -104,7 +106,7 @@ class Collector:
     """
 
     def __init__(self, stores: Sequence[Measured]) -> None:
-        _require_client()
+        require_client()
         self._stores = stores
 
     def describe(self) -> Iterable[Family]:
@@ -113,8 +115,15 @@ class Collector:
 
     def collect(self) -> Iterator[Family]:
         """Yield the families of all stores."""
-        states = [(each, each.state.now()) for each in self._stores]
-        yield from families(states)
+        yield from families(states_of(self._stores))
+
+
+def states_of(stores: Sequence[Measured]) -> list[tuple[Measured, StateNow]]:
+    """Return stores with their states, read at the same time: waiting for all takes no longer than for one."""
+    for each in stores:
+        each.state.begin()
+    ends = time.monotonic() + WAIT_S
+    return [(each, each.state.now(max(0.0, ends - time.monotonic()))) for each in stores]
 
 
 def families(stores: Sequence[tuple[Measured, StateNow]]) -> Iterator[Family]:
@@ -129,8 +138,8 @@ def families(stores: Sequence[tuple[Measured, StateNow]]) -> Iterator[Family]:
     for metric in METRICS:
         if metric.source == "state" and (found := samples.get(metric.name)):
             yield gauge_family(metric, found)
-        elif metric.source == "recorded" and recorders:
-            yield recorded_family(metric, recorders)
+        elif metric.source == "recorded" and (family := recorded_family(metric, recorders)).samples:
+            yield family
 
 
 def empty_family(metric: Metric) -> Family:
@@ -192,7 +201,7 @@ def add_distribution(family: Family, metric: Metric, values: tuple[str, ...], fo
 
 def state_families(store: Store, name: str) -> Iterator[Family]:
     """Yield the families of the state of a store, read now, however long that takes. Raises what the store raises."""
-    _require_client()
+    require_client()
     (each,) = measured_stores((), {name: store})
     started = time.monotonic()
     samples = StateReader(store.projections).read()
@@ -251,7 +260,7 @@ class AdminOfLoop:
         return self._admin
 
 
-def _require_client() -> None:
+def require_client() -> None:
     try:
         import prometheus_client  # noqa: F401  # pyright: ignore[reportUnusedImport]
     except ModuleNotFoundError as error:

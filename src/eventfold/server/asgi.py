@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from time import perf_counter
 from types import ModuleType
 from typing import Any
 
@@ -33,6 +35,7 @@ from eventfold.server import (
     keys,
     log,
     lookups,
+    metrics,
     processes,
     projection_rows,
     projections,
@@ -53,6 +56,7 @@ from eventfold.server.jobs.board import Jobs
 from eventfold.server.live import follow
 from eventfold.server.live.hub import Hub
 from eventfold.server.logs import ROUTE, RequestLog
+from eventfold.server.metrics import MONITOR, Meter, is_local_scrape
 from eventfold.server.pieces import Pieces
 from eventfold.server.problems import Problem, error_response, problem_response
 from eventfold.server.readiness import Readiness
@@ -86,6 +90,7 @@ ROUTES: tuple[Route, ...] = (
     *jobs.ROUTES,
     *follow.ROUTES,
     *consumers.ROUTES,
+    *metrics.ROUTES,
 )
 SNAPSHOTS = 1_000  # events folded from one snapshot of a state to the next, as AsyncStore has it
 
@@ -111,13 +116,18 @@ class Server:
             for name, each in stores.items()
             if isinstance(each, str)
         }
+        self.meter = Meter(records=settings.metrics.record)
         self.stores: dict[str, AsyncStore] = {
-            name: own[name] if isinstance(each, str) else each for name, each in stores.items()
+            name: self.meter.measured(name, own[name] if isinstance(each, str) else each)
+            for name, each in stores.items()
         }
         self.routes = ROUTES
         self.jobs = Jobs(self.stores, self.registered, read_only=settings.read_only)
         self.schemas = {name: StoreSchemas(store) for name, store in self.stores.items()}
         self.running = Running(self.stores, own)
+        if self.meter.records:
+            self.running.at_error(self.meter.note)
+        self.running.at_stop(self.meter.close)
         self.authentication = Authentication(self.settings.access)
         self.running.at_start(self.authentication.open)
         self.running.at_stop(self.authentication.close)
@@ -128,7 +138,7 @@ class Server:
         self.bodies = Bodies(limits.bodies_bytes, limits.body_bytes)
         self.remote = RemoteState(self.stores, self.running.stopping)
         self.running.at_stop(self.remote.close)
-        self.hub = Hub(self.settings, self.running)
+        self.hub = Hub(self.settings, self.running, self.meter.dropped)
         self.consumers = OwnedConsumers(self.running)
         self.readiness = Readiness(self.stores, settings)
         self.copying: set[str] = set()  # names of the stores of which a backup is being made
@@ -145,7 +155,13 @@ class Server:
 
     def authenticate(self, request: Request, route: Route) -> Coroutine[Any, Any, Caller]:
         """Return who calls. Raises an error with status 401 or 403 if the caller may not call this route. Awaited."""
+        if route.path == metrics.PATH and self.settings.metrics.loopback_without_key and is_local_scrape(request):
+            return _monitor()
         return self.authentication.caller_of(request, route)
+
+
+async def _monitor() -> Caller:
+    return MONITOR
 
 
 class Application(Starlette):
@@ -208,7 +224,7 @@ def application(
         routes=list(_routes(server)),
         lifespan=lambda _: lifespan_of(server),
         middleware=_middleware(server.settings.access.origins),
-        exception_handlers={HTTPException: _unrouted, Exception: _failed},
+        exception_handlers={HTTPException: partial(_unrouted, server.meter), Exception: _failed},
     )
     # Slashes are not corrected: that would make an address from the header Host, which anyone may write.
     app.router = IndexedRouter(app.routes, redirect_slashes=False, lifespan=app.router.lifespan_context)
@@ -233,10 +249,11 @@ def _middleware(origins: Sequence[str]) -> list[Middleware]:
 
 def _routes(server: Server) -> list[StarletteRoute]:
     found = list[StarletteRoute]()
+    endpoint = _MeasuredEndpoint if server.meter.records else _Endpoint
     for route in ROUTES:
         paths = [route.path] if not route.of_store else [f"/v1/stores/{{store}}{route.path}", f"/v1{route.path}"]
         for path in paths:
-            found.append(StarletteRoute(path, _Endpoint(server, route), methods=[route.method]))
+            found.append(StarletteRoute(path, endpoint(server, route), methods=[route.method]))
     return found
 
 
@@ -297,9 +314,22 @@ class _Endpoint:
                 held.release()
 
 
-def _unrouted(request: Request, error: Exception) -> Response:
+class _MeasuredEndpoint(_Endpoint):
+    """An endpoint whose calls are counted."""
+
+    async def answer(self, request: Request) -> Response:
+        """Return the response to a request: also that to every error."""
+        started = perf_counter()
+        response = await super().answer(request)
+        route = self._route
+        self._server.meter.answered(route.path, route.method, response.status_code, perf_counter() - started)
+        return response
+
+
+def _unrouted(meter: Meter, request: Request, error: Exception) -> Response:
     """The response to a path or a method that no route has."""
     assert isinstance(error, HTTPException)
+    meter.unmatched(request.method, error.status_code)
     titles = {404: "There is nothing at this path.", 405: "This path has no such method."}
     return problem_response(
         Problem(

@@ -31,6 +31,7 @@ class Running:
         self._started = False
         self._at_start: list[Action] = []
         self._at_stop: list[Action] = []
+        self._at_error: list[Callable[[EventfoldError], None]] = []
 
     @property
     def own_stores(self) -> list[AsyncStore]:
@@ -41,6 +42,12 @@ class Running:
         """Take note of an error that a call met."""
         if StoreDamaged.code in (error.code, error.fields.get("cause")):
             self.damaged.set()
+        for action in self._at_error:
+            action(error)
+
+    def at_error(self, action: Callable[[EventfoldError], None]) -> None:
+        """Call this function with each error that a call meets."""
+        self._at_error.append(action)
 
     def at_start(self, action: Action) -> None:
         """Await this function when the server has opened its stores."""

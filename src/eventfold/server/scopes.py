@@ -18,6 +18,7 @@ class Scope(StrEnum):
     READ_PAYLOAD = "read-payload"
     FOLLOW = "follow"
     MANAGE = "manage"  # read models, processes, consumers, schemas
+    METRICS = "metrics"  # /metrics: figures of the server and of whole stores, no events
     ADMIN = "admin"  # backup, keys
     IMPERSONATE = "impersonate"  # set another `actor` than the caller's own name
 

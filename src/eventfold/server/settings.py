@@ -89,6 +89,13 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
     requests: bool = True  # one line for each request
 
 
+class MetricsSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Metrics for Prometheus, at /metrics."""
+
+    record: bool = True  # count calls, appends and reads; without it /metrics has the state of the stores only
+    loopback_without_key: bool = False  # programs of this machine may read /metrics without a credential
+
+
 class BackupSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Backups over HTTP."""
 
@@ -109,4 +116,5 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     live: LiveSettings = LiveSettings()
     health: HealthSettings = HealthSettings()
     logs: LogSettings = LogSettings()
+    metrics: MetricsSettings = MetricsSettings()
     backup: BackupSettings = BackupSettings()

@@ -38,6 +38,13 @@ def check_local(request: Request, settings: AccessSettings) -> None:
         )
 
 
+def is_call_of_this_machine(request: Request) -> bool:
+    """Whether a request comes from loopback or a Unix socket, and is addressed to a name of this machine."""
+    if request.client is not None and not is_loopback(request.client.host):
+        return False
+    return is_loopback(_host_of("//" + request.headers.get("host", "")))
+
+
 @lru_cache(maxsize=1_024)
 def _host_of(url: str) -> str:
     try:

@@ -6,6 +6,7 @@ Knows: readers, heartbeats, shutdown. Does not know: how a stream is written.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 
 from eventfold.aio import AsyncStore
@@ -26,11 +27,15 @@ LAST_BYTES_S = 5.0  # for which the server waits, when it stops, until the last 
 class Hub:
     """The live streams of one server, on one event loop.
 
-    When `running.stopping` is set, every stream is ended with `bye`, and no new one begins.
+    When `running.stopping` is set, every stream is ended with `bye`, and no new one begins. `at_drop` is called with
+    the code of the reason for which a stream was dropped.
     """
 
-    def __init__(self, settings: Settings, running: Running) -> None:
+    def __init__(
+        self, settings: Settings, running: Running, at_drop: Callable[[str], None] = lambda _reason: None
+    ) -> None:
         self.settings = settings.live
+        self._at_drop = at_drop
         self.reads = asyncio.Semaphore(READS_AT_ONCE)
         self.readers: set[Reader] = set()
         self._running = running
@@ -67,6 +72,8 @@ class Hub:
     def remove(self, reader: Reader) -> None:
         """Count a stream that has ended."""
         self.readers.discard(reader)
+        if reader.dropped_for:
+            self._at_drop(reader.dropped_for)
         if not self.readers:
             self._empty.set()
 

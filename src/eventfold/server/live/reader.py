@@ -46,6 +46,7 @@ class Reader:
         self.pending_bytes = 0
         self.skip_through = 0  # events up to this position, inclusive, were sent by reading the log itself
         self.closed = False  # the connection has ended
+        self.dropped_for = ""  # the code of the reason for which it was dropped
         self.final: bytes | None = None  # the last bytes of the stream, once it is to end
         self._pending: deque[Chunk | bytes] = deque()
         self._waiter: asyncio.Future[None] | None = None
@@ -82,6 +83,7 @@ class Reader:
         """End the stream: what waits is not sent; the client resumes by the cursor of the last event that was."""
         if self.is_ending:
             return
+        self.dropped_for = code
         self._pending.clear()
         self.pending_bytes = 0
         self.end(dropped(Dropped(code, title, detail, self.cursor)))

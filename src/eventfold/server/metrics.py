@@ -1,0 +1,155 @@
+"""GET /metrics: what the server did and in which state its stores are, for Prometheus.
+
+Knows: what is counted about calls, who may read it. Does not know: metrics of stores (the package monitoring does).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from eventfold.aio import AsyncStore
+from eventfold.concurrency import in_thread
+from eventfold.errors import EventfoldError
+from eventfold.monitoring.collector import (
+    Measured,
+    add_distribution,
+    empty_family,
+    families,
+    gauge_family,
+    measured_stores,
+    require_client,
+    states_of,
+)
+from eventfold.monitoring.exposition import Families, encode
+from eventfold.monitoring.instruments import Counter, Histogram
+from eventfold.monitoring.labels import OTHER
+from eventfold.monitoring.measured import MeasuredAsyncStore, measured
+from eventfold.monitoring.table import BY_NAME, METRICS
+from eventfold.server.access.errors import Forbidden, ServerBusy, TooManyCalls, Unauthenticated
+from eventfold.server.access.local import is_call_of_this_machine
+from eventfold.server.call import Call
+from eventfold.server.route import Route
+from eventfold.server.scopes import Caller, Scope
+from eventfold.server.visibility import check_whole_store
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric as Family
+
+PATH = "/metrics"
+MEDIA = ("text/plain; version=0.0.4", "application/openmetrics-text; version=1.0.0")
+UNMATCHED = "unmatched"  # the route of a call whose path no route has
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "QUERY"})
+MONITOR = Caller(name="", scopes=frozenset({Scope.METRICS}), identity="loopback")
+"""The caller of /metrics without a credential, where `metrics.loopback_without_key` allows it."""
+FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")  # headers of proxies
+
+
+class Meter:
+    """The metrics of one server: counters of its calls, and the stores. `records`: whether calls are counted."""
+
+    def __init__(self, *, records: bool) -> None:
+        self.records = records
+        server = [each for each in METRICS if each.source == "server"]
+        self._counters = {each.name: Counter(each.known) for each in server if each.kind == "counter"}
+        self._durations = Histogram(BY_NAME["http_request_duration_seconds"].buckets)
+        self._stores: list[Measured] | None = None
+
+    def measured(self, name: str, store: AsyncStore) -> AsyncStore:
+        """Return a store whose use is counted. One that is wrapped otherwise has metrics of its state only."""
+        if self.records and type(store) is AsyncStore:
+            return measured(store, name)
+        return store
+
+    def answered(self, route: str, method: str, status: int, seconds: float) -> None:
+        """A call was answered."""
+        self._counters["http_requests_total"].add((route, method, str(status)))
+        self._durations.observe(seconds, (route,))
+
+    def unmatched(self, method: str, status: int) -> None:
+        """A call was answered whose path or method no route has."""
+        if self.records:
+            shown = method if method in METHODS else OTHER
+            self._counters["http_requests_total"].add((UNMATCHED, shown, str(status)))
+
+    def note(self, error: EventfoldError) -> None:
+        """A call met an error."""
+        if isinstance(error, TooManyCalls | ServerBusy):
+            self._counters["rate_limited_total"].add()
+        elif isinstance(error, Unauthenticated | Forbidden):
+            self._counters["auth_refused_total"].add((error.code,))
+
+    def dropped(self, reason: str) -> None:
+        """A live stream was ended early."""
+        self._counters["streams_dropped_total"].add((reason,))
+
+    def stores(self, stores: Mapping[str, AsyncStore]) -> Sequence[Measured]:
+        """Return the stores, for reading their state. To be called on the event loop of the server."""
+        if self._stores is None:
+            named: dict[str, AsyncStore] = {}
+            for name, store in stores.items():
+                named[store.recorder.store if isinstance(store, MeasuredAsyncStore) else name] = store
+            self._stores = measured_stores((), named)
+        return self._stores
+
+    async def close(self) -> None:
+        """Forget the stores, which are about to be closed."""
+        self._stores = None
+
+    def families(self, stores: Sequence[Measured], streams: int | None) -> Iterator[Family]:
+        """Yield the families of some stores, and those of the server unless `streams` is None. It may block."""
+        yield from families(states_of(stores))
+        if streams is None or not self.records:
+            return
+        for name, counter in self._counters.items():
+            if values := counter.values():
+                yield gauge_family(BY_NAME[name], values.items())
+        metric = BY_NAME["http_request_duration_seconds"]
+        durations = empty_family(metric)
+        for key, found in self._durations.distributions().items():
+            add_distribution(durations, metric, key, found)
+        yield durations
+        yield gauge_family(BY_NAME["streams"], [((), streams)])
+
+
+def is_local_scrape(request: Request) -> bool:
+    """Whether a request for metrics, without a credential, comes from this machine and through no proxy."""
+    headers = request.headers
+    if "authorization" in headers or any(name in headers for name in FORWARDED):
+        return False
+    return is_call_of_this_machine(request)
+
+
+async def metrics(call: Call) -> Response:
+    """Answer with the metrics: of the stores that the caller may use, and of the server if it may use all."""
+    check_whole_store(call.caller)
+    require_client()
+    server = call.server
+    every = server.meter.stores(server.stores)
+    names = {each.name for each in every if call.caller.may_use_store(each.name)}
+    streams = len(server.hub.readers) if len(names) == len(every) else None
+    shown = [each for each in every if each.name in names]
+    accept = call.request.headers.get("accept", "")
+
+    def text() -> tuple[bytes, str]:
+        return encode(Families(server.meter.families(shown, streams)), accept)
+
+    body, media = await in_thread(text)
+    return Response(body, media_type=media)
+
+
+ROUTES = (
+    Route(
+        method="GET",
+        path=PATH,
+        handler=metrics,
+        scope=Scope.METRICS,
+        summary="Metrics of the server and its stores, for Prometheus",
+        of_store=False,
+        media=MEDIA,
+        waits=True,
+    ),
+)
