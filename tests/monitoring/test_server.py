@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 import pytest
@@ -14,10 +15,14 @@ from starlette.testclient import TestClient
 
 import eventfold as ef
 from eventfold import monitoring
+from eventfold.alerts.facts import AlertRaised, new_event_of
+from eventfold.concurrency import run
 from eventfold.errors import ProcessError, StoreClosed
+from eventfold.log.append import submit
 from eventfold.monitoring.collector import BoundedState
 from eventfold.monitoring.state import Sample
 from eventfold.monitoring.table import METRICS
+from eventfold.ports.messages import AppendRequest
 from eventfold.server import Settings, application
 from eventfold.server.scopes import Scope
 from eventfold.server.settings import EventSettings, LimitSettings, MetricsSettings
@@ -63,6 +68,8 @@ def busy(tmp_path: Path) -> Iterator[Path]:
         store.project(Sold)
         with pytest.raises(ProcessError):
             store.run_until_idle(Reminding, mail)
+        raised = AlertRaised("Lagging", "", str(uuid4()), "It lags.", "page", 1)
+        run(submit(store.projections.log.appender, AppendRequest((new_event_of(raised),))))
         store.projections.record(*store.projections.verify(), store.projections.verify_log())
         store.projections.rebuild(Sold)
         with store.follow(name="listener") as follower:
@@ -87,7 +94,7 @@ def test_every_metric_of_the_table_is_shown_after_something_happened(busy: Path)
         client.app.server.hub._at_drop("too-slow")  # type: ignore[attr-defined]
         shown = scraped(client)
     names = {name.removeprefix("eventfold_") for name in used.names | shown.names}
-    missing = {each.name for each in METRICS if not {each.name, f"{each.name}_count"} & names and each.name != "alerts"}
+    missing = {each.name for each in METRICS if not {each.name, f"{each.name}_count"} & names}
     assert missing == set()
 
 
@@ -96,7 +103,7 @@ def test_the_state_of_a_busy_store_is_shown_as_it_is(busy: Path) -> None:
     with client_of(application({"shop": str(busy)}, settings=OPEN)) as client:
         found = scraped(client)
     of = {"store": "shop"}
-    assert found("head_position", **of) == 11
+    assert found("head_position", **of) == 12
     sold = of | {"projection": "metrics_sold"}
     assert found("projection_parked", **sold) == 1
     assert [each["state"] for each in found.of("projection_state") if each["projection"] == "metrics_sold"] == [
@@ -115,6 +122,7 @@ def test_the_state_of_a_busy_store_is_shown_as_it_is(busy: Path) -> None:
     assert found("verify_ok", **of, what="log") == 1
     assert found("verify_ok", **of, what="ledger:metrics_sold") == 1
     assert found("disk_free_bytes", **of) and found("store_bytes", **of, part="data")
+    assert found("alerts", **of, alert="Lagging", severity="page", state="raised") == 1
     assert found("scrape_error", **of) == 0
 
 
@@ -165,10 +173,10 @@ def test_programs_of_this_machine_may_scrape_without_a_key_where_the_settings_sa
     with client_of(application("memory:", settings=settings)) as client:
         assert scraped(client)("head_position") == 0
         assert client.get("/v1/head").status_code == 401
-        assert client.get("/metrics", headers={"X-Forwarded-For": "10.0.0.9"}).status_code == 401
+        assert client.get("/metrics", headers={"X-Forwarded-For": "203.0.113.9"}).status_code == 401
         assert client.get("/metrics", headers={"Authorization": "Bearer efk_wrong"}).status_code == 401
         assert client.get("/metrics", headers={"Host": "evil.example"}).status_code == 401
-        far = TestClient(client.app, base_url=LOCAL, client=("10.0.0.9", 50_000))
+        far = TestClient(client.app, base_url=LOCAL, client=("203.0.113.9", 50_000))
         assert far.get("/metrics").status_code == 401
 
 

@@ -261,6 +261,7 @@ class AdminOfLoop:
 
 
 def require_client() -> None:
+    """Raise MissingExtra if prometheus_client is not installed."""
     try:
         import prometheus_client  # noqa: F401  # pyright: ignore[reportUnusedImport]
     except ModuleNotFoundError as error:

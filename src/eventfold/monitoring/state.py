@@ -9,16 +9,19 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
+from eventfold.alerts.facts import OpenEpisodes
 from eventfold.concurrency import run
 from eventfold.core.envelope import StoredEvent
 from eventfold.core.json_values import decode
 from eventfold.core.query import Query
 from eventfold.errors import EventfoldError
 from eventfold.log.lookups import tag_names_of
+from eventfold.log.read import load
 from eventfold.monitoring.labels import LabelValues
 from eventfold.ports.messages import Head, Span
 from eventfold.processes.effects import Effect
@@ -58,6 +61,7 @@ class StateReader:
         self._verified: dict[str, tuple[float, bool]] = {}
         self._verified_to: int | None = None  # the position up to which verifications were read
         self._names = LabelValues(MAX_NAMES)
+        self._alerts = LabelValues()
 
     def read(self) -> list[Sample]:
         """Return all samples of the state now."""
@@ -72,6 +76,7 @@ class StateReader:
             *self._of_projections(observed),
             *self._of_processes(observed, timers),
             *self._of_proofs(head),
+            *self._of_alerts(),
         ]
 
     # The log
@@ -203,6 +208,17 @@ class StateReader:
         what = LOG if found.kind == "log" else f"{found.kind}:{found.subject}"
         if what in self._verified or len(self._verified) < 2 * MAX_NAMES:
             self._verified[what] = (stored.time / 1e6, found.proved)
+
+    # Alerts on events
+
+    def _of_alerts(self) -> Iterator[Sample]:
+        now = time.time_ns() // 1000
+        episodes, _ = run(load(self._log, OpenEpisodes("")))
+        counts: Counter[tuple[str, ...]] = Counter()
+        for each in episodes.open.values():
+            counts[self._alerts.of(each.alert), each.severity, episodes.state_of(each, now)] += 1
+        for labels, count in counts.items():
+            yield Sample("alerts", labels, count)
 
 
 def _size(path: str) -> int:

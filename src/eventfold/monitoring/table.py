@@ -13,7 +13,7 @@ import msgspec
 
 PREFIX = "eventfold_"
 Kind = Literal["counter", "gauge", "histogram"]
-Group = Literal["writing", "reading", "log", "read models", "processes", "proof", "server", "scrape"]
+Group = Literal["writing", "reading", "log", "read models", "processes", "proof", "alerts", "server", "scrape"]
 Source = Literal["recorded", "state", "server"]
 
 LATENCY_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -210,7 +210,7 @@ METRICS: tuple[Metric, ...] = (
     _state(
         "projection_state",
         "read models",
-        "1 for the state that it is in, 0 for the others: current, behind, parked, paused, stopped, idle, away.",
+        "1 for the state that it is in: current, behind, parked, paused, stopped, idle, away. Others have no series.",
         ("projection", "state"),
     ),
     _state(
@@ -260,7 +260,12 @@ METRICS: tuple[Metric, ...] = (
         "seconds since 1970",
     ),
     _state("verify_ok", "proof", "1 if that verification found nothing wrong, else 0.", ("what",)),
-    _state("alerts", "read models", "Alerts on events that are open.", ("alert", "severity", "state")),
+    _state(
+        "alerts",
+        "alerts",
+        "Open episodes of alerts on events; state: raised, acknowledged, snoozed.",
+        ("alert", "severity", "state"),
+    ),
     _server("http_requests_total", "Requests that were answered.", ("route", "method", "status")),
     _server(
         "http_request_duration_seconds",

@@ -6,7 +6,7 @@ Knows: what is counted about calls, who may read it. Does not know: metrics of s
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -35,9 +35,6 @@ from eventfold.server.call import Call
 from eventfold.server.route import Route
 from eventfold.server.scopes import Caller, Scope
 from eventfold.server.visibility import check_whole_store
-
-if TYPE_CHECKING:
-    from prometheus_client.core import Metric as Family
 
 PATH = "/metrics"
 MEDIA = ("text/plain; version=0.0.4", "application/openmetrics-text; version=1.0.0")
@@ -99,7 +96,7 @@ class Meter:
         """Forget the stores, which are about to be closed."""
         self._stores = None
 
-    def families(self, stores: Sequence[Measured], streams: int | None) -> Iterator[Family]:
+    def families(self, stores: Sequence[Measured], streams: int | None) -> Iterator[Any]:
         """Yield the families of some stores, and those of the server unless `streams` is None. It may block."""
         yield from families(states_of(stores))
         if streams is None or not self.records:
