@@ -14,9 +14,10 @@ import msgspec
 from eventfold.core.envelope import NewEvent
 from eventfold.core.event import Recorded, declaration_of, event_of, is_event_class
 from eventfold.core.state import copy_state
+from eventfold.core.trace_context import trace_in
 from eventfold.errors import ProcessError, ProcessLoops
 from eventfold.log.append import encode, write
-from eventfold.log.context import Log, Options
+from eventfold.log.context import CONTEXT, Log, Options
 from eventfold.log.decide import decide, epoch_ended_error
 from eventfold.log.read import load_cached
 from eventfold.log.state_cache import StateCache
@@ -85,6 +86,8 @@ class Reaction:
             "process": definition.name,
             "hops": self._hops,
         }
+        current = CONTEXT.get()  # of a span around this reaction, if there is one; else that of the event is continued
+        self._metadata |= trace_in(current.metadata if current else {}) or trace_in(metadata)
 
     async def run(self) -> None:
         """Call `react` and carry out its actions."""

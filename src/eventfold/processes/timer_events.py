@@ -129,13 +129,14 @@ def fired_id(timer: UUID, due: int) -> UUID:
     return derived_id(due, "fired", timer)
 
 
-def fired_event(timer: UUID, fact: TimerSet) -> NewEvent:
+def fired_event(timer: UUID, fact: TimerSet, trace: dict[str, str] | None = None) -> NewEvent:
     """Return the event by which a timer fires, encoded. Every process makes the same bytes.
 
-    Its `occurred` is when the timer was due; its `time` is when it is recorded, as for every event.
+    Its `occurred` is when the timer was due; its `time` is when it is recorded, as for every event. `trace`: the trace
+    context of the event that set the timer.
     """
     tags = tuple(sorted({*fact.tags, f"$fired:{fact.process}"}))
     facts = {"causation_id": str(timer), "correlation_id": fact.correlation, "process": fact.process}
-    metadata = encode_metadata(facts | {"hops": fact.hops or None})
+    metadata = encode_metadata(facts | {"hops": fact.hops or None} | (trace or {}))
     identity = fired_id(timer, fact.due).bytes
     return NewEvent(identity, fact.type, fact.version, bytes(fact.data), tags, fact.due, metadata)

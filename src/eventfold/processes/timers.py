@@ -17,6 +17,7 @@ from eventfold.core.envelope import Receipt, StoredEvent
 from eventfold.core.json_values import decoder_of
 from eventfold.core.query import ConditionClause
 from eventfold.core.snapshot import Snapshot
+from eventfold.core.trace_context import trace_of
 from eventfold.errors import AppendConflict, AppendUnconfirmed, EventIdReused
 from eventfold.log.append import submit
 from eventfold.log.context import Log
@@ -44,11 +45,12 @@ FINGERPRINT = "timers-1"  # of the snapshot's format
 
 
 class PendingTimer(msgspec.Struct, frozen=True):
-    """A timer that has not fired: its id, the event that set it, and the position of that event."""
+    """A timer that has not fired: its id, the event that set it, the position and the trace context of that event."""
 
     id: UUID
     fact: TimerSet
     position: int
+    trace: dict[str, str] | None = None
 
     @property
     def fired_id(self) -> UUID:
@@ -138,7 +140,7 @@ class TimerQueue:
         return count
 
     async def _write(self, batch: Sequence[PendingTimer]) -> Outcome:
-        events = tuple([fired_event(each.id, each.fact) for each in batch])
+        events = tuple([fired_event(each.id, each.fact, each.trace) for each in batch])
         condition = (ConditionClause(timer_end_query(self.process), self.position),)
         return await submit(self._log.appender, AppendRequest(events, condition, epoch=self._epoch))
 
@@ -193,7 +195,8 @@ class TimerQueue:
     def _apply(self, events: Iterable[StoredEvent]) -> None:
         for stored in events:
             if stored.type == SET:
-                self._set(PendingTimer(UUID(bytes=stored.id), read_set(stored.data), stored.position))
+                trace = trace_of(stored.metadata) or None
+                self._set(PendingTimer(UUID(bytes=stored.id), read_set(stored.data), stored.position, trace))
             elif stored.type == CANCELLED:
                 self._cancel(read_cancelled(stored.data))
             elif (timer := self._by_fired.get(stored.id)) is not None:

@@ -65,6 +65,7 @@ from eventfold.projections.fields import codec_of
 from eventfold.projections.follower_progress import FollowerProgress
 from eventfold.projections.generations import keeps_progress, require_record
 from eventfold.projections.inline_admin import is_inline
+from eventfold.projections.observer import Observer
 from eventfold.projections.operations import ProjectionOperations
 from eventfold.projections.pace import MAX_PAUSE_S
 from eventfold.projections.rebuilds import ProjectionRebuilds
@@ -94,9 +95,10 @@ class ProjectionAdmin:
         *,
         runners: list[Runner] | None = None,
         followers: WeakSet[FollowerProgress] | None = None,
+        observer: Observer | None = None,
     ) -> None:
-        self.catalog = catalog
-        self.log = catalog.log  # for tools
+        self.catalog, self._observer = catalog, observer
+        self.log = catalog.log if observer is None else observer.log(catalog.log)  # for tools
         self._options = options or Options()
         commands = OperatorCommands(catalog.log, self._options)
         self._operations = ProjectionOperations(catalog, commands)
@@ -106,13 +108,30 @@ class ProjectionAdmin:
 
     def using(self, options: Options) -> ProjectionAdmin:
         """Return an administration of the same projections that records its operations with these options' metadata."""
-        return ProjectionAdmin(self.catalog, options, runners=self._runners, followers=self._followers)
+        return ProjectionAdmin(
+            self.catalog, options, runners=self._runners, followers=self._followers, observer=self._observer
+        )
+
+    def observed_by(self, observer: Observer) -> ProjectionAdmin:
+        """Return an administration of the same projections whose work `observer` sees, instead of the present one."""
+        return ProjectionAdmin(
+            self.catalog, self._options, runners=self._runners, followers=self._followers, observer=observer
+        )
+
+    def _definitions(self, projections: Sequence[ProjectionLike]) -> list[ProjectionDefinition]:
+        """Return the definitions to run, with what the observer puts around them. Raises InvalidProjection."""
+        found = projection_definitions(projections)
+        if self._observer is None:
+            return found
+        return [self._observer.definition(*each) for each in zip(projections, found, strict=True)]
 
     def over(self, log: Log) -> ProjectionAdmin:
         """Return an administration of the same projections over another object for the same log: one that measures."""
         catalog = copy.copy(self.catalog)
         catalog.log = log
-        return ProjectionAdmin(catalog, self._options, runners=self._runners, followers=self._followers)
+        return ProjectionAdmin(
+            catalog, self._options, runners=self._runners, followers=self._followers, observer=self._observer
+        )
 
     def target(self, projection: Named) -> Target:
         """Return the target with a projection's rows: for tools."""
@@ -162,7 +181,7 @@ class ProjectionAdmin:
         """See Store.project. `clock` returns the time for alerts, in µs since 1970 UTC."""
         head = run(self.log.engine.head()).position
         failed: list[EventfoldError] = []
-        for definition in projection_definitions(projections):
+        for definition in self._definitions(projections):
             try:
                 target, record = self.catalog.register(definition)
                 if is_inline(target.checkpoints(definition.name, record.live)):
@@ -178,6 +197,7 @@ class ProjectionAdmin:
                         timeout=timeout,
                         progress=progress,
                         clock=clock,
+                        observer=self._observer,
                     )
             except (ProjectionError, InvalidProjection, CursorMismatch) as error:  # continue with the others
                 failed.append(error)
@@ -194,9 +214,9 @@ class ProjectionAdmin:
     ) -> Runner:
         """See Store.run."""
         definitions = [
-            (definition, self.catalog.register(definition)[0]) for definition in projection_definitions(projections)
+            (definition, self.catalog.register(definition)[0]) for definition in self._definitions(projections)
         ]
-        runner = Runner(self.log, definitions, self.catalog.lease, max_pause, clock)
+        runner = Runner(self.log, definitions, self.catalog.lease, max_pause, clock, self._observer)
         self._runners.append(runner)
         return runner
 

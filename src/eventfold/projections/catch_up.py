@@ -18,6 +18,7 @@ from eventfold.projections.failures import paused_error, stopped_error
 from eventfold.projections.generations import require_checkpoint, require_record
 from eventfold.projections.joint_commit import JointCommits
 from eventfold.projections.leases import LeaseHeartbeat, is_dead_holder, new_holder_id
+from eventfold.projections.observer import Observer
 from eventfold.projections.partition_lease import WorkerContext
 from eventfold.projections.status import status_of
 from eventfold.projections.verify import Progress
@@ -32,7 +33,12 @@ def wall_clock() -> int:
 
 
 def worker_context(
-    log: Log, target: Target, lease: float, joint: JointCommits | None = None, clock: Callable[[], int] = wall_clock
+    log: Log,
+    target: Target,
+    lease: float,
+    joint: JointCommits | None = None,
+    clock: Callable[[], int] = wall_clock,
+    observer: Observer | None = None,
 ) -> WorkerContext:
     """Return the context for workers in the calling thread. `lease`: seconds; `clock`: µs since 1970 UTC."""
     # Signal handlers run in the main thread only. In any other thread, also a BaseException is raised by user code.
@@ -47,6 +53,7 @@ def worker_context(
         catches=catches,
         joint=joint,
         wall_clock=clock,
+        observer=observer,
     )
 
 
@@ -90,12 +97,13 @@ def catch_up_partition(
     timeout: float,
     progress: Progress | None = None,
     clock: Callable[[], int] = wall_clock,
+    observer: Observer | None = None,
 ) -> None:
     """Bring a partition up to the position `head`, or wait `timeout` seconds for the runner that has its lease.
 
     Raises ProjectionStopped, ProjectionBehind.
     """
-    context = worker_context(log, target, lease, clock=clock)
+    context = worker_context(log, target, lease, clock=clock, observer=observer)
     worker = PartitionWorker(definition, context, partition_key, new_holder_id())
     ends = time.monotonic() + timeout
 

@@ -22,6 +22,7 @@ from eventfold.ports.target import (
     Target,
     TargetTransaction,
 )
+from eventfold.projections.observer import Observer
 from eventfold.projections.prefetch import StartInThread
 
 PAGE_EVENTS = 2_000  # the largest page
@@ -42,6 +43,7 @@ class WorkerContext(msgspec.Struct, frozen=True):
     exceptions that count as failures of user code; outside the main thread also SystemExit and KeyboardInterrupt, which
     no signal handler raises there. `joint`: commits pages of rows together with those of other workers; None: alone.
     `wall_clock` returns the time in µs since 1970 UTC, for watchers of rows.
+    `observer`: sees each page that is committed.
     """
 
     log: Log
@@ -54,6 +56,7 @@ class WorkerContext(msgspec.Struct, frozen=True):
     catches: type[BaseException] = Exception
     joint: JointCommit | None = None
     wall_clock: Callable[[], int] = lambda: 0
+    observer: Observer | None = None
 
 
 class PartitionLease:

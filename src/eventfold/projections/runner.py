@@ -23,6 +23,7 @@ from eventfold.projections.failures import paused_error, stopped_error
 from eventfold.projections.generations import register
 from eventfold.projections.joint_commit import JointCommits, joint_commits
 from eventfold.projections.leases import LeaseHeartbeat, PartitionAssignment, new_holder_id
+from eventfold.projections.observer import Observer
 from eventfold.projections.pace import MAX_PAUSE_S, Pace, check_max_pause
 from eventfold.projections.worker import PartitionWorker, StepResult
 
@@ -48,6 +49,7 @@ class _Shared(msgspec.Struct, frozen=True):
     failed: dict[str, EventfoldError]
     trouble: dict[str, EventfoldError]
     clock: Callable[[], int]
+    observer: Observer | None
 
 
 class Runner:
@@ -65,6 +67,7 @@ class Runner:
         lease: float,
         max_pause: float = MAX_PAUSE_S,
         clock: Callable[[], int] = wall_clock,
+        observer: Observer | None = None,
     ) -> None:
         self.failed: dict[str, EventfoldError] = {}
         self.trouble: dict[str, EventfoldError] = {}
@@ -83,6 +86,7 @@ class Runner:
             self.failed,
             self.trouble,
             clock,
+            observer,
         )
         joint = _joint_commits_of(definitions)
         for definition, target in definitions:
@@ -203,7 +207,7 @@ class _PartitionThread:
         shared = self._shared
         record = run(register(self._definition, shared.log, self._target))
         partition_key = PartitionKey(record.name, record.live, self._partition)
-        context = worker_context(shared.log, self._target, shared.lease, self._joint, shared.clock)
+        context = worker_context(shared.log, self._target, shared.lease, self._joint, shared.clock, shared.observer)
         worker = PartitionWorker(self._definition, context, partition_key, shared.holder)
         try:
             self._run_steps(worker, context.lease)

@@ -6,6 +6,7 @@ Knows: the order of these steps. Does not know: clocks (one is a parameter), thr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from enum import Enum, auto
 
 from eventfold.core.envelope import StoredEvent
@@ -26,6 +27,7 @@ from eventfold.projections.page import DecodedEvent, HandlerFailed
 from eventfold.projections.page_commit import PageCommit
 from eventfold.projections.partition_lease import PartitionLease, WorkerContext
 
+_UNOBSERVED = nullcontext()
 MAX_UNREPORTED = 100  # newest parked events that are kept in memory until the runner logs them
 
 
@@ -200,14 +202,20 @@ class PartitionWorker:
     ) -> StepResult:
         """Commit events of a page. `items`: the same events decoded, or None."""
         try:
-            if items is None:
-                items = self._commit.decode(events)
-            check_each_key = self._failures.isolating_through > 0
-            if await self._commit.commit(page, events, items, began, check_each_key=check_each_key):
-                self._failures.reset()
+            with self._observed(events):
+                if items is None:
+                    items = self._commit.decode(events)
+                check_each_key = self._failures.isolating_through > 0
+                if await self._commit.commit(page, events, items, began, check_each_key=check_each_key):
+                    self._failures.reset()
         except HandlerFailed as failed:
             return await self._handle_failure(failed, events, items or ())
         return StepResult.PROGRESSED
+
+    def _observed(self, events: Sequence[StoredEvent]) -> AbstractContextManager[None]:
+        """Return what the observer puts around the commit of a page."""
+        observer = self.context.observer
+        return _UNOBSERVED if observer is None or not events else observer.page(self.definition, events, self.lease)
 
     async def _handle_failure(
         self, failed: HandlerFailed, events: Sequence[StoredEvent], items: Sequence[DecodedEvent]

@@ -85,7 +85,7 @@ class ProcessScenario:
         timers = [each for process in self._processes for each in self._timers_of(process).waiting]
         timers.sort(key=lambda each: (each.fact.due, each.position))
         decode = self._store.registry.decode
-        new = [(fired_event(each.id, each.fact), each.fact.due) for each in timers]
+        new = [(fired_event(each.id, each.fact, each.trace), each.fact.due) for each in timers]
         found = [event for each, due in new for event in decode(each.at(1, due, 0, 1))]
         if found != [*expected]:
             raise AssertionError(difference([*expected], found, "the timers differ (- expected, + waiting):"))

@@ -1,0 +1,135 @@
+"""What each traced call of a store does, for sync and async stores alike.
+
+Knows: the span of each call, and its attributes. Does not know: how the calls are implemented (log/), who awaits them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from datetime import date
+from itertools import chain, islice
+from typing import Any, TypeVar, cast
+
+import msgspec
+from opentelemetry.trace import SpanKind
+
+from eventfold.core.envelope import Receipt
+from eventfold.core.query import Cursor
+from eventfold.core.state import State
+from eventfold.errors import EventIdReused
+from eventfold.log.append import Unless, append_next
+from eventfold.log.context import CONTEXT, Log, Options
+from eventfold.log.decide import decide
+from eventfold.log.decided import Decided
+from eventfold.log.read import state_at
+from eventfold.telemetry.decisions import DecisionSpans
+from eventfold.telemetry.reads import ReadTally
+from eventfold.telemetry.repeats import context_of_first
+from eventfold.telemetry.spans import BATCH_SIZE, EVENTS, SCANNED, OpenSpan, Spans, written
+
+R = TypeVar("R")
+S = TypeVar("S", bound=State)
+Append = Callable[[Log, Options, Any, Unless, int | Cursor, str | None], Coroutine[Any, Any, Any]]
+
+
+async def traced_append(
+    how: Append,
+    span: OpenSpan,
+    log: Log,
+    options: Options,
+    events: Sequence[Any],
+    unless: Unless,
+    after: int | Cursor,
+    key: str | None,
+) -> Any:
+    """Append within a span, by `append` or `append_encoded`. Returns and raises what that does."""
+
+    async def once() -> Any:
+        return await how(log, options, events, unless, after, key)
+
+    with span:
+        if len(events) > 1:
+            span.set({BATCH_SIZE: len(events)})
+        receipt = await _also_a_repeat(log, once)
+        if isinstance(receipt, Receipt):  # otherwise it is staged in a transaction of the user
+            span.set(written(receipt))
+        return receipt
+
+
+async def traced_append_next(spans: Spans, log: Log, options: Options, rest: Iterator[Any], batch: int) -> int:
+    """Append the next events of `extend` within a span. See append_next."""
+    first, kept = list(islice(rest, 1)), list[Any]()
+    span = spans.append() if first else None
+
+    def remembered() -> Iterator[Any]:
+        for event in chain(first, rest):
+            kept.append(event)
+            yield event
+
+    async def once() -> int:
+        return await append_next(log, options, iter(kept[:]) if kept else remembered(), batch)
+
+    if span is None:
+        return await append_next(log, options, chain(first, rest), batch) if first else 0
+    with span:
+        count = await _also_a_repeat(log, once)
+        span.set({BATCH_SIZE: count})
+        return count
+
+
+async def traced_decide(
+    spans: Spans,
+    log: Log,
+    options: Options,
+    function: Callable[..., R],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Decided[R]:
+    """Decide within a span. See decide."""
+    span = spans.begin(f"decide {code_name(function)}", SpanKind.INTERNAL)
+    if span is None:
+        return await decide(log, options, function, args, kwargs)
+    decision = DecisionSpans(spans, span, log)
+
+    async def once() -> Decided[R]:
+        return await decide(decision.log, options, function, args, kwargs)
+
+    with decision:
+        decided = await _also_a_repeat(log, once)
+        decision.done(decided)
+        return decided
+
+
+async def traced_state(spans: Spans, log: Log, question: S, at: int | date | None, occurred_until: date | None) -> S:
+    """Fold a state within a span. See state_at."""
+    span = spans.state(code_name(type(question)))
+    if span is None:
+        return await state_at(log, question, at, occurred_until)
+    with span:
+        tally = ReadTally(log.engine)
+        state = await state_at(msgspec.structs.replace(log, engine=tally), question, at, occurred_until)
+        span.set({EVENTS: tally.events, SCANNED: tally.scanned})
+        return state
+
+
+def code_name(code: Any) -> str:
+    """Return the name of a class or a function as it is written where it is defined; of others, that of their class."""
+    while hasattr(code, "func"):  # functools.partial
+        code = code.func
+    name = cast(str, getattr(code, "__qualname__", None) or type(code).__qualname__)
+    return name.rpartition("<locals>.")[2]
+
+
+async def _also_a_repeat(log: Log, once: Callable[[], Coroutine[Any, Any, R]]) -> R:
+    """Append, and again under the trace context of the first time if the events are in the log: see repeats.py."""
+    try:
+        return await once()
+    except EventIdReused as refusal:
+        first = await context_of_first(log, refusal)
+        if first is None:
+            raise
+    token = CONTEXT.set(first)
+    try:
+        return await once()
+    finally:
+        CONTEXT.reset(token)

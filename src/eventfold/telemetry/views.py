@@ -1,0 +1,24 @@
+"""Views of a store: the same log and read models, as an instance of another class.
+
+Knows: that a store keeps all it has as attributes. Does not know: what these are.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar, cast
+
+T = TypeVar("T")
+
+
+def same_store(store: object, cls: type[T]) -> T:
+    """Return the same store as an instance of a class, with the attributes of `store`."""
+    view = object.__new__(cls)
+    view.__dict__.update(vars(store))
+    return view
+
+
+def traced_class(plain: type[Any], traced: type[T]) -> type[T]:
+    """Return a class with the methods of `traced` that is also a `plain`, the class of a store."""
+    if plain in traced.__bases__:
+        return traced
+    return cast("type[T]", type(f"Traced{plain.__name__}", (traced, plain), {}))

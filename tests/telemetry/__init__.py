@@ -1,0 +1,1 @@
+"""Traces: spans, links and the trace context of events."""
