@@ -491,10 +491,10 @@ def test_a_writer_reads_the_events_of_others_before_it_takes_the_lock(path: str,
 
 def test_events_added_while_the_last_segment_is_merged_are_not_merged_with_it(path: str) -> None:
     """A reader's thread may read more into the last segment: the merge ends where the segment ended at its start."""
-    segment = tail.Segment(0)
+    segment = tail.Segment(0, 10)
     for n in range(1, 4):
         segment.add(tail.Labels([f"T{n % 2}"], [("a", f"b:{n}")], [2]))
-    started = merge.Merge(segment)
+    started = merge.Merge((segment,))
     segment.add(tail.Labels(["T0"], [("a", "b:1")], [2]))
     with ef.Store(path) as store:
         store.append(noted(1), noted(2), noted(3), noted(4))

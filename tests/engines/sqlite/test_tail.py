@@ -85,7 +85,7 @@ def test_a_tail_finds_the_events_that_match(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tail, "CATCH_UP_ROWS", 3)
-        asked = Tail(read, lambda _connection: through, merge_events)
+        asked = Tail(read, lambda _connection: through, lambda *_: [], merge_events)
         asked._most_pending = pending
         for step, kind in steps:
             log.append(kind)  # by another process, unless the step adds it
@@ -121,7 +121,7 @@ def test_a_tail_finds_the_events_that_match(
 
 def test_many_alternatives_are_found_in_the_tail() -> None:
     """More than there are events: each event is compared once."""
-    segment = Segment(0)
+    segment = Segment(0, 1_000)
     for n in range(1, 4):
         segment.add(Labels(["T"], [(f"a:{n}", "b")], [2]))
     wide = Query.any_of(item for n in range(9) for item in Query.of(types="T", tags=[f"a:{n}", "b"]).items)
@@ -137,7 +137,7 @@ def test_the_tail_of_a_process_that_slept_begins_at_the_mark() -> None:
         return [stored(p, ("T", ())) for p in range(low + 1, high + 1)]
 
     through = 0
-    asked = Tail(read, lambda _connection: through)
+    asked = Tail(read, lambda _connection: through, lambda *_: [])
     asked.covering(None, 10)  # type: ignore[arg-type]
     through = 999_990
     (segment,) = asked.covering(None, 1_000_000)  # type: ignore[arg-type]

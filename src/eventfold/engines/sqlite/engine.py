@@ -34,6 +34,7 @@ from eventfold.engines.sqlite.named_locks import NamedLocks
 from eventfold.engines.sqlite.overwrite_detection import Mark
 from eventfold.engines.sqlite.read import Names, RowDecoder, decode_request_key, missing_error, read_page
 from eventfold.engines.sqlite.reindex import reindex
+from eventfold.engines.sqlite.saved_segments import read_from
 from eventfold.engines.sqlite.schema import read_identity, read_through
 from eventfold.engines.sqlite.services import (
     Access,
@@ -98,7 +99,9 @@ class SqliteEngine:
         self._file = File(path, readonly=readonly, full_sync=durability == "full", timeout=timeout, max_idle=max_idle)
         types = NameDictionary("type")
         self._rows = RowDecoder(types)
-        self._names = Names(types, NameDictionary("tag"), Tail(self._rows.between, read_through, merge_events))
+        self._names = Names(
+            types, NameDictionary("tag"), Tail(self._rows.between, read_through, read_from, merge_events)
+        )
         self._watch = Watch(self._file)
         self._head_tracker: HeadTracker | None = None
         self._type_counts = (0, 0, dict[str, TypeCount]())  # cached by `types`: epoch, last counted position, by type

@@ -1,14 +1,16 @@
 """The merging of one process: the tail grows with each append, and full segments of it are merged slice by slice.
 
-A slice follows the commit of an append in a transaction of its own, so its failure refuses no append. That transaction
-is not synced: a merge that a power failure undoes is repeated, and the sync of the next append comes after it.
-Knows: which segment is being merged, failures. Does not know: locks (the writer's), how connections are replaced.
+A segment is saved once it is closed; several are merged at once. A slice follows the commit of an append in a
+transaction of its own, so its failure refuses no append. That transaction is not synced: a merge that a power failure
+undoes is repeated, and the sync of the next append comes after it.
+Knows: which segments are being merged, failures. Does not know: locks (the writer's), how connections are replaced.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import takewhile
 
@@ -21,6 +23,7 @@ from eventfold.engines.sqlite.idle_merge import MIN_EVENTS, IdleStep
 from eventfold.engines.sqlite.merge import Merge, StaleTail, merge_all
 from eventfold.engines.sqlite.merge_schedule import IDLE_ENTRIES, retry_after, slice_entries
 from eventfold.engines.sqlite.read import Names
+from eventfold.engines.sqlite.saved_segments import save
 from eventfold.engines.sqlite.schema import HEAD, read_through
 from eventfold.engines.sqlite.tail import CATCH_UP_ROWS, MERGE_EVENTS, Labels, Segment
 from eventfold.errors import EventfoldError
@@ -36,7 +39,7 @@ class IndexMerging:
 
     def __init__(self, file: File, names: Names) -> None:
         self._file, self._names = file, names
-        self._merge: Merge | None = None  # of the first segment of the tail; None also after an error
+        self._merge: Merge | None = None  # of the first segments of the tail; None also after an error
         self.written = 0  # events appended by this process
         self._next_position = 0  # after the last append of this process
         self.others_append = False  # whether other processes appended between its last two appends
@@ -51,7 +54,7 @@ class IndexMerging:
         return self.written < CATCH_UP_ROWS
 
     def forget(self) -> None:
-        """Forget the segment that is being merged: what is committed of it is ignored by the next attempt."""
+        """Forget the merge that was begun: what is committed of it is ignored by the next attempt."""
         self._merge = None
 
     def extend(self, connection: apsw.Connection, last: int, labels: Labels) -> None:
@@ -70,27 +73,34 @@ class IndexMerging:
         self.is_tail_long = bool(segments) and last - segments[0].start >= MIN_EVENTS and not self._waits
 
     def merge_slice(self, connection: apsw.Connection, events: int) -> bool:
-        """Merge a slice after an append of so many events, outside a transaction.
+        """Save a segment that was closed, or merge a slice, after an append of so many events, outside a transaction.
 
         Returns False if it failed: the connection may not be used any more.
         """
         tail = self._names.tail
         if len(tail.segments) < 2 or self._waits or not (closed := tail.closed):
             return True
-        return self._try(connection, closed, events)
+        if not closed[-1].is_saved and not self._try(connection, lambda: self._save(connection, closed)):
+            return False
+        if self._merge is None and len(closed) < tail.merge_segments:
+            return True
+        return self._try(connection, lambda: self._merge_some(connection, closed, events))
 
     @property
     def _waits(self) -> bool:
         """Whether a slice failed a short time ago."""
         return self._failures > 0 and time.monotonic() < self._retry_at
 
-    def _try(self, connection: apsw.Connection, closed: tuple[Segment, ...], events: int) -> bool:
-        """Merge a slice of closed segments; `events` 0: of the size for an idle process. Returns whether it worked."""
+    def _try(self, connection: apsw.Connection, work: Callable[[], None]) -> bool:
+        """Run a transaction that is not synced. Returns whether it worked."""
         try:
-            merge, self._merge = self._merge or Merge(closed[0]), None
-            further = tuple(segment for segment in closed if segment.end > merge.end)
-            entries = slice_entries(events, merge.entries_per_event, len(closed)) if events else IDLE_ENTRIES
-            self._transact(connection, merge, further, entries)
+            if self._file.full_sync:
+                connection.pragma("synchronous", "normal")
+            connection.set_busy_timeout(0)
+            work()
+            self._file.set_busy_timeout(connection)
+            if self._file.full_sync:
+                connection.pragma("synchronous", "full")
         except (apsw.BusyError, apsw.LockedError):  # another program has a lock: it has no time to wait
             return False
         except StaleTail:
@@ -102,21 +112,32 @@ class IndexMerging:
         self.error, self._failures = None, 0
         return True
 
-    def _transact(self, connection: apsw.Connection, merge: Merge, further: tuple[Segment, ...], entries: int) -> None:
-        """Merge at most so many entries in one transaction, of a segment and, once it is merged, of further ones."""
-        names, done = self._names, 0
-        if self._file.full_sync:
-            connection.pragma("synchronous", "normal")
-        connection.set_busy_timeout(0)
+    def _save(self, connection: apsw.Connection, closed: tuple[Segment, ...]) -> None:
+        """Save the closed segments that are not saved yet."""
+        segments = [segment for segment in closed if not segment.is_saved]
+        for segment in segments:
+            segment.is_saved = True  # also after a failure: then their events are read
+        connection.execute("BEGIN IMMEDIATE")
+        if read_through(connection) <= segments[0].start:
+            save(connection, segments)
+        connection.execute("COMMIT")
+
+    def _merge_some(self, connection: apsw.Connection, closed: tuple[Segment, ...], events: int) -> None:
+        """Merge a slice of closed segments; `events` 0: of the size for an idle process."""
+        names, most, done = self._names, self._names.tail.merge_segments, 0
+        merge, self._merge = self._merge or Merge(closed[:most]), None
+        backlog = -(-len(closed) // most)
+        left = slice_entries(events, merge.entries_per_event, backlog) if events else IDLE_ENTRIES
         connection.execute("BEGIN IMMEDIATE")
         while True:
-            entries -= merge.step(connection, names.types, names.tags, entries)
+            left -= merge.step(connection, names.types, names.tags, left)
             if not merge.is_done:
                 break
             done = merge.end
-            if not further or entries <= 0:
+            further = [segment for segment in closed if segment.end > done]
+            if left <= 0 or not further or (events and len(further) < most):
                 break
-            merge, further = Merge(further[0]), further[1:]
+            merge = Merge(further[:most])
         connection.execute("COMMIT")
         names.types.commit()
         names.tags.commit()
@@ -124,9 +145,6 @@ class IndexMerging:
             names.tail.drop_through(done)
         if not merge.is_done:
             self._merge = merge
-        self._file.set_busy_timeout(connection)
-        if self._file.full_sync:
-            connection.pragma("synchronous", "full")
 
     def _record_failure(self, error: Exception, connection: apsw.Connection) -> None:
         record_errno(error, connection)
@@ -159,7 +177,9 @@ class IndexMerging:
             tail.close_segment()
         if not tail.closed:  # a damaged event, whose tags are not known, is the first
             return IdleStep.ENDS
-        return IdleStep.MERGED if self._try(connection, tail.closed, 0) else IdleStep.FAILED
+        closed = tail.closed
+        is_merged = self._try(connection, lambda: self._merge_some(connection, closed, 0))
+        return IdleStep.MERGED if is_merged else IdleStep.FAILED
 
     def catch_up(self, connection: apsw.Connection) -> None:
         """Read the tail up to the last committed event, without the checks of `HeadTracker`."""
@@ -183,7 +203,9 @@ class IndexMerging:
         if segments[0].start > end - left:
             names.tail.forget()  # StaleTail, see merge.py
             segments = names.tail.covering(connection, end)
-        merge_all(connection, names.types, names.tags, takewhile(lambda each: each.damage is None, segments))
+        whole = tuple(takewhile(lambda each: each.damage is None, segments))
+        if whole:
+            merge_all(connection, names.types, names.tags, whole)
 
     def is_left_to_others(self, left: int) -> bool:
         """Whether a tail of `left` events is left to other processes, or is empty."""

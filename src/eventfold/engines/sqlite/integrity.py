@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 import apsw
 
 from eventfold.core.envelope import StoredEvent
-from eventfold.engines.sqlite import schema
+from eventfold.engines.sqlite import saved_segments, schema
 from eventfold.engines.sqlite.dictionary import NameDictionary
 from eventfold.engines.sqlite.inline import read_registrations
 from eventfold.engines.sqlite.read import RowDecoder
@@ -183,7 +183,25 @@ class _Comparison:
             return [*found, IndexProblem(f"The index cannot be read: {error}.")]
         if surplus > 0:
             found.append(IndexProblem(f"The index has {surplus} entries that no event has."))
-        return found
+        try:
+            return [*found, *self._check_segments(connection)]
+        except (apsw.Error, UnicodeDecodeError) as error:
+            return [*found, IndexProblem(f"The saved segments of the index cannot be read: {error}.")]
+
+    def _check_segments(self, connection: apsw.Connection) -> Iterator[Problem]:
+        """Compare the saved segments with the events."""
+        for start, end, segment in saved_segments.decode_all(connection):
+            if segment is None or end > self.head:
+                yield IndexProblem(f"The saved segment of the index after position {start} is damaged.")
+                continue
+            try:
+                events = self._rows.between(connection, start, end)
+            except (EventfoldError, UnicodeDecodeError):
+                continue  # `compare` has reported it
+            labels = segment.events(start, end)
+            for event, (position, type, tags) in zip(events, labels, strict=True):
+                if event.type != type or set(event.tag_set) != set(tags):
+                    yield IndexProblem("The saved segment of the index has another type, or other tags.", position)
 
     def _count_surplus(self, connection: apsw.Connection) -> int:
         surplus = connection.execute("SELECT count(*) FROM tagged WHERE position <= ?", (self._through,)).get

@@ -1,4 +1,4 @@
-"""Rebuilds the index of a store file, the tables `tag`, `tagged` and `indexed`, from the rows of the events.
+"""Rebuilds the index of a store file, the tables `tag`, `tagged`, `indexed` and `segment`, from the rows of the events.
 
 All in one transaction, under the exclusive lock of an upgrade. Every event is verified when it is read. Memory is
 bounded: the entries are in a temporary table on disk, where SQLite sorts them.
@@ -104,7 +104,7 @@ def _is_intact(connection: apsw.Connection) -> bool:
 def _detach_index(connection: apsw.Connection) -> None:
     """Take the tables of the index out of the schema, without reading or freeing their pages."""
     connection.pragma("writable_schema", "on")
-    connection.execute("DELETE FROM sqlite_schema WHERE tbl_name IN ('tag', 'tagged', 'indexed')")
+    connection.execute("DELETE FROM sqlite_schema WHERE tbl_name IN ('tag', 'tagged', 'indexed', 'segment')")
     connection.pragma("writable_schema", "reset")
 
 
@@ -156,7 +156,7 @@ def _rebuild(connection: apsw.Connection, path: str, *, drops: bool) -> ReindexR
 def _verify(connection: apsw.Connection, head: int, path: str) -> ReindexResult:
     """Compare the new index with the events, within the transaction."""
     check_definitions(connection, path)
-    for table in ("event", "type", "tag", "tagged", "indexed"):
+    for table in ("event", "type", "tag", "tagged", "indexed", "segment"):
         if connection.execute(f"PRAGMA integrity_check({table})").fetchone() != ("ok",):
             raise inconsistency_error(f"the table {table} is damaged")
     entries = head + connection.execute("SELECT count(*) FROM temp.entry").get

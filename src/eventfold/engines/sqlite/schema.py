@@ -22,7 +22,7 @@ from eventfold.engines.sqlite.errors import inconsistency_error, index_error
 from eventfold.errors import StoreDamaged
 
 APPLICATION_ID = 0x65666C64  # "efld": identifies a store file
-LAYOUT = 3  # PRAGMA user_version; a newer file is refused, an older one is upgraded by a command (upgrade.py)
+LAYOUT = 4  # PRAGMA user_version; a newer file is refused, an older one is upgraded by a command (upgrade.py)
 OLDEST_LAYOUT = 1  # the oldest layout that can be upgraded
 
 _TABLES = """
@@ -87,6 +87,15 @@ CREATE TABLE indexed (
     crc INTEGER NOT NULL         -- of through, as in event
 ) STRICT;
 """
+# Parts of the index that are not yet in its tables, so that a process need not read their events (saved_segments.py).
+SEGMENT = """
+CREATE TABLE segment (
+    start INTEGER PRIMARY KEY,   -- the position before its first event
+    "end" INTEGER NOT NULL,      -- that of its last
+    labels BLOB NOT NULL,
+    crc INTEGER NOT NULL         -- CRC-32 of the columns above
+) STRICT;
+"""
 # A cache, not part of the log.
 SNAPSHOT = """
 CREATE TABLE snapshot (
@@ -146,11 +155,12 @@ CREATE_INDEX = "".join(
     (
         _INDEX,
         INDEXED,
+        SEGMENT,
         *(_FROZEN.format(table=table) for table in ("tagged", "tag")),
         _UNIQUE.format(table="tag", known=_KNOWN_NAME),
     )
 )
-DROP_INDEX = "".join(f"DROP TABLE IF EXISTS {table};" for table in ("indexed", "tagged", "tag"))
+DROP_INDEX = "".join(f"DROP TABLE IF EXISTS {table};" for table in ("segment", "indexed", "tagged", "tag"))
 CREATE = "".join(
     (
         _TABLES,
@@ -240,10 +250,11 @@ def read_through(connection: apsw.Connection) -> int:
 
 
 def write_through(connection: apsw.Connection, position: int) -> None:
-    """Set that position, inside a transaction of the caller."""
+    """Set that position, inside a transaction of the caller, and drop the saved segments up to it."""
     connection.execute(
         "INSERT OR REPLACE INTO indexed (one, through, crc) VALUES (1, ?, ?)", with_checksum((position,))
     )
+    connection.execute("DELETE FROM segment WHERE start < ?", (position,))
 
 
 def write_identity(connection: apsw.Connection, store_id: str, epoch: int) -> None:

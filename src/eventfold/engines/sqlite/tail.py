@@ -24,8 +24,9 @@ from eventfold.core.query import Item, Matcher, Query
 from eventfold.core.tags import in_utc, is_moment
 from eventfold.errors import CorruptEvent
 
-MERGE_EVENTS = 3_072  # a segment with so many events is closed and merged; the index in memory of 4,096 takes 20 ms
-MERGE_BYTES = 8_388_608  # or with so many bytes of payloads and tags: a process that opens the store reads them all
+MERGE_SEGMENTS = 6  # so many segments are merged at once: a leaf of the index is then written once for all of them
+MERGE_EVENTS = 18_432  # events of them; a segment of 3,072 is read in 1 ms once it is saved, and in 30 ms from its rows
+SEGMENT_BYTES = 8_388_608  # or so many bytes of payloads and tags make a segment: a process may have to read them all
 CATCH_UP_ROWS = 512  # rows read at a time
 PENDING_EVENTS = 32  # of this process, added together: a quarter of the time of adding each after its append
 EVENT_MEMORY, ENTRY_MEMORY, NAME_MEMORY = 110, 75, 45  # bytes; within a fifth of what tracemalloc finds for short tags
@@ -71,7 +72,8 @@ class Segment:
         "end",
         "is_closed",
         "is_partial",
-        "merge_events",
+        "is_saved",
+        "max_events",
         "moments",
         "size",
         "start",
@@ -79,9 +81,9 @@ class Segment:
         "types",
     )
 
-    def __init__(self, start: int, merge_events: int = MERGE_EVENTS) -> None:
+    def __init__(self, start: int, max_events: int) -> None:
         self.start = self.end = start
-        self.merge_events = merge_events
+        self.max_events = max_events
         self.size = 0  # bytes of payloads and tags
         self.carried = 0  # tags of all events
         self.types: list[str] = []
@@ -91,12 +93,13 @@ class Segment:
         self.moments: dict[str, list[str]] = {}  # a tag in UTC -> its other spellings here
         self.damage: CorruptEvent | None = None  # of its only event
         self.is_closed = False  # whether it has a successor: nothing is added to it any more
+        self.is_saved = False  # whether it is in the table of segments, or need not be
         self.is_partial = False  # an exception ended `add`: entries after `end` may be there
 
     @property
     def is_full(self) -> bool:
         """Whether it has so many events, or bytes, that the next event begins another segment."""
-        return self.end - self.start >= self.merge_events or self.size >= MERGE_BYTES or self.damage is not None
+        return self.end - self.start >= self.max_events or self.size >= SEGMENT_BYTES or self.damage is not None
 
     def raise_damage(self) -> NoReturn:
         """Raises the error of its damaged event."""
@@ -106,11 +109,11 @@ class Segment:
     def add(self, labels: Labels) -> int:
         """Add the next events, until it is full. Returns how many were added."""
         types, tag_sets, sizes = labels
-        left = self.merge_events - (self.end - self.start)
+        left = self.max_events - (self.end - self.start)
         if len(types) > left:
             types, tag_sets, sizes = types[:left], tag_sets[:left], sizes[:left]
         size = sum(sizes)
-        if self.size + size >= MERGE_BYTES:
+        if self.size + size >= SEGMENT_BYTES:
             fit = self._count_fitting(sizes)
             types, tag_sets, size = types[:fit], tag_sets[:fit], sum(sizes[:fit])
         self.types += types
@@ -126,7 +129,7 @@ class Segment:
         size = self.size
         for count, each in enumerate(sizes, 1):
             size += each
-            if size >= MERGE_BYTES:
+            if size >= SEGMENT_BYTES:
                 return count
         return len(sizes)
 
@@ -143,11 +146,8 @@ class Segment:
                     found.append(position)
                 else:
                     by_tag[tag] = [cast(int, found), position]
-        if len(set(types)) == 1:
-            by_type.setdefault(types[0], []).extend(range(first, first + len(types)))
-            return
-        for position, name in enumerate(types, first):
-            by_type.setdefault(name, []).append(position)
+        for name, positions in by_type_of(types, first).items():
+            by_type.setdefault(name, []).extend(positions)
 
     @property
     def memory(self) -> int:
@@ -211,19 +211,22 @@ class Tail:
     """The tail of one process: segments in order, each beginning where the one before ends.
 
     `read` reads the events in (after, until] and verifies them; `read_through` the position through which the index
-    tables are complete. `merge_events` see MERGE_EVENTS.
+    tables are complete; `read_saved` the saved segments from a position on. `merge_events`: so many are merged at once.
     """
 
     def __init__(
         self,
         read: Callable[[apsw.Connection, int, int], list[StoredEvent]],
         read_through: Callable[[apsw.Connection], int],
+        read_saved: Callable[[apsw.Connection, int, int], list[Segment]],
         merge_events: int = MERGE_EVENTS,
     ) -> None:
-        self._read, self._read_through, self._merge_events = read, read_through, merge_events
+        self._read, self._read_through, self._read_saved = read, read_through, read_saved
+        self._max_events = -(-merge_events // MERGE_SEGMENTS)  # of a segment
+        self.merge_segments = -(-merge_events // self._max_events)  # that are merged at once
         self.segments: tuple[Segment, ...] = ()
         self._is_damaged = False  # whether a segment is damaged
-        self._most_pending = min(PENDING_EVENTS, merge_events // 64)
+        self._most_pending = min(PENDING_EVENTS, self._max_events // 64)
         self._pending: list[tuple[int, Labels]] = []  # appended by this process and not yet in a segment
         self._pending_events = 0
         self._mutex = Mutex()
@@ -294,11 +297,19 @@ class Tail:
         if end < 0 or until - end > CATCH_UP_ROWS:
             through = self._read_through(connection)
             if through > end:  # other processes have merged all that this one has
-                self.segments = (Segment(through, self._merge_events),)
+                self.segments = (Segment(through, self._max_events),)
+            self._add_saved(connection)
         while (end := self.segments[-1].end) < until:
             if self._read_further(connection, end, min(until, end + CATCH_UP_ROWS)):
                 self._drop_through(self._read_through(connection))
         return self.segments
+
+    def _add_saved(self, connection: apsw.Connection) -> None:
+        """Add the saved segments that begin where the last segment does, which they contain."""
+        *before, last = self.segments
+        saved = self._read_saved(connection, last.start, self._max_events)
+        if saved and saved[-1].end > last.end:
+            self.segments = (*before, *saved, Segment(saved[-1].end, self._max_events))
 
     def _read_further(self, connection: apsw.Connection, end: int, until: int) -> bool:
         """Read the events in (end, until], those around a damaged one each for itself. Whether a segment was closed."""
@@ -309,10 +320,10 @@ class Tail:
                 for position in range(end, until):
                     self._read_further(connection, position, position + 1)
             else:
-                damaged = Segment(end, self._merge_events)
+                damaged = Segment(end, self._max_events)
                 damaged.end, damaged.damage = until, _at(error, until)
                 self._is_damaged = True
-                self.segments = (*self.segments, damaged, Segment(until, self._merge_events))
+                self.segments = (*self.segments, damaged, Segment(until, self._max_events))
             return True
         labels = Labels([], [], [])
         for event in events:
@@ -328,7 +339,7 @@ class Tail:
             if segment.damage is not None:
                 with suppress(CorruptEvent):
                     self._read(connection, segment.start, segment.end)
-                    self.segments = (*self.segments[:index], Segment(segment.start, self._merge_events))
+                    self.segments = (*self.segments[:index], Segment(segment.start, self._max_events))
                     break
         self._is_damaged = not all(map(_is_whole, self.segments))
 
@@ -345,7 +356,7 @@ class Tail:
         while left.types:
             if segment.is_full:
                 segment.is_partial = False
-                full, segment, closed = segment, Segment(segment.end, self._merge_events), True
+                full, segment, closed = segment, Segment(segment.end, self._max_events), True
                 segment.is_partial = True
                 self.segments = (*self.segments, segment)
                 full.is_closed = True
@@ -359,13 +370,23 @@ class Tail:
     def _close_segment(self) -> None:
         segments = self.segments
         if segments and not segments[-1].is_partial and segments[-1].end > segments[-1].start:
-            self.segments = (*segments, Segment(segments[-1].end, self._merge_events))
+            self.segments = (*segments, Segment(segments[-1].end, self._max_events))
             segments[-1].is_closed = True
 
     def _drop_through(self, position: int) -> None:
         kept = [segment for segment in self.segments[:-1] if segment.end > position]
         if len(kept) + 1 < len(self.segments):
             self.segments = (*kept, self.segments[-1])
+
+
+def by_type_of(types: Sequence[str], first: int) -> dict[str, list[int]]:
+    """The positions of each type, given those of consecutive events from a position on."""
+    if len(set(types)) == 1:
+        return {types[0]: list(range(first, first + len(types)))}
+    by_type: dict[str, list[int]] = {}
+    for position, name in enumerate(types, first):
+        by_type.setdefault(name, []).append(position)
+    return by_type
 
 
 def _joined(pending: Sequence[tuple[int, Labels]]) -> Iterator[tuple[int, Labels]]:

@@ -24,11 +24,11 @@ from eventfold.engines.sqlite.schema import (
     LAYOUT,
     NO_DELETE,
     OLDEST_LAYOUT,
+    SEGMENT,
     SNAPSHOT,
     check_definitions,
     read_identity,
     with_checksum,
-    write_through,
 )
 from eventfold.errors import NotAStore, StoreBusy, StoreVersionMismatch
 from eventfold.ports.services import UpgradeResult
@@ -58,11 +58,17 @@ def _upgrade_to_3(connection: apsw.Connection) -> None:
         "INSERT INTO tagged (tag, position, type) SELECT -type, position, type FROM event ORDER BY type DESC, position"
     )
     connection.execute(INDEXED)
-    write_through(connection, connection.execute("SELECT ifnull(max(position), 0) FROM event").get)
+    through: int = connection.execute("SELECT ifnull(max(position), 0) FROM event").get
+    connection.execute("INSERT INTO indexed (one, through, crc) VALUES (1, ?, ?)", with_checksum((through,)))
+
+
+def _upgrade_to_4(connection: apsw.Connection) -> None:
+    """Add the table of saved segments."""
+    connection.execute(SEGMENT)
 
 
 # From layout n to n + 1. A step that is no longer the last needs its own copy of the definitions that it creates.
-STEPS: dict[int, Callable[[apsw.Connection], None]] = {1: _upgrade_to_2, 2: _upgrade_to_3}
+STEPS: dict[int, Callable[[apsw.Connection], None]] = {1: _upgrade_to_2, 2: _upgrade_to_3, 3: _upgrade_to_4}
 
 
 def upgrade(file: File, timeout: float, copy: str | None, copies: bool) -> UpgradeResult:
