@@ -90,8 +90,9 @@ def foreign(path: Path | str, sql: str, *bindings: Any) -> list[tuple[Any, ...]]
 
 def assert_whole(path: Path | str) -> int:
     """Check rows, tag index and dictionaries against each other by SQL of its own. Returns the number of events."""
-    connection = sqlite3.connect(path, timeout=10)
+    connection = sqlite3.connect(path, timeout=10, isolation_level=None)
     try:
+        connection.execute("BEGIN")  # one snapshot: a process may merge meanwhile
         rows = connection.execute(
             'SELECT position, id, tags, type, ifnull("offset", 0), ifnull(size, 1) FROM event ORDER BY position'
         ).fetchall()

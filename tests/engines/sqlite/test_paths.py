@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import eventfold as ef
+from eventfold.engines.sqlite.schema import LAYOUT
 from eventfold.errors import (
     EventfoldError,
     InvalidInput,
@@ -87,7 +88,9 @@ def test_a_file_that_is_no_database_is_not_a_store(path: str, content: bytes) ->
 def test_a_store_without_its_tables_is_damaged(path: str) -> None:
     """The file is marked as a store, but the tables of a store are missing."""
     connection = sqlite3.connect(path)
-    connection.executescript("PRAGMA application_id = 0x65666C64; PRAGMA user_version = 3; CREATE TABLE event (a)")
+    connection.executescript(
+        f"PRAGMA application_id = 0x65666C64; PRAGMA user_version = {LAYOUT}; CREATE TABLE event (a)"
+    )
     connection.close()
     refused(path, StoreDamaged)
 
