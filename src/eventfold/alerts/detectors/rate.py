@@ -8,7 +8,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from datetime import timedelta
 
-from eventfold.alerts.detectors.detector import EXACT, Detector, as_field, plain_number
+from eventfold.alerts.detectors.detector import SMALL, Detector, as_field, changed_verdict, plain_number
 from eventfold.alerts.detectors.wording import duration, number
 from eventfold.core.durations import positive_micros
 from eventfold.errors import InvalidInput
@@ -35,6 +35,8 @@ class Rate(Detector):
     since: int | None = None
     starts: list[int] = []
     counts: list[int | float] = []
+    sum: int | float = 0  # of `counts`
+    is_mixed: bool = False  # whether a negative number was ever added
     usual: float = 0.0
     windows: int = 0  # complete windows that `usual` is made of
     window: int = 0  # the number of the incomplete one, and its total
@@ -47,12 +49,10 @@ class Rate(Detector):
 
     def count_at(self, now: int) -> int | float:
         """Return the sum of what was added after `now - per`, up to and including `now`."""
-        starts = self.starts
-        if not starts:
-            return 0
-        first = bisect_right(starts, now - self.per) if starts[0] <= now - self.per else 0
-        last = len(starts) if starts[-1] <= now else bisect_right(starts, now)
-        return sum(self.counts[first:last]) if last > first else 0
+        starts, begin = self.starts, now - self.per
+        if starts and starts[0] > begin and starts[-1] <= now:
+            return self.sum
+        return sum(self.counts[bisect_right(starts, begin) : bisect_right(starts, now)])
 
     def begin(self) -> None:
         """Start to watch at `now`: a rate that is too low is reported from a whole window after this moment."""
@@ -62,36 +62,46 @@ class Rate(Detector):
 
     def add(self, count: float = 1) -> None:
         """Add `count` (default 1, an amount for example) at `now`. A value that is not finite is ignored."""
-        given = count if type(count) is int and -EXACT < count < EXACT else plain_number(count)
-        if given is None:
-            return
+        given = count
+        if type(count) is not int or not -SMALL < count < SMALL:
+            given = plain_number(count)
+            if given is None:
+                return
+            given = float(given)
+        if given < 0:
+            self.is_mixed = True
         now, starts = self.now, self.starts
         if self.since is None:
             self.begin()
         if starts and 0 <= now - starts[-1] < self.per // _GRAINS:
-            self.counts[-1] = _plain(self.counts[-1] + given)
+            self.counts[-1] += given
+            self.sum += given
         else:
             self._place(now, given)
         if self.factor is not None:
             if now // self.per != self.window:
                 self._close(now // self.per)
             if now // self.per == self.window:
-                self.total = _plain(self.total + given)
+                self.total += given
 
     def _place(self, now: int, count: float) -> None:
         """Add to the entry that is near enough, or to a new one, and remove entries that left the window."""
         starts, counts, grain = self.starts, self.counts, self.per // _GRAINS
-        old = bisect_right(starts, now - self.per)
-        del starts[:old], counts[:old]
+        if starts and starts[0] <= now - self.per:
+            old = bisect_right(starts, now - self.per)
+            del starts[:old], counts[:old]
+            self.sum = sum(counts)
+        self.sum += count
         at = bisect_right(starts, now)
         if at and now - starts[at - 1] < grain:
-            counts[at - 1] = _plain(counts[at - 1] + count)
+            counts[at - 1] += count
         elif at < len(starts) and starts[at] - now < grain:
-            counts[at] = _plain(counts[at] + count)
+            counts[at] += count
         else:
             starts.insert(at, now)
-            counts.insert(at, _plain(count))
+            counts.insert(at, count)
             if len(starts) > _ENTRIES:
+                self.sum -= counts[-1]
                 del starts[-1], counts[-1]
 
     def _close(self, window: int) -> None:
@@ -137,26 +147,46 @@ class Rate(Detector):
                 return f"{within}, more than {number(self.factor)} times the usual {number(usual)}."
         return None
 
+    def _due_in_order(self, now: int) -> int | None:
+        """Return `due` where all entries are in the window and none is negative: each that leaves lowers the count."""
+        if self.factor is not None or not self.can_fire():
+            moments = [self.starts[0] + self.per] if self.starts else []
+            if self.factor is not None and self.starts:
+                moments.append((now // self.per + 1) * self.per)  # `usual` changes with each window
+            if self.fewer_than is not None and self.since is not None and self.since + self.per > now:
+                moments.append(self.since + self.per)
+            return min(moments, default=None)
+        total, begins = self.sum, now
+        if self.fewer_than is not None and self.since is not None:
+            begins = max(now, self.since + self.per)
+            if total < self.fewer_than and begins > now:
+                return begins
+        more = self.more_than is not None and total > self.more_than
+        fewer = self.fewer_than is not None and total >= self.fewer_than
+        if not more and not fewer:
+            return None
+        for start, count in zip(self.starts, self.counts, strict=True):
+            total -= count
+            if (more and total <= (self.more_than or 0)) or (fewer and total < (self.fewer_than or 0)):
+                return max(start + self.per, begins) if fewer else start + self.per
+        return None
+
     def due(self, now: int) -> int | None:
         """Return the next moment at which an entry enters or leaves the window, or at which a rule may begin to judge.
 
         With `more_than` or `fewer_than` alone, moments that do not change the verdict are left out.
         """
         starts, per = self.starts, self.per
+        if not self.is_mixed and (not starts or (starts[0] > now - per and starts[-1] <= now)):
+            return self._due_in_order(now)
         moments = [start + per for start in starts] + [start for start in starts if start > now]
         if self.fewer_than is not None and self.since is not None:
             moments.append(self.since + per)
         if self.factor is not None and starts and self.windows + _MEMORY >= self.warm:
             moments.append((now // per + 1) * per)  # `usual` changes with each window
-        ahead = sorted(moment for moment in moments if moment > now)
         if self.factor is None and self.can_fire():
-            firing = self.fires(now) is None
-            ahead = [moment for moment in ahead if (self.fires(moment) is None) != firing]
-        return ahead[0] if ahead else None
-
-
-def _plain(value: float) -> int | float:
-    return plain_number(value) or 0
+            return changed_verdict(self, now, moments)
+        return min((moment for moment in moments if moment > now), default=None)
 
 
 def rate(
