@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from eventfold.alerts.classes import Alert
+from eventfold.alerts.delivery.undelivered import TargetStatus, target_statuses
 from eventfold.alerts.facts import (
     ACKNOWLEDGED,
     CLEARED,
@@ -55,7 +56,7 @@ class AlertAdmin:
     """
 
     def __init__(self, admin: ProjectionAdmin, options: Options) -> None:
-        self._log, self._options = admin.log, options
+        self._admin, self._log, self._options = admin, admin.log, options
 
     # Looking
 
@@ -89,6 +90,10 @@ class AlertAdmin:
     def open(self) -> OpenEpisodes:
         """Return the open episodes of all alerts, with the snoozes in force."""
         return self._state(OpenEpisodes(""))
+
+    def targets(self) -> builtins.list[TargetStatus]:
+        """Return the targets to which messages are delivered: what was not delivered, since when, the last error."""
+        return target_statuses(self._admin)
 
     # Acting
 

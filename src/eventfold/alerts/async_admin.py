@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from eventfold.alerts.admin import LISTED, AlertAdmin, Named
 from eventfold.alerts.classes import Alert
+from eventfold.alerts.delivery.undelivered import TargetStatus
 from eventfold.alerts.facts import Episode, OpenEpisodes
 from eventfold.alerts.replay import Progress
 from eventfold.core.envelope import Receipt
@@ -48,6 +49,10 @@ class AsyncAlertAdmin:
     async def open(self) -> OpenEpisodes:
         """See AlertAdmin.open."""
         return await self.ask(lambda admin: admin.open())
+
+    async def targets(self) -> builtins.list[TargetStatus]:
+        """See AlertAdmin.targets."""
+        return await self.ask(lambda admin: admin.targets())
 
     async def acknowledge(
         self,

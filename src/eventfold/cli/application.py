@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from eventfold.cli.alert import alert
 from eventfold.cli.append import append
 from eventfold.cli.command import Command, Group, help_text, print_version
 from eventfold.cli.copy import copy
@@ -83,6 +84,7 @@ app.add_typer(projections, name="projections", rich_help_panel=MODELS_PANEL)
 app.add_typer(snapshots, name="snapshots", rich_help_panel=MAINTENANCE_PANEL)
 app.add_typer(schema, name="schema", rich_help_panel=MAINTENANCE_PANEL)
 app.add_typer(key, name="key", rich_help_panel=SERVER_PANEL)
+app.add_typer(alert, name="alert", rich_help_panel=MONITORING_PANEL)
 app.add_typer(demo, name="demo", rich_help_panel="Demo")
 
 

@@ -50,10 +50,19 @@ def run(
             "leave more time to writers.",
         ),
     ] = MAX_PAUSE_S,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            metavar="FILE",
+            help="A TOML file with targets for messages about alerts, in tables deliver.NAME.",
+            show_default=False,
+        ),
+    ] = None,
     import_path: ImportPath = ".",
     target: Target = None,
 ) -> None:
-    """Run read models, subscriptions, processes and effects, until Ctrl-C.
+    """Run read models, subscriptions, processes, effects, alerts and their delivery, until Ctrl-C.
 
     Start it any number of times, on any number of machines: the runners share the work. On Ctrl-C or SIGTERM it
     finishes the current page and exits with 0. On a second signal it exits at once, with 130 or 143; nothing is lost.
@@ -65,6 +74,10 @@ def run(
         raise typer.BadParameter("name what to run.", param_hint="MODULE:NAME")
     import_projections([], import_path)
     found = [each for code in others for each in load(code)]
+    if config is not None or any(name.startswith("EVENTFOLD_DELIVER__") for name in os.environ):
+        from eventfold.alerts.delivery.settings import deliveries_of
+
+        found += deliveries_of(config)
     warnings.showwarning = print_warning
     with open_store(store_url, target=target) as store:
         if stop is None:

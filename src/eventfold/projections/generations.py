@@ -159,8 +159,8 @@ async def _warn_of_unwritten(definition: ProjectionDefinition, log: Log) -> None
     log_types = [found.type for found in await log.engine.types()]
     for each in definition.events:
         names = stored_names_of(each)  # with aliases and older classes: it is enough if the log has one of them
-        if not names or not {*names}.isdisjoint(log_types):
-            continue
+        if not names or not {*names}.isdisjoint(log_types) or names[0].startswith("$"):
+            continue  # `$…`: eventfold writes it when there is one
         type_name = declaration_of(each).type
         near = difflib.get_close_matches(type_name, log_types, 3)
         if near:

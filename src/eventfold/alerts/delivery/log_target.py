@@ -1,0 +1,32 @@
+"""A target that logs each message as one line, by Python's logging.
+
+Knows: the name of the logger, levels. Does not know: how a process formats its log.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from eventfold.alerts.delivery.message import Message
+
+LOGGER = "eventfold.alerts"
+
+
+class LogLine:
+    """Lines of the logger `eventfold.alerts`: errors for "page", else warnings. A line has the message's fields."""
+
+    description = f"the logger {LOGGER}"
+    secrets: tuple[str, ...] = ()
+
+    def send(self, message: Message) -> None:
+        """Log a message. Its fields are attributes of the record: `alert`, `alert_state`, `alert_message`, …."""
+        urgent = message.severity == "page" and message.kind in ("raised", "reminder")
+        fields = {
+            "alert": message.alert,
+            "alert_state": message.kind,
+            "alert_severity": message.severity,
+            "alert_message": message.id,
+            "alert_count": message.count,
+        }
+        text = "".join(each if each.isprintable() else " " for each in message.title)
+        logging.getLogger(LOGGER).log(logging.ERROR if urgent else logging.WARNING, "%s", text, extra=fields)

@@ -1,0 +1,78 @@
+"""A target that is a webhook: each message as a signed POST, as the Standard Webhooks specification defines.
+
+Knows: the body, which parts of an address are secret. Does not know: signatures and HTTP (webhooks.py does).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from urllib.parse import urlsplit
+
+import msgspec
+
+from eventfold.alerts.delivery.message import Message
+from eventfold.errors import InvalidProcess
+from eventfold.webhooks import accepted, is_address, key_of, post, sign
+
+
+class Webhook:
+    """POSTs of `{"type": "alert.raised", "timestamp", "data"}`; the header `webhook-id` is the id of the message."""
+
+    def __init__(
+        self,
+        url: str,
+        secret: str | Sequence[str] | None,
+        timeout: float,
+        headers: Mapping[str, str] | None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        given = [] if secret is None else [secret] if isinstance(secret, str) else list(secret)
+        check_address(url, "webhook")
+        self._url, self._timeout, self._headers, self._clock = url, timeout, dict(headers or {}), clock
+        self._keys = [key_of(each) for each in given]
+        self.secrets = (*secret_parts(url), *given, *self._headers.values())
+
+    @property
+    def description(self) -> str:
+        """The host, without the path, which may contain a token."""
+        return f"webhook to {host_of(self._url)}"
+
+    def send(self, message: Message) -> None:
+        """Post a message. Raises DeliveryFailed unless the answer is 2xx."""
+        body = msgspec.json.encode(
+            {"type": f"alert.{message.kind}", "timestamp": message.time, "data": message.as_data()}
+        )
+        signed = sign(message.id, int(self._clock()), body, self._keys)
+        if not self._keys:
+            del signed["webhook-signature"]
+        headers = {"content-type": "application/json", **self._headers, **signed}
+        accepted(self._url, post(self._url, body, headers, self._timeout, message.id), message.id)
+
+
+def check_address(url: str, what: str) -> None:
+    """Raise InvalidProcess, which does not quote the address, unless it is one that can be posted to."""
+    try:
+        parts = urlsplit(url)
+        usable = is_address(url) and url.isprintable() and " " not in url and parts.port != 0
+    except ValueError:  # of the port
+        parts, usable = None, False
+    if not usable:
+        raise InvalidProcess(f"The {what} has no address to post to.", "Give https://HOST/PATH.")
+    if parts is not None and parts.username is not None:
+        raise InvalidProcess(
+            f"The address of the {what} has a user or a password.", 'Give headers={"authorization": "…"} instead.'
+        )
+
+
+def host_of(url: str) -> str:
+    """Return the host of an address, with the port if it has one."""
+    parts = urlsplit(url)
+    return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
+
+
+def secret_parts(url: str) -> tuple[str, ...]:
+    """Return the parts of an address that may be a token: all after the host."""
+    parts = urlsplit(url)
+    found = (url, parts.path, parts.query, *(each for each in parts.path.split("/") if len(each) >= 8))
+    return tuple(each for each in found if each not in ("", "/"))
