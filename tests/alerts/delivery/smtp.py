@@ -64,6 +64,13 @@ class Conversation:
 
     def run(self) -> None:
         """Answer until the client leaves."""
+        try:
+            self._talk()
+        finally:
+            self._lines.close()
+            self._connection.close()
+
+    def _talk(self) -> None:
         self._say("220 test")
         while line := self._lines.readline():
             word = line.decode().split(" ")[0].strip().upper()
@@ -105,6 +112,7 @@ class Conversation:
     def _encrypt(self) -> None:
         assert self._smtp.context is not None
         self._say("220 begin")
+        self._lines.close()
         self._connection = self._smtp.context.wrap_socket(self._connection, server_side=True)
         self._lines = self._connection.makefile("rb")
         self._is_encrypted = True

@@ -28,6 +28,7 @@ server = "mail.example.com:587"
 sender = "shop@example.com"
 recipients = ["a@example.com", "b@example.com"]
 user = "shop"
+hours = "Europe/Berlin mon-fri 08:00-18:00"
 
 [deliver.prometheus]
 to = "alertmanager"
@@ -54,6 +55,8 @@ def test_each_kind_is_declared_in_a_file_and_secrets_come_from_the_environment(t
     assert found["console"].policy.budget == 5
     assert found["pager"].policy.group_page == SECOND // 2 and found["pager"].policy.severities == {"page"}
     assert found["mail"].description == "e-mail to c@example.com, d@example.com by mail.example.com:587"
+    monday = 1_780_272_000 * SECOND  # 2026-06-01, 00:00 UTC
+    assert found["mail"].policy.open_from("ticket", monday) == monday + 6 * 3_600 * SECOND
     assert "T0KEN" not in repr(list(found.values()))
 
 
@@ -73,6 +76,8 @@ def test_targets_may_come_from_the_environment_alone() -> None:
         ('[deliver.x]\nto = "webhook"', "has no url"),
         ('[deliver.x]\nto = "webhook"\nurl = "T0KEN"', "no address"),
         ('[deliver.x]\nto = "webhook"\nurl = "https://a.example"\nsecret = "T0KEN"', "not valid base64"),
+        ('[deliver.x]\nto = "log"\nhours = "always"', "deliver.x.hours"),
+        ('[deliver.x]\nto = "log"\nhours = "Mars/Base mon-fri 08:00-18:00"', "Mars/Base"),
         ('[deliver.x]\nto = "log"\ngroup = "soon"', "deliver.x in"),
         ('[deliver.X-y]\nto = "log"', "X-y"),
         ("deliver = 3", "no table of targets"),

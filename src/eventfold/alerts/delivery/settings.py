@@ -10,6 +10,7 @@ Knows: the names of settings, and which belong to which kind of target. Does not
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -25,6 +26,8 @@ from eventfold.errors import InvalidInput
 Secret = Annotated[str, Meta(extra={"secret": True})]
 Kind = Literal["log", "webhook", "email", "alertmanager"]
 PREFIX = "EVENTFOLD_DELIVER__"
+HOURS = re.compile(r"(\S+) (?:(\S+) )?(\d\d?:\d\d)-(\d\d?:\d\d)")
+HOURS_SYNTAX = 'Write hours = "Europe/Berlin mon-fri 08:00-18:00".'
 
 
 class TargetSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -50,10 +53,11 @@ class TargetSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     group_page: float | None = None
     remind: float | None = None
     budget: int | None = None
+    hours: str | None = None  # when alerts other than "page" may be sent: "Europe/Berlin mon-fri 08:00-18:00"
     store: str | None = None  # how messages name the store
 
 
-COMMON = frozenset(("severities", "only", "group", "group_page", "remind", "budget", "store"))
+COMMON = frozenset(("severities", "only", "group", "group_page", "remind", "budget", "hours", "store"))
 OF_KIND: dict[Kind, frozenset[str]] = {
     "log": frozenset(),
     "webhook": frozenset(("url", "secret", "headers", "timeout")),
@@ -101,6 +105,8 @@ def delivery_of(name: str, settings: TargetSettings) -> Delivery:
             f"Give {', '.join(REQUIRED[kind])}.",
             key=f"deliver.{name}.{missing[0]}",
         )
+    if "hours" in given:
+        given["hours"] = _hours(name, given["hours"])
     return _made(kind, {**given, "name": name})
 
 
@@ -114,6 +120,15 @@ def _made(kind: Kind, given: dict[str, Any]) -> Delivery:
     if kind == "alertmanager":
         return delivery.alertmanager(given.pop("url"), **given)
     return delivery.log(**cast("Options", given))
+
+
+def _hours(name: str, text: str) -> Any:
+    from eventfold.alerts.calendars import office_hours
+
+    found = HOURS.fullmatch(text.strip())
+    if found is None:
+        raise InvalidInput(f"deliver.{name}.hours is {text[:80]!r}.", HOURS_SYNTAX, key=f"deliver.{name}.hours")
+    return office_hours(found[1], days=found[2] or "mon-fri", opens=found[3], closes=found[4])
 
 
 def _tables_of(file: Path) -> dict[str, dict[str, Any]]:
