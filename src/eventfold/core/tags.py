@@ -29,6 +29,9 @@ def check_name(kind: str, name: str, *, reserved: bool = False, error: type[Inva
 
     `reserved` allows names that start with `$`. Raises `error`, which names the reason.
     """
+    if isinstance(name, str) and 0 < len(name) <= MAX_NAME_BYTES and name.isascii() and name.isprintable():  # pyright: ignore[reportUnnecessaryIsInstance]
+        if reserved or name[0] != "$":
+            return name  # most names, without encoding them
     if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise error(f"The {kind} {name!r} is not text.", f"Use 1 to {MAX_NAME_BYTES} bytes of printable text.")
     if not name or not name.isprintable() or len(name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:

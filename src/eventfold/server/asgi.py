@@ -50,6 +50,7 @@ from eventfold.server.call import Call
 from eventfold.server.consumers import routes as consumers
 from eventfold.server.consumers.ownership import OwnedConsumers
 from eventfold.server.direct import call_directly
+from eventfold.server.events.append import append
 from eventfold.server.exchange import CORS_METHODS, CORS_REQUEST_HEADERS, CORS_RESPONSE_HEADERS, Exchange
 from eventfold.server.jobs import routes as jobs
 from eventfold.server.jobs.board import Jobs
@@ -172,17 +173,23 @@ class Application(Starlette):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request: directly, if its path names a route and nothing was added around the routes."""
+        endpoint = self.endpoint_of(scope) if scope["type"] == "http" else None
+        if endpoint is not None:
+            await call_directly(endpoint, scope, receive, send, _failed)
+        else:
+            await super().__call__(scope, receive, send)
+
+    def endpoint_of(self, scope: Scope) -> Endpoint | None:
+        """Return the endpoint of an HTTP request that is answered directly, with its values in the scope."""
         if self.middleware_stack is None:  # from now on Starlette refuses to add a middleware
             self.middleware_stack = self.build_middleware_stack()
             is_plain = [each.cls for each in self.user_middleware] == [Exchange, RequestLog, Pieces]
             self._direct = self.router if is_plain and isinstance(self.router, IndexedRouter) else None
-        if self._direct is not None and scope["type"] == "http":
-            route = self._direct.find(scope)
-            if route is not None and isinstance(route.endpoint, _Endpoint):
-                scope["app"] = self
-                await call_directly(route.endpoint, scope, receive, send, _failed)
-                return
-        await super().__call__(scope, receive, send)
+        route = None if self._direct is None else self._direct.find(scope)
+        if route is None or not isinstance(route.endpoint, Endpoint):
+            return None
+        scope["app"] = self
+        return route.endpoint
 
     def lifespan(self) -> AbstractAsyncContextManager[None]:
         """Open the stores, and close at the end those that were given by address.
@@ -249,7 +256,7 @@ def _middleware(origins: Sequence[str]) -> list[Middleware]:
 
 def _routes(server: Server) -> list[StarletteRoute]:
     found = list[StarletteRoute]()
-    endpoint = _MeasuredEndpoint if server.meter.records else _Endpoint
+    endpoint = _MeasuredEndpoint if server.meter.records else Endpoint
     for route in ROUTES:
         paths = [route.path] if not route.of_store else [f"/v1/stores/{{store}}{route.path}", f"/v1{route.path}"]
         for path in paths:
@@ -257,10 +264,14 @@ def _routes(server: Server) -> list[StarletteRoute]:
     return found
 
 
-class _Endpoint:
-    """What is done around each call of a route. Not a function: Starlette would put two more around it."""
+class Endpoint:
+    """What is done around each call of a route. Not a function: Starlette would put two more around it.
+
+    `is_append`: whether the calls append, and their responses are small and whole.
+    """
 
     def __init__(self, server: Server, route: Route) -> None:
+        self.is_append = route.handler is append
         self._server, self._route = server, route
         self._is_refused = server.settings.read_only and route.is_writing
         self._takes_a_place = route.takes_a_place
@@ -314,7 +325,7 @@ class _Endpoint:
                 held.release()
 
 
-class _MeasuredEndpoint(_Endpoint):
+class _MeasuredEndpoint(Endpoint):
     """An endpoint whose calls are counted."""
 
     async def answer(self, request: Request) -> Response:

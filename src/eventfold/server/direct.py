@@ -44,7 +44,7 @@ async def call_directly(
     try:
         request = IndexedRequest(scope, receive, send)
         response = await endpoint.answer(request)
-        if _is_whole(response):
+        if is_whole(response):
             status = response.status_code
             complete(response.raw_headers, DEFAULTS, request_id)
             await send({"type": "http.response.start", "status": status, "headers": response.raw_headers})
@@ -71,7 +71,7 @@ async def call_directly(
         REQUEST_ID.reset(token)
 
 
-def _is_whole(response: Response) -> bool:
+def is_whole(response: Response) -> bool:
     """Whether a response is a body in one piece, with nothing to do after it."""
     own: Callable[..., Awaitable[None]] = type(response).__call__
     return own is Response.__call__ and response.background is None and len(response.body) <= PIECE_BYTES

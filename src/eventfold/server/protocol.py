@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from asyncio import TimerHandle
 from typing import Any, cast
@@ -26,6 +27,7 @@ from eventfold.server.combined_writes import CombinedWrites
 from eventfold.server.cycle import Cycle
 from eventfold.server.problems import PROBLEM, Problem
 from eventfold.server.settings import LimitSettings
+from eventfold.server.short_path import Exchange, ShortPath
 from eventfold.server.tls import Certificates
 
 log = logging.getLogger("eventfold.server")
@@ -79,6 +81,7 @@ class LimitedConfig(Config):
     limits: LimitSettings = LimitSettings()
     max_connections: int = LimitSettings().connections
     certificates: Certificates | None = None
+    short_path: ShortPath | None = None  # for appends; None: every request takes the usual way
 
     def load(self) -> None:
         """Load the application, and use our context of TLS."""
@@ -115,10 +118,12 @@ class LimitedProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.limits, self.max_connections = config.limits, config.max_connections
+        self._short_path = config.short_path
         self._head_open = self._message_open = self._refused = False
         self._head_bytes = self._header_count = self._header_size = 0
         self._body_bytes, self._body_credit = 0, 0.0
         self._problem = INVALID
+        self._responded_at = -math.inf  # on the short path
         self._timer: TimerHandle | None = None  # of the head, or of the body
         self._stall: TimerHandle | None = None
 
@@ -136,6 +141,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """Cancel what waits."""
         self._cancel_timer()
         self._cancel_stall()
+        self._unset_keepalive_if_required()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -144,6 +150,8 @@ class LimitedProtocol(HttpToolsProtocol):
             self._body_bytes += len(data)
             if self._body_bytes > LINGER_BYTES:
                 self.transport.abort()
+            return
+        if self._short_path is not None and not self._message_open and self._begin_short(self._short_path, data):
             return
         was_head, was_message = self._head_open, self._message_open
         if self._message_open and not self._head_open:
@@ -164,6 +172,42 @@ class LimitedProtocol(HttpToolsProtocol):
                 self._start_timer(BODY_CHECK_SECONDS, self._check_body)
         else:
             self._cancel_timer()
+
+    # Appends that are answered here
+
+    def _begin_short(self, short_path: ShortPath, data: bytes) -> bool:
+        """Begin to answer a request if it can take the short path. Returns whether it does."""
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        if (cycle is not None and not cycle.response_complete) or self.pipeline or self.flow.write_paused:
+            return False
+        if self.transport.is_closing() or (exchange := short_path.begin(self, data)) is None:
+            return False
+        self.cycle = cast("RequestResponseCycle", exchange)
+        self._cancel_timer()
+        return True
+
+    def respond(self, exchange: Exchange, response: bytes) -> None:
+        """Write a response as a whole, unless the client has gone."""
+        if exchange.disconnected:
+            return
+        exchange.response_started = exchange.response_complete = True
+        self.transport.write(response)
+        if not exchange.keep_alive:
+            self.transport.close()
+        if self.pipeline or self._message_open or self.transport.is_closing():
+            self.on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        self._responded_at = self.loop.time()
+        if self.timeout_keep_alive_task is None:  # else it looks at the time above when it is due
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def give_up(self, exchange: Exchange) -> None:
+        """End the connection: there is no response."""
+        if not exchange.disconnected:
+            self.transport.close()
 
     # Callbacks of the parser
 
@@ -318,6 +362,15 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def timeout_keep_alive_handler(self) -> None:
         """End a connection between two requests, also if its client reads nothing."""
+        self.timeout_keep_alive_task = None
+        if self.transport.is_closing():
+            return
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        is_busy = cycle is not None and not cycle.response_complete
+        left = self.timeout_keep_alive if is_busy else self._responded_at + self.timeout_keep_alive - self.loop.time()
+        if left > 0:  # there was a request on the short path since the timer was started
+            self.timeout_keep_alive_task = self.loop.call_later(left, self.timeout_keep_alive_handler)
+            return
         super().timeout_keep_alive_handler()
         self._abort_if_not_read()
 

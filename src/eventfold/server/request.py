@@ -33,11 +33,11 @@ class IndexedHeaders(Headers):
 
 
 class IndexedRequest(Request):
-    """A request with such headers."""
+    """A request with such headers: those that are given, or else those of the scope."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, headers: IndexedHeaders | None = None) -> None:
         super().__init__(scope, receive, send)
-        self._headers = IndexedHeaders(list(scope["headers"]))
+        self._headers = IndexedHeaders(list(scope["headers"])) if headers is None else headers
 
 
 @lru_cache(maxsize=256)  # names stand in the code: no request adds one

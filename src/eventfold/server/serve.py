@@ -24,10 +24,12 @@ from uvicorn.lifespan.off import LifespanOff
 from eventfold.errors import InvalidInput
 from eventfold.server.access.reachable import check_reachable
 from eventfold.server.asgi import Application
+from eventfold.server.known_heads import KnownHeads
 from eventfold.server.logs import configure_logs
 from eventfold.server.protocol import LimitedConfig, LimitedProtocol
 from eventfold.server.reopening import Reopening
 from eventfold.server.settings import ServerSettings, Settings, TlsSettings
+from eventfold.server.short_path import ShortPath
 from eventfold.server.tls import Certificates
 
 log = logging.getLogger("eventfold.server")
@@ -51,7 +53,7 @@ def serve(make: Callable[[], Application], announce: Announce) -> None:
     check_reachable(settings.access, None if settings.server.unix_socket else settings.server.host)
     certificates = Certificates(settings.tls) if settings.tls != TlsSettings() else None
     with listening(settings.server) as (listener, url):
-        config = _config(app, settings)
+        config = config_of(app, settings)
         config.certificates = certificates
         url = url if certificates is None else url.replace("http:", "https:", 1)
         server = SignalledServer(config, app, lambda: announce(url))
@@ -80,7 +82,8 @@ def freeze_objects() -> None:
     gc.freeze()
 
 
-def _config(app: Reopening, settings: Settings) -> LimitedConfig:
+def config_of(app: Reopening, settings: Settings) -> LimitedConfig:
+    """Return the configuration of uvicorn for an application, with our limits and the short path of appends."""
     config = LimitedConfig(
         app,
         http=LimitedProtocol,
@@ -95,6 +98,8 @@ def _config(app: Reopening, settings: Settings) -> LimitedConfig:
         timeout_graceful_shutdown=math.ceil(settings.server.shutdown_seconds),
     )
     config.limits = settings.limits
+    heads = KnownHeads(settings.limits.header_bytes, settings.limits.header_count, config.root_path)
+    config.short_path = ShortPath(app, heads)
     config.max_connections = min(settings.limits.connections, max(1, raise_file_limit() - RESERVED_FILES))
     return config
 

@@ -288,7 +288,7 @@ class ImpatientProtocol(LimitedProtocol):
     """The protocol of `eventfold serve`, which ends connections of clients that read nothing for half a second."""
 
     def __init__(self, config: Any, **rest: Any) -> None:
-        config.limits, config.max_connections = LimitSettings(stall_seconds=0.5), 100
+        config.limits, config.max_connections, config.short_path = LimitSettings(stall_seconds=0.5), 100, None
         super().__init__(config, **rest)
 
 

@@ -138,7 +138,8 @@ def credential_of(headers: list[str]) -> str:
 
 def address_of(request: Request) -> str:
     """Return the address of the client for counting: that of an IPv6 client without the part that it can choose."""
-    return _counted_address(request.client.host if request.client is not None else "")
+    client: tuple[str, int] | None = request.scope.get("client")
+    return _counted_address(client[0] if client is not None else "")
 
 
 @lru_cache(maxsize=4_096)

@@ -23,13 +23,13 @@ def check_local(request: Request, settings: AccessSettings) -> None:
     server = request.scope.get("server")
     if settings.no_auth or server is None or not is_loopback(str(server[0])):
         return
-    if not is_loopback(_host_of("//" + request.headers.get("host", ""))):
+    if not _is_on_loopback("//" + request.headers.get("host", "")):
         raise Forbidden(
             "The server has no authentication, and the request names a host that is not this machine.",
             "Use http://127.0.0.1; behind a proxy, configure keys, or pass --no-auth if the proxy authenticates.",
         )
     origin = request.headers.get("origin")
-    is_foreign = origin is not None and origin not in settings.origins and not is_loopback(_host_of(origin))
+    is_foreign = origin is not None and origin not in settings.origins and not _is_on_loopback(origin)
     # Without Origin browsers send links, images and the like, which could still start a backup or hold a stream open.
     if is_foreign or (origin is None and request.headers.get("sec-fetch-site") == "cross-site"):
         raise Forbidden(
@@ -42,12 +42,12 @@ def is_call_of_this_machine(request: Request) -> bool:
     """Whether a request comes from loopback or a Unix socket, and is addressed to a name of this machine."""
     if request.client is not None and not is_loopback(request.client.host):
         return False
-    return is_loopback(_host_of("//" + request.headers.get("host", "")))
+    return _is_on_loopback("//" + request.headers.get("host", ""))
 
 
 @lru_cache(maxsize=1_024)
-def _host_of(url: str) -> str:
+def _is_on_loopback(url: str) -> bool:
     try:
-        return urlsplit(url).hostname or ""
+        return is_loopback(urlsplit(url).hostname or "")
     except ValueError:
-        return ""
+        return False

@@ -52,7 +52,9 @@ async def checked(call: Call, event: NewEvent) -> NewEvent:
     versions: Iterable[int] = [version for type, version in registered if type == event.type] if registered else ()
     if not versions:
         max_age_s = SCHEMAS_AGE_S if accept_unknown else 0.0
-        known = await call.schemas.known(event.type, event.version, max_age_s)
+        known = call.schemas.at_hand(event.type, event.version, max_age_s)
+        if known is None:
+            known = await call.schemas.known(event.type, event.version, max_age_s)
         if event.version in known:
             return known[event.version].checked(event)
         versions = known

@@ -54,6 +54,14 @@ class StoreSchemas:
         """Return a version of a type; None if it is not registered, as far as was known `max_age_s` seconds ago."""
         return (await self.known(type, version, max_age_s)).get(version)
 
+    def at_hand(self, type: str, version: int, max_age_s: float) -> dict[int, DeclaredType] | None:
+        """Return the versions of a type as `known` does; None if the log has to be read for it. The store is open."""
+        found = self._types.get(type, {})
+        is_current = self._epoch == self._store.engine.epoch
+        if is_current and (version in found or time.monotonic() - self._read_at < max_age_s / 2):
+            return found
+        return None
+
     async def known(self, type: str, version: int, max_age_s: float = 0.0) -> dict[int, DeclaredType]:
         """Return the versions of a type that are known; `version` of it is looked for as `find` does."""
         found = self._types.get(type, {})
