@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 import eventfold as ef
-from eventfold.alerts.facts import OpenEpisodes
+from eventfold.alerts.facts import Note, OpenEpisodes
 from eventfold.errors import InvalidInput, UnknownAlert
 from eventfold.testing.clock import Clock
 from tests.alerts.rules import CardTesting, NoOrders, OrderPlaced, PaymentDeclined, QuietCard, facts
@@ -55,7 +55,7 @@ def test_acknowledging_names_who_why_and_until_when(store: ef.Store, clock: Cloc
     alerts.acknowledge(NoOrders, until=HOUR, because="a holiday", actor="bob")
     state = alerts.open()
     note = {each.key: each.acknowledged for each in state.open.values()}
-    assert (note["c-1"], note["c-2"]) == (type(note[""])("ann", "the bank is down", _micros(end)), None)
+    assert (note["c-1"], note["c-2"]) == (Note("ann", "the bank is down", _micros(end)), None)
     assert note[""] is not None and note[""].actor == "bob"
     of_key = alerts.show("card_testing", "c-1")[0]
     assert of_key.is_acknowledged(_micros(end) - 1) and not of_key.is_acknowledged(_micros(end))

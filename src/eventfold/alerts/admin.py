@@ -56,7 +56,7 @@ class AlertAdmin:
     """
 
     def __init__(self, admin: ProjectionAdmin, options: Options) -> None:
-        self._admin, self._log, self._options = admin, admin.log, options
+        self._admin, self.log, self._options = admin, admin.log, options
 
     # Looking
 
@@ -160,15 +160,15 @@ class AlertAdmin:
         by_occurred = plan_of(projection_definition(alert)).by_occurred
         end = to_micros(to_moment(until, late=True)) if until is not None else None if by_occurred else to_micros(now)
         first = None if begin is None else to_micros(to_moment(begin))
-        return run(Replay(self._log, alert, since=first, until=end, began=first).run(progress))
+        return run(Replay(self.log, alert, since=first, until=end, began=first).run(progress))
 
     # Steps
 
     def _state(self, question: Any) -> Any:
-        return run(load(self._log, question))[0]
+        return run(load(self.log, question))[0]
 
     def _read(self, query: Query, *, backwards: bool = False) -> Iterator[Recorded[Any]]:
-        reader = Reader(self._log, query, Bounds(backwards=backwards))
+        reader = Reader(self.log, query, Bounds(backwards=backwards))
         while (page := run(reader.next_page())) is not None:
             yield from page
 
@@ -214,7 +214,7 @@ class AlertAdmin:
                 )
             return to_micros(now + until)
         end = to_micros(until)
-        last = run(self._log.engine.head())
+        last = run(self.log.engine.head())
         reached = run(self._time_of(last.position)) if last.position else to_micros(now)
         if end <= reached:
             raise InvalidInput(
@@ -225,7 +225,7 @@ class AlertAdmin:
         return end
 
     async def _time_of(self, position: int) -> int:
-        page = await self._log.engine.read(Query(), Span(after=position - 1, until=position))
+        page = await self.log.engine.read(Query(), Span(after=position - 1, until=position))
         return page.events[-1].time if page.events else 0
 
     def _metadata(self, actor: str | None, because: str) -> bytes:
@@ -242,4 +242,4 @@ class AlertAdmin:
         return encoded
 
     def _append(self, fact: AlertAcknowledged | AlertSnoozed, metadata: bytes) -> Receipt:
-        return run(write(self._log, self._options, AppendRequest((new_event_of(fact, metadata),))))
+        return run(write(self.log, self._options, AppendRequest((new_event_of(fact, metadata),))))

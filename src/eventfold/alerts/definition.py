@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from eventfold.alerts.classes import Alert, alert_options, own_detectors, refuse_silent_rule
-from eventfold.alerts.rows import ALERT_FIELD, OWN_FIELDS, RulePlan, row_class_of
+from eventfold.alerts.rows import ALERT_FIELD, OWN_FIELDS, RulePlan, makers_of, row_class_of
 from eventfold.alerts.watcher import AlertWatcher
 from eventfold.core.annotations import (
     check_component_name,
@@ -65,6 +65,7 @@ def compile_alert(cls: type[Alert]) -> ProjectionDefinition:
         takes_recorded,
         tuple(map(attrgetter, detectors)),
         cls.judge is not Alert.judge,
+        makers_of(cls),
     )
     row_class = row_class_of(plan)
     columns = {ALERT_FIELD: str} | {field: _without_variable(hint) for field, hint in hints.items()} | OWN_COLUMNS

@@ -1,23 +1,27 @@
 """A row of an alert: the user's rule with its moments, folded by events and by time alone.
 
 Time alone changes a verdict at moments that the detectors name (`due`). Before an event is folded, the row passes all
-moments before that event, in order; so the row, and every change of its verdict, depends on the log only. A runner
+moments up to that event, in order; so the row, and every change of its verdict, depends on the log only. A runner
 that asks by its clock passes the same moments with a copy of the row, and finds the same changes.
 Knows: detectors, verdicts, moments. Does not know: the log, tables, clocks, whether a change is reported.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from functools import partial
 from operator import attrgetter
 from typing import Any, ClassVar, Literal
 
 import msgspec
 
 from eventfold.alerts.classes import Alert
+from eventfold.alerts.detectors.detector import Detector
 from eventfold.alerts.facts import MAX_REASON
 from eventfold.core.event import Recorded
 from eventfold.errors import InvalidProjection
+from eventfold.projections.definition import ProjectionDefinition, projection_definition
 
 OWN_FIELDS = ("clock", "due", "raised_at", "opened_by", "reason", "quiet_since")
 ALERT_FIELD = "alert"  # the key of the only row of an alert without a key: its name
@@ -39,7 +43,10 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class RulePlan(msgspec.Struct, frozen=True):
-    """What rows of one alert need of its class. `size`: fields of the key; `clear_after` in µs."""
+    """What rows of one alert need of its class. `size`: fields of the key; `clear_after` in µs.
+
+    `fresh`: for each field that is not of the key, what makes its value before the first event.
+    """
 
     cls: type[Alert]
     name: str
@@ -50,6 +57,7 @@ class RulePlan(msgspec.Struct, frozen=True):
     takes_recorded: bool
     detectors: tuple[Callable[[Any], Any], ...]
     judges: bool  # the class has a judge of its own
+    fresh: tuple[Callable[[], Any], ...] = ()
 
 
 class AlertRow:
@@ -78,7 +86,7 @@ class AlertRow:
         self.quiet_since: int | None
         of_rule = values if plan.is_keyed else values[1:]
         if len(values) == plan.size:
-            self.rule: Any = plan.cls(*of_rule)
+            self.rule: Any = plan.cls(*of_rule, *[make() for make in plan.fresh])
             self.clock = 0
             self.due = self.raised_at = self.opened_by = self.reason = self.quiet_since = None
         else:
@@ -86,6 +94,10 @@ class AlertRow:
             self.clock, self.due, self.raised_at, self.opened_by, self.reason, self.quiet_since = values[
                 -len(OWN_FIELDS) :
             ]
+
+    @classmethod
+    def __eventfold_compile__(cls) -> ProjectionDefinition:
+        return projection_definition(cls.plan.cls)
 
     @property
     def alert(self) -> str:
@@ -118,8 +130,8 @@ class AlertRow:
         if now < self.clock:  # by business time an event may come late: a row's time never goes back
             now = self.clock
         due = self.due
-        if due is not None and due < now:
-            self.pass_moments(now - 1)
+        if due is not None and due <= now:
+            self.pass_moments(now)
         self.clock = now
         rule = self.rule
         for get in plan.detectors:
@@ -225,6 +237,38 @@ def _satisfied_for(micros: int) -> str:
     seconds = micros / 1e6
     words = f"{seconds / 60:g} minutes" if seconds >= 120 else f"{seconds:g} seconds"
     return f"The rule has been satisfied for {words}."
+
+
+def makers_of(cls: type[Alert]) -> tuple[Callable[[], Any], ...]:
+    """Return, for each field with a default, a function that makes its value: faster than the default's own copy.
+
+    A detector is as it would be read back from a table, so that a stored row and one in memory have equal values.
+    """
+    made: list[Callable[[], Any]] = []
+    for default in cls.__struct_defaults__:
+        factory = getattr(default, "factory", None)
+        value = default if factory is None else factory()
+        if isinstance(value, Detector):
+            stored: Detector = msgspec.json.decode(msgspec.json.encode(value), type=type(value))
+            mutable = [
+                name for name in stored.__struct_fields__ if isinstance(getattr(stored, name), list | dict | set)
+            ]
+            made.append(partial(_copied, stored, tuple(mutable)))
+        else:
+            made.append(partial(_same, value) if factory is None else factory)
+    return tuple(made)
+
+
+def _copied(detector: Detector, mutable: tuple[str, ...]) -> Detector:
+    made = copy.copy(detector)
+    for name in mutable:
+        value = getattr(detector, name)
+        setattr(made, name, copy.deepcopy(value) if value else value.copy())
+    return made
+
+
+def _same(value: Any) -> Any:
+    return value
 
 
 def row_class_of(plan: RulePlan) -> type[AlertRow]:

@@ -27,7 +27,7 @@ from eventfold.projections.partition_lease import WorkerContext
 from eventfold.selection.conditions import AllOf, Compare, Condition, Missing, OrderTerm, RowQuery
 
 ASK_EVERY_S = 0.9  # between statements that look for rows that are due
-PAGE_ROWS = 5_000  # of one statement
+PAGE_ROWS = 10_000  # of one statement
 BEFORE_ALL = -(1 << 62)
 CHANGED_RULE = "The rule changed, and the new one is satisfied."
 

@@ -87,12 +87,18 @@ def derived_value(kind: Any, value: Any) -> Any:
 def to_json_value(value: Any) -> Any:
     """A value as plain JSON data; parts without a JSON form become their repr."""
     try:
-        return msgspec.to_builtins(value, enc_hook=repr, str_keys=True)
+        return msgspec.to_builtins(value, enc_hook=_as_data, str_keys=True)
     except (TypeError, ValueError, RecursionError):
         if isinstance(value, Mapping):
             pairs = cast("Mapping[Any, Any]", value).items()
             return {each if isinstance(each, str) else repr(each): to_json_value(item) for each, item in pairs}
         return repr(value)
+
+
+def _as_data(value: Any) -> Any:
+    """Return the fields of an object that names them as a struct does, which the rows of alerts do; else its repr."""
+    names: tuple[str, ...] = getattr(value, "__struct_fields__", ())
+    return {name: getattr(value, name) for name in names} if names else repr(value)
 
 
 def is_nested_deeper(data: bytes, most: int = MOST_NESTED) -> bool:

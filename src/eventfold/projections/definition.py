@@ -184,13 +184,13 @@ def _compile(projection: ProjectionLike) -> ProjectionDefinition:
         return _compile_spec(projection)
     cls: Any = projection if isinstance(projection, type) else type(projection)
     bases = (Projection, SqlProjection, Subscription)
+    if (compile_class := getattr(cls, COMPILE, None)) is not None:
+        return compile_class()
     if not issubclass(cls, bases) or cls in bases:
         raise InvalidProjection(
             f"{projection!r} is not a projection.",
             "Derive a class from ef.Projection, ef.SqlProjection or ef.Subscription.",
         )
-    if (compile_class := getattr(cls, COMPILE, None)) is not None:
-        return compile_class()
     terms = class_options(cls, ClassOptions)
     name = terms.name or component_name(cls)
     check_component_name(name, "a projection", InvalidProjection, max_bytes=MAX_NAME_BYTES)

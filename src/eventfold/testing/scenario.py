@@ -1,4 +1,4 @@
-"""Given / when / then: test decisions, states, rows and processes on a store in memory.
+"""Given / when / then: test decisions, states, rows, processes and alerts on a store in memory.
 
     given(MoneyDeposited("a-1", Decimal(80))) \\
         .when(transfer, Account("a-1"), Account("a-2"), amount=Decimal(50)) \\
@@ -17,11 +17,13 @@ from eventfold.core.event import event_of
 from eventfold.core.state import State
 from eventfold.projections import Projection
 from eventfold.store import Store
+from eventfold.testing.alert_scenario import AlertScenario
 from eventfold.testing.clock import Clock
 from eventfold.testing.difference import describe_events, difference
 from eventfold.testing.process_scenario import ProcessScenario
 
 if TYPE_CHECKING:
+    from eventfold.alerts.classes import Alert
     from eventfold.processes import Process
 
 P = ParamSpec("P")
@@ -40,6 +42,7 @@ class Scenario:
 
     def __init__(self, events: tuple[Any, ...], clock: Clock | None = None) -> None:
         self.clock = clock or Clock()  # does not move, except by `later`
+        self._begin = self.clock()
         self.store = Store("memory:", clock=self.clock)
         if events:
             self.store.extend(events)
@@ -75,6 +78,10 @@ class Scenario:
     def run(self, *processes: type[Process]) -> ProcessScenario:
         """Run processes on the log; they also react to later events and timers."""
         return ProcessScenario(self.store, self.clock, processes)
+
+    def alert(self, rule: type[Alert]) -> AlertScenario:
+        """Ask a rule: `given(OrderPlaced("o-1")).alert(NoOrders).later(hours=2).raises("Nothing")`, or `.silent()`."""
+        return AlertScenario(self.store, self.clock, rule, self._begin)
 
 
 class DecisionResult:

@@ -135,17 +135,19 @@ class Rate(Detector):
     def fires(self, now: int) -> str | None:
         """Return the reason if the count of the window that ends at `now` is above or below a limit."""
         count = self.count_at(now)
-        within = f"{number(count)} in {duration(self.per)}"
         if self.more_than is not None and count > self.more_than:
-            return f"{within}, more than the limit of {number(self.more_than)}."
+            return f"{self._within(count)}, more than the limit of {number(self.more_than)}."
         if self.fewer_than is not None and count < self.fewer_than:
             if self.since is not None and now - self.since >= self.per:
-                return f"{within}, fewer than the limit of {number(self.fewer_than)}."
+                return f"{self._within(count)}, fewer than the limit of {number(self.fewer_than)}."
         if self.factor is not None and count >= self.at_least:
             usual = self.usual_at(now)
             if usual is not None and count > self.factor * usual:
-                return f"{within}, more than {number(self.factor)} times the usual {number(usual)}."
+                return f"{self._within(count)}, more than {number(self.factor)} times the usual {number(usual)}."
         return None
+
+    def _within(self, count: float) -> str:
+        return f"{number(count)} in {duration(self.per)}"
 
     def _due_in_order(self, now: int) -> int | None:
         """Return `due` where all entries are in the window and none is negative: each that leaves lowers the count."""
