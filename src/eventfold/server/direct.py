@@ -20,6 +20,7 @@ from eventfold.server.exchange import DEFAULTS, RAW_HEADER, complete, request_id
 from eventfold.server.logs import REQUEST_ID, log_request, requests
 from eventfold.server.pieces import PIECE_BYTES, in_pieces
 from eventfold.server.request import IndexedRequest
+from eventfold.server.tracing import trace_request
 
 
 class Endpoint(Protocol):
@@ -40,7 +41,7 @@ async def call_directly(
     """Answer a call. `failed` makes the response if a stream fails before it begins; the error is raised then too."""
     started = time.perf_counter() if requests.isEnabledFor(logging.INFO) else None
     request_id = request_id_of([value.decode("latin-1") for name, value in scope["headers"] if name == RAW_HEADER])
-    token, status = REQUEST_ID.set(request_id), 0
+    token, status, trace = REQUEST_ID.set(request_id), 0, trace_request(scope)
     try:
         request = IndexedRequest(scope, receive, send)
         response = await endpoint.answer(request)
@@ -68,6 +69,8 @@ async def call_directly(
     finally:
         if started is not None:
             log_request(scope, status, started)
+        if trace is not None:
+            trace.leave(scope, status)
         REQUEST_ID.reset(token)
 
 

@@ -13,6 +13,7 @@ from secrets import token_hex
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from eventfold.server.logs import REQUEST_ID
+from eventfold.server.tracing import trace_request
 
 REQUEST_ID_HEADER = "X-Request-Id"
 RAW_HEADER = REQUEST_ID_HEADER.lower().encode()
@@ -36,6 +37,8 @@ CORS_REQUEST_HEADERS = (
     "Content-Type",
     "If-None-Match",
     "Last-Event-ID",
+    "traceparent",
+    "tracestate",
     REQUEST_ID_HEADER,
 )
 CORS_RESPONSE_HEADERS = ("ETag", "Location", "Retry-After", REQUEST_ID_HEADER)
@@ -58,15 +61,21 @@ class Exchange:
             return
         request_id = request_id_of([value.decode("latin-1") for name, value in scope["headers"] if name == RAW_HEADER])
 
+        status = 0
+
         async def sending(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
+                status = message["status"]
                 complete(message.setdefault("headers", []), self._headers, request_id)
             await send(message)
 
-        token = REQUEST_ID.set(request_id)
+        token, trace = REQUEST_ID.set(request_id), trace_request(scope)
         try:
             await self.app(scope, receive, sending)
         finally:
+            if trace is not None:
+                trace.leave(scope, status)
             REQUEST_ID.reset(token)
 
 

@@ -1,4 +1,4 @@
-"""Log lines of the server: JSON or text, with the id of the request; one line for each request.
+"""Log lines of the server: JSON or text, with the ids of the request and its trace; one line for each request.
 
 Knows: logging, routes by their path in the table. Does not know: paths, queries and bodies of requests, which it must
 not write: they may contain personal data and secrets.
@@ -18,6 +18,7 @@ import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from eventfold.server.settings import LogSettings
+from eventfold.server.tracing import trace_ids
 
 REQUEST_ID: ContextVar[str | None] = ContextVar("eventfold_request_id", default=None)
 ROUTE = "eventfold.route"  # key in the scope: the route's path in the table, without values
@@ -39,6 +40,7 @@ class Formatter(logging.Formatter):
         facts: dict[str, Any] = dict(getattr(record, "fields", {}))
         if request_id := REQUEST_ID.get():
             facts["request_id"] = request_id
+        facts |= trace_ids()
         if record.exc_info and record.exc_info[1] is not None:
             facts["error"], facts["at"] = type(record.exc_info[1]).__name__, frames(record.exc_info[1])
         if self._is_json:

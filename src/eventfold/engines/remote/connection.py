@@ -40,6 +40,7 @@ KEPT_IDLE_S = 10.0  # less than servers keep a connection (30 s here): so that a
 AGAIN = Backoff(0.02, 1.0)
 CHUNK_BYTES = 1 << 20
 LARGE_BYTES = 1 << 20  # a larger body is sent in pieces
+NO_HEADERS: Mapping[str, str] = {}
 
 
 class FileFailure(Exception):
@@ -95,8 +96,11 @@ class Connection:
         writes: bool = False,
         may_change: bool = False,
         wait_s: float = 0,
+        headers: Mapping[str, str] = NO_HEADERS,
     ) -> T:
         """Send a message and return the answer. `wait_s`: for how long the server may wait before it answers.
+
+        `headers`: further ones, those of a trace.
 
         Raises the error of the server; AppendUnconfirmed if `writes` and the answer was lost; StoreUnavailable errors.
         """
@@ -109,7 +113,7 @@ class Connection:
             attempt += 1
             pause = AGAIN.pause(attempt)
             try:
-                return await self._try(call, body, kind, writes, may_change, wait_s)
+                return await self._try(call, body, kind, writes, may_change, wait_s, headers)
             except NotSent as failure:
                 last: StoreUnavailable = failure.error
             except Busy as busy:
@@ -122,8 +126,18 @@ class Connection:
                 raise last
             await asyncio.sleep(0 if self._closed else with_jitter(pause))
 
-    async def _try(self, call: str, body: bytes, kind: type[T], writes: bool, may_change: bool, wait_s: float) -> T:
+    async def _try(
+        self,
+        call: str,
+        body: bytes,
+        kind: type[T],
+        writes: bool,
+        may_change: bool,
+        wait_s: float,
+        more: Mapping[str, str],
+    ) -> T:
         headers = {} if may_change or not self.store.store_id else {STORE_HEADER: self.store.store_id}
+        headers |= more
         async with self._sent("POST", f"engine/{call}", body, headers, self._options.timeout + wait_s) as answer:
             raw = await answer.read()
         status, media_type = answer.status, answer.content_type

@@ -15,6 +15,7 @@ import msgspec
 from eventfold.concurrency import in_thread
 from eventfold.core.envelope import Receipt
 from eventfold.core.query import Query
+from eventfold.core.trace_context import trace_in
 from eventfold.engines.remote.background import Background
 from eventfold.engines.remote.connection import Connection, FileFailure, KnownStore
 from eventfold.engines.remote.failures import closed_error, error_of_message, unconfirmed
@@ -23,6 +24,7 @@ from eventfold.engines.remote.options import parse_address
 from eventfold.engines.remote.services import RemoteLookups, RemoteReplication, RemoteSnapshots, all_names
 from eventfold.engines.remote.watching import Watching
 from eventfold.errors import EventfoldError, InvalidInput
+from eventfold.log.context import CONTEXT
 from eventfold.ports import engine_messages as messages
 from eventfold.ports.engine_messages import Nothing
 from eventfold.ports.messages import (
@@ -132,11 +134,15 @@ class RemoteEngine:
     ) -> T:
         if self._closed:
             raise closed_error()
+        context = CONTEXT.get()
+        trace = trace_in(context.metadata) if context is not None else {}
         if self._is_sync:
             return self._background.run(
-                lambda connection: connection.ask(call, message, kind, writes=writes, may_change=may_change)
+                lambda connection: connection.ask(
+                    call, message, kind, writes=writes, may_change=may_change, headers=trace
+                )
             )
-        return await self._connection.ask(call, message, kind, writes=writes, may_change=may_change)
+        return await self._connection.ask(call, message, kind, writes=writes, may_change=may_change, headers=trace)
 
     # Appending
 

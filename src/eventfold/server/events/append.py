@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from starlette.responses import Response
 
 from eventfold.aio import opened_log
-from eventfold.core.envelope import NewEvent
+from eventfold.core.envelope import NewEvent, Receipt
 from eventfold.core.query import ConditionClause, Cursor
 from eventfold.core.wire import AppendJson, ReceiptJson, from_receipt, to_clauses, to_events, to_position
-from eventfold.errors import InvalidInput
+from eventfold.errors import EventIdReused, InvalidInput
 from eventfold.log.append import write
 from eventfold.log.context import Options
 from eventfold.log.cursors import LAST_POSITION, known_position
+from eventfold.log.first_trace import first_trace
 from eventfold.ports.messages import AppendRequest
 from eventfold.server.call import Call, json_response
 from eventfold.server.content import only_header
@@ -24,6 +25,7 @@ from eventfold.server.events.repeats import check_repeat
 from eventfold.server.events.rules import writable
 from eventfold.server.route import Parameter, Route
 from eventfold.server.scopes import Scope
+from eventfold.server.tracing import carrying, request_trace
 from eventfold.server.visibility import check_condition, request_key
 from eventfold.server.visible_positions import verified_position
 
@@ -49,7 +51,19 @@ async def appended(call: Call, events: Sequence[NewEvent], given: AppendJson) ->
         if clause.after > LAST_POSITION:
             await known_position(log, clause.after)
     checked = await writable_for(call, events, clauses)
-    receipt = await write(log, Options(), AppendRequest(tuple(checked), clauses, request_key(call.caller, key), epoch))
+
+    async def write_with(trace: dict[str, str]) -> Receipt:
+        request = AppendRequest(tuple(carrying(checked, trace)), clauses, request_key(call.caller, key), epoch)
+        return await write(log, Options(), request)
+
+    trace = request_trace()
+    try:
+        receipt = await write_with(trace)
+    except EventIdReused as refusal:
+        first = await first_trace(log, refusal) if trace else None
+        if first is None or first == trace:
+            raise
+        receipt = await write_with(first)  # a repeat, in another trace
     if receipt.repeated and key is not None:
         await check_repeat(log, receipt, checked)
     headers = {"location": f"{call.path}/{receipt.first}"}
