@@ -17,7 +17,7 @@ from eventfold.core.envelope import MAX_EVENTS_PER_APPEND, NewEvent, Receipt
 from eventfold.core.event import Recorded
 from eventfold.core.query import Cursor, Query
 from eventfold.core.state import State, Step
-from eventfold.log.append import Unless, append, append_encoded, check_batches
+from eventfold.log.append import Unless, check_batches
 from eventfold.log.decided import Decided
 from eventfold.store import EVERYTHING
 from eventfold.telemetry.calls import traced_append, traced_append_next, traced_decide, traced_state
@@ -61,7 +61,8 @@ class TracedAsyncStore(AsyncStore):
         log = await self._opening.log()
         if (span := self.spans.append()) is None:
             return await super().append(*events, unless=unless, after=after, key=key)
-        return await traced_append(append, span, log, self._options, events, unless, after, key)
+        plain = super().append
+        return await traced_append(span, log, len(events), lambda: plain(*events, unless=unless, after=after, key=key))
 
     async def append_encoded(
         self, *events: NewEvent, unless: Unless = None, after: int | Cursor = 0, key: str | None = None
@@ -70,7 +71,8 @@ class TracedAsyncStore(AsyncStore):
         log = await self._opening.log()
         if (span := self.spans.append()) is None:
             return await super().append_encoded(*events, unless=unless, after=after, key=key)
-        return await traced_append(append_encoded, span, log, self._options, events, unless, after, key)
+        plain = super().append_encoded
+        return await traced_append(span, log, len(events), lambda: plain(*events, unless=unless, after=after, key=key))
 
     async def extend(
         self,

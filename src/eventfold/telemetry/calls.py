@@ -5,7 +5,7 @@ Knows: the span of each call, and its attributes. Does not know: how the calls a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator
 from datetime import date
 from itertools import chain, islice
 from typing import Any, TypeVar, cast
@@ -14,10 +14,9 @@ import msgspec
 from opentelemetry.trace import SpanKind
 
 from eventfold.core.envelope import Receipt
-from eventfold.core.query import Cursor
 from eventfold.core.state import State
 from eventfold.errors import EventIdReused
-from eventfold.log.append import Unless, append_next
+from eventfold.log.append import append_next
 from eventfold.log.context import CONTEXT, Log, Options
 from eventfold.log.decide import decide
 from eventfold.log.decided import Decided
@@ -29,27 +28,13 @@ from eventfold.telemetry.spans import BATCH_SIZE, EVENTS, SCANNED, OpenSpan, Spa
 
 R = TypeVar("R")
 S = TypeVar("S", bound=State)
-Append = Callable[[Log, Options, Any, Unless, int | Cursor, str | None], Coroutine[Any, Any, Any]]
 
 
-async def traced_append(
-    how: Append,
-    span: OpenSpan,
-    log: Log,
-    options: Options,
-    events: Sequence[Any],
-    unless: Unless,
-    after: int | Cursor,
-    key: str | None,
-) -> Any:
-    """Append within a span, by `append` or `append_encoded`. Returns and raises what that does."""
-
-    async def once() -> Any:
-        return await how(log, options, events, unless, after, key)
-
+async def traced_append(span: OpenSpan, log: Log, count: int, once: Callable[[], Coroutine[Any, Any, R]]) -> R:
+    """Append `count` events within a span, by `once`. Returns and raises what that does."""
     with span:
-        if len(events) > 1:
-            span.set({BATCH_SIZE: len(events)})
+        if count > 1:
+            span.set({BATCH_SIZE: count})
         receipt = await _also_a_repeat(log, once)
         if isinstance(receipt, Receipt):  # otherwise it is staged in a transaction of the user
             span.set(written(receipt))

@@ -16,7 +16,7 @@ from eventfold.core.envelope import MAX_EVENTS_PER_APPEND, NewEvent, Receipt
 from eventfold.core.event import Recorded
 from eventfold.core.query import Cursor, Query
 from eventfold.core.state import State, Step
-from eventfold.log.append import Unless, append, append_encoded, check_batches
+from eventfold.log.append import Unless, check_batches
 from eventfold.log.decided import Decided
 from eventfold.store import EVERYTHING, Store
 from eventfold.telemetry.calls import traced_append, traced_append_next, traced_decide, traced_state
@@ -54,7 +54,12 @@ class TracedStore(Store):
         """See Store.append."""
         if (span := self.spans.append()) is None:
             return super().append(*events, unless=unless, after=after, key=key)
-        return run(traced_append(append, span, self._log, self._options, events, unless, after, key))
+        plain = super().append
+
+        async def once() -> Receipt:
+            return plain(*events, unless=unless, after=after, key=key)
+
+        return run(traced_append(span, self._log, len(events), once))
 
     def append_encoded(
         self, *events: NewEvent, unless: Unless = None, after: int | Cursor = 0, key: str | None = None
@@ -62,7 +67,12 @@ class TracedStore(Store):
         """See Store.append_encoded."""
         if (span := self.spans.append()) is None:
             return super().append_encoded(*events, unless=unless, after=after, key=key)
-        return run(traced_append(append_encoded, span, self._log, self._options, events, unless, after, key))
+        plain = super().append_encoded
+
+        async def once() -> Receipt:
+            return plain(*events, unless=unless, after=after, key=key)
+
+        return run(traced_append(span, self._log, len(events), once))
 
     def extend(
         self,

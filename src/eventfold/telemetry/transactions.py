@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 from eventfold.concurrency import run
 from eventfold.core.envelope import NewEvent, Staged
 from eventfold.core.query import Cursor
-from eventfold.log.append import Unless, append, append_encoded
+from eventfold.log.append import Unless
 from eventfold.log.context import Log, Options
 from eventfold.log.decided import Decided
 from eventfold.telemetry.calls import traced_append, traced_decide
@@ -33,7 +33,12 @@ class TracedJoining(Joining):
         """See Joining.append."""
         if (span := self._spans.append()) is None:
             return super().append(*events, unless=unless, after=after, key=key)
-        return run(traced_append(append, span, self._log, self._options, events, unless, after, key))
+        plain = super().append
+
+        async def once() -> Staged:
+            return plain(*events, unless=unless, after=after, key=key)
+
+        return run(traced_append(span, self._log, len(events), once))
 
     def append_encoded(
         self, *events: NewEvent, unless: Unless = None, after: int | Cursor = 0, key: str | None = None
@@ -41,7 +46,12 @@ class TracedJoining(Joining):
         """See Joining.append_encoded."""
         if (span := self._spans.append()) is None:
             return super().append_encoded(*events, unless=unless, after=after, key=key)
-        return run(traced_append(append_encoded, span, self._log, self._options, events, unless, after, key))
+        plain = super().append_encoded
+
+        async def once() -> Staged:
+            return plain(*events, unless=unless, after=after, key=key)
+
+        return run(traced_append(span, self._log, len(events), once))
 
     def decide(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Decided[R]:
         """See Joining.decide."""
@@ -62,7 +72,8 @@ class AsyncTracedJoining(AsyncJoining):
         log = await self._log()
         if (span := self._spans.append()) is None:
             return await super().append(*events, unless=unless, after=after, key=key)
-        return await traced_append(append, span, log, self._options, events, unless, after, key)
+        plain = super().append
+        return await traced_append(span, log, len(events), lambda: plain(*events, unless=unless, after=after, key=key))
 
     async def append_encoded(
         self, *events: NewEvent, unless: Unless = None, after: int | Cursor = 0, key: str | None = None
@@ -71,7 +82,8 @@ class AsyncTracedJoining(AsyncJoining):
         log = await self._log()
         if (span := self._spans.append()) is None:
             return await super().append_encoded(*events, unless=unless, after=after, key=key)
-        return await traced_append(append_encoded, span, log, self._options, events, unless, after, key)
+        plain = super().append_encoded
+        return await traced_append(span, log, len(events), lambda: plain(*events, unless=unless, after=after, key=key))
 
     async def decide(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Decided[R]:
         """See Joining.decide."""

@@ -13,7 +13,8 @@ T = TypeVar("T")
 def same_store(store: object, cls: type[T]) -> T:
     """Return the same store as an instance of a class, with the attributes of `store`."""
     view = object.__new__(cls)
-    view.__dict__.update(vars(store))
+    for name, value in vars(store).items():  # one by one: attributes of a dict that is updated are slower to read
+        object.__setattr__(view, name, value)
     return view
 
 
