@@ -161,16 +161,19 @@ MISTAKES: dict[str, Mistake] = {
 }
 
 
-@pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES.keys())
-def test_a_mistake_gets_its_own_error_and_writes_nothing(store: Store, mistake: Mistake) -> None:
-    """A mistake raises its specific error, in two sentences, and nothing is written."""
-    with pytest.raises(mistake.error) as refused:
-        mistake.do(store)
-    error = refused.value
-    assert type(error) is mistake.error
-    assert mistake.words in str(error)
-    assert two_sentences(error)
-    assert store.head() == 0
+def test_a_mistake_gets_its_own_error_and_writes_nothing(store: Store) -> None:
+    """Each mistake raises its specific error, in two sentences, and nothing is written."""
+    for name, mistake in MISTAKES.items():
+        try:
+            mistake.do(store)
+        except ef.EventfoldError as refused:
+            error = refused
+        else:
+            raise AssertionError(f"{name} is accepted")
+        assert type(error) is mistake.error, name
+        assert mistake.words in str(error), name
+        assert two_sentences(error), name
+        assert store.head() == 0, name
     assert store.append(Noted()).first == 1
 
 

@@ -103,15 +103,16 @@ VALUES: dict[str, list[Any]] = {
 }
 
 
-@pytest.mark.parametrize("field", VALUES)
-def test_values_are_read_back_equal(store: Store, field: str) -> None:
+def test_values_are_read_back_equal(store: Store) -> None:
     """A value of any supported type is read back equal and of the same type, also at its extremes."""
-    given = [Everything(**{field: value}) for value in VALUES[field]]
-    store.append(*given)
-    for before, recorded in zip(given, store.read(), strict=True):
-        value, back = getattr(before, field), getattr(recorded.event, field)
-        assert recorded.event == before
-        assert (type(back), repr(back)) == (type(value), repr(value)) or isinstance(value, (datetime, time, frozenset))
+    for field, values in VALUES.items():
+        given, head = [Everything(**{field: value}) for value in values], store.head()
+        store.append(*given)
+        for before, recorded in zip(given, store.read(after=head), strict=True):
+            value, back = getattr(before, field), getattr(recorded.event, field)
+            assert recorded.event == before
+            same = (type(back), repr(back)) == (type(value), repr(value))
+            assert same or isinstance(value, (datetime, time, frozenset)), field
 
 
 def test_the_order_of_a_dict_is_kept(store: Store) -> None:
