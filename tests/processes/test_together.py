@@ -60,6 +60,12 @@ def tell(event: Confirmed) -> None:
 
 
 @pytest.fixture
+def tmp_path(disk_path: Path) -> Path:
+    """A folder on disk."""
+    return disk_path
+
+
+@pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a module that declares a read model, a process and an effect, and a store with an order."""
     (tmp_path / "allthings.py").write_text(MODULE)

@@ -10,6 +10,8 @@ import pytest
 
 import eventfold as ef
 from tests.projections.modes import opened
+from tests.support.memory import disk_path as disk_path
+from tests.support.memory import tmp_path as tmp_path
 from tests.support.servers.postgres import PostgresServer
 
 

@@ -54,6 +54,12 @@ class Shell:
 
 
 @pytest.fixture
+def tmp_path(disk_path: Path) -> Path:
+    """A folder on disk."""
+    return disk_path
+
+
+@pytest.fixture
 def shell(shared_url: str, tmp_path: Path) -> Shell:
     """Return a store of 200 flights, without projections yet."""
     with ef.Store(shared_url) as store:

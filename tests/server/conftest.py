@@ -11,6 +11,8 @@ from starlette.testclient import TestClient
 import eventfold as ef
 from eventfold.server import Settings, application
 from eventfold.server.settings import EventSettings, LimitSettings
+from tests.support.memory import disk_path as disk_path
+from tests.support.memory import tmp_path as tmp_path
 from tests.support.servers.http import serving
 
 ENGINES = ("memory", "sqlite")

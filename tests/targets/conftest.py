@@ -16,6 +16,8 @@ from eventfold.ports.target import Target
 from eventfold.projections.catalog import ProjectionCatalog
 from eventfold.projections.definition import ProjectionDefinition
 from eventfold.targets import own_target
+from tests.support.memory import disk_path as disk_path
+from tests.support.memory import tmp_path as tmp_path
 from tests.support.servers import mariadb, redis
 from tests.support.servers.postgres import shared
 

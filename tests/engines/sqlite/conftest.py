@@ -11,6 +11,8 @@ import pytest
 
 import eventfold as ef
 from tests.engines.sqlite.other import Other
+from tests.support.memory import disk_path as disk_path
+from tests.support.memory import tmp_path as tmp_path
 
 
 @pytest.fixture

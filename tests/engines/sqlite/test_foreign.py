@@ -301,8 +301,9 @@ def test_a_store_in_memory_is_logged_as_a_warning(memory_folder: Path, caplog: p
     assert record.name == "eventfold" and "restart" in record.getMessage()
 
 
-def test_a_store_on_a_disk_is_not_logged_as_a_warning(path: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_store_on_a_disk_is_not_logged_as_a_warning(disk_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Skipped where temporary files are in memory."""
+    path = str(disk_path / "log.db")
     if memory_file_system(os.path.dirname(path)):
         pytest.skip("temporary files are in memory here")
     with ef.Store(path) as store:
