@@ -8,21 +8,26 @@ Knows: the table of routes, what a request may contain. Does not know: what a ro
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 from uuid import UUID, uuid4
 
+import msgspec
 import pytest
 from starlette.testclient import TestClient
 
 import eventfold as ef
 from eventfold.core.query import Cursor
+from eventfold.search import find
 from eventfold.server import application
 from eventfold.server.asgi import ROUTES
+from eventfold.server.events import filtered
 from eventfold.server.route import SSE, Route
 from eventfold.server.settings import EventSettings, Settings
 from tests.server import bank as bank_module
@@ -103,6 +108,16 @@ class World(NamedTuple):
         self.store.append_encoded(
             *(ef.NewEvent.of(MINE, b'{"tenant":"a","n":1}', tags=["tenant:a", "account:a-1"]) for _ in range(count))
         )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _timeless() -> Iterator[None]:
+    """A page of a search ends by its number of events, never because this machine was slow."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(filtered, "Budget", partial(filtered.Budget, seconds=None))
+        patch.setattr(filtered, "STREAM_BUDGET", msgspec.structs.replace(filtered.STREAM_BUDGET, seconds=None))
+        patch.setattr(find, "BATCH_SECONDS", math.inf)
+        yield
 
 
 @pytest.fixture(params=NARROWINGS, scope="module")
