@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -30,10 +31,11 @@ def run_again(folder: Path, *, tests: int, condition: str) -> subprocess.Complet
     """Run a suite of so many tests that hold if a condition does, then the script on its cache."""
     (folder / "pytest.ini").write_text("[pytest]\n")
     (folder / "test_small.py").write_text(SUITE.format(tests=tests, condition=condition))
-    suite = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist"]
-    assert subprocess.run(suite, cwd=folder, capture_output=True).returncode == 1
+    bare = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # the plugins' imports take most of the time of a run
+    suite = [sys.executable, "-m", "pytest", "-q"]
+    assert subprocess.run(suite, cwd=folder, capture_output=True, env=bare).returncode == 1
     script = [sys.executable, str(ROOT / "scripts" / "again.py"), ".pytest_cache"]
-    return subprocess.run(script, cwd=folder, capture_output=True, text=True)
+    return subprocess.run(script, cwd=folder, capture_output=True, text=True, env=bare)
 
 
 def test_a_test_that_passes_by_itself_is_printed_as_unsteady(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import pty
@@ -22,9 +23,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import typer.testing
 from typer.testing import CliRunner
 
 from eventfold.cli import app
+
+# The tree of all commands is made of their signatures, which takes longer than most commands: once for all runs.
+typer.testing._get_command = functools.cache(typer.testing._get_command)  # pyright: ignore[reportPrivateUsage]
 
 APPS = Path(__file__).parent / "apps"
 PATIENCE = 90.0  # seconds any command may take

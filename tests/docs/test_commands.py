@@ -58,14 +58,20 @@ def of_program(program: str) -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize("words", of_program("eventfold"))
-def test_every_eventfold_command_exists(words: list[str]) -> None:
-    """The command, its subcommand and its options are known to the command line."""
+@pytest.fixture(scope="module")
+def command_line() -> Any:
+    """The command line, as Click's objects."""
     from typer.main import get_command
 
     from eventfold.cli import app
 
-    command: Any = get_command(app)
+    return get_command(app)
+
+
+@pytest.mark.parametrize("words", of_program("eventfold"))
+def test_every_eventfold_command_exists(words: list[str], command_line: Any) -> None:
+    """The command, its subcommand and its options are known to the command line."""
+    command = command_line
     context = command.make_context("eventfold", [], resilient_parsing=True)
     options = {"--help"}
     for word in words:

@@ -48,5 +48,6 @@ def new_environment(folder: Path, *packages: object) -> Path:
     """The Python of a new environment with these packages and nothing else, not even pip."""
     venv.create(folder, with_pip=False)
     python = folder / "bin" / "python"
-    pip(sys.executable, "--python", python, "install", "-c", ROOT / "constraints.txt", *packages)
+    # What is imported once need not be compiled with all the rest.
+    pip(sys.executable, "--python", python, "install", "--no-compile", "-c", ROOT / "constraints.txt", *packages)
     return python
