@@ -19,6 +19,7 @@ from soak import (
     power,
     remote_cuts,
     server_kills,
+    slow_tests,
     storms,
     sweeps,
 )
@@ -48,5 +49,6 @@ FAMILIES = (
     Family("sweeps-postgres", "calls swept", 14, sweeps.postgres, postgres=True, longest=300.0),
     Family("containers-sqlite", "rounds of containers", 100, containers.sqlite, root=True),
     Family("containers-postgres", "rounds of containers", 100, containers.postgres, root=True, postgres=True),
+    Family("slow-tests", "suites", len(slow_tests.SUITES), slow_tests.full, postgres=True, longest=1_800.0),
     Family("python-3.13", "suites", 1, next_python.suite, root=True, program="debootstrap", longest=3_000.0),
 )

@@ -14,6 +14,7 @@ import pytest
 
 import eventfold as ef
 from tests.projections.flights import CarrierMonth, flights, folded, proved, rows
+from tests.support.repetitions import repetitions
 
 # A process that forks a runner for each line it reads, so that a hundred runners need not start a hundred interpreters.
 PARENT = """
@@ -39,7 +40,7 @@ for _ in sys.stdin:
 def test_killed_runners_skip_and_repeat_nothing(shared_url: str) -> None:
     """Runners are started and killed while events are written; the last one finishes, and the rows show no trace."""
     on_a_server = "postgresql" in shared_url  # where a runner needs longer to get to work
-    kills, patience = (100, 0.12) if on_a_server else (100, 0.02)
+    kills, patience = repetitions(40, 100), 0.12 if on_a_server else 0.02
     chance = random.Random(4)
     written = 0
     with ef.Store(shared_url) as store:
@@ -52,13 +53,13 @@ def test_killed_runners_skip_and_repeat_nothing(shared_url: str) -> None:
             ends = time.monotonic() + 80
             for number in range(kills):
                 if time.monotonic() > ends and len(positions) > 10:
-                    break  # on a slow machine a hundred take too long
+                    break  # on a slow machine all of them take too long
                 store.extend(flights(40, written), batch=8)
                 written += 40
                 parent.stdin.write("\n")
                 parent.stdin.flush()
                 child = int(parent.stdout.readline())
-                while number % 4 == 0 and time.monotonic() < ends:  # when it has begun, however long that takes
+                while number % 3 == 0 and time.monotonic() < ends:  # when it has begun, however long that takes
                     (held,) = store.projections.checkpoints(CarrierMonth)
                     if held.position > max(positions, default=0):
                         break

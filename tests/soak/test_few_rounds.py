@@ -13,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from soak.slow_tests import SUITES
+
 ROOT = Path(__file__).parents[2]
+OWN = {Path(__file__).relative_to(ROOT).as_posix()}
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the soak programme needs Linux")
 
@@ -67,3 +70,11 @@ def test_a_violation_fails_with_the_command_that_repeats_it(tmp_path: Path) -> N
     assert ran.returncode == 1
     assert "something is lost" in ran.stdout
     assert "python -m soak --only nth-calls --seed 7 --round 3" in ran.stdout
+
+
+def test_each_test_that_does_less_in_the_suite_is_run_in_full_here() -> None:
+    """Files that read EVENTFOLD_SLOW, themselves or by tests/support/repetitions.py, are the ones that soak runs."""
+    listed = {name for suite in SUITES for name in suite}
+    texts = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in ROOT.glob("tests/**/test_*.py")}
+    less = ('"EVENTFOLD_SLOW" in os.environ', "tests.support.repetitions import")
+    assert {name for name, text in texts.items() if any(words in text for words in less)} - OWN == listed

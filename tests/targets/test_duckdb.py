@@ -19,6 +19,7 @@ import pytest
 import eventfold as ef
 from eventfold.errors import InvalidUrl, MissingExtra, ProjectionStopped, TargetUnavailable
 from tests.projections.flights import Departed, flights, folded, proved, rows
+from tests.support.repetitions import repetitions
 from tests.targets.killed import elsewhere, forking_process
 
 COLUMNS = "SELECT carrier, month, flights, delay, cancelled FROM "
@@ -175,7 +176,7 @@ def test_killed_runners_skip_and_repeat_nothing(kind: str, store: ef.Store, tmp_
     positions: set[int] = set()
     try:
         ends = time.monotonic() + 120
-        for number in range(30):
+        for number in range(repetitions(20, 30)):
             store.extend(flights(200, written), batch=8)
             written += 200
             parent.stdin.write("\n")

@@ -30,6 +30,7 @@ from eventfold.targets.sinks.http import HttpSink
 from tests.cli.commands import run as do
 from tests.docs.pages import blocks, pages
 from tests.projections.flights import Cancelled, CarrierMonth, Departed, flights, folded, proved, rows
+from tests.support.repetitions import repetitions
 from tests.support.servers import redis as redis_server
 from tests.support.servers.postgres import shared
 from tests.targets.killed import elsewhere, forking_process
@@ -103,7 +104,7 @@ def test_rows_that_are_not_kept_are_deleted_there_too(store: ef.Store) -> None:
     assert sink.batches[-1].deletes == [{"carrier": "a"}]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=repetitions(30, 60), deadline=None)
 @given(
     turns=st.lists(
         st.tuples(

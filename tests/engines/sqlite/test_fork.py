@@ -19,6 +19,7 @@ import asyncio, os, signal, sys, threading, time
 import eventfold as ef
 from eventfold.errors import StoreClosed
 from tests.engines.sqlite.noted import *
+from tests.support.repetitions import repetitions
 
 path = sys.argv[1]
 
@@ -170,7 +171,7 @@ def child():
 threads = [threading.Thread(target=write) for _ in range(3)]
 for thread in threads:
     thread.start()
-rounds = 12
+rounds = repetitions(6, 12)
 for round in range(rounds):
     time.sleep(0.01)
     ended(forked(child, sys.exit if round % 2 else os._exit))

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.engines.sqlite.noted import assert_whole
+from tests.support.repetitions import repetitions
 
-KILLS = 60  # by each of two programs
+KILLS = repetitions(25, 60)  # by each of two programs
 
 
 @pytest.mark.parametrize("half", [1, 2])

@@ -32,6 +32,7 @@ from tests.projections.inline.bank import (
     ledger,
     proved,
 )
+from tests.support.repetitions import repetitions
 
 ALL = [InlineBalance, InlineLedger, InlineTotal]
 REFUSED = (13, 17, 19)  # each by another of them: in Python, in SQL, by the database itself
@@ -212,14 +213,14 @@ def test_several_processes(url: str) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 def test_killed_writers_leave_rows_and_events_that_agree(url: str) -> None:
-    """Forty processes of four threads each are killed while they append (kill -9); rows then equal the fold."""
+    """Processes of four threads each are killed while they append (kill -9); rows then equal the fold."""
     chance = random.Random(8)
     with ef.Store(url, inline=ALL) as store:
-        parent, heads = process(url, 0), set[int]()
+        parent, heads, rounds = process(url, 0), set[int](), repetitions(16, 40)
         assert parent.stdin is not None
         assert parent.stdout is not None
         try:
-            for round in range(40):
+            for round in range(rounds):
                 parent.stdin.write(f"{round}\n")
                 parent.stdin.flush()
                 child = int(parent.stdout.readline())
@@ -235,8 +236,8 @@ def test_killed_writers_leave_rows_and_events_that_agree(url: str) -> None:
             parent.stdin.close()
             parent.wait(60)
             parent.stdout.close()
-        assert len(heads) == 40
-        assert max(heads) > 100  # they were killed at work: theirs are more than ours
+        assert len(heads) == rounds
+        assert max(heads) > 2.5 * rounds  # they were killed at work: theirs are more than ours
         assert right(store)
 
 

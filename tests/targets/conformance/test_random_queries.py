@@ -17,6 +17,7 @@ from eventfold.ports.target import PartitionKey
 from eventfold.projections.definition import projection_definition
 from eventfold.selection import Filter
 from eventfold.testing.conformance.target.queries import COLUMNS, Sale, Size, keys, plain, sorted_rows, write_sales
+from tests.support.repetitions import repetitions
 
 CHARACTERS = st.sampled_from([*"aAbZ z_%\t", "\x01", "ä", "ß", "\ud7ff", "\ue000", "\uffff", "𐀀", "𝒳"])
 TEXTS = st.text(CHARACTERS, max_size=3)
@@ -132,7 +133,7 @@ def order_by_python(found: list[Sale], order: list[str]) -> list[tuple[int, str]
     return keys(sorted_rows(found, *order))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=repetitions(10, 25), deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(rows(), st.lists(st.tuples(TESTS, ORDERS), min_size=1, max_size=3), st.integers(1, 5))
 def test_random_queries_give_what_python_gives(
     store: ef.Store, stored: list[Sale], asked: list[tuple[Asked, list[str]]], size: int
@@ -174,7 +175,7 @@ def test_pages_beside_a_writer_have_every_row_that_does_not_change_once(store: e
     writer.start()
     try:
         for order in ("total", "-total", ("-total", "note", "-item")):
-            for _ in range(3):
+            for _ in range(repetitions(1, 3)):
                 found = [row for page in store.select(Sale, order=order).pages(7) for row in page if row.shop == 0]
                 assert keys(found) == keys(sorted_rows(kept, *([order] if isinstance(order, str) else order)))
     finally:
