@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 
 MEMORY = Path("/dev/shm")
-ROOM_BYTES = 2 << 30
+MIN_FREE_BYTES = 2 << 30
 
 
 @pytest.fixture
 def tmp_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder of the test's own, removed afterwards; on disk where memory has no room for it."""
-    if not os.access(MEMORY, os.W_OK) or shutil.disk_usage(MEMORY).free < ROOM_BYTES:
+    """A folder of the test's own, removed afterwards; on disk where memory has too little free space."""
+    if not os.access(MEMORY, os.W_OK) or shutil.disk_usage(MEMORY).free < MIN_FREE_BYTES:
         yield tmp_path_factory.mktemp("test")
         return
     folder = Path(tempfile.mkdtemp(prefix="eventfold-", dir=MEMORY))
