@@ -272,6 +272,32 @@ async def _health(url: str) -> Any:
     return work
 
 
+def scraper(pipe: Connection, url: str, pause: float) -> None:
+    """Read /metrics so many times; report the milliseconds of each answer, the bytes of the last, and health."""
+    pipe.send("ready")
+    with asyncio.Runner() as runner:
+        while (count := pipe.recv()) is not None:
+            pipe.send(runner.run(_scrape(url, pause, count)))
+
+
+async def _scrape(url: str, pause: float, count: int) -> tuple[list[float], int, list[float]]:
+    connection, waits, body, health = await Connected.to(url), list[float](), b"", list[float]()
+    for _ in range(count):
+        began = time.perf_counter()
+        connection.send("GET", "/healthz")
+        await connection.answer()
+        health.append((time.perf_counter() - began) * 1_000)
+        began = time.perf_counter()
+        connection.send("GET", "/metrics")
+        status, body = await connection.answer()
+        waits.append((time.perf_counter() - began) * 1_000)
+        if status != 200:
+            raise RuntimeError(f"{status}: {body[:300]!r}")
+        await asyncio.sleep(pause)
+    connection.close()
+    return waits, len(body), health
+
+
 def umadb_appender(pipe: Connection, url: str, stored: int, threads: int) -> None:
     """Append one event a call from so many threads, by umadb's own client."""
     from concurrent.futures import ThreadPoolExecutor

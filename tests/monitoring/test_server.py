@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,16 @@ from eventfold.alerts.facts import AlertRaised, new_event_of
 from eventfold.concurrency import run
 from eventfold.errors import ProcessError, StoreClosed
 from eventfold.log.append import submit
-from eventfold.monitoring.collector import BoundedState
+from eventfold.monitoring.collector import families
+from eventfold.monitoring.exposition import Families, add_lines, encode, lines_of
+from eventfold.monitoring.scrapes import BoundedState, Measured, Scrapes, StateNow
 from eventfold.monitoring.state import Sample
 from eventfold.monitoring.table import METRICS
 from eventfold.ports.messages import AppendRequest
 from eventfold.server import Settings, application
 from eventfold.server.scopes import Scope
 from eventfold.server.settings import EventSettings, LimitSettings, MetricsSettings
-from tests.monitoring.shop import Order, Paid, Placed, Reminding, Samples, Sold, mail, place
+from tests.monitoring.shop import Order, Paid, Placed, Reminding, Samples, Sold, mail, place, read_back
 from tests.monitoring.test_rules import needs_promtool, promtool
 from tests.server.keys import bearer, issue, with_keys
 
@@ -206,8 +209,6 @@ def test_exemplars_have_the_trace_in_which_a_duration_was_observed() -> None:
     trace = "4bf92f3577b34da6a3ce929d0e0e4736"
     with monitoring.measured(ef.Store("memory:"), trace_id=lambda: trace) as store:
         store.append(Placed("a"))
-        from eventfold.monitoring.exposition import encode
-
         text = encode(monitoring.collector(store), "application/openmetrics-text")[0].decode()
     exemplars = [
         sample.exemplar.labels
@@ -253,6 +254,26 @@ def test_a_state_that_takes_long_is_not_waited_for_and_is_shown_later() -> None:
     assert not found.is_late and found.samples[0].value in (2, 3)
 
 
+def test_the_state_is_read_before_the_next_scrape_is_expected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After two scrapes the third finds what was read shortly before; when no third comes, nothing more is read."""
+    monkeypatch.setattr("eventfold.monitoring.scrapes.EXPECTED_S", (0.0, 60.0))
+    monkeypatch.setattr("eventfold.monitoring.scrapes.AHEAD_S", 0.0)
+    reads: list[float] = []
+    store = Measured("shop", None, lambda: pytest.fail("it is replaced"))
+    store.state = BoundedState(lambda: [Sample("head_position", (), len(reads))] if not reads.append(1) else [], 0.0)
+    scrapes = Scrapes([store])
+    scrapes.states()
+    time.sleep(0.2)
+    scrapes.states()
+    ends = time.monotonic() + 60
+    while len(reads) < 3:
+        assert time.monotonic() < ends, "it was not read ahead"
+        time.sleep(0.01)
+    scrapes.close()
+    time.sleep(0.3)
+    assert len(reads) == 3
+
+
 def test_a_state_is_kept_for_its_time() -> None:
     """Many scrapes at once read the store once."""
     calls: list[int] = []
@@ -281,3 +302,17 @@ def test_a_store_that_cannot_be_read_is_an_error_without_old_figures(caplog: pyt
     failed = state.now()
     assert failed.is_late and not failed.samples
     assert "Closed." in caplog.text
+
+
+@pytest.mark.parametrize("name", ["a", 'q"uote', "back\\slash", "line\nbreak", "\\n", "é", "{}", 'x"} 1 #'])
+@pytest.mark.parametrize("value", [0.0, 1.0, 1795960309.121406, 2e20, 1e-7])
+def test_lines_written_ahead_say_the_same_as_those_of_prometheus_client(name: str, value: float) -> None:
+    """They are read back with the same labels and value, in both formats."""
+    sample = Sample("projection_state", (name, "current"), value)
+    store = Measured(name, None, lambda: pytest.fail("it is not read"))
+    theirs = encode(Families(families([(store, StateNow([sample], False, 0.0))])))[0].decode()
+    ours = add_lines(b"", [lines_of(name, [sample])]).decode()
+    key = ("eventfold_projection_state", frozenset({"store": name, "projection": name, "state": "current"}.items()))
+    assert read_back(ours)[key] == read_back(theirs)[key] == value
+    (family,) = parsed(add_lines(b"# EOF\n", [lines_of(name, [sample])]).decode())
+    assert (family.samples[0].labels["projection"], family.samples[0].value) == (name, value)

@@ -1,102 +1,28 @@
-"""Collects the metrics of stores: what was recorded in this process, and the state, read when it is asked for.
+"""Collects the metrics of stores: what was recorded in this process, and the state, as prometheus_client's families.
 
-The state is read in a thread of its own, is kept for a second, and a scrape waits for it 250 ms at most.
-Knows: recorders, readers of state, prometheus_client's families. Does not know: HTTP, how families become text.
+Knows: recorders, states, families. Does not know: when a state is read, HTTP, how families become text.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from eventfold.aio import AsyncStore, opened_admin
-from eventfold.errors import EventfoldError, InvalidInput, MissingExtra, StoreClosed
+from eventfold.errors import InvalidInput, MissingExtra, StoreClosed
 from eventfold.monitoring.instruments import Distribution
 from eventfold.monitoring.measured import MeasuredAsyncStore, MeasuredStore
 from eventfold.monitoring.recorder import Recorder
-from eventfold.monitoring.state import Sample, StateReader
+from eventfold.monitoring.scrapes import Measured, Scrapes, StateNow
+from eventfold.monitoring.state import StateReader
 from eventfold.monitoring.table import METRICS, Metric
 from eventfold.projections.admin import ProjectionAdmin
 from eventfold.store import Store
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric as Family
-
-KEEP_S, WAIT_S = 1.0, 0.25
-log = logging.getLogger("eventfold.monitoring")
-
-
-class StateNow(NamedTuple):
-    """The state as it is known: `is_late`: it could not be read, or not in time. `seconds`: how long reading took."""
-
-    samples: Sequence[Sample]
-    is_late: bool
-    seconds: float
-
-
-class BoundedState:
-    """The state of one store, read again after `keep_s`; a caller waits `wait_s` at most and then gets the last one.
-
-    `read` may take longer: it goes on, and later callers get what it read. Safe under threads.
-    """
-
-    def __init__(self, read: Callable[[], Sequence[Sample]], keep_s: float = KEEP_S, wait_s: float = WAIT_S) -> None:
-        self._read, self._keep_s, self._wait_s = read, keep_s, wait_s
-        self._mutex = threading.Lock()
-        self._running: threading.Event | None = None  # set when the reading that goes on has ended
-        self._last: StateNow = StateNow((), True, 0.0)
-        self._read_at = -keep_s
-
-    def now(self, wait_s: float | None = None) -> StateNow:
-        """Return the state. `wait_s`: seconds to wait at most, instead of the usual ones."""
-        running = self.begin()
-        if running is None or running.wait(self._wait_s if wait_s is None else wait_s):
-            return self._last
-        return self._last._replace(is_late=True)
-
-    def begin(self) -> threading.Event | None:
-        """Begin to read the state if it is too old. Returns the event that is set at the end; None if it is not."""
-        with self._mutex:
-            if self._running is None and time.monotonic() - self._read_at >= self._keep_s:
-                self._running = threading.Event()
-                threading.Thread(
-                    target=self._renew, args=(self._running,), name="eventfold-metrics", daemon=True
-                ).start()
-            return self._running
-
-    def _renew(self, ended: threading.Event) -> None:
-        started = time.monotonic()
-        found: StateNow | None = None
-        try:
-            samples = self._read()
-            found = StateNow(samples, False, time.monotonic() - started)
-        except EventfoldError as error:
-            log.warning("The state of a store cannot be read for its metrics: %s", error.what)
-        finally:
-            with self._mutex:
-                self._last = found or StateNow((), True, time.monotonic() - started)
-                self._read_at = time.monotonic()
-                self._running = None
-            ended.set()
-
-
-class Measured:
-    """One store of a collection: its name, its recorder if it is measured, and its state."""
-
-    def __init__(self, name: str, recorder: Recorder | None, admin: Callable[[], ProjectionAdmin]) -> None:
-        self.name, self.recorder, self._admin = name, recorder, admin
-        self._reader: StateReader | None = None
-        self.state = BoundedState(self._read)
-
-    def _read(self) -> Sequence[Sample]:
-        admin = self._admin()
-        if self._reader is None:
-            self._reader = StateReader(admin)
-        return self._reader.read()
 
 
 class Collector:
@@ -107,7 +33,7 @@ class Collector:
 
     def __init__(self, stores: Sequence[Measured]) -> None:
         require_client()
-        self._stores = stores
+        self._scrapes = Scrapes(stores)
 
     def describe(self) -> Iterable[Family]:
         """Return the families without values, so that a registry refuses a second collector of the same metrics."""
@@ -115,22 +41,14 @@ class Collector:
 
     def collect(self) -> Iterator[Family]:
         """Yield the families of all stores."""
-        yield from families(states_of(self._stores))
+        yield from families(self._scrapes.states())
 
 
-def states_of(stores: Sequence[Measured]) -> list[tuple[Measured, StateNow]]:
-    """Return stores with their states, read at the same time: waiting for all takes no longer than for one."""
-    for each in stores:
-        each.state.begin()
-    ends = time.monotonic() + WAIT_S
-    return [(each, each.state.now(max(0.0, ends - time.monotonic()))) for each in stores]
-
-
-def families(stores: Sequence[tuple[Measured, StateNow]]) -> Iterator[Family]:
-    """Yield a family for each metric of stores that has a value."""
+def families(stores: Sequence[tuple[Measured, StateNow]], *, states: bool = True) -> Iterator[Family]:
+    """Yield a family for each metric of stores that has a value. `states` False: the states are written otherwise."""
     samples: dict[str, list[tuple[tuple[str, ...], float]]] = {}
     for each, state in stores:
-        for sample in state.samples:
+        for sample in state.samples if states else ():
             samples.setdefault(sample.metric, []).append(((each.name, *sample.labels), sample.value))
         samples.setdefault("scrape_error", []).append(((each.name,), float(state.is_late)))
         samples.setdefault("scrape_duration_seconds", []).append(((each.name,), state.seconds))
@@ -208,8 +126,13 @@ def state_families(store: Store, name: str) -> Iterator[Family]:
     yield from families([(each, StateNow(samples, False, time.monotonic() - started))])
 
 
-def measured_stores(stores: Sequence[Store | AsyncStore], named: Mapping[str, Store | AsyncStore]) -> list[Measured]:
-    """Return the stores of a collector. Raises InvalidInput for none, for two of one name, and for another object."""
+def measured_stores(
+    stores: Sequence[Store | AsyncStore], named: Mapping[str, Store | AsyncStore], *, writes: bool = False
+) -> list[Measured]:
+    """Return the stores of a collector. Raises InvalidInput for none, for two of one name, and for another object.
+
+    `writes`: see Measured.
+    """
     found: dict[str, Measured] = {}
     for name, store in [*((None, each) for each in stores), *named.items()]:
         recorder = store.recorder if isinstance(store, MeasuredStore | MeasuredAsyncStore) else None
@@ -224,7 +147,7 @@ def measured_stores(stores: Sequence[Store | AsyncStore], named: Mapping[str, St
             raise InvalidInput(
                 f"Two stores have the name {shown!r}.", "Name them: monitoring.collector(bank=…, shop=…).", name=shown
             )
-        found[shown] = Measured(shown, recorder, admin_of(store))
+        found[shown] = Measured(shown, recorder, admin_of(store), writes=writes)
     if not found:
         raise InvalidInput("A collector was given no store.", "Write monitoring.collector(store).")
     return list(found.values())

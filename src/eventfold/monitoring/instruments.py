@@ -37,6 +37,9 @@ class Counter:
         self._mutex = threading.Lock()
         self._values: dict[Key, float] = dict.fromkeys(known, 0.0)
 
+    def __len__(self) -> int:
+        return len(self._values)
+
     def add(self, key: Key = (), amount: float = 1.0) -> None:
         """Add to the number of a key."""
         with self._mutex:
@@ -70,6 +73,9 @@ class Histogram:
         self.bounds = tuple(bounds)
         self._mutex = threading.Lock()
         self._series: dict[Key, _Series] = {}
+
+    def __len__(self) -> int:
+        return len(self._series) * (len(self.bounds) + 3)
 
     def observe(self, value: float, key: Key = (), trace_id: str | None = None) -> None:
         """Count a value, and keep it as the exemplar of its bucket if it was observed in a trace."""

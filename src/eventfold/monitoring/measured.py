@@ -77,14 +77,18 @@ class MeasuredStore(Store):
         self.unmeasured = store.projections  # for what reads the state of the store, which is not the work of its user
         self._logs = MeasuredLogs(self._log, cast(CommittingAppender, self._log.appender), recorder)
         self._log = self._logs.of("page")
+        self._views: dict[ReadKind, Store] = {}  # with the options that were used last
         self._projections = self._projections.over(self._logs.of("scan"))
 
     def _as(self, kind: ReadKind) -> Store:
         """Return a store whose reads count as this kind, with the current options."""
-        view = Store.__new__(Store)
-        view.__dict__.update(self.__dict__)
-        view._log = self._logs.of(kind)
-        view.engine = view._log.engine
+        view = self._views.get(kind)
+        if view is None or view._options is not self._options:
+            view = Store.__new__(Store)
+            view.__dict__.update(self.__dict__)
+            view._log = self._logs.of(kind)
+            view.engine = view._log.engine
+            self._views[kind] = view
         return view
 
     def decide(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Decided[R]:
@@ -201,12 +205,16 @@ class MeasuredAsyncStore(AsyncStore):
         self.recorder, self.unmeasured = recorder, store
         self._whole = MeasuredOpening(self._opening, recorder)
         self._opening = self._whole
+        self._views: dict[ReadKind, AsyncStore] = {}  # with the options that were used last
 
     def _as(self, kind: ReadKind) -> AsyncStore:
         """Return a store whose reads count as this kind, with the current options."""
-        view = AsyncStore.__new__(AsyncStore)
-        view.__dict__.update(self.__dict__)
-        view._opening = _KindOpening(self._whole, kind)
+        view = self._views.get(kind)
+        if view is None or view._options is not self._options:
+            view = AsyncStore.__new__(AsyncStore)
+            view.__dict__.update(self.__dict__)
+            view._opening = _KindOpening(self._whole, kind)
+            self._views[kind] = view
         return view
 
     async def decide(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Decided[R]:

@@ -51,6 +51,12 @@ class Recorder:
         self._cache = self.counters["state_cache_total"]
         self._types, self._decisions, self._effects = LabelValues(), LabelValues(), LabelValues()
 
+    @property
+    def series(self) -> int:
+        """How many series it has, each bucket of a histogram counted."""
+        histograms = self.histograms.values()
+        return sum(len(each) for each in self.counters.values()) + sum(len(each) for each in histograms)
+
     def _trace(self) -> str | None:
         return None if self._trace_id is None else self._trace_id()
 

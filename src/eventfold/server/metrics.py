@@ -6,6 +6,7 @@ Knows: what is counted about calls, who may read it. Does not know: metrics of s
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -15,19 +16,18 @@ from eventfold.aio import AsyncStore
 from eventfold.concurrency import in_thread
 from eventfold.errors import EventfoldError
 from eventfold.monitoring.collector import (
-    Measured,
     add_distribution,
     empty_family,
     families,
     gauge_family,
     measured_stores,
     require_client,
-    states_of,
 )
-from eventfold.monitoring.exposition import Families, encode
+from eventfold.monitoring.exposition import Families, add_lines, encode
 from eventfold.monitoring.instruments import Counter, Histogram
 from eventfold.monitoring.labels import OTHER
 from eventfold.monitoring.measured import MeasuredAsyncStore, measured
+from eventfold.monitoring.scrapes import Measured, Scrapes, StateNow
 from eventfold.monitoring.table import BY_NAME, METRICS
 from eventfold.server.access.errors import Forbidden, ServerBusy, TooManyCalls, Unauthenticated
 from eventfold.server.access.local import is_call_of_this_machine
@@ -53,7 +53,7 @@ class Meter:
         server = [each for each in METRICS if each.source == "server"]
         self._counters = {each.name: Counter(each.known) for each in server if each.kind == "counter"}
         self._durations = Histogram(BY_NAME["http_request_duration_seconds"].buckets)
-        self._stores: list[Measured] | None = None
+        self._scrapes: Scrapes | None = None
 
     def measured(self, name: str, store: AsyncStore) -> AsyncStore:
         """Return a store whose use is counted. One that is wrapped otherwise has metrics of its state only."""
@@ -83,22 +83,29 @@ class Meter:
         """A live stream was ended early."""
         self._counters["streams_dropped_total"].add((reason,))
 
-    def stores(self, stores: Mapping[str, AsyncStore]) -> Sequence[Measured]:
-        """Return the stores, for reading their state. To be called on the event loop of the server."""
-        if self._stores is None:
+    def scrapes(self, stores: Mapping[str, AsyncStore]) -> Scrapes:
+        """Return the stores, for reading their states. To be called on the event loop of the server."""
+        if self._scrapes is None:
             named: dict[str, AsyncStore] = {}
             for name, store in stores.items():
                 named[store.recorder.store if isinstance(store, MeasuredAsyncStore) else name] = store
-            self._stores = measured_stores((), named)
-        return self._stores
+            self._scrapes = Scrapes(measured_stores((), named, writes=True))
+        return self._scrapes
 
     async def close(self) -> None:
         """Forget the stores, which are about to be closed."""
-        self._stores = None
+        if self._scrapes is not None:
+            self._scrapes.close()
+        self._scrapes = None
 
-    def families(self, stores: Sequence[Measured], streams: int | None) -> Iterator[Any]:
-        """Yield the families of some stores, and those of the server unless `streams` is None. It may block."""
-        yield from families(states_of(stores))
+    def text(self, scrapes: Scrapes, stores: Sequence[Measured], streams: int | None, accept: str) -> tuple[bytes, str]:
+        """Return the text of some stores, and of the server unless `streams` is None, with its type. It may block."""
+        states = scrapes.states(stores)
+        text, media = encode(Families(self._families(states, streams)), accept)
+        return add_lines(text, [state.lines for _, state in states]), media
+
+    def _families(self, states: Sequence[tuple[Measured, StateNow]], streams: int | None) -> Iterator[Any]:
+        yield from families(states, states=False)
         if streams is None or not self.records:
             return
         for name, counter in self._counters.items():
@@ -125,16 +132,15 @@ async def metrics(call: Call) -> Response:
     check_whole_store(call.caller)
     require_client()
     server = call.server
-    every = server.meter.stores(server.stores)
+    scrapes = server.meter.scrapes(server.stores)
+    every = scrapes.stores
     names = {each.name for each in every if call.caller.may_use_store(each.name)}
     streams = len(server.hub.readers) if len(names) == len(every) else None
     shown = [each for each in every if each.name in names]
     accept = call.request.headers.get("accept", "")
 
-    def text() -> tuple[bytes, str]:
-        return encode(Families(server.meter.families(shown, streams)), accept)
-
-    body, media = await in_thread(text)
+    text = partial(server.meter.text, scrapes, shown, streams, accept)
+    body, media = text() if scrapes.is_small(shown) else await in_thread(text)
     return Response(body, media_type=media)
 
 
