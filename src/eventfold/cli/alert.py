@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from eventfold.alerts.episode_view import episode_view, state_of
 from eventfold.cli.command import Command, Group, help_text
 from eventfold.cli.formatting import count_of, escape_control
 from eventfold.cli.options import Json, Url, Wide, open_store, parse_since, split_store_argument
@@ -210,7 +211,7 @@ def replay(
             found = store.alerts.replay(alerts[0], since=begin, until=end, progress=report)
     if output.is_json:
         for each in found:
-            output.write_value(_episode_json(each, "raised" if each.is_open else "cleared"))
+            output.write_value(episode_view(each, "raised" if each.is_open else "cleared"))
         return
     if not found:
         output.print_hint("It would have raised nothing.")
@@ -327,17 +328,17 @@ def _print_episodes(output: Output, found: Sequence[Episode], states: OpenEpisod
     now = int(datetime.now(UTC).timestamp() * 1e6)
     if output.is_json:
         for each in found:
-            output.write_value(_episode_json(each, _state(each, states, now)))
+            output.write_value(episode_view(each, state_of(each, states, now)))
         return
     if not found:
         output.print_hint(nothing)
         return
-    output.print_table(EPISODES, [_episode_row(each, _state(each, states, now)) for each in found])
+    output.print_table(EPISODES, [_episode_row(each, state_of(each, states, now)) for each in found])
 
 
 def _print_episode(output: Output, each: Episode, states: OpenEpisodes) -> None:
     now = int(datetime.now(UTC).timestamp() * 1e6)
-    state = _state(each, states, now)
+    state = state_of(each, states, now)
     output.print(f"{escape_control(f'{each.alert} {each.key}'.rstrip())}: {state}", style="bold")
     lines = [f"{_second(each.at)} raised ({each.severity}): {each.reason}"]
     if each.acknowledged is not None:
@@ -351,31 +352,8 @@ def _print_episode(output: Output, each: Episode, states: OpenEpisodes) -> None:
         output.print(f"  {escape_control(line)}")
 
 
-def _state(each: Episode, states: OpenEpisodes, now: int) -> str:
-    return states.state_of(each, now) if each.is_open else "cleared"
-
-
 def _episode_row(each: Episode, state: str) -> tuple[str, str, str, str, str]:
     return each.alert, escape_control(each.key), state, _minute(each.at), escape_control(each.reason)
-
-
-def _episode_json(each: Episode, state: str) -> dict[str, Any]:
-    note = each.acknowledged
-    return {
-        "alert": each.alert,
-        "key": each.key,
-        "state": state,
-        "severity": each.severity,
-        "since": _iso(each.at),
-        "until": None if each.cleared_at is None else _iso(each.cleared_at),
-        "reason": each.reason,
-        "cleared_because": each.cleared_because or None,
-        "acknowledged": None
-        if note is None
-        else {"actor": note.actor, "because": note.because, "until": _iso(note.until)},
-        "episode": each.episode,
-        "position": each.position,
-    }
 
 
 def _status_json(each: TargetStatus) -> dict[str, Any]:

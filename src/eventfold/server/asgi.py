@@ -26,6 +26,7 @@ from eventfold.aio import AsyncStore
 from eventfold.concurrency import in_thread
 from eventfold.errors import EventfoldError, StoreReadOnly
 from eventfold.server import (
+    alerts,
     backup,
     catalogue,
     docs,
@@ -49,6 +50,7 @@ from eventfold.server.bodies import Bodies, HeldBody
 from eventfold.server.call import Call
 from eventfold.server.consumers import routes as consumers
 from eventfold.server.consumers.ownership import OwnedConsumers
+from eventfold.server.delivering import Delivering
 from eventfold.server.direct import call_directly
 from eventfold.server.events.append import append
 from eventfold.server.exchange import CORS_METHODS, CORS_REQUEST_HEADERS, CORS_RESPONSE_HEADERS, Exchange
@@ -88,6 +90,7 @@ ROUTES: tuple[Route, ...] = (
     *projections.ROUTES,
     *projection_rows.ROUTES,
     *processes.ROUTES,
+    *alerts.ROUTES,
     *jobs.ROUTES,
     *follow.ROUTES,
     *consumers.ROUTES,
@@ -134,6 +137,9 @@ class Server:
         self.running.at_stop(self.authentication.close)
         self.running.at_start(self.jobs.open)
         self.running.at_stop(self.jobs.close)
+        delivering = Delivering(self.stores, settings)
+        self.running.at_start(delivering.open)
+        self.running.at_stop(delivering.close)
         limits = settings.limits
         self.admission = Admission(limits.calls, limits.waiting_calls, limits.wait_seconds)
         self.bodies = Bodies(limits.bodies_bytes, limits.body_bytes)

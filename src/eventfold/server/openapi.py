@@ -37,6 +37,7 @@ GROUPS = {
     "states": "States folded from events",
     "projections": "Read models and followers",
     "processes": "Processes, timers and effects",
+    "alerts": "Alerts",
     "jobs": "Jobs: rebuilds and verifications",
     "catalogue": "Schemas of events",
     "schemas": "Schemas of events",

@@ -22,6 +22,7 @@ EVENT: dict[str, Any] = {
     "time": TIME,
 }
 QUERY: dict[str, Any] = {"items": [{"types": ["MoneyWithdrawn"], "tags": ["account:a-1"]}]}
+UNTIL = "2030-01-31T18:00:00Z"
 REASON: dict[str, Any] = {"reason": "The handler was repaired."}
 
 
@@ -80,6 +81,8 @@ EXAMPLES: dict[str, Example] = {
     "post-projections-name-begin": Example({**REASON, "at": 812}),
     "post-processes-name-retry": Example(REASON),
     "post-processes-name-skip": Example({**REASON, "position": 812}),
+    "post-alerts-name-acknowledge": Example({"key": "c-1", "until": UNTIL, "reason": "The bank calls back."}),
+    "post-alerts-name-snooze": Example({"key": None, "until": UNTIL, "reason": "A load test."}),
 }
 
 Link = tuple[str, str, dict[str, str]]  # its name, the operation, and where each parameter comes from

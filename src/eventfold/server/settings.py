@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from eventfold.alerts.delivery.settings import TargetSettings
 from eventfold.server.access.settings import AccessSettings as AccessSettings
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
@@ -118,3 +119,4 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     logs: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
     backup: BackupSettings = BackupSettings()
+    deliver: dict[str, TargetSettings] = {}  # name → a target that is sent messages about alerts

@@ -70,7 +70,7 @@ def test_targets_may_come_from_the_environment_alone() -> None:
     ("text", "says"),
     [
         ('[deliver.x]\nto = "pigeon"', "deliver.x in"),
-        ("[deliver.x]\nurl = 'http://a'", "deliver.x in"),
+        ("[deliver.x]\nurl = 'http://a'", "deliver.x does not say to what"),
         ('[deliver.x]\nto = "log"\nsevrities = ["page"]', "Did you mean severities?"),
         ('[deliver.x]\nto = "log"\nurl = "https://example.com/T0KEN"', "no setting of a target of the kind log"),
         ('[deliver.x]\nto = "webhook"', "has no url"),

@@ -33,7 +33,7 @@ HOURS_SYNTAX = 'Write hours = "Europe/Berlin mon-fri 08:00-18:00".'
 class TargetSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The settings of one target. `to` names its kind; a setting of another kind is refused. Durations are seconds."""
 
-    to: Kind
+    to: Kind | None = None
     url: Secret | None = None  # of a webhook, whose path may be a token, or of an Alertmanager
     secret: Secret | None = None  # of a webhook: whsec_…; without it messages are not signed
     headers: dict[str, Secret] | None = None  # of a webhook or an Alertmanager
@@ -90,7 +90,11 @@ def deliveries_of(file: Path | None, environment: Mapping[str, str] | None = Non
 def delivery_of(name: str, settings: TargetSettings) -> Delivery:
     """Return the delivery of some settings. Raises InvalidInput, InvalidProcess."""
     given = {key: value for key in settings.__struct_fields__ if (value := getattr(settings, key)) is not None}
-    kind: Kind = given.pop("to")
+    kind: Kind | None = given.pop("to", None)
+    if kind is None:
+        raise InvalidInput(
+            f"deliver.{name} does not say to what.", f"Give to, one of {', '.join(OF_KIND)}.", key=f"deliver.{name}.to"
+        )
     wrong = sorted(given.keys() - COMMON - OF_KIND[kind])
     if wrong:
         raise InvalidInput(
