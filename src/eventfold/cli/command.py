@@ -105,6 +105,7 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         ("a year of flights", "eventfold demo flights"),
         ("a small one, in seconds", "eventfold demo flights --limit 2000 --db first.db"),
     ),
+    "watch": (("kill a service and see the alert", "eventfold demo watch"),),
     "processes": (
         ("waiting and stuck instances", "eventfold processes bank.db"),
         ("as JSON lines", "eventfold processes bank.db --json"),

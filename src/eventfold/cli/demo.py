@@ -42,3 +42,23 @@ def flights(
             extra="demo",
         ) from error
     raise typer.Exit(run(db, limit, as_json))
+
+
+@demo.command("watch", cls=Command, no_args_is_help=False)
+def watch(
+    db: Annotated[
+        str | None,
+        typer.Option(
+            "--db", metavar="FILE", help="The store to create; by default a temporary one.", show_default=False
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the times as one JSON object.")] = False,
+) -> None:
+    """Kill a service, and see the alert arrive within five seconds.
+
+    Starts a small service as a process, watches it, kills it with kill -9, and measures when the message has arrived at
+    a receiver on this machine and in the log; then starts it again until the alert is cleared. Exit code 0 if all held.
+    """
+    from eventfold.demo.watch import run
+
+    raise typer.Exit(run(db, as_json))

@@ -112,7 +112,7 @@ def _of_processes() -> Iterator[Rule]:
         wait="5m",
         severity="page",
         what="{{ $value }} instances of the process {{ $labels.process }} of {{ $labels.store }} are stuck.",
-        act="See why: eventfold processes list STORE {{ $labels.process }}",
+        act="See why: eventfold processes STORE",
     )
     yield Rule(
         name="TimersOverdue",
@@ -129,7 +129,7 @@ def _of_processes() -> Iterator[Rule]:
         wait="5m",
         severity="page",
         what="{{ $value }} events wait for the effect {{ $labels.effect }} of {{ $labels.store }}.",
-        act="See why: eventfold processes list STORE {{ $labels.effect }}",
+        act="See why: eventfold processes STORE",
     )
 
 

@@ -57,8 +57,9 @@ class ProcessRunner:
         max_pause: float = MAX_PAUSE_S,
     ) -> None:
         plain, clocked = expand(work)
-        projections, reacting = partition_work(plain)
+        projections, reacting = partition_work(plain) if plain or not clocked else ([], [])
         subscriptions = register_all(admin, reacting)
+        self._has_reactions = bool(plain)  # without any, it runs while its steps that are due at a time do
         self._failed: dict[str, EventfoldError] = {}
         self._trouble: dict[str, EventfoldError] = {}
         self._timers = [*_timers_of(reacting, admin), *make(clocked, admin)]
@@ -88,6 +89,9 @@ class ProcessRunner:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until it was stopped or everything has failed. Returns False after `timeout` seconds."""
+        if not self._has_reactions:
+            self._timer_thread.join(timeout)
+            return not self._timer_thread.is_alive()
         return self._reactions.wait(timeout)
 
     def stop(self) -> None:
