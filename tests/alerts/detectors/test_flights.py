@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from datetime import date, timedelta
+from pathlib import Path
 
 import eventfold as ef
 from eventfold.alerts.detectors.recent import RecentValues
+from eventfold.demo.flights.alerts import DeparturesOfADay, DeparturesOfAnHour, day_of, report
+from eventfold.demo.flights.source import Source, unpack
+from eventfold.demo.flights.source_rows import DEPARTED, draft
 from tests.alerts.detectors.every import HOUR, feed
 from tests.alerts.detectors.flights import WORST, days, hours
 
@@ -58,3 +63,17 @@ def test_cancellations_against_the_last_two_weeks_find_all_six_worst_days() -> N
     assert sum(count > 0 for count in fired.values()) <= 40
     total = days()
     assert {*sorted(total, key=lambda day: -total[day].cancelled)[:5]} < {*WORST}
+
+
+def test_rules_replayed_over_the_events_of_the_first_six_weeks_find_the_blizzard() -> None:
+    """By when 34,044 flights really left: an episode of days, three of hours, and one pile-up after midnight."""
+    with tempfile.TemporaryDirectory() as folder, ef.Store("memory:") as store:
+        source = Source(unpack(Path(folder)), 37_000)
+        store.extend([draft(row) for row in source.rows() if row.kind == DEPARTED and row.day < "2013-02-11"])
+        source.close()
+        assert store.count(ef.Query()) == 34_044
+        (whole,) = store.alerts.replay(DeparturesOfADay)
+        assert whole.reason == "461 on Friday (America/New_York), 14.9 standard deviations below the usual 909.4."
+        found = [day_of(each, DeparturesOfAnHour) for each in store.alerts.replay(DeparturesOfAnHour)]
+        assert found == [date(2013, 1, 31), date(2013, 2, 8), date(2013, 2, 8), date(2013, 2, 9)]
+        assert "2013-02-08   2  blizzard Nemo" in report(store)

@@ -8,12 +8,14 @@ Knows: the steps, what must hold. Does not know: how an alert is raised or sent 
 from __future__ import annotations
 
 import logging
+import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,9 +29,10 @@ from eventfold.demo.watch.service import READY, CustomerTotal, OrderPlaced
 from eventfold.errors import InvalidInput, StoreUnavailable
 
 WITHIN_S = 5.0  # from the kill to the message
-LAG = ef.seconds(1)  # how far the read model may be behind
+LAG = ef.seconds(2)  # how far the read model may be behind
 START_S, CLEAR_S = 60.0, 120.0  # how long a start, and clearing, may take on a slow machine
 ORDER_EVERY_S = 0.1
+QUIET_S = 2.0  # how long it is watched before it is killed
 
 
 class Watched(msgspec.Struct):
@@ -56,8 +59,12 @@ def run(db: str | None = None, as_json: bool = False, say: Callable[[str], None]
     """
     begun = time.monotonic()
 
+    def width() -> int:
+        return shutil.get_terminal_size((80, 24)).columns
+
     def show(text: str) -> None:
-        sys.stdout.write(f"{time.monotonic() - begun:6.1f} s  {text}\n")
+        line = f"{time.monotonic() - begun:5.1f} s  {text}"
+        sys.stdout.write(textwrap.fill(line, width(), subsequent_indent=" " * 9) + "\n")
         sys.stdout.flush()
 
     def show_nothing(_text: str) -> None:
@@ -80,50 +87,50 @@ def watch(db: str, tell: Callable[[str], None]) -> Watched:
     result = Watched()
     with ef.Store(db) as store, Receiver() as receiver, _logged(tell):
         pager = delivery.webhook(receiver.url, secret=receiver.secret, name="pager", group_page=0.2)
-        with store.run(Lagging(CustomerTotal, limit=LAG), pager, delivery.log(group_page=0.2)):
-            with _customers(store):
-                _kill(db, store, receiver, result, tell)
-                service = _restart(db, receiver, result, tell)
+        watched = Lagging(CustomerTotal, limit=LAG), pager, delivery.log(group_page=0.2)
+        service = _start(db)
+        try:
+            tell(f"The service runs as process {service.pid}; customers order ten times a second.")
             store.projections.wait(CustomerTotal, timeout=START_S)
+            with _customers(store), store.run(*watched):
+                time.sleep(QUIET_S)  # nothing is raised while all is well
+                _end(service)
+                _see_raised(service.pid, receiver, result, tell)
+                service = _start(db)
+                _see_cleared(service.pid, receiver, result, tell)
+            store.projections.wait(CustomerTotal, timeout=CLEAR_S)
+        finally:
             _end(service)
         result.messages = len(receiver.messages)
         result.orders = store.count(ef.Query.of(types=["watch-order-placed"]))
-        result.counted = sum(each.orders for each in store.select(CustomerTotal))
+        result.counted = sum(each.orders for page in store.select(CustomerTotal).pages() for each in page)
     return result
 
 
-def _kill(db: str, store: ef.Store, receiver: Receiver, result: Watched, tell: Callable[[str], None]) -> None:
-    """Start the service, kill it once it has caught up, and wait for the message."""
-    service = _start(db)
-    try:
-        tell(f"The service runs as process {service.pid}; customers order ten times a second.")
-        store.projections.wait(CustomerTotal, timeout=START_S)
-    finally:
-        _end(service)
-    killed = time.monotonic()
-    tell(f"kill -9 {service.pid}: it is dead. The pager must know within {WITHIN_S:g} seconds.")
+def _see_raised(killed: int, receiver: Receiver, result: Watched, tell: Callable[[str], None]) -> None:
+    """Wait for the message after the process was killed."""
+    at = time.monotonic()
+    tell(f"kill -9 {killed}: it is dead. The pager must know within {WITHIN_S:g} seconds.")
     raised = receiver.wait_for("raised", START_S)
     if raised is not None:
-        result.raised_after, result.reason = raised.at - killed, raised.text
+        result.raised_after, result.reason = raised.at - at, raised.text
         tell(f"The pager received, {result.raised_after:.1f} s after the kill: {raised.text}")
 
 
-def _restart(db: str, receiver: Receiver, result: Watched, tell: Callable[[str], None]) -> subprocess.Popen[str]:
-    """Start the service again, and wait for the message that the alert is cleared. Returns the process."""
-    service = _start(db)
-    started = time.monotonic()
-    tell(f"The service runs again, as process {service.pid}.")
+def _see_cleared(started: int, receiver: Receiver, result: Watched, tell: Callable[[str], None]) -> None:
+    """Wait for the message that the alert is cleared, after the service was started again."""
+    at = time.monotonic()
+    tell(f"The service runs again, as process {started}.")
     cleared = receiver.wait_for("cleared", CLEAR_S) if result.raised_after is not None else None
     if cleared is not None:
-        result.cleared_after = cleared.at - started
+        result.cleared_after = cleared.at - at
         tell(f"The pager received, {result.cleared_after:.1f} s after the start: {cleared.text}")
-    return service
 
 
 def _start(db: str) -> subprocess.Popen[str]:
     """Start the service and wait until it runs."""
-    command = [sys.executable, "-m", "eventfold.demo.watch.service", db]
-    service = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    program = f"from eventfold.demo.watch.service import main; main({db!r})"
+    service = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert service.stdout is not None
     if service.stdout.readline().strip() != READY:
         _end(service)
@@ -140,7 +147,7 @@ def _end(service: subprocess.Popen[str]) -> None:
 
 
 @contextmanager
-def _customers(store: ef.Store) -> Iterator[None]:
+def _customers(store: ef.Store) -> Generator[None]:
     """Place ten orders a second in a thread, until the block is left."""
     stop = threading.Event()
 
@@ -160,7 +167,7 @@ def _customers(store: ef.Store) -> Iterator[None]:
 
 
 @contextmanager
-def _logged(tell: Callable[[str], None]) -> Iterator[None]:
+def _logged(tell: Callable[[str], None]) -> Generator[None]:
     """Show what is delivered to the log."""
 
     class Shown(logging.Handler):

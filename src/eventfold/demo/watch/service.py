@@ -1,13 +1,9 @@
 """The service that is watched: a process that keeps a read model of orders up to date, until it is killed.
 
-    python -m eventfold.demo.watch.service watch.db
-
 Knows: its events and its read model. Does not know: that it is watched.
 """
 
 from __future__ import annotations
-
-import sys
 
 import eventfold as ef
 
@@ -39,7 +35,3 @@ def main(database: str) -> None:
     with ef.Store(database) as store, store.run(CustomerTotal) as running:
         print(READY, flush=True)
         running.wait()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])
