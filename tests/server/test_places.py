@@ -57,6 +57,25 @@ def test_no_route_of_a_projection_that_does_not_exist_shows_a_path(tmp_path: Pat
             assert str(tmp_path) not in answer.text
 
 
+def test_what_the_request_contains_is_shown_unless_it_is_the_address_of_a_store(tmp_path: Path) -> None:
+    """A caller's own reference is named; one who guesses the address of the store does not learn that it is right."""
+    address = str(tmp_path / "bank.db")
+    with ef.Store(address):
+        pass
+    with TestClient(application({"bank": f"sqlite:{address}"})) as client:
+        for given in ("file:///etc/passwd", "sqlite:/other/bank.db"):
+            body = f'{{"schema": {{"type": "object", "properties": {{"a": {{"$ref": "{given}"}}}}}}}}'.replace(
+                "/", "\\/"
+            )
+            headers = {"content-type": "application/json"}
+            answer = client.put("/v1/schemas/Opened/1", content=body, headers=headers)
+            assert (answer.status_code, given in answer.json()["title"]) == (422, True)
+        for guess in (f"sqlite:{address}", f"sqlite:{tmp_path}", "sqlite:/", "sqlite:"):
+            answer = client.post("/v1/projections/none/pause", json={"reason": f"{guess} it is"})
+            assert answer.json()["code"] == "unknown-projection"
+            assert str(tmp_path) not in answer.text
+
+
 def test_a_call_of_the_engine_has_a_body_within_the_limit(tmp_path: Path) -> None:
     """A message is refused before it fills the memory of the server."""
     settings = Settings(limits=LimitSettings(body_bytes=2_000))

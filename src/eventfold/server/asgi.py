@@ -61,6 +61,7 @@ from eventfold.server.live.hub import Hub
 from eventfold.server.logs import ROUTE, RequestLog
 from eventfold.server.metrics import MONITOR, Meter, is_local_scrape
 from eventfold.server.pieces import Pieces
+from eventfold.server.places import Asked
 from eventfold.server.problems import Problem, error_response, problem_response
 from eventfold.server.readiness import Readiness
 from eventfold.server.registered import Registered
@@ -149,12 +150,19 @@ class Server:
         self.consumers = OwnedConsumers(self.running)
         self.readiness = Readiness(self.stores, settings)
         self.copying: set[str] = set()  # names of the stores of which a backup is being made
+        self.addresses = list[str]()  # where its stores and its keys are
+        self.running.at_start(self._note_addresses)
         self.running.at_start(self._remove_left_copies)
 
     @property
     def only_store(self) -> str | None:
         """The name of the store if there is exactly one: it is also served without its name in the path."""
         return next(iter(self.stores)) if len(self.stores) == 1 else None
+
+    async def _note_addresses(self) -> None:
+        targets = [store.engine.default_target for store in self.stores.values()]
+        named = (*self.settings.stores.values(), self.settings.access.keys, *targets)
+        self.addresses = [each for each in named if each]
 
     async def _remove_left_copies(self) -> None:
         for store in self.stores.values():
@@ -292,6 +300,7 @@ class Endpoint:
         server, route = self._server, self._route
         request.scope[ROUTE] = route.path
         caller: Caller | None = None
+        call: Call | None = None
         held: HeldBody | None = None
         try:
             if not server.running.is_started:
@@ -321,7 +330,9 @@ class Endpoint:
             server.running.note(error)
             if isinstance(error, Forbidden) and caller is not None:
                 server.authentication.refuse(request, route, caller, error)
-            return error_response(error if caller is None else hide_facts(caller, error))
+            if caller is None or call is None:
+                return error_response(error)
+            return error_response(hide_facts(caller, error), Asked(call.text, server.addresses))
         except ClientDisconnect:  # in the middle of its body: nothing was done, and no client reads the response
             return Response(status_code=400)
         except Exception as error:  # noqa: BLE001 - the caller gets a problem, the operator a log line

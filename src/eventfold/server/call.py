@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import msgspec
 from starlette.requests import Request
@@ -62,6 +62,11 @@ class Call:
     def schemas(self) -> StoreSchemas:
         """The event types of that store that are declared by JSON Schemas."""
         return self.server.schemas[self.store_name]
+
+    def text(self) -> str:
+        """The address and the body of the request as text, as far as it is text and not compressed."""
+        body = "" if self._received is None else self._received.decode("utf-8", "replace").replace("\\/", "/")
+        return f"{unquote(str(self.request.url))}\n{body}"
 
     async def receive(self, held: HeldBody) -> None:
         """Receive the body, which `raw_body` then returns: before the call takes a place among those being handled.

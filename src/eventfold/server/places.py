@@ -1,5 +1,7 @@
 """Errors without the places of stores: the paths of files and the addresses of databases are for the log only.
 
+What looks like an address and stands in the request itself is not replaced, unless it is that of a store of the server:
+a request could ask so whether it is.
 Knows: which fields of an error name a place, what an address looks like. Does not know: HTTP, callers.
 """
 
@@ -9,6 +11,7 @@ import logging
 import os
 import re
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -39,7 +42,20 @@ class _Lines:
     next = 0.0
 
 
-def without_places(error: EventfoldError) -> Shown:
+class Asked(msgspec.Struct, frozen=True):
+    """What an error may quote: the text of the request, read when it is needed. `own`: addresses that it may not."""
+
+    text: Callable[[], str] = str
+    own: Sequence[str] = ()
+
+    def contains(self, address: str) -> bool:
+        """Whether the address is the request's own."""
+        if any(address in each or each in address for each in self.own):
+            return False
+        return address.rstrip(".,;:)]}") in self.text()
+
+
+def without_places(error: EventfoldError, asked: Asked = Asked()) -> Shown:  # noqa: B008 - it is frozen
     """Return an error with `<store>` in place of each path and address. What was left out is logged."""
     places = [value for name in FIELDS if isinstance(value := error.fields.get(name), str) and value]
     paths = [value.removeprefix("sqlite:") for value in places]
@@ -49,7 +65,7 @@ def without_places(error: EventfoldError) -> Shown:
     def hidden(text: str) -> str:
         for name in names:
             text = re.sub(rf"(?<![\w./-]){re.escape(name)}", SHOWN, text)
-        return _ADDRESS.sub(SHOWN, text)
+        return _ADDRESS.sub(lambda found: found[0] if asked.contains(found[0]) else SHOWN, text)
 
     fields = {name: value for name, value in error.fields.items() if name not in FIELDS}
     fields = {name: hidden(value) if isinstance(value, str) else value for name, value in fields.items()}

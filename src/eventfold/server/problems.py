@@ -43,7 +43,7 @@ from eventfold.server.access.errors import (
 )
 from eventfold.server.consumers.errors import ConsumerElsewhere
 from eventfold.server.logs import REQUEST_ID
-from eventfold.server.places import without_places
+from eventfold.server.places import Asked, without_places
 from eventfold.server.refusals import (
     BodyTooLarge,
     NotAcceptable,
@@ -112,16 +112,16 @@ def status_of(error: EventfoldError) -> int:
     return next((status for kind, status in STATUSES if isinstance(error, kind)), 500)
 
 
-def problem_of(error: EventfoldError) -> Problem:
+def problem_of(error: EventfoldError, asked: Asked = Asked()) -> Problem:  # noqa: B008 - it is frozen
     """An error as problem details, without the places of stores."""
-    shown = without_places(error)
+    shown = without_places(error, asked)
     fields = {key: value for key, value in shown.fields.items() if isinstance(value, str | int | float | bool | None)}
     return Problem(status=status_of(error), code=error.code, title=shown.what, detail=shown.remedy, fields=fields)
 
 
-def error_response(error: EventfoldError) -> Response:
-    """An error as a response, with the headers that belong to its status."""
-    problem, headers = problem_of(error), dict[str, str]()
+def error_response(error: EventfoldError, asked: Asked = Asked()) -> Response:  # noqa: B008 - it is frozen
+    """An error as a response, with the headers that belong to its status. `asked`: what it may quote."""
+    problem, headers = problem_of(error, asked), dict[str, str]()
     if problem.status in (429, 503):
         headers["Retry-After"] = str(error.fields.get("retry_after", 1))
     elif problem.status == 401:
