@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from eventfold.aio import AsyncStore
 from eventfold.projections.async_admin import AsyncProjectionAdmin
 from eventfold.server.access.errors import Forbidden
 from eventfold.server.call import Call
@@ -43,6 +44,11 @@ def facts_of(call: Call, act: Act) -> dict[str, str]:
     """Return the metadata of what an act writes to the log."""
     actor = actor_of(call, act.actor)
     return {"reason": act.reason} | ({} if actor is None else {"actor": actor})
+
+
+def as_caller(call: Call) -> AsyncStore:
+    """Return the store of a call, which writes with the name of the caller as actor: for acts without a reason."""
+    return call.store.using(actor=call.caller.name) if call.caller.name else call.store
 
 
 def administration(call: Call, act: Act) -> AsyncProjectionAdmin:

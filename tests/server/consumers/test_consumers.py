@@ -213,6 +213,28 @@ def test_consumers_are_listed_and_removed(tmp_path: Path) -> None:
         assert refused.value.status == 422
 
 
+def test_what_a_caller_does_to_a_consumer_is_in_the_log_with_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A retry and a removal."""
+
+    async def authenticate(_: object, __: Request, ___: object) -> Caller:
+        return Caller(name="operator", identity="key:1", scopes=frozenset(Scope))
+
+    monkeypatch.setattr("eventfold.server.asgi.Server.authenticate", authenticate)
+    with ef.Store(str(tmp_path / "a.db")) as store:
+        append(store, 1)
+    with TestClient(application(str(tmp_path / "a.db"))) as client:
+        client.put("/v1/consumers/mail", json={})
+        (delivery,) = client.post("/v1/consumers/mail/receive", json={}).json()["deliveries"]
+        client.post("/v1/consumers/mail/reject", json={"tokens": [delivery["token"]], "park": True})
+        assert client.post("/v1/consumers/mail/retry", json={"position": 1}).json() == {"due": 1}
+        assert client.delete("/v1/consumers/mail").status_code == 200
+    with ef.Store(str(tmp_path / "a.db")) as read:
+        facts = list(read.read(ef.Query.of(tags="$projection:mail")))
+    assert [(each.event.act, each.metadata.actor) for each in facts] == [("retry", "operator"), ("forget", "operator")]
+
+
 def test_a_paused_consumer_delivers_nothing(tmp_path: Path) -> None:
     """Until it is resumed; the answer says why."""
     with served(tmp_path / "a.db") as (url, store), Worker(url, "mail") as worker:

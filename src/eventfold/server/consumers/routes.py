@@ -21,6 +21,7 @@ from eventfold.ports.messages import Span
 from eventfold.ports.target import ParkedEvent
 from eventfold.projections.status import Status
 from eventfold.server.access.errors import Forbidden
+from eventfold.server.acts import as_caller
 from eventfold.server.call import Call, json_response
 from eventfold.server.consumers import storage
 from eventfold.server.consumers.consumer import Consumer
@@ -90,7 +91,7 @@ async def delete_consumer(call: Call) -> Response:
     name = _name(call)
     definition = await call.store.projections.ask(lambda admin: storage.definition_of(admin, name))
     await call.server.consumers.release(call.store_name, name)
-    position = await call.store.projections.remove(name)
+    position = await as_caller(call).projections.remove(name)
     if call.caller.is_narrowed:
         done = await last_visible(await opened_log(call.store), definition.query, position)
         position = 0 if done is None else done.position
@@ -143,7 +144,7 @@ async def retry(call: Call) -> Response:
     """Make parked events due for another delivery."""
     name, given = _name(call), await call.body(RetryJson)
     await call.store.projections.ask(lambda admin: storage.definition_of(admin, name))
-    count = await call.store.projections.retry(name, given.position)
+    count = await as_caller(call).projections.retry(name, given.position)
     owned = call.server.consumers.owned(call.store_name, name)
     if owned is not None:
         await owned.reload()
