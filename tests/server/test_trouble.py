@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from eventfold import Store
+from eventfold import NewEvent, Store
+from eventfold.errors import CursorMismatch
 from tests.server.serving import Answer, Served, wait_until
 from tests.support.servers.postgres import PostgresServer
 
@@ -54,7 +55,7 @@ def test_a_file_that_is_moved_away_is_a_problem_until_it_is_back(tmp_path: Path)
             each.rename(away / each.name)
         answer = append(server, "second")  # reads may go on in the open file
         assert answer.status == 503, answer
-        assert answer.json["code"] in ("store-damaged", "store-not-found", "append-unconfirmed")
+        assert answer.json["code"] in ("store-reopening", "store-damaged", "store-not-found", "append-unconfirmed")
         assert answer.json["detail"]
         wait_until(lambda: server.ask("GET /readyz").status == 503, "the server is not ready")
         (reason,) = server.ask("GET /readyz").json["fields"]["reasons"]
@@ -90,6 +91,30 @@ def test_a_backup_that_is_put_in_the_place_of_the_file_is_served_without_a_resta
         assert server.stop() == 0
         assert "All stores were opened again." in server.log()
         assert "Traceback" not in server.log()
+
+
+def test_a_client_of_a_server_waits_for_the_backup_that_is_put_in_the_place_of_the_file(tmp_path: Path) -> None:
+    """Its append waits and is written in the new epoch, and its cursors are refused; nothing is called damaged."""
+    path, backup = tmp_path / "bank.db", tmp_path / "backup"
+    Store(str(path)).close()
+    with Served(tmp_path, "bank.db", "--accept-unknown") as server, Store(server.url) as remote:
+        remote.append_encoded(noted("first"))
+        backup.write_bytes(server.ask("GET /v1/backup").body)
+        cursor = remote.cursor(remote.append_encoded(noted("lost")).last)
+        for suffix in ("-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        backup.replace(path)
+        assert remote.append_encoded(noted("second")).first == 2
+        assert [each.stored.data for each in remote.read(raw=True)] == [b'"first"', b'"second"']
+        with pytest.raises(CursorMismatch):
+            list(remote.read(after=cursor, raw=True))
+        assert server.stop() == 0
+        assert "Traceback" not in server.log()
+
+
+def noted(text: str) -> NewEvent:
+    """An event with a text."""
+    return NewEvent.of("Noted", json.dumps(text).encode(), tags=["note:1"])
 
 
 def test_a_database_server_that_stops_is_a_problem_until_it_is_started_again(tmp_path: Path) -> None:

@@ -328,6 +328,7 @@ class Endpoint:
                 return await route.handler(call)
         except EventfoldError as error:
             server.running.note(error)
+            error = await server.running.shown(error)
             if isinstance(error, Forbidden) and caller is not None:
                 server.authentication.refuse(request, route, caller, error)
             if caller is None or call is None:

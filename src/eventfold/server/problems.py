@@ -50,6 +50,7 @@ from eventfold.server.refusals import (
     NotFound,
     RequestKeyReused,
     SchemaConflict,
+    StoreReopening,
     UnsupportedMedia,
 )
 
@@ -71,6 +72,7 @@ STATUSES: tuple[tuple[type[EventfoldError], int], ...] = (
     (BodyTooLarge, 413),
     (UnsupportedMedia, 415),
     (RequestKeyReused, 422),
+    (StoreReopening, 503),
     (InvalidInput, 422),
     (AppendConflict, 409),
     (EventIdReused, 409),

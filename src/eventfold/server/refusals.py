@@ -44,6 +44,12 @@ class SchemaConflict(Refusal):
     code = "schema-conflict"
 
 
+class StoreReopening(Refusal):
+    """The file of the store was replaced or moved, and the server opens it again. Fields: ``retry_after`` (seconds)."""
+
+    code = "store-reopening"
+
+
 class RequestKeyReused(Refusal):
     """The request key is that of an earlier append of other events. Fields: ``first``, ``last`` (of that append)."""
 

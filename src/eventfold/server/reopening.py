@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, Callable
 
 from starlette.types import Receive, Scope, Send
 
-from eventfold.errors import EventfoldError, StoreDamaged
+from eventfold.errors import EventfoldError
 from eventfold.server.asgi import Application
 
 log = logging.getLogger("eventfold.server")
@@ -55,6 +55,7 @@ class Reopening:
         """Open the stores, open them again whenever that is necessary, and close them at the end."""
         try:
             await self.app.server.running.start()
+            self.app.server.running.reopens = True
             self._opened()
             watching = asyncio.get_running_loop().create_task(self._watch())
             try:
@@ -71,20 +72,9 @@ class Reopening:
             running = self.app.server.running
             await running.damaged.wait()
             running.damaged.clear()
-            if await self._has_lost_a_store():
+            if await running.has_lost_a_store():
                 await self._open_again()
             await asyncio.sleep(RETRY_SECONDS)
-
-    async def _has_lost_a_store(self) -> bool:
-        """Whether a store as a whole refuses to go on; it may also have been one damaged event."""
-        for store in self.app.server.running.own_stores:
-            try:
-                await store.head()
-            except StoreDamaged:
-                return True
-            except EventfoldError as error:  # unavailable: it may come back by itself
-                log.debug("A store is not available.", exc_info=error)
-        return False
 
     async def _open_again(self) -> None:
         new = self._make()
@@ -93,8 +83,10 @@ class Reopening:
         except EventfoldError as error:
             log.error("A store was replaced and cannot be opened again yet.", extra={"fields": {"code": error.code}})
             await new.server.running.stop()
+            self.app.server.running.reopens = False  # until then calls are told what is wrong
             self.app.server.running.damaged.set()
             return
+        new.server.running.reopens = True
         old, self.app = self.app, new
         log.warning("A store was replaced while it was open. All stores were opened again.")
         old.server.running.stopping.set()

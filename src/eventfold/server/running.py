@@ -6,12 +6,16 @@ Knows: stores, tasks that run beside the requests. Does not know: HTTP, signals.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 
 from eventfold.aio import AsyncStore
 from eventfold.concurrency.loop import AsyncOnce
 from eventfold.errors import EventfoldError, StoreDamaged
+from eventfold.server.refusals import StoreReopening
 
+RETRY_S = 1
+log = logging.getLogger("eventfold.server")
 Action = Callable[[], Awaitable[None]]
 
 
@@ -21,22 +25,18 @@ class Running:
     `stopping` is set when the server will end: long responses and tasks then end by themselves, while appends in
     progress are finished. `at_start` and `at_stop` take functions to be awaited after the stores were opened, and
     before they are closed (the last one added first). `damaged` is set when a call met a store that may have to be
-    opened again.
+    opened again; `reopens` while that would be done (reopening.py), and an attempt has not failed.
     """
 
     def __init__(self, stores: Mapping[str, AsyncStore], own: Mapping[str, AsyncStore]) -> None:
         self.stopping, self.damaged = asyncio.Event(), asyncio.Event()
+        self.reopens = False
         self._stores, self._own = stores, own
         self._once: AsyncOnce[bool] = AsyncOnce()
         self._started = False
         self._at_start: list[Action] = []
         self._at_stop: list[Action] = []
         self._at_error: list[Callable[[EventfoldError], None]] = []
-
-    @property
-    def own_stores(self) -> list[AsyncStore]:
-        """The stores that the server opened by address."""
-        return list(self._own.values())
 
     def note(self, error: EventfoldError) -> None:
         """Take note of an error that a call met."""
@@ -48,6 +48,27 @@ class Running:
     def at_error(self, action: Callable[[EventfoldError], None]) -> None:
         """Call this function with each error that a call meets."""
         self._at_error.append(action)
+
+    async def shown(self, error: EventfoldError) -> EventfoldError:
+        """Return an error as the caller sees it: a store that is about to be opened again is not damaged."""
+        if isinstance(error, StoreDamaged) and self.reopens and await self.has_lost_a_store():
+            return StoreReopening(
+                "The file of the store was replaced or moved away, and the server opens it again.",
+                f"Repeat the call in {RETRY_S} second; nothing of it was written. Cursors from before are verified.",
+                retry_after=RETRY_S,
+            )
+        return error
+
+    async def has_lost_a_store(self) -> bool:
+        """Whether a store as a whole refuses to go on; it may also have been one damaged event."""
+        for store in self._own.values():
+            try:
+                await store.head()
+            except StoreDamaged:
+                return True
+            except EventfoldError as error:  # unavailable: it may come back by itself
+                log.debug("A store is not available.", exc_info=error)
+        return False
 
     def at_start(self, action: Action) -> None:
         """Await this function when the server has opened its stores."""

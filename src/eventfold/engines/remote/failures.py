@@ -22,7 +22,7 @@ from eventfold.errors import (
 )
 from eventfold.ports.engine_messages import ErrorMessage, errors_by_code
 
-BUSY_CODES = {"too-many-calls", "server-busy", "too-many-connections"}  # nothing was done
+BUSY_CODES = {"too-many-calls", "server-busy", "too-many-connections", "store-reopening"}  # nothing was done
 _CLASSES = errors_by_code()
 
 
