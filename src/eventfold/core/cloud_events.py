@@ -1,7 +1,8 @@
 """Events as CloudEvents 1.0, and CloudEvents as events to append.
 
-    id               the event's id; in: another id than a UUID becomes UUIDv5 of source and id
-    source           of the store; in: kept in the metadata (`ce-source`, `ce-id`), and written again
+    id               the event's id; in: UUIDv5 of source and id, which only together are unique
+    source           of the store; in: kept in the metadata with the id (`ce-source`, `ce-id`), and both written again;
+                     a UUID from the source of a store (`/stores/NAME`) is that event's own id and stays
     subject          the first tag; in: the tag `subject:…`, unless it is one of `tags`
     time             `occurred`, or the time of recording
     datacontenttype  application/json, or that of the codec; other data is in `data_base64`
@@ -138,10 +139,10 @@ def parse_attributes(attributes: dict[str, Any], payload: bytes) -> NewEvent:
     metadata = {
         METADATA.get(name, name): value for name, value in attributes.items() if name not in CORE and name not in OWN
     }
-    event_id, is_own = _event_id(source, given_id)
-    if not (is_own and source.startswith("/stores/")):  # the id of an event that is sent back is found again
+    event_id = _own_id(source, given_id)
+    if event_id is None:
+        event_id = uuid5(NAMESPACE_URL, f"{source}\n{given_id}")
         metadata = dict(sorted((metadata | {SOURCE: source}).items()))  # the order of a sender may vary
-    if not is_own:
         metadata[ID] = given_id
     version, schema = 1, _text(attributes, "dataschema", "")
     declared = SCHEMA.search(schema)
@@ -162,13 +163,13 @@ def parse_attributes(attributes: dict[str, Any], payload: bytes) -> NewEvent:
     )
 
 
-def _event_id(source: str, text: str) -> tuple[UUID, bool]:
-    """The id of the event, and whether it is written as the sender wrote it."""
+def _own_id(source: str, text: str) -> UUID | None:
+    """The id of an event of a store that is sent back; None for an event of another source."""
     try:
-        found = UUID(text)
+        found = UUID(text) if source.startswith("/stores/") else None
     except ValueError:
-        return uuid5(NAMESPACE_URL, f"{source}\n{text}"), False
-    return found, format_id(found.bytes) == text
+        return None
+    return found if found is not None and format_id(found.bytes) == text else None
 
 
 def _tags(attributes: dict[str, Any]) -> list[str]:
