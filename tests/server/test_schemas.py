@@ -155,6 +155,22 @@ def test_a_type_or_version_that_cannot_be_used_is_refused(memory_client: TestCli
         assert memory_client.get(f"/v1/schemas/{path}").status_code == 422
 
 
+def test_a_type_with_a_slash_is_registered_and_found_with_the_slash_encoded(memory_client: TestClient) -> None:
+    """The address in a CloudEvent of it (`dataschema`) is that of its schema."""
+    for version in (1, 2):
+        path = f"/v1/stores/default/schemas/shop%2FOrdered%2F1/{version}"
+        assert memory_client.put(path, json={"schema": ORDER}).status_code == 201
+        assert memory_client.get(path).json()["type"] == "shop/Ordered/1"
+    listed = memory_client.get("/v1/schemas/shop%2FOrdered%2F1").json()["schemas"]
+    assert [each["version"] for each in listed] == [1, 2]
+    event = {"type": "shop/Ordered/1", "data": {"order": "o-1"}}
+    written = memory_client.post("/v1/events", json={"events": [event]})
+    assert written.status_code == 201, written.text
+    out = memory_client.get(written.headers["location"], headers={"accept": "application/cloudevents+json"}).json()
+    assert memory_client.get(out["dataschema"]).json()["version"] == 1
+    assert memory_client.get("/v1/schemas/shop%252FOrdered/1").status_code == 404
+
+
 def test_a_version_that_is_not_registered_is_refused_by_name(memory_client: TestClient) -> None:
     """The answer lists those that are."""
     put(memory_client, 3, ORDER)

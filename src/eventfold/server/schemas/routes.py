@@ -6,6 +6,7 @@ Knows: both kinds of declaration. Does not know: how events are checked by them.
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote, unquote
 
 import msgspec
 from starlette.responses import Response
@@ -52,7 +53,9 @@ async def list_versions(call: Call) -> Response:
 
 
 async def one_version(call: Call) -> Response:
-    """Answer with one version of a type."""
+    """Answer with one version of a type; with all versions if the path names a type with a slash (%2F) and no more."""
+    if _named(call)[1] is None:
+        return await list_versions(call)
     version = version_of(call)
     found = next((each for each in await _found(call) if each.version == version), None)
     if found is None:
@@ -63,7 +66,7 @@ async def one_version(call: Call) -> Response:
 async def put(call: Call) -> Response:
     """Register a version of a type. 201 if it is new, 200 if it is registered already, 409 if it cannot be."""
     check_whole_store(call.caller)  # what a type means is the same for all who write it
-    type, version = call.request.path_params["type"], version_of(call)
+    type, version = _named(call)[0], version_of(call)
     declaration = await call.body(SchemaDeclaration)
     if (cls := call.server.registered.event_class(type)) is not None:
         raise SchemaConflict(
@@ -85,16 +88,24 @@ async def known_schemas(call: Call) -> list[SchemaInfo]:
 
 
 async def _found(call: Call) -> list[SchemaInfo]:
-    type = call.request.path_params["type"]
+    type = _named(call)[0]
     found = [each for each in await known_schemas(call) if each.type == type]
     if not found:
         raise NotFound("No class or JSON Schema of this server declares this type.", "GET /v1/schemas lists all.")
     return found
 
 
+def _named(call: Call) -> tuple[str, str | None]:
+    """The type and the version that the path names. A slash of a type is written %2F, which only the raw path shows."""
+    scope = call.request.scope
+    raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
+    *parts, last = map(unquote, raw.partition(b"?")[0].decode("latin-1").rpartition("/schemas/")[2].split("/"))
+    return ("/".join(parts), last) if parts else (last, None)
+
+
 def version_of(call: Call) -> int:
     """Return the version in the path. Raises InvalidInput."""
-    text = call.request.path_params["version"]
+    text = _named(call)[1] or ""
     if not text.isascii() or not text.isdecimal() or len(text) > 10 or not 1 <= int(text) < 2**31:
         raise InvalidInput(f"{text[:40]!r} is no version.", "Versions are counted from 1.", field="version")
     return int(text)
@@ -117,7 +128,9 @@ async def _answer(call: Call, found: list[SchemaInfo]) -> Response:
     return await compressed(call.request, json_response(Schemas(found)))
 
 
-_TYPE = Parameter(name="type", type=str, summary="The name of the type", place="path", required=True)
+_TYPE = Parameter(
+    name="type", type=str, summary="The name of the type; a slash in it is %2F", place="path", required=True
+)
 _VERSION = Parameter(name="version", type=int, summary="The version, from 1", place="path", required=True)
 ROUTES = (
     Route(
@@ -130,17 +143,7 @@ ROUTES = (
     ),
     Route(
         method="GET",
-        path="/schemas/{type}",
-        handler=list_versions,
-        scope=Scope.READ,
-        summary="All versions of an event type",
-        parameters=(_TYPE,),
-        response=Schemas,
-        errors=(404,),
-    ),
-    Route(
-        method="GET",
-        path="/schemas/{type}/{version}",
+        path="/schemas/{type:path}/{version}",
         handler=one_version,
         scope=Scope.READ,
         summary="One version of an event type",
@@ -149,8 +152,18 @@ ROUTES = (
         errors=(404,),
     ),
     Route(
+        method="GET",
+        path="/schemas/{type:path}",
+        handler=list_versions,
+        scope=Scope.READ,
+        summary="All versions of an event type",
+        parameters=(_TYPE,),
+        response=Schemas,
+        errors=(404,),
+    ),
+    Route(
         method="PUT",
-        path="/schemas/{type}/{version}",
+        path="/schemas/{type:path}/{version}",
         handler=put,
         scope=Scope.MANAGE,
         summary="Register an event type by a JSON Schema: clients may then append its events",
