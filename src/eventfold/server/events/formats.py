@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -30,6 +30,7 @@ from eventfold.server.visibility import may_read_payload, redact_stored
 ARROW = "application/vnd.apache.arrow.stream"
 STREAMS = (NDJSON, ARROW)
 Encode = Callable[[Sequence[StoredEvent]], bytes]
+PART_BYTES = 1 << 20  # of payloads and metadata that are encoded at a time
 _encode = msgspec.json.Encoder().encode
 _logger = logging.getLogger("eventfold.server")
 STOPPING = Problem(
@@ -71,6 +72,24 @@ def visible_part(caller: Caller, events: Sequence[StoredEvent]) -> Sequence[Stor
     return events if may_read_payload(caller) else [redact_stored(caller, each) for each in events]
 
 
+def _parts(page: Sequence[StoredEvent]) -> list[Sequence[StoredEvent]]:
+    """The events of a page in parts of about PART_BYTES; one part without events if there are none."""
+    found, start, size = list[Sequence[StoredEvent]](), 0, 0
+    for index, each in enumerate(page):
+        size += len(each.data) + len(each.metadata or b"")
+        if size >= PART_BYTES:
+            found.append(page[start : index + 1])
+            start, size = index + 1, 0
+    return [*found, page[start:]] if start < len(page) or not found else found
+
+
+def _taken(parts: list[Sequence[StoredEvent]]) -> Iterator[Sequence[StoredEvent]]:
+    """The parts in order, none of which is held once the next one is asked for."""
+    parts.reverse()
+    while parts:
+        yield parts.pop()
+
+
 def page_response(caller: Caller, page: FoundPage, head: int, cursor: object) -> Response:
     """Return a page as JSON; see EventsPage for its fields. The events are not decoded."""
     lines = encode_lines(visible_part(caller, page.events))
@@ -94,10 +113,14 @@ async def _chunks(
     problem: Problem | None = None
     reading: asyncio.Task[Sequence[StoredEvent] | None] | None = None
     try:
-        page = first
+        page, first = first, None
         while page is not None and problem is None:
-            reading = asyncio.create_task(reader.next_stored())  # while the client receives this page
-            yield encode(visible_part(call.caller, page))
+            *parts, last = _parts(page)
+            page = None  # of a page that a slow client does not read, only what was not sent is held
+            for part in _taken(parts):
+                yield encode(visible_part(call.caller, part))
+            reading = asyncio.create_task(reader.next_stored())  # while the client receives the last part
+            yield encode(visible_part(call.caller, last))
             page = await reading
             if call.server.running.stopping.is_set() and page is not None:
                 problem = STOPPING
