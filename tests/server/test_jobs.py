@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from eventfold import Query, Store
 from eventfold.aio import AsyncStore
 from eventfold.projections.admin import ProjectionAdmin
 from eventfold.server import application
+from eventfold.server.jobs import board
 from tests.server.bank import Balance, Deposited
 
 pytestmark = pytest.mark.timeout(120)
@@ -138,6 +140,33 @@ def test_a_job_goes_on_when_the_server_is_started_again(path: str, held: threadi
     with serving(path) as client:
         found = ended(client, job)
         assert (found["state"], found["verdict"]) == ("done", "Generation 2 was built and is live.")
+
+
+def test_of_two_servers_one_runs_a_job_and_the_other_takes_over_when_that_has_ended(
+    path: str, held: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Meanwhile the other one neither runs it nor ends it in the log."""
+    monkeypatch.setattr(board, "CLAIM_S", 0.05)
+    with contextlib.ExitStack() as stack:
+        first = contextlib.ExitStack()
+        client = first.enter_context(serving(path))
+        job = begin(client, "/v1/projections/bank_balance/rebuild", switch=True)["id"]
+        while not client.get(f"/v1/jobs/{job}").json()["done"]:
+            time.sleep(0.01)
+        other = stack.enter_context(serving(path))
+        assert other.get(f"/v1/jobs/{job}").json()["state"] == "waiting"
+        refused = other.post(f"/v1/jobs/{job}/stop", json={"reason": "no"})
+        assert (refused.status_code, refused.json()["code"]) == (409, "lease-held")
+        assert client.get(f"/v1/jobs/{job}").json()["state"] == "running"
+        first.close()
+        held.set()
+        deadline = time.monotonic() + 60
+        while (found := other.get(f"/v1/jobs/{job}").json())["state"] in ("waiting", "running"):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert (found["state"], found["verdict"]) == ("done", "Generation 2 was built and is live.")
+    with Store(path) as store:
+        assert store.count(Query.of("$job-ended")) == 1
 
 
 def test_a_job_that_no_server_can_continue_waits_and_can_be_stopped(path: str, held: threading.Event) -> None:

@@ -1,7 +1,9 @@
 """The jobs of a server: begun, running in threads of their own, stopped, and continued after a restart.
 
 A rebuild continues at the checkpoint of the generation that is being built; a verification begins again. A job that
-runs when the server ends is not ended in the log, so that the next server continues it.
+runs when the server ends is not ended in the log, so that the next server continues it. The server that runs a job
+holds a lock of the store with its name, which ends with the process: of several servers one runs it, and another one
+when that has died.
 Knows: stores, the administration of projections. Does not know: HTTP.
 """
 
@@ -16,7 +18,9 @@ from typing import Any, cast
 
 from eventfold.aio import AsyncStore
 from eventfold.core.event import Recorded
+from eventfold.core.query import Query
 from eventfold.errors import EventfoldError, LeaseHeld
+from eventfold.log.lock_holders import whoami
 from eventfold.projections.admin import ProjectionAdmin
 from eventfold.projections.verify import Proof
 from eventfold.server.access.errors import ServerBusy
@@ -26,6 +30,7 @@ from eventfold.server.registered import Registered
 
 MAX_RUNNING = 4  # jobs of a server at a time
 MAX_LISTED = 1_000  # events about jobs that are read for a list, newest first
+CLAIM_S = 5.0  # between two attempts to continue a job that another server runs
 _logger = logging.getLogger("eventfold.server")
 
 
@@ -56,6 +61,7 @@ class Jobs:
     def __init__(self, stores: Mapping[str, AsyncStore], registered: Registered, *, read_only: bool) -> None:
         self._stores, self._registered, self._read_only = stores, registered, read_only
         self._running: dict[tuple[str, str], RunningJob] = {}
+        self._waiting = set[asyncio.Task[None]]()  # to continue jobs that other servers run
         self._threads: ThreadPoolExecutor | None = None
 
     async def open(self) -> None:
@@ -70,11 +76,51 @@ class Jobs:
                 continue
             for job in reversed(waiting):
                 begun = job.begun.event
-                if self._can_run(begun) and len(self._running) < MAX_RUNNING:
-                    self._start(name, RunningJob(begun, facts_of_event(job.begun)))
+                if self._can_run(begun) and not await self._continue(
+                    name, RunningJob(begun, facts_of_event(job.begun))
+                ):
+                    task = asyncio.get_running_loop().create_task(self._continue_later(name, job.begun))
+                    self._waiting.add(task)
+                    task.add_done_callback(self._waiting.discard)
+
+    async def _continue(self, store_name: str, job: RunningJob) -> bool:
+        """Run a job that has not ended. False if another server runs it, or this one has enough."""
+        if len(self._running) >= MAX_RUNNING or await self._claim(store_name, job.begun.job) is not None:
+            return False
+        ends = Query.of(types=[ENDED], tags=[tag_of(job.begun.job)])
+        if await self._stores[store_name].count(ends):
+            await self._release(store_name, job.begun.job)
+        else:
+            self._start(store_name, job)
+        return True
+
+    async def _continue_later(self, store_name: str, begun: Recorded[JobBegun]) -> None:
+        try:
+            while True:
+                if await self._continue(store_name, RunningJob(begun.event, facts_of_event(begun))):
+                    return
+                await asyncio.sleep(CLAIM_S)
+        except EventfoldError as error:  # as at the start
+            _logger.warning("A job cannot be continued: %s", error.code)
+
+    async def _claim(self, store_name: str, job: str) -> str | None:
+        """Acquire the lock of a job, and return None; otherwise return who holds it."""
+        locks = self._stores[store_name].engine.services.locks
+        return None if locks is None else await locks.try_acquire(tag_of(job), whoami())
+
+    async def _release(self, store_name: str, job: str) -> None:
+        locks = self._stores[store_name].engine.services.locks
+        if locks is None:
+            return
+        try:
+            await locks.release(tag_of(job))
+        except EventfoldError as error:  # it ends with the store
+            _logger.warning("The lock of a job cannot be released: %s", error.code)
 
     async def close(self) -> None:
         """Stop all jobs, without an end in the log, and wait for them."""
+        for task in self._waiting:
+            task.cancel()
         for job in self._running.values():
             job.stopping.set()
         await asyncio.gather(*(job.task for job in self._running.values() if job.task), return_exceptions=True)
@@ -91,8 +137,10 @@ class Jobs:
         job = RunningJob(begun, facts)
         self._running[store_name, begun.job] = job  # counts at once
         try:
+            await self._claim(store_name, begun.job)  # before others can know of it
             await self._write(store_name, job, BEGUN, job.begun)
         except BaseException:
+            await self._release(store_name, begun.job)
             del self._running[store_name, begun.job]
             raise
         self._start(store_name, job)
@@ -102,13 +150,22 @@ class Jobs:
         return self._running.get((store_name, job))
 
     async def stop(self, store_name: str, job: str, facts: Mapping[str, str]) -> None:
-        """Stop a job: one that runs here ends after its current page; one that runs nowhere is ended in the log."""
+        """Stop a job: one that runs here ends after its current page; one that runs nowhere is ended in the log.
+
+        Raises LeaseHeld if another server runs it.
+        """
         running = self.running(store_name, job)
         if running is None:
-            ghost = RunningJob(JobBegun(job, "verify"), facts)
-            await self._write(
-                store_name, ghost, ENDED, JobEnded(job, "stopped", "It was stopped while it did not run.")
-            )
+            holder = await self._claim(store_name, job)
+            if holder is not None:
+                raise LeaseHeld(
+                    f"Another server runs this job: {holder}.", "Send the same request to that server.", holder=holder
+                )
+            ghost, stopped = RunningJob(JobBegun(job, "verify"), facts), "It was stopped while it did not run."
+            try:
+                await self._write(store_name, ghost, ENDED, JobEnded(job, "stopped", stopped))
+            finally:
+                await self._release(store_name, job)
             return
         running.by_caller, running.facts = True, dict(facts)
         running.stopping.set()
@@ -140,6 +197,7 @@ class Jobs:
         except EventfoldError as error:
             _logger.warning("The end of a job could not be written, and it is run again later: %s", error.code)
         finally:
+            await self._release(store_name, job.begun.job)
             self._running.pop((store_name, job.begun.job), None)
 
     async def _outcome(self, store_name: str, job: RunningJob) -> JobEnded | None:
