@@ -130,6 +130,33 @@ def test_a_page_of_another_host_cannot_use_a_local_server_without_authentication
         assert client.get("/v1/head", headers=fetched).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("server", "client", "status"),
+    [
+        ("http://127.0.0.1:8000", "127.0.0.1", 200),
+        ("http://127.0.0.1:8000", "::ffff:127.0.0.1", 200),
+        ("http://127.0.0.1:8000", "192.0.2.7", 403),
+        ("http://192.0.2.1:8000", "192.0.2.7", 403),
+        ("http://192.0.2.1:8000", "127.0.0.1", 403),
+        ("http://[2001:db8::1]:8000", "2001:db8::2", 403),
+        ("http://testserver", "testclient", 200),
+        ("http://testserver", "2001:db8::2", 403),
+    ],
+)
+def test_under_another_asgi_server_other_machines_are_refused_without_authentication(
+    bank: str, server: str, client: str, status: int
+) -> None:
+    """Which knows neither our check of the address nor our settings; `no_auth` says that this is wanted."""
+    with TestClient(application(bank), base_url=server, client=(client, 1)) as asked:
+        answer = asked.get("/v1/head")
+        assert answer.status_code == status
+        assert asked.get("/healthz").status_code == 200
+        assert status == 200 or "access.no_auth" in answer.json()["detail"]
+    settings = Settings(access=AccessSettings(no_auth=True))
+    with TestClient(application(bank, settings=settings), base_url=server, client=(client, 1)) as asked:
+        assert asked.get("/v1/head").status_code == 200
+
+
 def test_no_secret_no_value_of_a_path_and_no_query_is_logged(tmp_path: Path, bank: str) -> None:
     """A run with a canary in each place, also where the request is refused or not valid; the log has none of them."""
     key = issue(tmp_path)

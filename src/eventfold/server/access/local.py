@@ -1,4 +1,4 @@
-"""A server without authentication that listens on loopback: it answers programs of this machine, not pages of others.
+"""A server without authentication: it answers programs of this machine, not other machines, and not pages of others.
 
 A page that a browser on this machine shows can send requests to loopback, and can read the answers if the name of its
 own host is made to point there. So the names in the headers Host and Origin must be names of this machine; where a
@@ -8,6 +8,7 @@ Knows: these headers. Does not know: routes, credentials.
 
 from __future__ import annotations
 
+import ipaddress
 from functools import lru_cache
 from urllib.parse import urlsplit
 
@@ -19,9 +20,20 @@ from eventfold.server.access.settings import AccessSettings
 
 
 def check_local(request: Request, settings: AccessSettings) -> None:
-    """Raise Forbidden if the request is addressed to, or comes from a page of, another host than this machine."""
-    server = request.scope.get("server")
-    if settings.no_auth or server is None or not is_loopback(str(server[0])):
+    """Raise Forbidden unless the caller is a program of this machine: another ASGI server may listen anywhere.
+
+    It is not if the address of the server or of the client is another machine's, or the request is addressed to, or
+    comes from a page of, another host. A socket file is protected by its permissions.
+    """
+    server, client = request.scope.get("server"), request.scope.get("client")
+    if settings.no_auth or (server is not None and server[1] is None):
+        return
+    if any(each is not None and _is_elsewhere(str(each[0])) for each in (server, client)):
+        raise Forbidden(
+            "The server has no authentication, and can be reached from other machines.",
+            "Configure keys (access.keys), or set access.no_auth if something in front of it authenticates.",
+        )
+    if server is None or not _is_address(str(server[0])):  # called within a process, as tests do
         return
     if not _is_on_loopback("//" + request.headers.get("host", "")):
         raise Forbidden(
@@ -43,6 +55,25 @@ def is_call_of_this_machine(request: Request) -> bool:
     if request.client is not None and not is_loopback(request.client.host):
         return False
     return _is_on_loopback("//" + request.headers.get("host", ""))
+
+
+@lru_cache(maxsize=1_024)
+def _is_elsewhere(host: str) -> bool:
+    """Whether this is the address of another machine, or of this one as others see it; not if it is no address."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return not (address.is_unspecified or is_loopback(host))
+
+
+@lru_cache(maxsize=1_024)
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return True
 
 
 @lru_cache(maxsize=1_024)

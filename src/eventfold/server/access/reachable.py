@@ -36,6 +36,8 @@ def check_reachable(access: AccessSettings, host: str | None) -> None:
 def is_loopback(host: str) -> bool:
     """Whether a host is this machine, seen from itself."""
     try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
-        return False
+        return host == "localhost"
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
