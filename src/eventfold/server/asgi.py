@@ -134,7 +134,7 @@ class Server:
             self.running.at_error(self.meter.note)
         self.running.at_stop(self.meter.close)
         self.authentication = Authentication(self.settings.access)
-        self.running.at_start(self.authentication.open)
+        self.running.before_start(self.authentication.open)
         self.running.at_stop(self.authentication.close)
         self.running.at_start(self.jobs.open)
         self.running.at_stop(self.jobs.close)

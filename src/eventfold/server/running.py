@@ -34,6 +34,7 @@ class Running:
         self._stores, self._own = stores, own
         self._once: AsyncOnce[bool] = AsyncOnce()
         self._started = False
+        self._before_start: list[Action] = []
         self._at_start: list[Action] = []
         self._at_stop: list[Action] = []
         self._at_error: list[Callable[[EventfoldError], None]] = []
@@ -70,6 +71,10 @@ class Running:
                 log.debug("A store is not available.", exc_info=error)
         return False
 
+    def before_start(self, action: Action) -> None:
+        """Await this function before the server opens its stores: if it refuses, no store was created."""
+        self._before_start.append(action)
+
     def at_start(self, action: Action) -> None:
         """Await this function when the server has opened its stores."""
         self._at_start.append(action)
@@ -90,6 +95,8 @@ class Running:
 
     async def _start(self) -> bool:
         self.stopping.clear()
+        for action in self._before_start:
+            await action()
         for store in self._stores.values():
             await store.open()
         for action in self._at_start:
