@@ -38,7 +38,7 @@ def issue(folder: Path, name: str = "teller", scopes: tuple[Scope, ...] = ALL, *
         keyring = open_keyring(access(folder), create=True)
         await keyring.open()
         try:
-            return await keyring.create(name, Grant(scopes=scopes, **narrowing), actor="operator")
+            return await keyring.create(name, Grant(scopes=scopes, **narrowing), actor="operator", duplicate=True)
         finally:
             await keyring.close()
 

@@ -24,6 +24,7 @@ from eventfold.server.consumers import routes as consumers
 from eventfold.server.consumers.routes import RECEIVE_S
 from eventfold.server.scopes import Scope
 from eventfold.server.settings import LiveSettings
+from tests.cli.commands import run
 from tests.server.keys import ALL, bearer, issue, with_keys
 
 SECRET = bytes(range(32))
@@ -114,8 +115,9 @@ async def test_an_expired_key_is_not_valid() -> None:
     assert key.accepts(digest.digest(SECRET), ends - timedelta(microseconds=1))
     assert not key.accepts(digest.digest(SECRET), ends)
     assert key.state(ends) == "expired"
-    gone = await keyring.create("late", READ, actor="operator", expires=datetime.now(UTC))
-    assert await keyring.recognise(gone.key) is None
+    with pytest.raises(InvalidInput, match="would have ended already"):
+        await keyring.create("late", READ, actor="operator", expires=datetime.now(UTC))
+    assert [each.name for each in await keyring.list()] == ["teller"]
     await keyring.close()
 
 
@@ -217,6 +219,40 @@ def test_keys_over_http(tmp_path: Path) -> None:
         assert client.get("/v1/keys", headers=own).status_code == 401
         assert client.delete("/v1/keys/AAAAAAAA", headers=admin).status_code == 404
         assert client.post("/v1/keys", headers=admin, json={"name": "x", "scopes": []}).status_code == 422
+        ended = {"name": "x", "scopes": ["read"], "expires": "2026-01-01T00:00:00Z"}
+        refused = client.post("/v1/keys", headers=admin, json=ended)
+        assert (refused.status_code, refused.json()["fields"]["field"]) == (422, "expires")
+
+
+def test_two_active_keys_have_one_name_only_if_that_is_said(tmp_path: Path) -> None:
+    """The remedy names the key and its rotation; a revoked key leaves its name to others."""
+    keys = ("--keys", str(tmp_path / "keys.db"))
+    words = ("key", "create", "teller", "--scope", "read", "--json", *keys)
+    first = run(*words)
+    assert first.code == 0, first.err
+    id = first.lines[0]["id"]
+    again = run(*words)
+    assert again.code == 2
+    assert f"The active key {id} is named 'teller' already." in again.err
+    assert f"eventfold key rotate {id}" in again.err
+    assert run(*words, "--duplicate").code == 0
+    for each in run("key", "list", "--json", *keys).lines:
+        assert run("key", "revoke", each["id"], *keys).code == 0
+    assert run(*words).code == 0
+    admin = bearer(issue(tmp_path, "admin"))
+    with TestClient(application(bank(tmp_path), settings=with_keys(tmp_path))) as client:
+        new = {"name": "teller", "scopes": ["read"]}
+        refused = client.post("/v1/keys", headers=admin, json=new)
+        assert (refused.status_code, refused.json()["fields"]["field"]) == (422, "name")
+        assert client.post("/v1/keys", headers=admin, json=new | {"duplicate": True}).status_code == 201
+
+
+def test_a_server_that_refuses_its_keys_creates_no_store(tmp_path: Path) -> None:
+    """They are opened first."""
+    ran = run("serve", str(tmp_path / "new.db"), "--create", "--keys", str(tmp_path / "none.db"), "--port", "0")
+    assert ran.code == 2
+    assert "eventfold key create" in ran.err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,7 @@ def create(
         str | None,
         typer.Option("--expires", metavar="TIME", help="Not valid from then on: 90d, or a time.", show_default=False),
     ] = None,
+    duplicate: Annotated[bool, typer.Option("--duplicate", help="Also if an active key has this name.")] = False,
     keys: Keys = DEFAULT_KEYS,
     secret_file: SecretFile = None,
     as_json: Json = None,
@@ -97,7 +98,7 @@ def create(
     end = None if expires is None else parse_end(expires)
 
     async def act(keyring: Keyring) -> Issued:
-        return await keyring.create(name, grant, actor=whoami(), expires=end)
+        return await keyring.create(name, grant, actor=whoami(), expires=end, duplicate=duplicate)
 
     _print_key(_with_keyring(keys, secret_file, act, new=True), as_json)
 

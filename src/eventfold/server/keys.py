@@ -30,7 +30,10 @@ Names = Annotated[tuple[str, ...], Meta(max_length=1_000)]
 
 
 class NewKey(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A key to create. `stores` null: all; `tags`, `tag_prefixes`, `types` empty: not narrowed by them."""
+    """A key to create. `stores` null: all; `tags`, `tag_prefixes`, `types` empty: not narrowed by them.
+
+    `expires`: a time in the future. `duplicate`: also if an active key has this name.
+    """
 
     name: str
     scopes: tuple[Scope, ...]
@@ -39,6 +42,7 @@ class NewKey(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     tag_prefixes: Names = ()
     types: Names = ()
     expires: Annotated[datetime, Meta(tz=True)] | None = None
+    duplicate: bool = False
 
 
 class Rotation(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -84,7 +88,8 @@ async def create(call: Call) -> Response:
     keyring, new = _keyring(call), await call.body(NewKey)
     grant = Grant(scopes=new.scopes, stores=new.stores, tags=new.tags, tag_prefixes=new.tag_prefixes, types=new.types)
     _check_grants_no_more(call, grant)
-    return _answer(await keyring.create(new.name, grant, actor=call.caller.name, expires=new.expires), 201)
+    issued = await keyring.create(new.name, grant, actor=call.caller.name, expires=new.expires, duplicate=new.duplicate)
+    return _answer(issued, 201)
 
 
 async def rotate(call: Call) -> Response:

@@ -8,7 +8,7 @@ Knows: what a key grants, when it is valid. Does not know: texts of keys, the se
 from __future__ import annotations
 
 import hmac
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -167,6 +167,33 @@ class AllKeys(State):
         self.ids = (*self.ids, event.key)
 
 
+class NamedKey(msgspec.Struct, frozen=True):
+    """The name of a key that is not revoked, and when it ends."""
+
+    name: str
+    expires: datetime | None
+
+
+class KeyNames(State):
+    """The names of all keys that are not revoked, by id."""
+
+    keys: dict[str, NamedKey] = {}
+
+    def evolve(self, event: KeyCreated | KeyRevoked) -> None:
+        """Add or remove one."""
+        if isinstance(event, KeyCreated):
+            self.keys[event.key] = NamedKey(event.name, event.expires)
+        else:
+            self.keys.pop(event.key, None)
+
+    def active(self, name: str, now: datetime) -> str | None:
+        """The id of an active key of this name; None if there is none."""
+        ids = (
+            id for id, each in self.keys.items() if each.name == name and (each.expires is None or now < each.expires)
+        )
+        return next(ids, None)
+
+
 def start_keyring(identity: KeyringIdentity, check: str) -> list[KeyringStarted]:
     """Decide which secret the keys are hashed with. Raises InvalidInput if it is another one already."""
     if not identity.check:
@@ -184,10 +211,26 @@ def check_secret(identity: KeyringIdentity, check: str) -> None:
         )
 
 
-def create_key(key: ApiKey, name: str, grant: Grant, digest: str, expires: datetime | None) -> KeyCreated:
-    """Decide to create a key. Raises InvalidInput if its id is taken."""
+def create_key(
+    key: ApiKey, names: KeyNames, name: str, grant: Grant, digest: str, expires: datetime | None, *, duplicate: bool
+) -> KeyCreated:
+    """Decide to create a key. `duplicate`: also if an active key has this name.
+
+    Raises InvalidInput if its id or its name is taken, or it would end before now.
+    """
+    now = datetime.now(UTC)
     if key.created is not None:
         raise InvalidInput(f"There is a key {key.key} already.", "Create the key again: it gets another id.")
+    if expires is not None and expires <= now:
+        raise InvalidInput("The key would have ended already.", "Give a time in the future.", field="expires")
+    if not duplicate and (other := names.active(name, now)) is not None:
+        raise InvalidInput(
+            f"The active key {other} is named {name!r} already.",
+            f"Give it a new secret (eventfold key rotate {other}), revoke it, or choose another name; to have both, "
+            "say --duplicate, over HTTP `duplicate`.",
+            field="name",
+            key=other,
+        )
     return KeyCreated(key.key, name, grant, digest, expires)
 
 

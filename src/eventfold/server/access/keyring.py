@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from hashlib import blake2b
 
 import msgspec
@@ -22,6 +23,7 @@ from eventfold.server.access.key_facts import (
     ApiKey,
     Grant,
     KeyDigest,
+    KeyNames,
     KeyringIdentity,
     KeyUsed,
     check_secret,
@@ -69,15 +71,21 @@ class Keyring:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._store.close()
 
-    async def create(self, name: str, grant: Grant, *, actor: str, expires: datetime | None = None) -> Issued:
-        """Create a key. `actor` is who creates it. Raises InvalidInput on a grant or a name that cannot be used."""
+    async def create(
+        self, name: str, grant: Grant, *, actor: str, expires: datetime | None = None, duplicate: bool = False
+    ) -> Issued:
+        """Create a key. `actor` is who creates it; `duplicate`: also if an active key has this name.
+
+        Raises InvalidInput on a grant or a name that cannot be used, and if it would have ended already.
+        """
         grant.check()
         if not name or not name.isprintable() or len(name.encode("utf-8", "surrogatepass")) > 255:
             raise InvalidInput("The name of a key is 1 to 255 bytes of printable text.", "Give such a name.")
         by = self._store.using(actor=actor)
         await by.decide(start_keyring, KeyringIdentity(), self._check)
         key = new_key()
-        await by.decide(create_key, ApiKey(key.id), name, grant, key.digest(self._secret), expires)
+        decide = partial(create_key, duplicate=duplicate)
+        await by.decide(decide, ApiKey(key.id), KeyNames(), name, grant, key.digest(self._secret), expires)
         return Issued(key.id, key.text)
 
     async def rotate(self, id: str, *, actor: str, grace_s: float = 0.0) -> Issued:
