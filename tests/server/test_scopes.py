@@ -96,9 +96,9 @@ RULES: dict[str, Rule] = {
     "POST /consumers/{name}/reject": Rule(FOLLOW),
     "GET /catalogue": Rule(READ, WHOLE),
     "GET /schemas": Rule(READ),
-    "GET /schemas/{type}": Rule(READ),
-    "GET /schemas/{type}/{version}": Rule(READ),
-    "PUT /schemas/{type}/{version}": Rule(MANAGE, WHOLE),
+    "GET /schemas/{type:path}": Rule(READ),
+    "GET /schemas/{type:path}/{version}": Rule(READ),
+    "PUT /schemas/{type:path}/{version}": Rule(MANAGE, WHOLE),
     "GET /jobs": Rule(READ, WHOLE),
     "POST /jobs": Rule(MANAGE, WHOLE),
     "GET /jobs/{id}": Rule(READ, WHOLE),
@@ -124,7 +124,15 @@ RULES: dict[str, Rule] = {
         "request-keys"
     ).split()
 }  # fmt: skip
-VALUES = {"position": "1", "id": "AAAAAAAA", "name": "none", "key:path": "k", "type": "T", "version": "1", "file": "x"}
+VALUES = {
+    "position": "1",
+    "id": "AAAAAAAA",
+    "name": "none",
+    "key:path": "k",
+    "type:path": "T",
+    "version": "1",
+    "file": "x",
+}
 
 
 def name_of(route: Route) -> str:

@@ -331,9 +331,8 @@ class Endpoint:
             error = await server.running.shown(error)
             if isinstance(error, Forbidden) and caller is not None:
                 server.authentication.refuse(request, route, caller, error)
-            if caller is None or call is None:
-                return error_response(error)
-            return error_response(hide_facts(caller, error), Asked(call.text, server.addresses))
+            asked = Asked() if call is None else Asked(call.text, server.addresses)
+            return error_response(error if caller is None else hide_facts(caller, error), asked)
         except ClientDisconnect:  # in the middle of its body: nothing was done, and no client reads the response
             return Response(status_code=400)
         except Exception as error:  # noqa: BLE001 - the caller gets a problem, the operator a log line
