@@ -83,7 +83,7 @@ class Reopening:
         except EventfoldError as error:
             log.error("A store was replaced and cannot be opened again yet.", extra={"fields": {"code": error.code}})
             await new.server.running.stop()
-            self.app.server.running.reopens = False  # until then calls are told what is wrong
+            self.app.server.running.reopens = False  # until then an answer says what is wrong
             self.app.server.running.damaged.set()
             return
         new.server.running.reopens = True
