@@ -17,15 +17,7 @@ from eventfold.concurrency.calls import Call as OwnCall
 from eventfold.core.envelope import MAX_EVENTS_PER_APPEND, NewEvent, StoredEvent, check_encoded
 from eventfold.core.query import check_limits
 from eventfold.core.tags import check_name
-from eventfold.errors import (
-    EventfoldError,
-    InvalidEvent,
-    InvalidInput,
-    InvalidQuery,
-    StoreDamaged,
-    StoreNotFound,
-    StoreUnavailable,
-)
+from eventfold.errors import EventfoldError, InvalidEvent, InvalidInput, InvalidQuery, StoreNotFound, StoreUnavailable
 from eventfold.log.cursors import LAST_POSITION
 from eventfold.ports import engine_messages as messages
 from eventfold.ports.engine import Engine
@@ -154,9 +146,7 @@ async def append(call: Call) -> Response:
     """
     message = await _decoded(call, messages.Append)
     own = OwnCall()
-    outcomes = await own.bind(_append(call, message.requests, own))
-    if call.server.running.reopens and outcomes and all(isinstance(each, StoreDamaged) for each in outcomes):
-        raise outcomes[0]  # so that the client asks again when the store is open
+    outcomes = call.server.running.checked(await own.bind(_append(call, message.requests, own)))
     value = messages.Outcomes([outcome_without_places(outcome) for outcome in outcomes])
     engine = call.store.engine
     return _answer(engine, engine.epoch, value)

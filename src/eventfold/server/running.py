@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from eventfold.aio import AsyncStore
 from eventfold.concurrency.loop import AsyncOnce
 from eventfold.errors import EventfoldError, StoreDamaged
+from eventfold.ports.messages import Outcome
 from eventfold.server.refusals import StoreReopening
 
 RETRY_S = 1
@@ -59,6 +60,17 @@ class Running:
                 retry_after=RETRY_S,
             )
         return error
+
+    def checked(self, outcomes: list[Outcome]) -> list[Outcome]:
+        """Return outcomes of appends. If a store that is about to be opened again refused all, the error is raised."""
+        for each in outcomes[:1]:
+            if (
+                isinstance(each, StoreDamaged)
+                and self.reopens
+                and all(isinstance(one, StoreDamaged) for one in outcomes)
+            ):
+                raise each
+        return outcomes
 
     async def has_lost_a_store(self) -> bool:
         """Whether a store as a whole refuses to go on; it may also have been one damaged event."""
