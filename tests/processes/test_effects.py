@@ -57,8 +57,11 @@ def test_an_effect_is_given_each_event_with_its_id(store: ef.Store, mails: Path)
     assert mails.read_text().splitlines() == ids
 
 
-def test_a_failure_holds_up_its_own_key_only_and_is_tried_again(store: ef.Store) -> None:
+def test_a_failure_holds_up_its_own_key_only_and_is_tried_again(
+    store: ef.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Other keys go on; the failed event is retried after a pause, then the events that waited for it, in order."""
+    monkeypatch.setattr("eventfold.processes.runner.CHECK_EVERY_S", 0.05)
     shop = Failing()
     shop.bad = {"o-1"}
     with store.run(shop.effect(first_delay=0.05, max_delay=0.1, attempts=50)):
