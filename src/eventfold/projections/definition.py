@@ -268,7 +268,7 @@ def _compile_rows(cls: type[Projection], name: str, terms: ClassOptions) -> Proj
     )
 
 
-def key_by_name(cls: type, fields: tuple[str, ...], events: tuple[type, ...]) -> KeyOf:
+def _key_by_name(cls: type, fields: tuple[str, ...], events: tuple[type, ...]) -> KeyOf:
     """Return the function that reads an event's key from its fields of these names. Raises InvalidProjection."""
     for event in events:
         missing = [field for field in fields if field not in typing.get_type_hints(event)]
@@ -279,6 +279,9 @@ def key_by_name(cls: type, fields: tuple[str, ...], events: tuple[type, ...]) ->
             )
     get = attrgetter(*fields)
     return (lambda event: (get(event),)) if len(fields) == 1 else get
+
+
+key_by_name = _key_by_name  # the fingerprints in stores contain the function's name
 
 
 def _compile_handlers(projection: Any, cls: type, name: str, terms: ClassOptions) -> ProjectionDefinition:
