@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import getpass
 import inspect
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,10 +17,11 @@ import typer
 
 from eventfold.alerts.episode_view import episode_view, state_of
 from eventfold.cli.command import Command, Group, help_text
+from eventfold.cli.exit_codes import print_note
 from eventfold.cli.formatting import count_of, escape_control
 from eventfold.cli.options import Json, Url, Wide, open_store, parse_since, split_store_argument
 from eventfold.cli.output import Column, Output, progress_bar
-from eventfold.cli.run import import_projections
+from eventfold.cli.run import import_projections, stop_on_signals
 from eventfold.cli.state import ImportPath
 from eventfold.core.envelope import from_micros
 from eventfold.core.moments import AGO_PATTERN, AGO_UNITS, parse_time
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from eventfold.alerts.delivery.undelivered import TargetStatus
     from eventfold.alerts.facts import Episode, OpenEpisodes
 
-ONE_PERSON_S = 4 * 3_600  # how long an acknowledgement lasts, unless it is said otherwise
+RATE = re.compile(r"(\d+(?:\.\d+)?)/(\d{0,6}) ?(s|m|h|d|w)")
 EPISODES = (
     Column("alert", style="bold", elastic=True, min_width=8),
     Column("key", style="green", elastic=True, min_width=6),
@@ -267,6 +269,52 @@ def snooze(
     _print_noted(Output(as_json), "snoozed", others[0], text, who, end, because, actor is None)
 
 
+def watch(
+    url: Url = None,
+    filter: Annotated[
+        str | None,
+        typer.Argument(metavar="FILTER", help="Such as 'type:PaymentDeclined data.amount>1000'.", show_default=False),
+    ] = None,
+    rate: Annotated[
+        str, typer.Option("--rate", metavar="N/TIME", help="Raise it at more than N within a time: 20/5m.")
+    ] = "",
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="The name of the alert.")] = "ad_hoc",
+    severity: Annotated[str, typer.Option("--severity", metavar="SEVERITY", help="page or ticket.")] = "page",
+    config: Config = None,
+) -> None:
+    """Watch events by a filter, without a class, until Ctrl-C: an alert is raised at more than N within a time.
+
+    It is listed, acknowledged and delivered as every alert is: to the targets of --config, else as lines of this
+    terminal. It counts the events of the last window when it starts.
+    """
+    url, others = split_store_argument(url, [] if filter is None else [filter], needed=1)
+    if not others:
+        raise typer.BadParameter("say which events.", param_hint="FILTER")
+    found = RATE.fullmatch(rate.strip())
+    if found is None:
+        raise typer.BadParameter("write --rate 20/5m: more than 20 within 5 minutes.", param_hint="--rate")
+    if severity not in ("page", "ticket"):
+        raise typer.BadParameter("write page or ticket.", param_hint="--severity")
+    from eventfold.alerts import delivery
+    from eventfold.alerts.delivery.settings import deliveries_of
+    from eventfold.alerts.filter_alert import FilterAlert
+
+    per = timedelta(**{AGO_UNITS[found[3]]: int(found[2] or 1)})
+    watched = FilterAlert(name, others[0], float(found[1]), per, "page" if severity == "page" else "ticket")
+    targets = deliveries_of(config) if config is not None else [delivery.log(name="terminal", group=1, group_page=0)]
+    stop = stop_on_signals()
+    with open_store(url) as store:
+        store.search(others[0]).explain()  # a filter that cannot be parsed is named before anything runs
+        with store.run(watched, *targets) as running:
+            print_note(
+                f"{name} is watched: more than {found[1]} within {found[2] or 1}{found[3]}. Press Ctrl-C to stop."
+            )
+            while not stop.wait(0.2) and running.running:
+                continue
+        for error in running.failed.values():
+            raise error
+
+
 COMMANDS = (
     ("list", list_alerts),
     ("show", show),
@@ -275,6 +323,7 @@ COMMANDS = (
     ("replay", replay),
     ("ack", ack),
     ("snooze", snooze),
+    ("watch", watch),
 )
 for _name, _command in COMMANDS:
     alert.command(_name, cls=Command, help=help_text(_command.__doc__))(_command)
