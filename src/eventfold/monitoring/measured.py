@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from time import perf_counter
+from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
 import msgspec
@@ -54,18 +55,27 @@ def _observed(work: Sequence[Any], recorder: Recorder) -> list[Any]:
     ]
 
 
-class _Decision:
-    """The time and attempts of one decision, which are recorded at its end."""
+class DecisionTiming:
+    """The time and attempts of one decision, which are recorded at its end: `with timing as note: note(decided)`."""
 
-    __slots__ = ("_attempts", "_name", "_recorder", "_started")
+    __slots__ = ("_attempts", "_most", "_name", "_recorder", "_started")
 
-    def __init__(self, recorder: Recorder, function: Callable[..., Any], attempts: int) -> None:
-        self._recorder, self._name, self._attempts = recorder, _name_of(function), attempts
+    def __init__(self, recorder: Recorder, function: Callable[..., Any], most: int) -> None:
+        self._recorder, self._name, self._most, self._attempts = recorder, _name_of(function), most, 1
+
+    def __enter__(self) -> Callable[[Decided[Any]], None]:
         self._started = perf_counter()
+        return self._note
 
-    def end(self, decided: Decided[Any] | None, conflict: bool = False) -> None:
-        attempts = decided.attempts if decided is not None else self._attempts if conflict else 1
-        self._recorder.decided(self._name, attempts, perf_counter() - self._started)
+    def _note(self, decided: Decided[Any]) -> None:
+        self._attempts = decided.attempts
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None or isinstance(error, Exception):
+            attempts = self._most if isinstance(error, AppendConflict) else self._attempts
+            self._recorder.decided(self._name, attempts, perf_counter() - self._started)
 
 
 class MeasuredStore(Store):
@@ -81,26 +91,29 @@ class MeasuredStore(Store):
         self._projections = self._projections.over(self._logs.of("scan"))
 
     def _as(self, kind: ReadKind) -> Store:
-        """Return a store whose reads count as this kind, with the current options."""
+        """Return a store whose reads count as this kind, with the current options.
+
+        If another wrapper has put its log into this store, that one is used, and its reads count as pages.
+        """
+        log = self._logs.of(kind) if self._log is self._logs.of("page") else self._log
         view = self._views.get(kind)
-        if view is None or view._options is not self._options:
+        if view is None or view._options is not self._options or view._log is not log:
             view = Store.__new__(Store)
             view.__dict__.update(self.__dict__)
-            view._log = self._logs.of(kind)
-            view.engine = view._log.engine
+            view._log, view.engine = log, log.engine
             self._views[kind] = view
         return view
 
     def decide(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Decided[R]:
         """See Store.decide."""
-        decision = _Decision(self.recorder, function, self._options.attempts)
-        try:
+        with self.timing(function) as note:
             decided = self._as("state").decide(function, *args, **kwargs)
-        except Exception as error:
-            decision.end(None, isinstance(error, AppendConflict))
-            raise
-        decision.end(decided)
-        return decided
+            note(decided)
+            return decided
+
+    def timing(self, function: Callable[..., Any]) -> DecisionTiming:
+        """Return the timing of one decision: for `decide`, and for stores that wrap this one."""
+        return DecisionTiming(self.recorder, function, self._options.attempts)
 
     @contextmanager
     def lock(self, *asked: Any, timeout: float = 10.0, owner: str | None = None) -> Generator[None, None, None]:
@@ -208,7 +221,11 @@ class MeasuredAsyncStore(AsyncStore):
         self._views: dict[ReadKind, AsyncStore] = {}  # with the options that were used last
 
     def _as(self, kind: ReadKind) -> AsyncStore:
-        """Return a store whose reads count as this kind, with the current options."""
+        """Return a store whose reads count as this kind, with the current options. See MeasuredStore."""
+        if self._opening is not self._whole:
+            view = AsyncStore.__new__(AsyncStore)
+            view.__dict__.update(self.__dict__)
+            return view
         view = self._views.get(kind)
         if view is None or view._options is not self._options:
             view = AsyncStore.__new__(AsyncStore)
@@ -219,14 +236,14 @@ class MeasuredAsyncStore(AsyncStore):
 
     async def decide(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Decided[R]:
         """See Store.decide."""
-        decision = _Decision(self.recorder, function, self._options.attempts)
-        try:
+        with self.timing(function) as note:
             decided = await self._as("state").decide(function, *args, **kwargs)
-        except Exception as error:
-            decision.end(None, isinstance(error, AppendConflict))
-            raise
-        decision.end(decided)
-        return decided
+            note(decided)
+            return decided
+
+    def timing(self, function: Callable[..., Any]) -> DecisionTiming:
+        """Return the timing of one decision: for `decide`, and for stores that wrap this one."""
+        return DecisionTiming(self.recorder, function, self._options.attempts)
 
     @asynccontextmanager
     async def lock(self, *asked: Any, timeout: float = 10.0, owner: str | None = None) -> AsyncGenerator[None, None]:

@@ -20,7 +20,7 @@ from eventfold.core.state import State, Step
 from eventfold.log.append import Unless, check_batches
 from eventfold.log.decided import Decided
 from eventfold.store import EVERYTHING
-from eventfold.telemetry.calls import traced_append, traced_append_next, traced_decide, traced_state
+from eventfold.telemetry.calls import timing_of, traced_append, traced_append_next, traced_decide, traced_state
 from eventfold.telemetry.names import name_of_url
 from eventfold.telemetry.opening import TracedOpening
 from eventfold.telemetry.spans import Spans
@@ -92,7 +92,8 @@ class TracedAsyncStore(AsyncStore):
 
     async def decide(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Decided[R]:
         """See AsyncStore.decide."""
-        return await traced_decide(self.spans, await self._opening.log(), self._options, function, args, kwargs)
+        timing = timing_of(self, function)
+        return await traced_decide(self.spans, await self._opening.log(), self._options, function, args, kwargs, timing)
 
     def in_transaction(self, connection: Any) -> AsyncTracedJoining:
         """See AsyncStore.in_transaction."""

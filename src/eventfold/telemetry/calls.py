@@ -6,6 +6,7 @@ Knows: the span of each call, and its attributes. Does not know: how the calls a
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from datetime import date
 from itertools import chain, islice
 from typing import Any, TypeVar, cast
@@ -28,6 +29,7 @@ from eventfold.telemetry.spans import BATCH_SIZE, EVENTS, SCANNED, OpenSpan, Spa
 
 R = TypeVar("R")
 S = TypeVar("S", bound=State)
+UNTIMED: AbstractContextManager[None] = nullcontext()
 
 
 async def traced_append(span: OpenSpan, log: Log, count: int, once: Callable[[], Coroutine[Any, Any, R]]) -> R:
@@ -69,8 +71,24 @@ async def traced_decide(
     function: Callable[..., R],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
+    timing: AbstractContextManager[Callable[[Decided[Any]], None] | None] = UNTIMED,
 ) -> Decided[R]:
-    """Decide within a span. See decide."""
+    """Decide within a span. See decide. `timing`: of a store that is also measured; it is passed the result."""
+    with timing as note:
+        decided = await _traced_decide(spans, log, options, function, args, kwargs)
+        if note is not None:
+            note(decided)
+        return decided
+
+
+async def _traced_decide(
+    spans: Spans,
+    log: Log,
+    options: Options,
+    function: Callable[..., R],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Decided[R]:
     span = spans.begin(f"decide {code_name(function)}", SpanKind.INTERNAL)
     if span is None:
         return await decide(log, options, function, args, kwargs)
@@ -83,6 +101,14 @@ async def traced_decide(
         decided = await _also_a_repeat(log, once)
         decision.done(decided)
         return decided
+
+
+def timing_of(
+    store: object, function: Callable[..., Any]
+) -> AbstractContextManager[Callable[[Decided[Any]], None] | None]:
+    """Return the timing of a decision, where the store that has spans is also measured (monitoring does)."""
+    timing = getattr(store, "timing", None)
+    return UNTIMED if timing is None else timing(function)
 
 
 async def traced_state(spans: Spans, log: Log, question: S, at: int | date | None, occurred_until: date | None) -> S:

@@ -19,7 +19,7 @@ from eventfold.core.state import State, Step
 from eventfold.log.append import Unless, check_batches
 from eventfold.log.decided import Decided
 from eventfold.store import EVERYTHING, Store
-from eventfold.telemetry.calls import traced_append, traced_append_next, traced_decide, traced_state
+from eventfold.telemetry.calls import timing_of, traced_append, traced_append_next, traced_decide, traced_state
 from eventfold.telemetry.reads import TracedReads
 from eventfold.telemetry.spans import Spans
 from eventfold.telemetry.transactions import TracedJoining
@@ -92,7 +92,8 @@ class TracedStore(Store):
 
     def decide(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Decided[R]:
         """See Store.decide."""
-        return run(traced_decide(self.spans, self._log, self._options, function, args, kwargs))
+        timing = timing_of(self, function)
+        return run(traced_decide(self.spans, self._log, self._options, function, args, kwargs, timing))
 
     def in_transaction(self, connection: Any) -> TracedJoining:
         """See Store.in_transaction."""
