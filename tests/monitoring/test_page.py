@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.docs.pages import ROOT, blocks
 from tests.monitoring import reference
 from tests.monitoring.shop import Samples
-from tests.server.serving import Served
+from tests.server.serving import Served, wait_until
 from tests.support.programs import needs_program
 
 PAGE = ROOT / "docs" / "how-to" / "metrics.md"
@@ -54,10 +54,12 @@ def test_the_page_is_followed_line_by_line(tmp_path: Path) -> None:
             words = shlex.split(line)
             if STARTED & {words[0], *words[1:2]}:
                 continue
-            answer = shell(tmp_path, line.replace("http://127.0.0.1:8000", server.url))
+            command = line.replace("http://127.0.0.1:8000", server.url)
+            answer = shell(tmp_path, command)
             ran += 1
             if words[0] == "curl":
-                assert Samples(answer)("head_position") == 0
+                assert Samples(answer)("appends_total", outcome="written") == 0
+                wait_until(lambda: Samples(shell(tmp_path, command))("head_position") == 0, "the state")  # noqa: B023
     assert ran == 8
     state = (tmp_path / "bank.prom").read_text()
     assert shell(tmp_path, "promtool check metrics < bank.prom") == ""

@@ -32,6 +32,7 @@ from eventfold.server.settings import EventSettings, LimitSettings, MetricsSetti
 from tests.monitoring.shop import Order, Paid, Placed, Reminding, Samples, Sold, mail, place, read_back
 from tests.monitoring.test_rules import needs_promtool, promtool
 from tests.server.keys import bearer, issue, with_keys
+from tests.support.servers.postgres import shared
 
 OPEN = Settings(events=EventSettings(accept_unknown=True))
 LOCAL = "http://127.0.0.1"
@@ -127,6 +128,21 @@ def test_the_state_of_a_busy_store_is_shown_as_it_is(busy: Path) -> None:
     assert found("disk_free_bytes", **of) and found("store_bytes", **of, part="data")
     assert found("alerts", **of, alert="Lagging", severity="page", state="raised") == 1
     assert found("scrape_error", **of) == 0
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgres"])
+def test_the_state_is_read_on_every_engine(engine: str, tmp_path: Path) -> None:
+    """Also where the engine of the server suspends, so that the state is read by another one; and read-only."""
+    url = str(tmp_path / "shop.db") if engine == "sqlite" else shared().url(schema=f"s{uuid4().hex[:12]}")
+    with ef.Store(url) as store:
+        store.append(Placed("a"), Placed("bad"))
+        store.project(Sold)
+        with client_of(application(url, settings=Settings(read_only=True))) as client:
+            found = scraped(client)
+    assert found("head_position") == 2
+    assert found("projection_parked", projection="metrics_sold") == 1
+    assert found("scrape_error") == 0
+    assert list(found.of("store_bytes"))
 
 
 def test_calls_are_counted_by_route_method_and_status() -> None:

@@ -1,4 +1,4 @@
-"""The states of stores as scrapes see them: read in the background, kept for a second, waited for 250 ms at most.
+"""The states of stores as scrapes see them: read in the background, and waited for 250 ms at most (the first 2 s).
 
 A scraper comes at regular intervals. So the state is read shortly before it is expected, and waits for it: under load
 a thread that reads waits for the interpreter at each of its statements, which would be the time of a scrape.
@@ -21,6 +21,7 @@ from eventfold.monitoring.state import Sample, StateReader
 from eventfold.projections.admin import ProjectionAdmin
 
 KEEP_S, WAIT_S = 1.0, 0.25
+FIRST_WAIT_S = 2.0  # for the first state, which opens what is needed to read it
 AHEAD_S = 0.7  # before an expected scrape the state is read; with the time that it takes, less than KEEP_S
 EXPECTED_S = (1.0, 300.0)  # between two scrapes, at least and at most, for a third to be expected
 SMALL = 500  # series, whose lines are written in some milliseconds
@@ -57,6 +58,7 @@ class BoundedState:
         self._running: threading.Event | None = None  # set when the reading that goes on has ended
         self._last: StateNow = StateNow((), True, 0.0)
         self._read_at = -keep_s
+        self.was_read = False  # at least once, successfully or not
 
     def now(self, wait_s: float | None = None) -> StateNow:
         """Return the state. `wait_s`: seconds to wait at most, instead of the usual ones."""
@@ -96,7 +98,7 @@ class BoundedState:
             with self._mutex:
                 self._last = found or StateNow((), True, time.monotonic() - started)
                 self._read_at = time.monotonic()
-                self._running = None
+                self._running, self.was_read = None, True
             ended.set()
 
 
@@ -135,7 +137,7 @@ class Scrapes:
         shown = self.stores if stores is None else stores
         for each in shown:
             each.state.begin()
-        ends = time.monotonic() + WAIT_S
+        ends = time.monotonic() + (WAIT_S if all(each.state.was_read for each in shown) else FIRST_WAIT_S)
         found = [(each, each.state.now(max(0.0, ends - time.monotonic()))) for each in shown]
         self._expect_next()
         return found

@@ -88,7 +88,9 @@ class StateReader:
             yield Sample("head_timestamp_seconds", (), head.time / 1e6)
         yield Sample("epoch", (), self._log.engine.epoch)
         path = facts.get("path")
-        sizes: dict[str, Any] = {"data": facts.get("bytes"), "wal": facts.get("wal_bytes")}
+        sizes = {
+            name.removesuffix("bytes").rstrip("_") or "data": v for name, v in facts.items() if name.endswith("bytes")
+        }
         if isinstance(path, str) and os.path.exists(path):
             sizes = {"data": os.path.getsize(path), "wal": _size(f"{path}-wal")}
             if hasattr(os, "statvfs"):

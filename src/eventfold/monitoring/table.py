@@ -181,7 +181,13 @@ METRICS: tuple[Metric, ...] = (
     ),
     _state("head_position", "log", "Position of the last event; 0 if there is none."),
     _state("head_timestamp_seconds", "log", "When the last event was recorded.", unit="seconds since 1970"),
-    _state("store_bytes", "log", "Size of the store: data, and wal if it has one.", ("part",), "bytes"),
+    _state(
+        "store_bytes",
+        "log",
+        "Size of the store: data and wal of a file; tables and indexes on PostgreSQL.",
+        ("part",),
+        "bytes",
+    ),
     _state("disk_free_bytes", "log", "Free space of the disk that a store in a file is on.", unit="bytes"),
     _state("epoch", "log", "Epoch of the store: it grows when a backup was restored, or after a failover."),
     _state(
