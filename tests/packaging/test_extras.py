@@ -145,6 +145,42 @@ def use_remote(python: Path, folder: Path) -> None:
     assert (folder / "rows.db").exists()
 
 
+def use_metrics(python: Path, folder: Path) -> None:
+    """The metrics of a store, in the format of Prometheus."""
+    text = """
+import eventfold as ef, prometheus_client
+from eventfold import monitoring
+
+class Taken(ef.Event):
+    seat: ef.Tag
+
+registry = prometheus_client.CollectorRegistry()
+with monitoring.measured(ef.Store("seats.db")) as store:
+    registry.register(monitoring.collector(store))
+    store.append(Taken("a"))
+    print(b"eventfold_" in prometheus_client.generate_latest(registry))
+"""
+    assert program(python, folder, text) == "True\n"
+
+
+def use_telemetry(python: Path, folder: Path) -> None:
+    """The trace context of a caller in the metadata of an event."""
+    text = """
+import eventfold as ef
+from eventfold import telemetry
+from opentelemetry import trace
+
+class Taken(ef.Event):
+    seat: ef.Tag
+
+context = trace.SpanContext(1, 2, is_remote=False, trace_flags=trace.TraceFlags(1))
+with telemetry.traced(ef.Store("seats.db")) as store, trace.use_span(trace.NonRecordingSpan(context)):
+    store.append(Taken("a"))
+    print([recorded.metadata["traceparent"] for recorded in store.read()])
+"""
+    assert program(python, folder, text) == f"['00-{1:032x}-{2:016x}-01']\n"
+
+
 def use_demo(python: Path, folder: Path) -> None:
     """The demo on a few flights; it checks its answers itself."""
     run([python.with_name("eventfold"), "demo", "flights", "--limit", "200", "--db", "first.db"], folder)
