@@ -198,6 +198,13 @@ async def stats(call: Call) -> Response:
     return json_response(Stats({name: value for name, value in found.items() if name not in PLACES}))
 
 
+_COUNTS: dict[str, Any] = {
+    "path": "/counts",
+    "handler": counts,
+    "scope": Scope.READ,
+    "request": CountsQuery,
+    "response": Counts,
+}
 ROUTES = (
     Route(
         method="GET",
@@ -229,24 +236,8 @@ ROUTES = (
         response=TagKeys,
         errors=(304,),
     ),
-    Route(
-        method="QUERY",
-        path="/counts",
-        handler=counts,
-        scope=Scope.READ,
-        summary="Numbers of events that match a query, by ranges of positions or of time",
-        request=CountsQuery,
-        response=Counts,
-    ),
-    Route(
-        method="POST",
-        path="/counts",
-        handler=counts,
-        scope=Scope.READ,
-        summary="The same, for clients that cannot send QUERY",
-        request=CountsQuery,
-        response=Counts,
-    ),
+    Route(method="QUERY", summary="Numbers of events that match a query, by ranges of positions or of time", **_COUNTS),
+    Route(method="POST", summary="The same, for clients that cannot send QUERY", **_COUNTS),
     Route(
         method="GET", path="/stats", handler=stats, scope=Scope.READ, summary="Figures about the store", response=Stats
     ),

@@ -6,7 +6,6 @@ Knows: requests and answers, callers. Does not know: how deliveries are ordered 
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable
 
 import msgspec
 from starlette.responses import Response
@@ -45,7 +44,7 @@ from eventfold.server.consumers.messages import (
 )
 from eventfold.server.consumers.names import named_for, shown_name, stored_name
 from eventfold.server.live.filters import lasting_filter, live_filter
-from eventfold.server.route import Parameter, Route
+from eventfold.server.route import Handler, Parameter, Route
 from eventfold.server.scopes import Scope
 from eventfold.server.visibility import may_read_payload, redact, visible_query
 from eventfold.server.visible_positions import last_visible, verified_cursor, visible_cursor
@@ -242,7 +241,7 @@ def _parked(entry: ParkedEvent, shows_reason: bool) -> ParkedJson:
     return ParkedJson(entry.position, entry.type, entry.key, entry.state, entry.attempts, reason)
 
 
-def _of_one(handler: Callable[[Call], Awaitable[Response]]) -> Callable[[Call], Awaitable[Response]]:
+def _of_one(handler: Handler) -> Handler:
     """The handler, whose errors have the name by which the caller knows the consumer."""
 
     @functools.wraps(handler)
@@ -255,17 +254,27 @@ def _of_one(handler: Callable[[Call], Awaitable[Response]]) -> Callable[[Call], 
     return named
 
 
-RECEIVE = Route(
-    method="POST",
-    path="/consumers/{name}/receive",
-    handler=_of_one(receive),
-    scope=Scope.FOLLOW,
-    summary="Receive events, each with a delivery token",
-    parameters=(NAME,),
-    request=ReceiveJson,
-    response=DeliveriesJson,
-    errors=(404, 409),
-)
+def _route(
+    method: str, part: str, handler: Handler, scope: Scope, summary: str, response: type, request: type | None = None
+) -> Route:
+    """A route of one consumer."""
+    return Route(
+        method=method,
+        path=f"/consumers/{{name}}{part}",
+        handler=_of_one(handler),
+        scope=scope,
+        summary=summary,
+        parameters=(NAME,),
+        request=request,
+        response=response,
+        errors=(404,) if request is None else (404, 409),
+    )
+
+
+_RECEIVE = "Receive events, each with a delivery token"
+_FINISH = "Finish delivered events"
+_REJECT = "Give delivered events back, for a later delivery or to be parked"
+RECEIVE = _route("POST", "/receive", receive, Scope.FOLLOW, _RECEIVE, DeliveriesJson, ReceiveJson)
 ROUTES = (
     Route(
         method="PUT",
@@ -287,68 +296,11 @@ ROUTES = (
         summary="All consumers and their status",
         response=Consumers,
     ),
-    Route(
-        method="GET",
-        path="/consumers/{name}",
-        handler=_of_one(get_consumer),
-        scope=Scope.FOLLOW,
-        summary="The status of a consumer",
-        parameters=(NAME,),
-        response=ConsumerStatus,
-        errors=(404,),
-    ),
-    Route(
-        method="DELETE",
-        path="/consumers/{name}",
-        handler=_of_one(delete_consumer),
-        scope=Scope.MANAGE,
-        summary="Remove a consumer and its progress",
-        parameters=(NAME,),
-        response=Removed,
-        errors=(404,),
-    ),
+    _route("GET", "", get_consumer, Scope.FOLLOW, "The status of a consumer", ConsumerStatus),
+    _route("DELETE", "", delete_consumer, Scope.MANAGE, "Remove a consumer and its progress", Removed),
     RECEIVE,
-    Route(
-        method="POST",
-        path="/consumers/{name}/acknowledge",
-        handler=_of_one(acknowledge),
-        scope=Scope.FOLLOW,
-        summary="Finish delivered events",
-        parameters=(NAME,),
-        request=AcknowledgeJson,
-        response=Outcome,
-        errors=(404, 409),
-    ),
-    Route(
-        method="POST",
-        path="/consumers/{name}/reject",
-        handler=_of_one(reject),
-        scope=Scope.FOLLOW,
-        summary="Give delivered events back, for a later delivery or to be parked",
-        parameters=(NAME,),
-        request=RejectJson,
-        response=Outcome,
-        errors=(404, 409),
-    ),
-    Route(
-        method="GET",
-        path="/consumers/{name}/parked",
-        handler=_of_one(get_parked),
-        scope=Scope.FOLLOW,
-        summary="Parked and skipped events",
-        parameters=(NAME,),
-        response=ParkedEvents,
-        errors=(404,),
-    ),
-    Route(
-        method="POST",
-        path="/consumers/{name}/retry",
-        handler=_of_one(retry),
-        scope=Scope.MANAGE,
-        summary="Deliver parked events again",
-        parameters=(NAME,),
-        request=RetryJson,
-        response=Retried,
-        errors=(404, 409),
-    ),
+    _route("POST", "/acknowledge", acknowledge, Scope.FOLLOW, _FINISH, Outcome, AcknowledgeJson),
+    _route("POST", "/reject", reject, Scope.FOLLOW, _REJECT, Outcome, RejectJson),
+    _route("GET", "/parked", get_parked, Scope.FOLLOW, "Parked and skipped events", ParkedEvents),
+    _route("POST", "/retry", retry, Scope.MANAGE, "Deliver parked events again", Retried, RetryJson),
 )
