@@ -18,6 +18,7 @@ from starlette.responses import Response
 
 from eventfold.core.envelope import StoredEvent
 from eventfold.core.event_lines import encode_lines
+from eventfold.core.event_rows import EventRows
 from eventfold.errors import EventfoldError
 from eventfold.server.call import Call
 from eventfold.server.events import arrow
@@ -30,7 +31,7 @@ from eventfold.server.visibility import may_read_payload, redact_stored
 ARROW = "application/vnd.apache.arrow.stream"
 STREAMS = (NDJSON, ARROW)
 Encode = Callable[[Sequence[StoredEvent]], bytes]
-PART_BYTES = 1 << 20  # of payloads and metadata that are encoded at a time
+PART_BYTES = 512 * 1024  # of payloads and metadata that are encoded at a time
 _encode = msgspec.json.Encoder().encode
 _logger = logging.getLogger("eventfold.server")
 STOPPING = Problem(
@@ -74,13 +75,19 @@ def visible_part(caller: Caller, events: Sequence[StoredEvent]) -> Sequence[Stor
 
 def _parts(page: Sequence[StoredEvent]) -> list[Sequence[StoredEvent]]:
     """The events of a page in parts of about PART_BYTES; one part without events if there are none."""
+    if isinstance(page, EventRows):  # without making its events
+        sizes = [len(row[4]) + len(row[8] or b"") for row in page.rows]
+    else:
+        sizes = [len(each.data) + len(each.metadata or b"") for each in page]
+    if sum(sizes) < PART_BYTES:
+        return [page]
     found, start, size = list[Sequence[StoredEvent]](), 0, 0
-    for index, each in enumerate(page):
-        size += len(each.data) + len(each.metadata or b"")
+    for index, each in enumerate(sizes):
+        size += each
         if size >= PART_BYTES:
             found.append(page[start : index + 1])
             start, size = index + 1, 0
-    return [*found, page[start:]] if start < len(page) or not found else found
+    return [*found, page[start:]] if start < len(page) else found
 
 
 def _taken(parts: list[Sequence[StoredEvent]]) -> Iterator[Sequence[StoredEvent]]:
