@@ -76,10 +76,13 @@ class WrittenEpisodes(State):
 
 
 class EpisodeLog:
-    """Reads and writes the facts of one alert. `written`: as they were when they were last read or written."""
+    """Reads and writes the facts of one alert. `written`: as they were when they were last read or written.
 
-    def __init__(self, log: Log, alert: str, severity: Severity) -> None:
-        self._log, self._alert = log, alert
+    `subject`: the name of the key's field.
+    """
+
+    def __init__(self, log: Log, alert: str, severity: Severity, subject: str = "") -> None:
+        self._log, self._alert, self._subject = log, alert, subject
         self._severity: Severity = severity
         self.written = WrittenEpisodes(alert)
         self._position, self._epoch = 0, -1
@@ -146,7 +149,9 @@ class EpisodeLog:
             fact: RunnerFact | None = None
             if change.kind == "raised":
                 if current is None and identity.bytes not in known:
-                    raised = AlertRaised(self._alert, key, str(identity), change.reason, self._severity, change.at)
+                    raised = AlertRaised(
+                        self._alert, key, str(identity), change.reason, self._severity, change.at, self._subject
+                    )
                     fact = changed[key] = raised
             elif current is not None and self._ends(current, key, change):
                 fact = AlertCleared(self._alert, key, current.episode, change.reason, change.at)

@@ -37,6 +37,7 @@ class AlertRaised(Event, type="$alert-raised"):
     """An episode began. `key`: the key as text, "" if the alert has none. `at`: when, in µs since 1970 UTC.
 
     `at` is the moment that the rule gives: of the event that opened the episode, or at which silence had lasted.
+    `subject`: the name of the key's field, so that people read of "14 cards"; "" if there are none or several.
     """
 
     alert: str
@@ -45,6 +46,7 @@ class AlertRaised(Event, type="$alert-raised"):
     reason: str
     severity: Severity
     at: int
+    subject: str = ""
 
 
 class AlertCleared(Event, type="$alert-cleared"):

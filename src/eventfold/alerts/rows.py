@@ -59,6 +59,11 @@ class RulePlan(msgspec.Struct, frozen=True):
     judges: bool  # the class has a judge of its own
     fresh: tuple[Callable[[], Any], ...] = ()
 
+    @property
+    def subject(self) -> str:
+        """The name of the key's field; "" if the key has none or several."""
+        return self.cls.__struct_fields__[0] if self.is_keyed and self.size == 1 else ""
+
 
 class AlertRow:
     """The row of one key. Its columns: the fields of the rule, and

@@ -48,7 +48,7 @@ class AlertWatcher:
         self._codec: RowCodec = definition.rows
         self._table: Table = self._codec.of_generation(partition_key.generation)
         self._columns = {column.name: column for column in self._table.columns}
-        self._episodes = EpisodeLog(context.log, plan.name, severity)
+        self._episodes = EpisodeLog(context.log, plan.name, severity, plan.subject)
         self._clock = AskClock(context.wall_clock)
         self._is_live = False
         self._asked_at = float("-inf")  # by the monotonic clock

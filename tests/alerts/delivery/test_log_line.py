@@ -18,11 +18,13 @@ def test_a_message_is_one_line_with_its_fields(caplog: pytest.LogCaptureFixture)
     with ef.Store("memory:") as store, caplog.at_level(logging.WARNING):
         target = delivery.log(group=0, group_page=0)
         record(store, raised("c\n1", micros()), raised("", micros(), "NoOrders", "ticket"))
+        record(store, raised("c-1", micros(), "Many", "ticket"), raised("c-2", micros(), "Many", "ticket"))
         store.run_until_idle(target, clock=lambda: micros() + 1_000_000)
     found = [each for each in caplog.records if each.name == "eventfold.alerts"]
     assert [(each.levelname, each.getMessage()) for each in found] == [
         ("ERROR", "[page] CardTesting c 1: c 1 fails."),
         ("WARNING", "[ticket] NoOrders: NoOrders fails."),
+        ("WARNING", "[ticket] Many: 2 keys (first c-1: c-1 fails.)"),
     ]
     assert {"alert": "NoOrders", "alert_state": "raised", "alert_count": 1}.items() <= vars(found[1]).items()
 

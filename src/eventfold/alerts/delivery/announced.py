@@ -110,7 +110,7 @@ class Announced:
         if not self.policy.includes(fact.alert, fact.severity):
             return
         alert = self._alert(fact.alert)
-        alert.severity, alert.subject = fact.severity, getattr(fact, "subject", "")
+        alert.severity, alert.subject = fact.severity, fact.subject
         alert.episodes[fact.episode] = Watched(fact.key, fact.episode, fact.reason, fact.at, position, seen)
 
     def _clear(self, fact: AlertCleared, position: int, seen: int) -> None:

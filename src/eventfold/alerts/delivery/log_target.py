@@ -28,5 +28,8 @@ class LogLine:
             "alert_message": message.id,
             "alert_count": message.count,
         }
-        text = "".join(each if each.isprintable() else " " for each in message.title)
+        line = message.title
+        if message.count > 1 and message.entries:
+            line += f" (first {message.entries[0].key}: {message.entries[0].reason})"
+        text = "".join(each if each.isprintable() else " " for each in line)
         logging.getLogger(LOGGER).log(logging.ERROR if urgent else logging.WARNING, "%s", text, extra=fields)
