@@ -28,8 +28,10 @@ class Node:
 @pytest.fixture(autouse=True)
 def unfrozen() -> Iterator[None]:
     """Leave nothing excluded for other tests."""
+    thresholds = gc.get_threshold()
     yield
     gc.unfreeze()
+    gc.set_threshold(*thresholds)
 
 
 def test_what_is_freeze_objects_is_not_looked_through_and_garbage_before_and_after_is_freed() -> None:
