@@ -1,4 +1,4 @@
-"""A server without a socket: its protocol, with a transport that keeps what is written.
+"""The protocol of `eventfold serve`: without a socket, with a transport that keeps what is written; and for `serving`.
 
 Knows: uvicorn's protocol, transports. Does not know: routes.
 """
@@ -6,17 +6,47 @@ Knows: uvicorn's protocol, transports. Does not know: routes.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 from eventfold.server.asgi import Application
+from eventfold.server.known_heads import KnownHeads
 from eventfold.server.protocol import LimitedConfig, LimitedProtocol
 from eventfold.server.reopening import Reopening
 from eventfold.server.serve import SignalledServer, config_of
+from eventfold.server.settings import LimitSettings
+from eventfold.server.short_path import ShortPath
 from tests.server.serving import PATIENCE
 
 DATE = (b"date", b"Sun, 29 Nov 2026 13:00:00 GMT")
+
+
+class ServedProtocol(LimitedProtocol):
+    """The protocol of `eventfold serve` with its short path, for an application that uvicorn runs.
+
+    `requests` sends a head and its body in two parts, which would take the usual way: here they arrive as one.
+    """
+
+    kept = b""
+
+    def data_received(self, data: bytes) -> None:
+        """Let data arrive when it contains the body of its head."""
+        self.kept += data
+        head, end, body = self.kept.partition(b"\r\n\r\n")
+        length = re.search(rb"\r\ncontent-length: *(\d{1,5})\r\n", head + b"\r\n", re.IGNORECASE)
+        if not end or length is None or len(body) >= int(length[1]):
+            data, self.kept = self.kept, b""
+            super().data_received(data)
+
+    def __init__(self, config: Any, **rest: Any) -> None:
+        if not hasattr(config, "short_path"):
+            limits = LimitSettings()
+            config.limits, config.max_connections = limits, limits.connections
+            heads = KnownHeads(limits.header_bytes, limits.header_count)
+            config.short_path = ShortPath(Reopening(lambda: config.app), heads)
+        super().__init__(config, **rest)
 
 
 class Client(asyncio.Transport):

@@ -29,6 +29,7 @@ from eventfold.ports.engine_messages import MEDIA_TYPE
 from eventfold.server import Settings, application
 from eventfold.server.settings import EventSettings
 from tests.server.bank import Balance, Deposited, Opened, Review
+from tests.server.connections import ServedProtocol
 from tests.server.keys import bearer, issue, with_keys
 from tests.support.servers.http import serving
 
@@ -91,7 +92,7 @@ def bank_server(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
         modules=["tests.server.bank"],
         settings=with_keys(folder, accepting, refusals_per_address="1000000/minute"),
     )
-    with serving(app) as url:
+    with serving(app, http=ServedProtocol) as url:
         yield url, key
 
 

@@ -14,6 +14,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+import eventfold as ef
 from eventfold.server import application
 from eventfold.server.direct import call_directly
 from eventfold.server.exchange import DEFAULT_HEADERS
@@ -164,3 +165,11 @@ def test_a_call_is_logged_with_its_route_and_status(caplog: pytest.LogCaptureFix
         client.post("/v1/events", content=b"{")
     fields: list[dict[str, Any]] = [record.fields for record in caplog.records if hasattr(record, "fields")]  # type: ignore[attr-defined]
     assert [(each["route"], each["status"]) for each in fields] == [("/healthz", 200), ("/events", 415)]
+
+
+def test_an_application_that_was_started_answers_directly() -> None:
+    """Its start is a message, too, and comes before the first request."""
+    app = application(ef.AsyncStore("memory:"))
+    scope: Scope = {"type": "http", "method": "GET", "path": "/healthz", "headers": []}
+    with TestClient(app):
+        assert app.endpoint_of(scope) is not None

@@ -187,6 +187,7 @@ class Application(Starlette):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request: directly, if its path names a route and nothing was added around the routes."""
+        self._settle()
         endpoint = self.endpoint_of(scope) if scope["type"] == "http" else None
         if endpoint is not None:
             await call_directly(endpoint, scope, receive, send, _failed)
@@ -195,15 +196,19 @@ class Application(Starlette):
 
     def endpoint_of(self, scope: Scope) -> Endpoint | None:
         """Return the endpoint of an HTTP request that is answered directly, with its values in the scope."""
-        if self.middleware_stack is None:  # from now on Starlette refuses to add a middleware
-            self.middleware_stack = self.build_middleware_stack()
-            is_plain = [each.cls for each in self.user_middleware] == [Exchange, RequestLog, Pieces]
-            self._direct = self.router if is_plain and isinstance(self.router, IndexedRouter) else None
+        self._settle()
         route = None if self._direct is None else self._direct.find(scope)
         if route is None or not isinstance(route.endpoint, Endpoint):
             return None
         scope["app"] = self
         return route.endpoint
+
+    def _settle(self) -> None:
+        """Before the first message, also that of its start: see whether nothing was added around the routes."""
+        if self.middleware_stack is None:  # from now on Starlette refuses to add a middleware
+            self.middleware_stack = self.build_middleware_stack()
+            is_plain = [each.cls for each in self.user_middleware] == [Exchange, RequestLog, Pieces]
+            self._direct = self.router if is_plain and isinstance(self.router, IndexedRouter) else None
 
     def lifespan(self) -> AbstractAsyncContextManager[None]:
         """Open the stores, and close at the end those that were given by address.
