@@ -42,6 +42,7 @@ GROUPS = (
     Group("growth", "appends, reads and conditions while a store grows", 480),
     Group("hot", "many callers that decide over one state", 20),
     Group("follow", "catching up, from an append to its receipt, idle followers", 30),
+    Group("alerts", "rules over the log, from an event to its fact", 60),
     Group("postgres", "PostgreSQL", 140, True),
     Group("server", "the server over HTTP: appends, reads, followers", 90, True),
     Group("monitoring", "what counting costs, and /metrics under load and with many read models", 150, True),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -257,6 +259,10 @@ def test_business_time_counts_where_the_rule_says_so() -> None:
         assert words(facts(store, "card_testing")) == [("raised", "c-1"), ("raised", "c-2")]
         assert words(facts(store, "by_business"))[0] == ("raised", "c-2")
         assert ("raised", "c-1") not in words(facts(store, "by_business"))
+        future = datetime(2090, 1, 1, tzinfo=UTC)
+        store.append(*[ef.Draft(PaymentDeclined("c-3"), occurred=future + timedelta(days=each)) for each in range(4)])
+        store.run_until_idle(ByBusiness)  # dated in the future, they happened at the latest when they were recorded
+        assert ("raised", "c-3") in words(facts(store, "by_business"))
 
 
 def test_rows_have_the_columns_of_the_rule_and_its_moments(store: ef.Store, clock: Clock) -> None:
@@ -312,3 +318,14 @@ def test_a_detector_that_never_goes_on_is_an_error_and_no_endless_loop() -> None
         with pytest.raises(ef.EventfoldError, match=r"names the moment .*Correct its method due") as refused:
             store.run_until_idle(Broken, clock=clock)
         assert refused.value.code == "projection-stopped"
+
+
+def test_a_program_that_reads_all_events_need_not_import_alerts(tmp_path: Path) -> None:
+    """The classes of the facts are found by their stored names."""
+    path = str(tmp_path / "store.db")
+    with ef.Store(path) as store:
+        store.append(*[PaymentDeclined("c-1")] * 4)
+        store.run_until_idle(CardTesting)
+    program = "import eventfold as ef, sys; print(*[e.type for e in ef.Store(sys.argv[1]).read(after=4)])"
+    ran = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, timeout=60)
+    assert ran.stdout.split() == ["$alert-raised", "$alert-watching"], ran.stderr

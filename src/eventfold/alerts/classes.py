@@ -123,7 +123,8 @@ class Alert(Projection, metaclass=AlertMeta):
     Class keywords, besides those of a projection (`name`, `target`, `on_error`, `attempts`, `partitions`, `version`):
     `severity`     "page", "ticket" or "none".
     `clear_after`  a duration: an episode ends when `judge` has returned None for so long. Default: at once.
-    `by`           "recorded": the time of an event is when it was recorded; "occurred": when it happened.
+    `by`           "recorded": the time of an event is when it was recorded; "occurred": when it happened, at the latest
+                   when it was recorded.
     `start`        "beginning" (default): it learns from all events of the log; "now": from later ones only.
     """
 

@@ -66,6 +66,7 @@ def compile_alert(cls: type[Alert]) -> ProjectionDefinition:
         tuple(map(attrgetter, detectors)),
         cls.judge is not Alert.judge,
         makers_of(cls),
+        attrgetter(*detectors) if len(detectors) == 1 and cls.judge is Alert.judge else None,
     )
     row_class = row_class_of(plan)
     columns = {ALERT_FIELD: str} | {field: _without_variable(hint) for field, hint in hints.items()} | OWN_COLUMNS

@@ -77,7 +77,9 @@ class Replay:
                 raise failed.error from None
             for item in items:
                 stored = item.stored
-                now = stored.occurred if plan.by_occurred and stored.occurred is not None else stored.time
+                now = stored.time
+                if plan.by_occurred and stored.occurred is not None:
+                    now = min(now, stored.occurred)
                 if self._until is not None and now > self._until:
                     is_past = is_past or not plan.by_occurred
                     continue

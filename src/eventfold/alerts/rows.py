@@ -57,7 +57,8 @@ class RulePlan(msgspec.Struct, frozen=True):
     takes_recorded: bool
     detectors: tuple[Callable[[Any], Any], ...]
     judges: bool  # the class has a judge of its own
-    fresh: tuple[Callable[[], Any], ...] = ()
+    fresh: tuple[Callable[[], Any], ...]
+    only: Callable[[Any], Any] | None  # returns the only detector of a rule that has no judge of its own
 
     @property
     def subject(self) -> str:
@@ -131,7 +132,7 @@ class AlertRow:
         plan, stored = self.plan, recorded.stored
         now = stored.time
         if plan.by_occurred and stored.occurred is not None:
-            now = stored.occurred
+            now = min(now, stored.occurred)  # an event that is dated in the future must not stop the row's time
         if now < self.clock:  # by business time an event may come late: a row's time never goes back
             now = self.clock
         due = self.due
@@ -144,6 +145,11 @@ class AlertRow:
         done = rule.evolve(event, recorded) if plan.takes_recorded else rule.evolve(event)
         if done is not None:
             return done
+        if (get := plan.only) is not None and self.raised_at is None:  # the usual case, made short
+            detector = get(rule)
+            if detector.fires(now) is None:
+                self.due = detector.due(now)
+                return None
         self._ask(now, stored.position)
         return None
 
@@ -265,7 +271,7 @@ def makers_of(cls: type[Alert]) -> tuple[Callable[[], Any], ...]:
 
 
 def _copied(detector: Detector, mutable: tuple[str, ...]) -> Detector:
-    made = copy.copy(detector)
+    made = msgspec.structs.replace(detector)
     for name in mutable:
         value = getattr(detector, name)
         setattr(made, name, copy.deepcopy(value) if value else value.copy())

@@ -5,6 +5,7 @@ Knows: codecs, the declared classes. Does not know: engines, the order of steps;
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from uuid import UUID
@@ -39,6 +40,12 @@ from eventfold.core.upcast import Upcaster, apply_upcasters, current_classes, up
 from eventfold.errors import EventfoldError, InvalidEvent, UndecodableEvent, UnknownEventType
 
 MIN_ALIKE = 6  # events of one class that are encoded together
+_OWN_MODULES = {  # by the beginning of a stored name: a program that reads all events need not import them itself
+    "$alert-message": "eventfold.alerts.delivery.message",
+    "$alert-target": "eventfold.alerts.delivery.message",
+    "$alert-": "eventfold.alerts.facts",
+    "$timer-": "eventfold.processes.timer_events",
+}
 
 
 class Registry:
@@ -178,6 +185,7 @@ class Registry:
         return self.codec_for(stored)
 
     def _codec_among(self, classes: list[type], stored: StoredEvent) -> Codec:
+        classes = classes or own_classes(stored.type)
         if not classes:
             raise unknown_type_error(stored)
         versions: dict[int, list[type]] = {}
@@ -310,6 +318,15 @@ def _apply_upcaster(step: Upcaster, event: Any, stored: StoredEvent) -> tuple[An
 def raw_event(stored: StoredEvent) -> RawEvent:
     """Return the event without its class."""
     return RawEvent(stored.type, stored.version, stored.codec, stored.data)
+
+
+def own_classes(name: str) -> list[type]:
+    """Return the classes of an event of eventfold itself, whose module is imported only now; none for other names."""
+    module = next((module for prefix, module in _OWN_MODULES.items() if name.startswith(prefix)), None)
+    if module is None:
+        return []
+    importlib.import_module(module)
+    return list(classes_named(name))
 
 
 def unknown_type_error(stored: StoredEvent) -> UnknownEventType:

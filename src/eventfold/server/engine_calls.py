@@ -35,12 +35,13 @@ from eventfold.server.visibility import authored, check_condition, check_payload
 T = TypeVar("T")
 # What stores record themselves, by processes and operators of their own read models; and the scope that it needs.
 OWN_TYPES = {
-    "$timer-set": Scope.APPEND,
-    "$timer-cancelled": Scope.APPEND,
+    **dict.fromkeys(("$timer-set", "$timer-cancelled"), Scope.APPEND),
     "$projection-acted": Scope.MANAGE,
     "$verified": Scope.MANAGE,
+    **dict.fromkeys((f"$alert-{each}" for each in "watching raised cleared message target".split()), Scope.APPEND),
+    **dict.fromkeys(("$alert-acknowledged", "$alert-snoozed"), Scope.MANAGE),
 }
-OWN_TAG_PREFIXES = ("$process:", "$fired:", "$projection:")
+OWN_TAG_PREFIXES = ("$process:", "$fired:", "$projection:", "$alert:", "$deliver:")
 EPOCH_ATTEMPTS = 3  # of a call during which the store changed its epoch
 MAX_BOUNDS = 10_001
 
