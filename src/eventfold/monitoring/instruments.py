@@ -57,13 +57,21 @@ class Counter:
             return dict(self._values)
 
 
-class _Series:
-    __slots__ = ("counts", "exemplars", "sum")
+class Series:
+    """What one key of a histogram has observed. `observe` is for a key that one thread alone observes."""
 
-    def __init__(self, buckets: int) -> None:
-        self.counts = [0] * (buckets + 1)
+    __slots__ = ("bounds", "counts", "exemplars", "sum")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
         self.exemplars: dict[int, Exemplar] = {}
+
+    def observe(self, value: float) -> None:
+        """Count a value."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
 
 
 class Histogram:
@@ -72,7 +80,7 @@ class Histogram:
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = tuple(bounds)
         self._mutex = threading.Lock()
-        self._series: dict[Key, _Series] = {}
+        self._series: dict[Key, Series] = {}
 
     def __len__(self) -> int:
         return len(self._series) * (len(self.bounds) + 3)
@@ -83,11 +91,16 @@ class Histogram:
         with self._mutex:
             series = self._series.get(key)
             if series is None:
-                series = self._series[key] = _Series(len(self.bounds))
+                series = self._series[key] = Series(self.bounds)
             series.counts[bucket] += 1
             series.sum += value
             if trace_id is not None:
                 series.exemplars[bucket] = Exemplar(trace_id, value, time.time())
+
+    def series(self, key: Key) -> Series:
+        """Return the series of a key."""
+        with self._mutex:
+            return self._series.setdefault(key, Series(self.bounds))
 
     def distributions(self) -> dict[Key, Distribution]:
         """Return a copy of what was observed, by key."""

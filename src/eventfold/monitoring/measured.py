@@ -156,13 +156,14 @@ class MeasuredOpening(Opening):
         self.url, self.recorder, self._inner_opening = inner.url, recorder, inner
         self._measured: MeasuredLogs | None = None
         self._of: Log | None = None
+        self._pages: Log  # the measured log of `_of`
         self._over: tuple[ProjectionAdmin, ProjectionAdmin] | None = None
 
     def logs(self, log: Log) -> MeasuredLogs:
         """Return the measured logs of an open log."""
         if self._measured is None or self._of is not log:
             self._measured = MeasuredLogs(log, cast(CommittingAppender, log.appender), self.recorder)
-            self._of = log
+            self._pages, self._of = self._measured.of("page"), log
         return self._measured
 
     def opened(self) -> Log:
@@ -171,7 +172,8 @@ class MeasuredOpening(Opening):
 
     async def log(self) -> Log:
         """See Opening.log."""
-        return self.logs(await self._inner_opening.log()).of("page")
+        log = await self._inner_opening.log()
+        return self._pages if log is self._of else self.logs(log).of("page")
 
     async def admin(self) -> ProjectionAdmin:
         """See Opening.admin."""

@@ -84,12 +84,17 @@ class Recorder:
     def _count(self, requests: Sequence[AppendRequest], outcomes: Sequence[Outcome]) -> None:
         results: dict[Key, float] = {}
         types: dict[str, int] = {}
+        written = 0
         for request, outcome in zip(requests, outcomes, strict=False):
-            result = (_outcome_of(outcome),)
-            results[result] = results.get(result, 0) + 1
             if isinstance(outcome, Receipt) and not outcome.repeated:
+                written += 1
                 for event in request.events:
                     types[event.type] = types.get(event.type, 0) + 1
+            else:
+                result = (_outcome_of(outcome),)
+                results[result] = results.get(result, 0) + 1
+        if written:
+            results[("written",)] = written
         self._appends.add_all(results)
         shown: dict[Key, float] = {}
         for type, count in types.items():

@@ -350,12 +350,16 @@ class Endpoint:
 class _MeasuredEndpoint(Endpoint):
     """An endpoint whose calls are counted."""
 
+    def __init__(self, server: Server, route: Route) -> None:
+        super().__init__(server, route)
+        self._observe = server.meter.durations_of(route.path).observe
+
     async def answer(self, request: Request) -> Response:
         """Return the response to a request: also that to every error."""
         started = perf_counter()
-        response = await super().answer(request)
-        route = self._route
-        self._server.meter.answered(route.path, route.method, response.status_code, perf_counter() - started)
+        response = await Endpoint.answer(self, request)
+        self._observe(perf_counter() - started)
+        self._server.meter.answered(self._route.path, self._route.method, response.status_code)
         return response
 
 

@@ -24,7 +24,7 @@ from eventfold.monitoring.collector import (
     require_client,
 )
 from eventfold.monitoring.exposition import Families, add_lines, encode
-from eventfold.monitoring.instruments import Counter, Histogram
+from eventfold.monitoring.instruments import Counter, Histogram, Series
 from eventfold.monitoring.labels import OTHER
 from eventfold.monitoring.measured import MeasuredAsyncStore, measured
 from eventfold.monitoring.scrapes import Measured, Scrapes, StateNow
@@ -61,10 +61,13 @@ class Meter:
             return measured(store, name)
         return store
 
-    def answered(self, route: str, method: str, status: int, seconds: float) -> None:
+    def durations_of(self, route: str) -> Series:
+        """Return where the durations of a route are observed, on the event loop alone."""
+        return self._durations.series((route,))
+
+    def answered(self, route: str, method: str, status: int) -> None:
         """A call was answered."""
         self._counters["http_requests_total"].add((route, method, str(status)))
-        self._durations.observe(seconds, (route,))
 
     def unmatched(self, method: str, status: int) -> None:
         """A call was answered whose path or method no route has."""
@@ -114,7 +117,8 @@ class Meter:
         metric = BY_NAME["http_request_duration_seconds"]
         durations = empty_family(metric)
         for key, found in self._durations.distributions().items():
-            add_distribution(durations, metric, key, found)
+            if any(found.counts):
+                add_distribution(durations, metric, key, found)
         yield durations
         yield gauge_family(BY_NAME["streams"], [((), streams)])
 
