@@ -136,6 +136,7 @@ def test_no_secret_is_shown(store: ef.Store, caplog: pytest.LogCaptureFixture) -
         ("https://example.com/", {"budget": 0}, "budget=0"),
         ("https://example.com/", {"group": -1}, "group=-1"),
         ("https://example.com/", {"remind": float("nan")}, "remind=nan"),
+        ("https://example.com/", {"headers": {"authorization": "Bearer whsec_short\n"}}, "cannot be sent"),
         ("https://example.com/", {"reminder": 5}, "no option 'reminder'"),
     ],
 )

@@ -19,11 +19,11 @@ from eventfold.alerts.delivery.delivery import PREFIX, Delivery
 from eventfold.alerts.delivery.message import Message, iso
 from eventfold.alerts.delivery.policy import Policy
 from eventfold.alerts.delivery.target import guarded, without_secrets
-from eventfold.alerts.delivery.webhook_target import check_address, host_of, secret_parts
+from eventfold.alerts.delivery.webhook_target import check_address, check_headers, host_of, secret_parts
 from eventfold.alerts.facts import AlertCleared, AlertRaised, Episode, OpenEpisodes, episode_of
 from eventfold.concurrency import run
 from eventfold.core.event import Recorded
-from eventfold.errors import EventfoldError
+from eventfold.errors import EventfoldError, InvalidProcess
 from eventfold.log.context import Log
 from eventfold.log.read import event_of, load_cached
 from eventfold.ports.target import Target as RowTarget
@@ -54,6 +54,9 @@ class Alertmanager:
         clock: Clock = time.time,
     ) -> None:
         check_address(url, "Alertmanager target")
+        check_headers(headers or {})
+        if not 0 < resend <= 3_600:
+            raise InvalidProcess(f"The Alertmanager target has resend={resend:g} seconds.", "Give up to 3,600 seconds.")
         self._url = f"{url.rstrip('/')}/api/v2/alerts"
         self._labels, self._headers, self._timeout = dict(labels or {}), dict(headers or {}), timeout
         self.resend, self._store, self._clock = resend, store, clock

@@ -46,6 +46,7 @@ class Notifier:
         self._epoch = self._log.engine.epoch  # in which they were read
         self.announced = Announced(self._policy)
         self._due: int | None = None
+        self._is_planned = False  # since the last fact that was applied: nothing is due before `_due`
 
     def next_due(self) -> int | None:
         """Return when the next message is due, in µs since 1970 UTC; None if none is."""
@@ -73,8 +74,10 @@ class Notifier:
     async def _new(self, now: int) -> list[NewEvent]:
         if not self.announced.started:
             return [event_of(AlertTarget(self.target, now))]
+        if self._is_planned and (self._due is None or now < self._due):
+            return []
         found = plan(self.announced, self.target, self.position, now)
-        self._due = found.next_due
+        self._due, self._is_planned = found.next_due, not found.messages
         return [event_of(each) for each in found.messages[:MAX_APPEND]]
 
     async def catch_up(self, now: int) -> None:
@@ -90,6 +93,7 @@ class Notifier:
                 continue
             for stored in page.events:
                 self._apply(stored, now)
+                self._is_planned = False
             self.position = page.scanned
             if not page.more:
                 return

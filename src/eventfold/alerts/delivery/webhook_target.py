@@ -29,6 +29,7 @@ class Webhook:
     ) -> None:
         given = [] if secret is None else [secret] if isinstance(secret, str) else list(secret)
         check_address(url, "webhook")
+        check_headers(headers or {})
         self._url, self._timeout, self._headers, self._clock = url, timeout, dict(headers or {}), clock
         self._keys = [key_of(each) for each in given]
         self.secrets = (*secret_parts(url), *given, *self._headers.values())
@@ -63,6 +64,16 @@ def check_address(url: str, what: str) -> None:
         raise InvalidProcess(
             f"The address of the {what} has a user or a password.", 'Give headers={"authorization": "…"} instead.'
         )
+
+
+def check_headers(headers: Mapping[str, str]) -> None:
+    """Raise InvalidProcess, which does not quote the value, unless each header can be sent."""
+    for name, value in headers.items():
+        if not (name.isascii() and name.replace("-", "").isalnum() and value.isascii() and value.isprintable()):
+            raise InvalidProcess(
+                f"The header {name[:40]!r} has a name or a value that cannot be sent.",
+                "Use letters, digits and - in the name, and printable ASCII in the value.",
+            )
 
 
 def host_of(url: str) -> str:
