@@ -24,6 +24,7 @@ from eventfold.alerts.facts import (
     new_event_of,
 )
 from eventfold.alerts.rows import Change
+from eventfold.core.backoff import Backoff, with_jitter
 from eventfold.core.envelope import NewEvent
 from eventfold.core.event import Recorded
 from eventfold.core.query import ConditionClause, Item, Query
@@ -37,7 +38,7 @@ from eventfold.ports.services import require
 from eventfold.ports.target import CheckpointChanged
 
 MAX_FACTS = 500  # of one append
-MAX_TRIES = 20  # of one append, while others append facts of the same alert
+BACKOFF = Backoff(0.001, 0.1)  # while others append facts of the same alert; each conflict is an append that succeeded
 
 RunnerFact = AlertRaised | AlertCleared | AlertWatching
 
@@ -119,8 +120,7 @@ class EpisodeLog:
                 await self.read()
                 if not goes_on(self.written):
                     return
-                if tries >= MAX_TRIES:
-                    raise
+                await self._log.runtime.sleep(with_jitter(BACKOFF.pause(tries), spread=0.5))
                 continue
             except EventIdReused:  # some were written before a crash
                 before = len(known)
