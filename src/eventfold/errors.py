@@ -36,6 +36,7 @@
     ├── ProcessError                a process cannot handle an event: one of its actions failed
     │   └── ProcessLoops            a chain of its own reactions is longer than allowed
     ├── DeliveryFailed              an effect was not delivered; it is retried
+    ├── SourceUnavailable           a system outside, to be compared with, cannot be read
     ├── InvalidSignature            a webhook that was not signed with this secret, or too long ago
     ├── StoreUnavailable            the store cannot be used now
     │   ├── StoreNotFound           there is nothing at the address
@@ -413,6 +414,12 @@ class StoreClosed(StoreUnavailable):
     """The store was closed, or was opened before a fork."""
 
     code = "store-closed"
+
+
+class SourceUnavailable(EventfoldError):
+    """A system outside that a store is compared with cannot be read. Fields: ``source``."""
+
+    code = "source-unavailable"
 
 
 class NotSupported(EventfoldError):

@@ -51,7 +51,8 @@ LINES = [pytest.param(line, id=line) for name, each in EXAMPLES.items() if name 
 def test_every_example_runs(line: str, tmp_path: Path) -> None:
     """In a shell, in a folder with a small bank in it and its State; an endless one until Ctrl-C."""
     bank_file(tmp_path)
-    shutil.copy(APPS / "bank.py", tmp_path)
+    for each in ("bank.py", "paid.csv"):
+        shutil.copy(APPS / each, tmp_path)
     if line.startswith(("eventfold tail", "eventfold serve")) and not {"--once", "--print-config"} & {*line.split()}:
         with started(*line.split()[1:], folder=tmp_path) as running:
             assert running.line()

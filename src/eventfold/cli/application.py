@@ -23,6 +23,7 @@ from eventfold.cli.monitoring import alert_rules, grafana
 from eventfold.cli.processes import processes
 from eventfold.cli.projections import projections
 from eventfold.cli.read import read
+from eventfold.cli.reconcile import reconcile
 from eventfold.cli.rows import rows
 from eventfold.cli.run import run
 from eventfold.cli.schema import schema
@@ -37,7 +38,7 @@ The first argument is the store: a path, sqlite:PATH, memory:NAME, postgresql://
 out if EVENTFOLD_URL is set. Output is tables on a terminal, JSON lines in a pipe or with --json."""
 
 EXIT_CODES = """Exit codes: 0 done, 1 failed, 2 invalid input, 3 conflict, 4 no such store, 5 store unavailable,
-6 unconfirmed append, 7 cursor of another store, 130 Ctrl-C."""
+6 unconfirmed append, 7 cursor of another store, 8 `reconcile` found differences, 130 Ctrl-C."""
 
 app = typer.Typer(
     name="eventfold",
@@ -75,6 +76,7 @@ for panel, command in (
     (MODELS_PANEL, verify),
     (PROCESSES_PANEL, processes),
     (SERVER_PANEL, serve),
+    (MONITORING_PANEL, reconcile),
     (MONITORING_PANEL, grafana),
     (MONITORING_PANEL, alert_rules),
 ):

@@ -75,6 +75,12 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         ("size and settings", "eventfold stats bank.db"),
         ("its state as metrics", "eventfold stats bank.db --metrics"),
     ),
+    "reconcile": (
+        (
+            "payments in a file of another system",
+            "eventfold reconcile bank.db paid.csv --filter type:Deposited --key account",
+        ),
+    ),
     "grafana": (("a file to import", "eventfold grafana > dashboard.json"),),
     "alert-rules": (("a file for rule_files", "eventfold alert-rules > rules.yml"),),
     "cursor": (
