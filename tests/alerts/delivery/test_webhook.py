@@ -64,6 +64,8 @@ def test_a_receiver_that_was_away_gets_everything_in_order(store: ef.Store) -> N
             record(store, cleared(first, micros()))
             until(lambda: other.states() == ["raised c-1", "cleared c-1"])
             assert receiver.received == []
+            until(lambda: len(parked(store)) == 2)  # its own messages only
+            assert [(each.name, each.failed) for each in store.alerts.targets()] == [("pager", 2), ("other", 0)]
             receiver.answer = 204
             until(lambda: len(receiver.received) == 2)
             until(lambda: parked(store) == [])

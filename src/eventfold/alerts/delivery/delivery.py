@@ -121,7 +121,10 @@ class AlertEffect(Effect, frozen=True):
     """An effect in which events of one alert, and of one key of it if they have one, wait for each other."""
 
     def keys_of(self, event: Any) -> list[tuple[Any, ...]]:
-        """Return the alert, with its key if the event has one."""
+        """Return the alert, with its key if the event has one. Messages to other targets wait for no other event."""
+        target = getattr(event, "target", None)
+        if target is not None and f"{PREFIX}{target}" != self.name:
+            return [("messages to other targets",)]
         return [(f"{event.alert} {getattr(event, 'key', '')}".strip(),)]
 
 
