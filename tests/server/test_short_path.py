@@ -250,6 +250,23 @@ def test_rates_count_calls_of_both_ways() -> None:
     assert [each[9:12] for each in found] == [b"201", b"422", b"429"]
 
 
+def test_events_carry_the_trace_of_their_request_on_both_ways() -> None:
+    """Also the trace that a repeat finds; the next request of the connection has none."""
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    traced = request(event(id=ID), f"traceparent: {parent}", "tracestate: vendor=x")
+    other = request(event(id=str(UUID(int=8))))
+    read = b"GET /v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+
+    async def scenario(running: Connections) -> list[bytes]:
+        *answers, events = await on_one_connection(traced, traced, other, read)(running)
+        return [*answers, *re.findall(rb'"metadata":\{[^}]*\}', events)]
+
+    found = both(scenario, in_memory, taken=3)
+    assert [each[9:12] for each in found[:3]] == [b"201", b"200", b"201"]
+    assert json.loads(found[3].partition(b":")[2]) == {"traceparent": parent, "tracestate": "vendor=x"}
+    assert found[4:] == [b'"metadata":{}']
+
+
 def test_a_server_in_read_only_mode_refuses_appends_of_both_ways() -> None:
     """403, as for every other call that writes."""
     settings = msgspec.structs.replace(ANY_TYPE, read_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -21,6 +22,7 @@ from eventfold.server.logs import Formatter
 from eventfold.server.route import CLOUD_EVENT
 from eventfold.server.settings import EventSettings
 from eventfold.telemetry import requests
+from tests.server.connections import connections
 from tests.support.servers.http import serving
 from tests.telemetry.bank import Account, Paid, pay
 from tests.telemetry.collected import Collected, attributes, is_child, traceparent
@@ -181,6 +183,25 @@ def test_a_request_that_fails_is_seen_as_failed(traced: Collected, monkeypatch: 
     span = traced.one("GET /head")
     assert attributes(span)["error.type"] == "500"
     assert (span.status.status_code, span.status.description) == (StatusCode.ERROR, None)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("short", [True, False])
+async def test_appends_that_a_connection_answers_have_the_same_span(traced: Collected, short: bool) -> None:
+    """The short path of `eventfold serve`: a span below the caller's, with the status of the response."""
+    make = partial(application, ef.AsyncStore("memory:"), settings=ANY_TYPE)
+    async with connections(make, short=short) as running:
+        client, body = running.connect(), json.dumps({"events": [EVENT]}).encode()
+        lines = [*HEADERS.items(), ("host", "127.0.0.1"), ("content-type", "application/json")]
+        lines.append(("content-length", str(len(body))))
+        head = "".join(f"{name}: {value}\r\n" for name, value in lines)
+        client.send(b"POST /v1/events HTTP/1.1\r\n" + head.encode() + b"\r\n" + body)
+        assert (await client.answers())[0].startswith(b"HTTP/1.1 201 ")
+        assert running.short == int(short)
+    span = traced.one("POST /events")
+    assert span.parent is not None
+    assert f"{span.parent.trace_id:032x}-{span.parent.span_id:016x}" == PARENT[3:-3]
+    assert attributes(span)["http.response.status_code"] == 201
 
 
 def test_the_span_of_a_middleware_is_the_one_of_the_request(traced: Collected) -> None:

@@ -1,9 +1,9 @@
 """Appends answered by the connection itself, without a cycle of uvicorn and without messages of ASGI.
 
 What is shorter is the way to the endpoint and back. The endpoint is called as for any other call, so who calls, what
-it may do, limits, places, validation and errors are the same code; so are the id of the request, the headers of the
-response and the line in the log. A request is taken only if all of it has arrived, its connection waits for a request,
-and its head is a usual one (known_heads.py); every other request takes the usual way.
+it may do, limits, places, validation and errors are the same code; so are the id and the trace of the request, the
+headers of the response and the line in the log. A request is taken only if all of it has arrived, its connection waits
+for a request, and its head is a usual one (known_heads.py); every other request takes the usual way.
 Knows: applications, what surrounds an endpoint's answer. Does not know: sockets, what an endpoint does.
 """
 
@@ -25,6 +25,7 @@ from eventfold.server.known_heads import KnownHead, KnownHeads
 from eventfold.server.logs import REQUEST_ID, log_request, requests
 from eventfold.server.reopening import Reopening
 from eventfold.server.request import IndexedRequest
+from eventfold.server.tracing import trace_request
 
 log = logging.getLogger("eventfold.server")
 
@@ -117,7 +118,7 @@ class ShortPath:
     ) -> None:
         started = time.perf_counter() if requests.isEnabledFor(logging.INFO) else None
         request_id = request_id_of(known.request_ids)
-        status = 0
+        status, trace = 0, trace_request(scope)
         REQUEST_ID.set(request_id)  # in the context of this task
 
         async def receive() -> Message:
@@ -141,6 +142,8 @@ class ShortPath:
         finally:
             if started is not None:
                 log_request(scope, status, started)
+            if trace is not None:
+                trace.leave(scope, status)
             self._app.end_call(route.app)
             if exchange.task is not None:
                 connection.tasks.discard(exchange.task)
