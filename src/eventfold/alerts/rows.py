@@ -261,9 +261,7 @@ def makers_of(cls: type[Alert]) -> tuple[Callable[[], Any], ...]:
         value = default if factory is None else factory()
         if isinstance(value, Detector):
             stored: Detector = msgspec.json.decode(msgspec.json.encode(value), type=type(value))
-            mutable = [
-                name for name in stored.__struct_fields__ if isinstance(getattr(stored, name), list | dict | set)
-            ]
+            mutable = [name for name in stored.__struct_fields__ if not _is_immutable(getattr(stored, name))]
             made.append(partial(_copied, stored, tuple(mutable)))
         else:
             made.append(partial(_same, value) if factory is None else factory)
@@ -274,8 +272,15 @@ def _copied(detector: Detector, mutable: tuple[str, ...]) -> Detector:
     made = msgspec.structs.replace(detector)
     for name in mutable:
         value = getattr(detector, name)
-        setattr(made, name, copy.deepcopy(value) if value else value.copy())
+        setattr(made, name, value.copy() if value in ([], {}) else copy.deepcopy(value))
     return made
+
+
+def _is_immutable(value: Any) -> bool:
+    """Whether rows may share a value: a number, a text, None, or a frozen struct, as a calendar is."""
+    if isinstance(value, msgspec.Struct):
+        return value.__struct_config__.frozen
+    return isinstance(value, str | int | float | bytes | None)
 
 
 def _same(value: Any) -> Any:

@@ -13,6 +13,7 @@ from eventfold.alerts.detectors.wording import duration, moment
 from eventfold.core.durations import minutes, positive_micros
 from eventfold.errors import InvalidInput
 
+_COUNTED = 20  # times the limit, up to which opening hours are counted for the reason
 _START = 10  # the first gaps, of which the longest is the first value of `usual`
 _STEP = 0.05  # how far one gap moves `usual`
 _SHARE = 0.9  # the share of gaps that are not longer than `usual`
@@ -57,8 +58,8 @@ class Absence(Detector):
         if last is None:
             self.last = now
         elif now >= last:
-            if self.factor is not None:
-                self._learn(self._gap(last, now))
+            if self.factor is not None and ((gap := self._gap(last, now)) or self.calendar is None):
+                self._learn(gap)  # two events outside opening hours say nothing of gaps within them
             self.before, self.last = last, now
         else:
             self.before = now
@@ -127,13 +128,14 @@ class Absence(Detector):
             deadline = self._after(latest, limit)
             if deadline is None or now < deadline:
                 return None
-            silence = self.calendar.open_between(latest, min(now, latest + 400 * 86_400_000_000))
+            silence = self.calendar.open_between(latest, now, _COUNTED * limit)
         if self.factor is None:
             wanted = f"one is expected every {duration(limit)}"
         else:
             wanted = f"its usual gap is {duration(int(self.usual))}, its longest {duration(int(self.longest))}"
         hours = "" if self.calendar is None else " of opening hours"
-        return f"Nothing since {moment(latest)}, {duration(silence)}{hours}; {wanted}."
+        least = "over " if hours and silence == _COUNTED * limit else ""
+        return f"Nothing since {moment(latest)}, {least}{duration(silence)}{hours}; {wanted}."
 
     def due(self, now: int) -> int | None:
         """Return the moment at which it will fire; the moment of an event in the future at which it stops."""

@@ -184,7 +184,7 @@ class Rate(Detector):
         moments = [start + per for start in starts] + [start for start in starts if start > now]
         if self.fewer_than is not None and self.since is not None:
             moments.append(self.since + per)
-        if self.factor is not None and starts and self.windows + _MEMORY >= self.warm:
+        if self.factor is not None and starts and starts[-1] > now - per:
             moments.append((now // per + 1) * per)  # `usual` changes with each window
         if self.factor is None and self.can_fire():
             return changed_verdict(self, now, moments)

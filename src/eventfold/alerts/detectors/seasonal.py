@@ -17,6 +17,7 @@ from eventfold.alerts.detectors.wording import number
 from eventfold.errors import InvalidInput
 
 _HOUR = 3_600_000_000
+_AHEAD = 8  # hours that `due` looks ahead
 _LONGEST_GAP = 28 * 24 * _HOUR  # a longer one is a break, not silence
 _DAY_NAMES = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _COMMON = 4  # how many values of a cell the spread that all cells share counts as much as
@@ -171,12 +172,25 @@ class Seasonal(Detector):
         return f"{here}, {far} standard deviations {side} the usual {number(mean)}."
 
     def due(self, now: int) -> int | None:
-        """Return the end of the hour that contains `now`, after which it is judged; None in a break."""
+        """Return the end of the current hour; in silence, of the first empty hour that changes the verdict."""
         if (not self.counts and not self.whole) or now >= self.ends + _LONGEST_GAP:
             return None
         if now < self.begins:
             return self.begins
-        return min(self.at(now).ends, self.ends + _LONGEST_GAP)
+        return self.ends if now < self.ends else self._due_in_silence(now)
+
+    def _due_in_silence(self, now: int) -> int | None:
+        """Return the end of the first empty hour that changes the verdict, or of a later one that may."""
+        fires, later = self.fires(now) is not None, self.at(now)
+        last = self.ends + _LONGEST_GAP
+        for _ in range(_AHEAD):
+            end = later.ends
+            if end >= last:
+                return last if fires else None
+            later._advance(end)
+            if bool(later.found) != fires:
+                return end
+        return later.ends
 
 
 def seasonal(*, zone: str, by: Literal["hour", "day"] = "hour", z: float = 5.0, warm: int = 2) -> Seasonal:

@@ -27,7 +27,7 @@ def times(count: float, what: str) -> str:
 
 def duration(micros: int) -> str:
     """Return a duration as text of at most two units: `5 minutes`, `1 day 3 hours`, `0.25 seconds`."""
-    rest = abs(micros)
+    rest = abs(micros) // 1_000 * 1_000
     if rest < 60_000_000:
         return times(rest / 1_000_000, "second")
     parts: list[str] = []
