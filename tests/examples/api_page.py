@@ -118,7 +118,14 @@ def member_rows(cls: type) -> list[str]:
 
 def fields(cls: type) -> list[str]:
     """The fields of a struct, with their defaults; a user's own classes have theirs."""
-    if not issubclass(cls, msgspec.Struct) or cls in (ef.Event, ef.State, ef.Aggregate, ef.Projection, ef.Process):
+    if not issubclass(cls, msgspec.Struct) or cls in (
+        ef.Event,
+        ef.State,
+        ef.Aggregate,
+        ef.Projection,
+        ef.Process,
+        ef.Alert,
+    ):
         return []
     names = ", ".join(f"`{field}`" for field in cls.__struct_fields__)
     return ["", f"Fields: {names}."] if names else []
@@ -270,7 +277,9 @@ def page() -> str:
         *one_class(View, "View"),
         *one_class(ef.Process, "Process"),
         *function_table(*[each for each in vars(processes).values() if public_function(each, processes)]),
-        "\n## Statistics of alerts",
+        "\n## Alerts",
+        *one_class(ef.Alert, "Alert"),
+        "\n#### Statistics of alerts",
         *function_table(ef.rate, ef.absence, ef.seasonal, ef.outlier, ef.drift),
         *function_table(ef.seconds, ef.minutes, ef.hours, ef.days, ef.office_hours),
         *one_class(ef.Rate, "Rate"),
