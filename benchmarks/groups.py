@@ -46,6 +46,7 @@ GROUPS = (
     Group("postgres", "PostgreSQL", 140, True),
     Group("server", "the server over HTTP: appends, reads, followers", 90, True),
     Group("monitoring", "what counting costs, and /metrics under load and with many read models", 150, True),
+    Group("traces", "appends with traces: off, and collected", 30),
     Group("paging", "pages of a read model of a million rows, on SQLite and PostgreSQL", 240, True),
 )
 BY_NAME = {group.name: group for group in GROUPS}

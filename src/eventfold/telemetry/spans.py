@@ -15,6 +15,7 @@ from typing import Any
 
 from opentelemetry import context as otel
 from opentelemetry.trace import (
+    INVALID_SPAN,
     Link,
     Span,
     SpanKind,
@@ -61,6 +62,8 @@ class Spans:
         def begin() -> OpenSpan | None:
             try:
                 span = start(name, None, kind, attributes)
+                if span is INVALID_SPAN:  # usual while no provider is set
+                    return None
                 return OpenSpan(span) if span.get_span_context().is_valid else None
             except Exception as error:  # noqa: BLE001 (of a sampler, or another part of the user's SDK)
                 note_failure("beginning a span", error)
