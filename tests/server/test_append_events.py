@@ -33,6 +33,18 @@ def test_an_append_answers_with_its_receipt_and_the_address_of_its_first_event(c
     assert client.get(f"/v1/events/by-id/{receipt['ids'][1]}").json() == second
 
 
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_a_moment_that_no_answer_could_show_is_refused(client: TestClient, moment: str) -> None:
+    """In UTC it is outside the years 1 to 9999; if it were written, every read of its page would fail."""
+    refused = client.post("/v1/events", json={"events": [OPENED, OPENED | {"occurred": moment}]})
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid-input")
+    assert "years 1 to 9999" in refused.json()["title"]
+    edges = [OPENED | {"occurred": each} for each in ("0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z")]
+    assert client.post("/v1/events", json={"events": edges}).status_code == 201
+    shown = [each["occurred"] for each in client.get("/v1/events").json()["events"]]
+    assert shown == ["0001-01-01T00:00:00.000000Z", "9999-12-31T23:59:59.999999Z"]
+
+
 def test_an_append_repeated_with_its_ids_writes_nothing(client: TestClient) -> None:
     """So a client whose answer was lost sends the same again."""
     body = {"events": [OPENED | {"id": str(uuid4())}, OPENED | {"id": str(uuid4())}]}

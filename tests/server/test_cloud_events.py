@@ -260,3 +260,13 @@ def test_attributes_that_are_left_out_have_their_defaults() -> None:
     """Only four are required."""
     event = parse_attributes({"specversion": "1.0", "id": ID, "source": "/stores/a", "type": "A"}, b"{}")
     assert (event.type, event.tags, event.version, event.metadata, event.occurred) == ("A", (), 1, None, None)
+
+
+@pytest.mark.parametrize("name", ["extension", "id", "data", "time"])
+def test_a_number_that_no_float_can_be_is_refused_as_the_senders_mistake(memory_client: TestClient, name: str) -> None:
+    """1e400 is JSON, and is read only when its attribute is."""
+    members = {**EVENT, "datacontenttype": "text/plain", name: 0}
+    body = json.dumps(members).replace(f'"{name}": 0', f'"{name}": 1e400')
+    answer = memory_client.post("/v1/cloudevents", content=body, headers={"content-type": CLOUD_EVENT})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid-event")
+    assert name in answer.json()["title"]

@@ -99,7 +99,7 @@ def parse_structured(value: dict[str, msgspec.Raw]) -> NewEvent:
     attributes = dict[str, Any]()
     for name, raw in value.items():
         if name not in ("data", "data_base64"):
-            attributes[name] = msgspec.json.decode(raw)
+            attributes[name] = _decoded(raw, name)
     attributes = {name: each for name, each in attributes.items() if each is not None}
     codec = codec_of_content(_text(attributes, "datacontenttype", ""))
     data, encoded = value.get("data"), _unless_null(value.get("data_base64"))
@@ -117,9 +117,16 @@ def parse_structured(value: dict[str, msgspec.Raw]) -> NewEvent:
     elif codec == "json":
         payload = bytes(data)
     else:  # a text, if it is one: otherwise JSON in spite of its type
-        text = msgspec.json.decode(data)
+        text = _decoded(data, "data")
         payload = text.encode() if isinstance(text, str) else bytes(data)
     return parse_attributes(attributes, payload)
+
+
+def _decoded(raw: msgspec.Raw, name: str) -> Any:
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError) as error:  # it is JSON, but 1e400 is no number here
+        raise _invalid(f"has an attribute {name[:40]!r} that cannot be read: {error}") from error
 
 
 def _unless_null(value: msgspec.Raw | None) -> msgspec.Raw | None:

@@ -341,7 +341,10 @@ def _more_random_halves() -> bytes:
 
 
 def to_micros(moment: datetime) -> int:
-    """Return an aware datetime in µs since 1970 UTC. Raises InvalidInput on a naive one, which names no moment."""
+    """Return an aware datetime in µs since 1970 UTC.
+
+    Raises InvalidInput on a naive one, which names no moment, and on one that no datetime in UTC can show.
+    """
     if not isinstance(moment, datetime):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidInput(f"{moment!r} is not a datetime.", "Give an aware datetime, for example datetime.now(UTC).")
     if moment.tzinfo is None or moment.utcoffset() is None:
@@ -349,7 +352,11 @@ def to_micros(moment: datetime) -> int:
             f"{moment!r} has no time zone, so it names no moment.",
             "Give an aware datetime, for example datetime.now(UTC).",
         )
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+    micros = (moment - _EPOCH) // timedelta(microseconds=1)
+    if not _FIRST <= micros <= _LAST:  # no reader could show it: 0001-01-01T00:00+14:00 is in the year before 1
+        what = f"{moment.isoformat()} is not in the years 1 to 9999 in UTC."
+        raise InvalidInput(what, "Give a moment of those years.")
+    return micros
 
 
 def to_moment(given: date, *, late: bool = False) -> datetime:
