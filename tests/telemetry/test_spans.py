@@ -200,7 +200,7 @@ def test_change_and_extend_have_the_spans_of_decide_and_append(store: ef.Store, 
     assert spans.names == ["read shop", "append shop", "decide Till.take"]
     spans.clear()
     assert store.extend((Paid(account="a-1", amount=each) for each in range(5)), batch=2) == 5
-    assert [attributes(each)["db.operation.batch.size"] for each in spans.all] == [2, 2, 1]
+    assert [attributes(each).get("db.operation.batch.size") for each in spans.all] == [2, 2, None]
     assert store.extend([]) == 0
     assert len(spans.all) == 3
 

@@ -60,7 +60,8 @@ async def traced_append_next(spans: Spans, log: Log, options: Options, rest: Ite
         return await append_next(log, options, chain(first, rest), batch) if first else 0
     with span:
         count = await _also_a_repeat(log, once)
-        span.set({BATCH_SIZE: count})
+        if count > 1:
+            span.set({BATCH_SIZE: count})
         return count
 
 
