@@ -278,7 +278,11 @@ class LimitedProtocol(HttpToolsProtocol):
         self._refuse(self._problem)
 
     def _refuse(self, problem: Problem) -> None:
-        """Answer with a problem and end the connection; if another response has begun, only end it."""
+        """Answer with a problem and end the connection; if another response has begun, only end it.
+
+        A request that arrived before as a whole is answered, and the connection then ends without the problem: the
+        client would take the problem for the answer to that request.
+        """
         self.refusals.add(problem.code)
         cycle = cast("RequestResponseCycle | None", self.cycle)
         if cycle is not None and cycle.response_complete:
@@ -286,6 +290,12 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.pipeline or (cycle is not None and cycle.response_started):
             self._refused = True
             self.transport.abort()
+            return
+        if cycle is not None and not cycle.more_body:  # it arrived before what is refused, and may be written already
+            cycle.keep_alive = False
+            self._refused, self._body_bytes = True, 0
+            self._cancel_timer()
+            self.flow.resume_reading()
             return
         if cycle is not None:  # its body cannot be read to the end
             cycle.disconnected = True

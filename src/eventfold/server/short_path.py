@@ -34,6 +34,7 @@ class Exchange:
     """A request that is being answered: what uvicorn's protocol asks of a cycle."""
 
     __slots__ = ("disconnected", "keep_alive", "response_complete", "response_started", "task")
+    more_body = False
 
     def __init__(self) -> None:
         self.task: asyncio.Task[None] | None = None
