@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 
 import eventfold as ef
 from eventfold.errors import EventfoldError, MissingExtra, SourceUnavailable
 from eventfold.reconcile import Difference, NotReconciled, Ours, Reconciled, Theirs, reconcile, recorded
+from eventfold.reconcile.result import Total
 
 DAY = datetime(2026, 11, 20, 12, tzinfo=UTC)
 Rows = list[dict[str, Any]]
@@ -55,6 +57,7 @@ def store(tmp_path: Path) -> Iterator[ef.Store]:
 
 
 OURS = Ours(filter="type:ReconciledCharge", key="account", sum="data.amount")
+OURS_COUNTED = Ours(filter="type:ReconciledCharge", key="account")
 
 
 def as_csv(folder: Path, rows: Rows) -> Theirs:
@@ -311,6 +314,82 @@ def test_a_line_of_another_length_is_refused(store: ef.Store, tmp_path: Path) ->
     (tmp_path / "rows.csv").write_text("account,amount\na-1,1,000\n", "utf-8")
     with pytest.raises(ef.InvalidInput, match="Line 2"):
         reconcile(store, Ours(key="account"), Theirs(address=str(tmp_path / "rows.csv"), key="account"))
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "says"),
+    [
+        ("", {}, "is empty: it has no line with names"),
+        ("acct,amount\n", {}, "They have: acct, amount."),
+        ("account,account\na-1,a-2\n", {}, "two columns account"),
+        ("account,n\na-1,1.5\n", {"count": "n"}, "n of row 1 outside is 1.5, which is no whole number"),
+        ("account,n\na-1,1e999999\n", {"count": "n"}, "which is no number"),
+    ],
+)
+def test_a_file_that_would_be_counted_as_something_else_is_refused(
+    store: ef.Store, tmp_path: Path, text: str, options: dict[str, Any], says: str
+) -> None:
+    """An export that failed is not a source in which all is missing."""
+    (tmp_path / "rows.csv").write_text(text, "utf-8")
+    with pytest.raises(ef.InvalidInput) as refused:
+        reconcile(store, OURS_COUNTED, Theirs(address=str(tmp_path / "rows.csv"), key="account", **options))
+    assert says in str(refused.value)
+
+
+def test_a_file_of_another_encoding_is_named(store: ef.Store, tmp_path: Path) -> None:
+    """With what to do about it."""
+    (tmp_path / "rows.csv").write_text("account\nmüller\n", "latin-1")
+    with pytest.raises(SourceUnavailable, match=r"is not UTF-8(?s:.*)Save it as UTF-8"):
+        reconcile(store, OURS_COUNTED, Theirs(address=str(tmp_path / "rows.csv"), key="account"))
+
+
+def test_a_time_that_is_outside_the_calendar_of_a_zone_has_a_period(store: ef.Store, tmp_path: Path) -> None:
+    """9999-12-31 says "never" in many databases."""
+    theirs = as_csv(tmp_path, [{"account": "a-1", "amount": "1", "paid": "9999-12-31T23:59:59Z"}])
+    ours = msgspec.structs.replace(OURS_COUNTED, by="day", zone=ZoneInfo("Asia/Tokyo"))
+    found = reconcile(store, ours, msgspec.structs.replace(theirs, time="paid", sum=None))
+    assert ("a-1", "9999-12-31") in [(each.key, each.period) for each in found.differences]
+
+
+def test_sums_of_many_digits_are_exact() -> None:
+    """Also beyond the 28 digits that Python's decimals have by default."""
+    total = Total()
+    for amount in ("1e30", "0.1", "-1e30"):
+        total.add(1, Decimal(amount))
+    assert total.sum == Decimal("0.1")
+
+
+def test_no_credential_of_an_address_or_a_header_is_shown_or_recorded(store: ef.Store) -> None:
+    """Also not where a library quotes what it could not send."""
+    sources = [
+        Theirs(address="http://127.0.0.1:1/x?key=T0kenTok", key="account"),
+        Theirs(address="http://127.0.0.1:1/x y?key=T0kenTok", key="account"),
+        Theirs(address="http://me:T0kenTok@127.0.0.1:1/x", key="account"),
+        Theirs(address="http://127.0.0.1:1/x", key="account", headers={"authorization": "Bearer T0kenTok\nx"}),
+        Theirs(address="postgresql+psycopg://127.0.0.1:1/x?password=T0kenTok&connect_timeout=1", key="a", table="t"),
+        Theirs(address="postgresql+psycopg://me:T0kenTok@127.0.0.1:abc/x", key="a", table="t"),
+        Theirs(address="postgresql+psycopg://me:a@T0kenTok:b@127.0.0.1:abc/x", key="a", table="t"),
+    ]
+    for source in sources:
+        with pytest.raises(EventfoldError) as refused:
+            recorded(store, "payments", lambda each=source: reconcile(store, OURS_COUNTED, each))
+        assert "T0kenTok" not in str(refused.value) + repr(refused.value.fields)
+    facts = [each.event.verdict for each in store.read(ef.Query.of(types=Reconciled))]
+    assert len(facts) == len(sources)
+    assert "T0kenTok" not in repr(facts)
+
+
+def test_a_table_is_compared_in_a_terminal(store: ef.Store, tmp_path: Path) -> None:
+    """`--table` asks for a table of results, as everywhere; that of a database is `--source-table`."""
+    address = f"sqlite:///{tmp_path / 'outside.sqlite'}"
+    with sa.create_engine(address).begin() as connection:
+        connection.execute(sa.text("CREATE TABLE payment (account TEXT)"))
+    command = ["reconcile", str(tmp_path / "shop.db"), address, "--source-table", "payment", "--key", "account"]
+    done = subprocess.run(
+        [sys.executable, "-m", "eventfold", *command, "--table"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (8, "")
+    assert "2 of 2 values by key differ" in done.stdout
 
 
 # Facts and the alert

@@ -19,11 +19,11 @@ from eventfold.cli.formatting import escape_control
 from eventfold.cli.options import Json, Url, Wide, open_store, parse_since, split_store_argument
 from eventfold.cli.output import Column, Output
 from eventfold.core.moments import AGO_PATTERN, AGO_UNITS
-from eventfold.engines.addresses import without_secrets
 from eventfold.errors import InvalidInput, SourceUnavailable, StoreUnavailable
 from eventfold.reconcile import Difference, Ours, Result, Theirs, recorded
 from eventfold.reconcile import reconcile as compare
 from eventfold.reconcile.measures import FORMATS
+from eventfold.reconcile.sources import shown
 
 HERE, OUTSIDE = "Events", "Outside"
 
@@ -67,7 +67,9 @@ TheirCount = Annotated[
 TheirTime = Annotated[
     str | None, typer.Option("--source-time", metavar="COLUMN", help="Its time.", rich_help_panel=OUTSIDE)
 ]
-Table = Annotated[str | None, typer.Option("--table", metavar="NAME", help="Of a database.", rich_help_panel=OUTSIDE)]
+Table = Annotated[
+    str | None, typer.Option("--source-table", metavar="NAME", help="Of a database.", rich_help_panel=OUTSIDE)
+]
 Query = Annotated[str | None, typer.Option("--query", metavar="SELECT", help="Of a database.", rich_help_panel=OUTSIDE)]
 Items = Annotated[
     str, typer.Option("--items", metavar="PATH", help="Where the list is in JSON.", rich_help_panel=OUTSIDE)
@@ -159,16 +161,20 @@ def _sides(url: str | None, source: list[str], key: str) -> tuple[str | None, st
 
 
 def _repeat(output: Output, step: Callable[[], Result], seconds: float) -> None:
-    """Compare again and again. What fails is printed, and tried again at the next time."""
+    """Compare again and again. What fails is printed, and tried again at the next time: also a file that is bad now."""
+    compared = False
     while True:
         try:
             result = step()
+            compared = True
             if output.is_json:
                 output.write_value(result)
             else:
                 print_note(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {result.verdict}")
             output.flush()
-        except (SourceUnavailable, StoreUnavailable) as error:
+        except (SourceUnavailable, StoreUnavailable, InvalidInput) as error:
+            if isinstance(error, InvalidInput) and not compared:
+                raise
             print_error(error, output.is_json)
         time.sleep(seconds)
 
@@ -191,7 +197,7 @@ def _print(output: Output, result: Result, theirs: Theirs) -> None:
         if result.differing > len(result.differences):
             output.print_hint(f"{result.differing - len(result.differences):,} more: --limit {result.differing}")
     output.print(escape_control(result.verdict), style="green" if result.equal else "red")
-    output.print_hint(f"Compared up to position {result.head:,} with {without_secrets(theirs.address)}")
+    output.print_hint(f"Compared up to position {result.head:,} with {shown(theirs.address)}")
 
 
 def _row(each: Difference, has_periods: bool, has_sums: bool) -> list[str]:

@@ -32,7 +32,7 @@ def address_text(address: Any, called: str) -> str:
 
 def without_secrets(address: str) -> str:
     """An address as it may be shown: without a password, and without the key of a server."""
-    hidden = re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:…@", address)
+    hidden = re.sub(r"(://[^:/@]*):[^/?#\s]*@", r"\1:…@", address)
     return re.sub(r"^(https?://)[^@/]*@", r"\1…@", hidden, flags=re.IGNORECASE)
 
 

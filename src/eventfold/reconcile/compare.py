@@ -13,7 +13,7 @@ from eventfold.reconcile.events import Cell, positions_of, totals_of
 from eventfold.reconcile.measures import Ours, Theirs, check
 from eventfold.reconcile.result import Difference, Result, Total
 from eventfold.reconcile.sources import rows_of
-from eventfold.reconcile.values import MISSING, key_of, moment_of, number_of
+from eventfold.reconcile.values import MISSING, key_of, moment_of, number_of, whole_number_of
 from eventfold.store import Store
 
 LISTED = 20  # differences that are listed, by default
@@ -74,7 +74,7 @@ def _outside(ours: Ours, theirs: Theirs) -> dict[Cell, Total]:
                 continue
         count, amount = 1, Decimal(0)
         if theirs.count is not None:
-            count = int(number_of(row.get(theirs.count, MISSING), f"{theirs.count} of row {number} outside"))
+            count = whole_number_of(row.get(theirs.count, MISSING), f"{theirs.count} of row {number} outside")
         if theirs.sum is not None:
             amount = number_of(row.get(theirs.sum, MISSING), f"{theirs.sum} of row {number} outside")
         period = "" if moment is None else ours.period(moment)

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from decimal import Decimal
 from http.client import HTTPException
 from typing import Any, cast
+from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
-from eventfold.engines.addresses import without_secrets
 from eventfold.errors import InvalidInput, SourceUnavailable
 from eventfold.reconcile.measures import Theirs
-from eventfold.reconcile.sources import Row, unreadable
+from eventfold.reconcile.sources import Row, shown, unreadable
 from eventfold.reconcile.values import MISSING, at_path
 
 MAX_JSON_BYTES = 256 << 20  # of an answer, which is held in memory
@@ -34,7 +34,8 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 def json_rows(theirs: Theirs) -> Iterator[Row]:
     """Yield the objects of the answer. Raises SourceUnavailable, InvalidInput."""
-    where = without_secrets(theirs.address)
+    where = shown(theirs.address)
+    _check(theirs, where)
     request = urllib.request.Request(theirs.address, headers={"Accept": "application/json", **theirs.headers})  # noqa: S310
     try:
         with urllib.request.build_opener(_NoRedirect).open(request, timeout=theirs.timeout) as answer:
@@ -42,19 +43,41 @@ def json_rows(theirs: Theirs) -> Iterator[Row]:
     except (OSError, ValueError, HTTPException) as error:  # URLError is an OSError
         if isinstance(error, urllib.error.HTTPError):
             error.close()
-        raise unreadable(where, error) from None
+        raise unreadable(where, error, _secrets_of(theirs)) from None
     if len(body) > MAX_JSON_BYTES:
         raise SourceUnavailable(
             f"The answer of {where} is larger than {MAX_JSON_BYTES >> 20} MiB.", "Let it answer with totals by key."
         )
     try:
         found = [_decode(line) for line in body.splitlines() if line.strip()] if is_lines else _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SourceUnavailable(f"The answer of {where} is not JSON: {error}.", "Check the address.") from error
     for row in _list_at(found, theirs.items):
         if not isinstance(row, dict):
             raise InvalidInput(f"The answer of {where} has {str(row)[:40]!r} in its list.", "It has to have objects.")
         yield cast("dict[str, Any]", row)
+
+
+def _check(theirs: Theirs, where: str) -> None:
+    """Raise InvalidInput, which does not quote a credential, for an address or a header that cannot be sent."""
+    if "@" in theirs.address.split("://", 1)[-1].split("/", 1)[0]:
+        raise InvalidInput(f"{where} has a user or a password.", "Give --header 'Authorization: Basic …' instead.")
+    for name, value in theirs.headers.items():
+        if not (name.isascii() and name.replace("-", "").isalnum() and value.isascii() and value.isprintable()):
+            raise InvalidInput(
+                f"The header {name[:40]!r} has a name or a value that cannot be sent.",
+                "Use letters, digits and - in the name, and printable ASCII in the value.",
+            )
+
+
+def _secrets_of(theirs: Theirs) -> list[str]:
+    """Return what no error may show: values of headers, with each word of them, and all after the question mark."""
+    try:
+        query = urlsplit(theirs.address).query
+    except ValueError:
+        query = theirs.address.partition("?")[2]
+    words = [word for value in theirs.headers.values() for word in (value, *value.split())]
+    return [query, *(value for _, value in parse_qsl(query)), *words]
 
 
 def _list_at(whole: Any, items: str) -> list[Any]:

@@ -40,7 +40,13 @@ class Ours(msgspec.Struct, frozen=True, kw_only=True):
 
     def period(self, moment: datetime) -> str:
         """Return the period of a moment as text; empty without periods."""
-        return "" if self.by is None else moment.astimezone(self.zone).strftime(FORMATS[self.by])
+        if self.by is None:
+            return ""
+        try:
+            moment = moment.astimezone(self.zone)
+        except OverflowError:  # 9999-12-31, which says "never", is in the year 10000 of some zones
+            pass
+        return moment.strftime(FORMATS[self.by])
 
     def contains(self, moment: datetime) -> bool:
         """Whether a moment is within the bounds: `since` inclusive, `until` exclusive."""

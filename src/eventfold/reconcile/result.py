@@ -5,9 +5,11 @@ Knows: numbers. Does not know: events, rows.
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import Context, Decimal
 
 import msgspec
+
+EXACT = Context(prec=1_000)  # digits; numbers that are read have fewer: values.py
 
 
 class Total(msgspec.Struct):
@@ -19,7 +21,7 @@ class Total(msgspec.Struct):
     def add(self, count: int, amount: Decimal) -> None:
         """Add."""
         self.count += count
-        self.sum += amount
+        self.sum = EXACT.add(self.sum, amount)
 
 
 class Difference(msgspec.Struct, frozen=True):

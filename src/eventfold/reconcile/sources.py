@@ -6,15 +6,17 @@ Knows: formats and their packages. Does not know: what is compared.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import parse_qsl
 
 from eventfold.engines.addresses import without_secrets
 from eventfold.errors import InvalidInput, MissingExtra, SourceUnavailable
 from eventfold.reconcile.measures import Theirs
 
 Row = Mapping[str, Any]
+SHORTEST_SECRET = 4  # characters; to hide shorter ones would hide half of every text
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
@@ -39,7 +41,7 @@ def _rows(theirs: Theirs) -> Iterator[Row]:
         raise InvalidInput("A table or a query was given, and the source is a file.", "Leave it away.")
     path = Path(theirs.address)
     if path.suffix.lower() in DELIMITERS:
-        return _csv_rows(path)
+        return _csv_rows(path, [each for each in (theirs.key, theirs.sum, theirs.count, theirs.time) if each])
     if path.suffix.lower() in (".parquet", ".pq"):
         return _parquet_rows(path)
     raise InvalidInput(
@@ -57,10 +59,16 @@ def _check_columns(row: Row, columns: list[str]) -> None:
         )
 
 
-def _csv_rows(path: Path) -> Iterator[Row]:
+def _csv_rows(path: Path, columns: list[str]) -> Iterator[Row]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, delimiter=DELIMITERS[path.suffix.lower()])
+            names = list(reader.fieldnames or ())
+            if not names:
+                raise InvalidInput(f"{path} is empty: it has no line with names.", "Write it again.")
+            _check_columns(dict.fromkeys(names), columns)
+            if twice := [each for each in columns if names.count(each) > 1]:
+                raise InvalidInput(f"{path} has two columns {twice[0]}.", "Rename one of them.")
             for row in reader:
                 if None in row or None in row.values():
                     raise InvalidInput(
@@ -68,7 +76,11 @@ def _csv_rows(path: Path) -> Iterator[Row]:
                         "Correct the file.",
                     )
                 yield row
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        raise SourceUnavailable(
+            f"{path} is not UTF-8: {error.reason} at byte {error.start:,}.", "Save it as UTF-8.", source=str(path)
+        ) from error
+    except (OSError, csv.Error) as error:
         raise unreadable(str(path), error) from error
 
 
@@ -91,7 +103,9 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
 
 def _database_rows(theirs: Theirs) -> Iterator[Row]:
     if (theirs.table is None) == (theirs.query is None):
-        raise InvalidInput("A database needs a table or a query.", "Give one of them: table=…, or query='SELECT …'.")
+        raise InvalidInput(
+            "A database needs a table or a query.", "Give one of them: --source-table NAME, or --query 'SELECT …'."
+        )
     try:
         import sqlalchemy
         import sqlalchemy.exc
@@ -101,13 +115,11 @@ def _database_rows(theirs: Theirs) -> Iterator[Row]:
             "Install the extra: pip install 'eventfold[sqlalchemy]'",
             extra="sqlalchemy",
         ) from error
-    where, sa = without_secrets(theirs.address), cast("Any", sqlalchemy)  # its types are of no use here
+    where, sa = shown(theirs.address), cast("Any", sqlalchemy)  # its types are of no use here
     try:
         engine = sa.create_engine(theirs.address, poolclass=sa.NullPool)
-    except (sqlalchemy.exc.ArgumentError, sqlalchemy.exc.NoSuchModuleError) as error:
-        raise InvalidInput(
-            f"SQLAlchemy does not know {where}.", "Write DIALECT+DRIVER://USER@HOST/DATABASE."
-        ) from error
+    except (sqlalchemy.exc.ArgumentError, sqlalchemy.exc.NoSuchModuleError, ValueError):  # ValueError: of the port
+        raise InvalidInput(f"SQLAlchemy does not know {where}.", "Write DIALECT+DRIVER://USER@HOST/DATABASE.") from None
     except ModuleNotFoundError as error:
         raise MissingExtra(
             f"{where} needs the driver {error.name!r}, which is not installed.", "Install it.", extra="sqlalchemy"
@@ -124,16 +136,27 @@ def _database_rows(theirs: Theirs) -> Iterator[Row]:
             for row in connection.execute(asked).mappings():
                 yield dict(row)
     except sqlalchemy.exc.SQLAlchemyError as error:
-        raise unreadable(where, getattr(error, "orig", None) or error) from None
+        secrets = [value for _, value in parse_qsl(theirs.address.partition("?")[2])]
+        raise unreadable(where, getattr(error, "orig", None) or error, secrets) from None
     finally:
         engine.dispose()
 
 
-def unreadable(where: str, error: object) -> SourceUnavailable:
-    """Return the error for a source that cannot be read."""
-    why = str(error).strip().splitlines()
+def shown(address: str) -> str:
+    """Return an address as it may be shown: without a password, and without what follows a question mark."""
+    if "://" not in address:
+        return address
+    path, mark, _ = without_secrets(address).partition("?")
+    return f"{path}?…" if mark else path
+
+
+def unreadable(where: str, error: object, secrets: Iterable[str] = ()) -> SourceUnavailable:
+    """Return the error for a source that cannot be read. It shows none of the secrets."""
+    why = without_secrets((str(error).strip().splitlines() or [type(error).__name__])[0])
+    for secret in sorted({each for each in secrets if len(each) >= SHORTEST_SECRET}, key=len, reverse=True):
+        why = why.replace(secret, "…")
     return SourceUnavailable(
-        f"{where} cannot be read: {without_secrets(why[0]) if why else type(error).__name__}.",
+        f"{where} cannot be read: {why}.",
         "Check the address and the rights, and try again.",
         source=where,
     )

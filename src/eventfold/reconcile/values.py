@@ -5,14 +5,15 @@ Knows: Python values, JSON. Does not know: where a value comes from.
 
 from __future__ import annotations
 
-import math
 from datetime import date, datetime, time, tzinfo
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from eventfold.errors import InvalidInput
+from eventfold.reconcile.result import EXACT
 
 MISSING: Any = object()
+MAX_EXPONENT = 300  # of a number: others cannot be added up exactly in reasonable memory
 
 
 def key_of(value: Any) -> str:
@@ -23,9 +24,15 @@ def key_of(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    if isinstance(value, Decimal):
-        return format(value.to_integral_value() if value == value.to_integral_value() else value.normalize(), "f")
+    if isinstance(value, Decimal) and is_moderate(value):
+        return format(value.to_integral_value() if value == value.to_integral_value() else EXACT.normalize(value), "f")
     return str(value)
+
+
+def is_moderate(value: Decimal) -> bool:
+    """Whether a number is finite, and neither so large nor so precise that its digits fill the memory."""
+    exponent = value.as_tuple().exponent
+    return isinstance(exponent, int) and exponent >= -MAX_EXPONENT and value.adjusted() <= MAX_EXPONENT
 
 
 def number_of(value: Any, where: str) -> Decimal:
@@ -34,7 +41,7 @@ def number_of(value: Any, where: str) -> Decimal:
         if isinstance(value, bool) or value is None or value is MISSING:
             raise InvalidOperation
         found = Decimal(repr(value) if isinstance(value, float) else str(value).strip())
-        if not math.isfinite(found):
+        if not is_moderate(found):
             raise InvalidOperation
     except InvalidOperation:
         what = "nothing" if value is MISSING else repr(value)[:60]
@@ -42,6 +49,14 @@ def number_of(value: Any, where: str) -> Decimal:
             f"{where} is {what}, which is no number.", "Name another field, or leave such events and rows out."
         ) from None
     return found
+
+
+def whole_number_of(value: Any, where: str) -> int:
+    """Return a whole number. Raises InvalidInput, which says where it is."""
+    found = number_of(value, where)
+    if found != found.to_integral_value():
+        raise InvalidInput(f"{where} is {found}, which is no whole number.", "Name another column.")
+    return int(found)
 
 
 def moment_of(value: Any, where: str, zone: tzinfo) -> datetime:
