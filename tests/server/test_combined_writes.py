@@ -66,3 +66,21 @@ def test_a_response_without_a_body_is_written_before_the_connection_is_closed() 
         assert transport.writes == [b"head"]
 
     asyncio.run(scenario())
+
+
+def test_what_is_written_after_the_client_has_left_is_dropped() -> None:
+    """uvloop raises an error, and a line in the log for each request of such a client could fill a disk."""
+
+    async def scenario() -> None:
+        transport = Written()
+        started, begun = (CombinedWrites(transport, asyncio.get_running_loop()) for _ in range(2))
+        started.write(b"head ")
+        started.write(b"body")
+        begun.write(b"head")
+        transport.close()
+        started.write(b"more")
+        begun.write(b"body")
+        await asyncio.sleep(0)
+        assert transport.writes == [b"head body"]
+
+    asyncio.run(scenario())

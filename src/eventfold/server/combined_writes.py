@@ -10,7 +10,11 @@ from typing import Any
 
 
 class CombinedWrites:
-    """A transport for one response: the first write waits until the next one, or until the event loop goes on."""
+    """A transport for one response: the first write waits until the next one, or until the event loop goes on.
+
+    What is written after the connection was closed is dropped: a client that leaves while its requests wait in turn is
+    no error of the server.
+    """
 
     __slots__ = ("_first", "_loop", "_scheduled", "_transport", "_waiting")
 
@@ -27,7 +31,7 @@ class CombinedWrites:
         elif self._waiting:
             self._waiting += data
             self.flush()
-        else:
+        elif not self._transport.is_closing():
             self._transport.write(data)
 
     def flush(self) -> None:
@@ -37,7 +41,8 @@ class CombinedWrites:
             self._scheduled = None
         if self._waiting:
             data, self._waiting = self._waiting, b""
-            self._transport.write(data)
+            if not self._transport.is_closing():
+                self._transport.write(data)
 
     def close(self) -> None:
         """Write what waits, and close."""

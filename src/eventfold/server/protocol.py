@@ -188,9 +188,9 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def respond(self, exchange: Exchange, response: bytes) -> None:
         """Write a response as a whole, unless the client has gone."""
-        if exchange.disconnected:
-            return
         exchange.response_started = exchange.response_complete = True
+        if exchange.disconnected or self.transport.is_closing():
+            return
         self.transport.write(response)
         if not exchange.keep_alive:
             self.transport.close()
