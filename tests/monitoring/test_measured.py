@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import pytest
@@ -283,3 +285,75 @@ def test_a_registry_refuses_a_second_collector() -> None:
         registry.register(monitoring.collector(store))
         with pytest.raises(ValueError, match="Duplicated"):
             registry.register(monitoring.collector(other=store))
+
+
+@pytest.mark.parametrize("given", ["a" * 33, "\ud800" * 32, 5, b"a" * 32, RuntimeError("no tracer")])
+def test_a_trace_id_that_cannot_be_had_or_shown_fails_neither_an_append_nor_a_scrape(given: Any) -> None:
+    """The append was written, so it is acknowledged; the duration is counted without the trace."""
+    from eventfold.monitoring.exposition import encode
+
+    def trace_id() -> str | None:
+        if isinstance(given, Exception):
+            raise given
+        return cast(str, given)
+
+    with monitoring.measured(ef.Store("memory:"), trace_id=trace_id) as store:
+        assert store.append(Placed("a")).last == 1
+        text = encode(monitoring.collector(store), "application/openmetrics-text; version=1.0.0")[0].decode()
+    assert 'eventfold_append_duration_seconds_count{store="default"} 1.0' in text
+    assert "trace_id" not in text
+
+
+@pytest.mark.parametrize("name", ["\ud800", "n" * 256, 5, None, b"shop"])
+def test_a_name_that_cannot_be_a_label_is_refused_where_it_is_given(name: Any) -> None:
+    """Not at each scrape, with an error of the writer."""
+    with ef.Store("memory:") as store:
+        with pytest.raises(InvalidInput, match="cannot be the name of a store"):
+            monitoring.measured(store, name)
+        if isinstance(name, str):
+            with pytest.raises(InvalidInput, match="cannot be the name of a store"):
+                monitoring.collector(**{name: store})
+
+
+def test_a_read_model_is_shown_also_after_many_others_and_followers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bound is on those that exist, read models first: no alert could fire for one that is not shown."""
+    from eventfold.monitoring import state
+
+    def evolve(self: Any, event: Placed) -> None:
+        self.count += 1
+
+    def shown() -> set[str]:
+        return {each.labels[0] for each in reader.read() if each.metric == "projection_state"}
+
+    monkeypatch.setattr(state, "MAX_NAMES", 3)
+    with ef.Store("memory:") as store:
+        store.append(Placed("a"))
+        reader = state.StateReader(store.projections)
+        for number in range(6):
+            space = {"__module__": __name__, "__annotations__": {"order": str, "count": int}, "count": 0}
+            model: Any = type(f"Model{number}", (ef.Projection,), {**space, "evolve": evolve})
+            store.project(model)
+            assert shown() == {f"model{number}"}
+            store.projections.remove(model)
+
+
+def test_a_collector_of_an_async_store_is_made_on_its_event_loop() -> None:
+    """Elsewhere it says where, instead of an error of asyncio."""
+    with pytest.raises(InvalidInput, match="outside of its event loop"):
+        monitoring.collector(ef.AsyncStore("memory:"))
+
+
+def test_the_state_of_a_store_without_the_extra_says_what_to_install() -> None:
+    """Two sentences before anything is read, in the program `eventfold stats --metrics` too."""
+    code = (
+        "import sys; sys.modules['prometheus_client'] = None\n"
+        "import eventfold as ef\n"
+        "from eventfold.monitoring.collector import state_families\n"
+        "try: state_families(ef.Store('memory:'), 'bank')\n"
+        "except Exception as error: print(type(error).__name__, error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == (
+        "MissingExtra Metrics need the package 'prometheus-client', which is not installed. "
+        "Install the extra: pip install 'eventfold[metrics]'\n"
+    )

@@ -211,6 +211,16 @@ def test_open_metrics_is_answered_on_request_and_is_valid() -> None:
         assert client.get("/metrics").headers["content-type"].startswith("text/plain; version=0.0.4")
 
 
+@pytest.mark.parametrize("media", ["application/openmetrics-text", "text/plain"])
+@pytest.mark.parametrize("version", ["abc", "1.x", "", "1.0.0; escaping=none", "-", "1..2", "9", "9" * 5_000])
+def test_a_header_accept_that_is_malformed_is_not_an_error_of_the_server(media: str, version: str) -> None:
+    """It is answered as without it."""
+    with client_of(application("memory:", settings=OPEN)) as client:
+        response = client.get("/metrics", headers={"Accept": f"{media}; version={version}"})
+        assert response.status_code == 200
+        assert "eventfold_scrape_error" in response.text
+
+
 @needs_promtool
 def test_promtool_accepts_what_is_shown(busy: Path) -> None:
     """Names, types and texts follow the conventions of Prometheus."""

@@ -334,3 +334,41 @@ def test_the_current_span_is_that_of_the_call(store: ef.Store, spans: Collected)
         store.decide(look, Account("a-1"))
         assert get_current_span().get_span_context() == caller
     assert seen == [context(spans.one("decide look")).span_id]
+
+
+def test_methods_of_an_own_class_are_called_with_traces_as_without(spans: Collected) -> None:
+    """Those that it replaces are not left out, and what they call by super() has the spans."""
+    called: list[str] = []
+
+    class Own(ef.Store):
+        def append(self, *events: Any, **options: Any) -> ef.Receipt:
+            called.append("append")
+            return super().append(*events, **options)
+
+        def extend(self, events: Any, **options: Any) -> int:
+            called.append("extend")
+            return super().extend(events, **options)
+
+        def decide(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+            called.append("decide")
+            return super().decide(function, *args, **kwargs)
+
+        def state(self, question: Any, **bounds: Any) -> Any:
+            called.append("state")
+            return super().state(question, **bounds)
+
+        def read(self, *args: Any, **bounds: Any) -> Any:
+            called.append("read")
+            return super().read(*args, **bounds)
+
+    with Own("memory:") as own:
+        for _ in range(2):
+            own = telemetry.traced(own, name="own", tracer_provider=spans.provider)
+        own.append(Paid(account="a-1", amount=1))
+        own.extend([Paid(account="a-1", amount=1)])
+        own.decide(pay, Account("a-1"), 2)
+        own.state(Account("a-1"))
+        list(own.read())
+    assert called == ["append", "extend", "decide", "state", "read"]
+    inside = ["read own", "append own", "decide pay"]
+    assert spans.names == ["append own", "append own", *inside, "state Account", "read own"]

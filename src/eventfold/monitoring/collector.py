@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from eventfold.aio import AsyncStore, opened_admin
 from eventfold.errors import InvalidInput, MissingExtra, StoreClosed
 from eventfold.monitoring.instruments import Distribution
+from eventfold.monitoring.labels import check_name
 from eventfold.monitoring.measured import MeasuredAsyncStore, MeasuredStore
 from eventfold.monitoring.recorder import Recorder
 from eventfold.monitoring.scrapes import Measured, Scrapes, StateNow
@@ -118,25 +119,30 @@ def add_distribution(family: Family, metric: Metric, values: tuple[str, ...], fo
 
 
 def state_families(store: Store, name: str) -> Iterator[Family]:
-    """Yield the families of the state of a store, read now, however long that takes. Raises what the store raises."""
+    """Return the families of the state of a store, read now, however long that takes.
+
+    Raises what the store raises, InvalidInput for a name that cannot be shown, and MissingExtra.
+    """
     require_client()
     (each,) = measured_stores((), {name: store})
     started = time.monotonic()
     samples = StateReader(store.projections).read()
-    yield from families([(each, StateNow(samples, False, time.monotonic() - started))])
+    return families([(each, StateNow(samples, False, time.monotonic() - started))])
 
 
 def measured_stores(
     stores: Sequence[Store | AsyncStore], named: Mapping[str, Store | AsyncStore], *, writes: bool = False
 ) -> list[Measured]:
-    """Return the stores of a collector. Raises InvalidInput for none, for two of one name, and for another object.
+    """Return the stores of a collector.
+
+    Raises InvalidInput for none, for two of one name, for a name that cannot be shown, and for another object.
 
     `writes`: see Measured.
     """
     found: dict[str, Measured] = {}
     for name, store in [*((None, each) for each in stores), *named.items()]:
         recorder = store.recorder if isinstance(store, MeasuredStore | MeasuredAsyncStore) else None
-        shown = name or (recorder.store if recorder is not None else "default")
+        shown = check_name(name or (recorder.store if recorder is not None else "default"))
         if recorder is not None and shown != recorder.store:
             raise InvalidInput(
                 f"The store that is measured as {recorder.store!r} was given as {shown!r}.",
@@ -169,7 +175,13 @@ class AdminOfLoop:
     def __init__(self, store: AsyncStore) -> None:
         self._store = store
         self._admin: ProjectionAdmin | None = None
-        self._loop = asyncio.get_running_loop()
+        try:
+            self._loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise InvalidInput(
+                "A collector was given an AsyncStore outside of its event loop.",
+                "Call monitoring.collector(store) in a coroutine, on the loop on which the store is used.",
+            ) from None
 
     def __call__(self) -> ProjectionAdmin:
         """Return it. Raises StoreClosed if the loop has ended."""

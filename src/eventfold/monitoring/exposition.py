@@ -6,11 +6,14 @@ Knows: prometheus_client's writers. Does not know: what is written.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from eventfold.monitoring.state import Sample
 from eventfold.monitoring.table import BY_NAME, METRICS, PREFIX
+
+OTHER_VERSION = re.compile(r"version=(?!(?:0\.0\.[14]|1\.0\.0|\s*)(?:;|$))")
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric as Family
@@ -65,8 +68,12 @@ class Families:
 
 
 def encode(collecting: Collecting, accept: str = "") -> tuple[bytes, str]:
-    """Return the text and its media type. `accept`: the header Accept of the scraper."""
+    """Return the text and its media type.
+
+    `accept`: the header Accept of the scraper. Formats of versions that are not known are left out of it, since
+    prometheus_client fails for those that are no numbers, and gives the others its own text.
+    """
     from prometheus_client.exposition import choose_encoder
 
-    writer, media = choose_encoder(accept)
+    writer, media = choose_encoder(",".join(each for each in accept.split(",") if not OTHER_VERSION.search(each)))
     return writer(collecting), media  # pyright: ignore[reportArgumentType] (it needs `collect` only)

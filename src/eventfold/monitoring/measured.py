@@ -19,6 +19,7 @@ from eventfold.errors import AppendConflict, InvalidInput
 from eventfold.log.context import Log
 from eventfold.log.decided import Decided
 from eventfold.monitoring.engine import CommittingAppender, MeasuredLogs, ReadKind
+from eventfold.monitoring.labels import check_name
 from eventfold.monitoring.recorder import Recorder, TraceId
 from eventfold.ports.target import Target
 from eventfold.processes.effects import Effect
@@ -292,15 +293,15 @@ def measured(
 
     `name` is the label `store` of its metrics. Use the returned store; what the given one does is not counted, but for
     its commits. `trace_id` returns the id of the current trace, 32 hex digits, or None: it is kept with some durations.
-    A store that is measured already is returned as it is. Raises InvalidInput for a store that is wrapped otherwise:
-    measure it first.
+    A store that is measured already is returned as it is. Raises InvalidInput for a name that is no text of at most 255
+    characters, and for a store that is wrapped otherwise: measure it first.
     """
     if isinstance(store, MeasuredStore | MeasuredAsyncStore):
         return store
     if type(store) is Store:
-        return MeasuredStore(store, Recorder(name, trace_id))
+        return MeasuredStore(store, Recorder(check_name(name), trace_id))
     if type(store) is AsyncStore:
-        return MeasuredAsyncStore(store, Recorder(name, trace_id))
+        return MeasuredAsyncStore(store, Recorder(check_name(name), trace_id))
     raise InvalidInput(
         f"{type(store).__name__} is not a Store or an AsyncStore as eventfold makes it.",
         "Measure the store first, and wrap what `measured` returns.",

@@ -5,6 +5,8 @@ Knows: outcomes of appends, pages, what each metric counts. Does not know: where
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Callable, Sequence
 
 from eventfold.core.envelope import Receipt
@@ -15,6 +17,8 @@ from eventfold.monitoring.table import BY_NAME
 from eventfold.ports.messages import AppendRequest, Outcome
 
 TraceId = Callable[[], str | None]
+TRACE_ID = re.compile(r"[0-9a-f]{32}")
+log = logging.getLogger("eventfold.monitoring")
 
 
 def _outcome_of(outcome: Outcome | BaseException) -> str:
@@ -30,12 +34,13 @@ def _outcome_of(outcome: Outcome | BaseException) -> str:
 class Recorder:
     """What one process did with one store. `store`: the value of that label. Safe under threads.
 
-    `trace_id` returns the id of the current trace, in 32 hex digits, if there is one: it is kept with durations.
+    `trace_id` returns the id of the current trace, in 32 hex digits, if there is one: it is kept with durations. What
+    it raises is logged once, and anything else that it returns is left out: to count an append does not fail it.
     """
 
     def __init__(self, store: str, trace_id: TraceId | None = None) -> None:
         self.store = store
-        self._trace_id = trace_id
+        self._trace_id, self._has_failed = trace_id, False
         recorded = [each for each in BY_NAME.values() if each.source == "recorded"]
         self.counters: dict[str, Counter] = {
             each.name: Counter(each.known) for each in recorded if each.kind != "histogram"
@@ -58,7 +63,16 @@ class Recorder:
         return sum(len(each) for each in self.counters.values()) + sum(len(each) for each in histograms)
 
     def _trace(self) -> str | None:
-        return None if self._trace_id is None else self._trace_id()
+        if self._trace_id is None:
+            return None
+        try:
+            found = self._trace_id()
+        except Exception as error:  # noqa: BLE001 (of the user's function)
+            if not self._has_failed:
+                self._has_failed = True
+                log.warning("The function trace_id of a measured store failed, and measuring goes on: %r", error)
+            return None
+        return found if isinstance(found, str) and TRACE_ID.fullmatch(found) else None
 
     # Writing
 

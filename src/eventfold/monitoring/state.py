@@ -22,7 +22,7 @@ from eventfold.core.query import Query
 from eventfold.errors import EventfoldError
 from eventfold.log.lookups import tag_names_of
 from eventfold.log.read import load
-from eventfold.monitoring.labels import LabelValues
+from eventfold.monitoring.labels import LabelValues, shown
 from eventfold.ports.messages import Head, Span
 from eventfold.processes.effects import Effect
 from eventfold.processes.retries import first_parked_by_key
@@ -60,7 +60,7 @@ class StateReader:
         self._timers: dict[str, TimerQueue] = {}
         self._verified: dict[str, tuple[float, bool]] = {}
         self._verified_to: int | None = None  # the position up to which verifications were read
-        self._names = LabelValues(MAX_NAMES)
+        self._names: set[str] = set()  # that are shown
         self._alerts = LabelValues()
 
     def read(self) -> list[Sample]:
@@ -71,6 +71,7 @@ class StateReader:
         head = run(self._log.engine.head())
         observed = self._admin.observe()
         timers = self._timers_now()
+        self._choose_names(observed, timers)
         return [
             *self._of_log(head),
             *self._of_projections(observed),
@@ -140,8 +141,19 @@ class StateReader:
                 oldest = 0.0 if first is None else max(0.0, now - first.time / 1e6)
             yield Sample("projection_oldest_parked_seconds", (name,), oldest)
 
+    def _choose_names(self, observed: list[Observed], timers: dict[str, TimerQueue]) -> None:
+        """Choose the names that are shown: those that were while they exist, and read models before followers."""
+        present = {each.status.name: each.status.kind in FOLLOWING for each in observed}
+        present |= dict.fromkeys(timers.keys() - present.keys(), False)
+        following = {name for name in self._names if present.get(name, False)}
+        self._names = {name for name in self._names if not present.get(name, True)}
+        for names in ((name for name, follows in present.items() if not follows), following, present):
+            for name in names:
+                if len(self._names) < MAX_NAMES and shown(name) == name:
+                    self._names.add(name)
+
     def _is_shown(self, name: str) -> bool:
-        return self._names.of(name) == name
+        return name in self._names
 
     def _event_at(self, position: int) -> StoredEvent | None:
         page = run(self._log.engine.read(Query(), Span(after=position - 1, until=position)))

@@ -25,7 +25,7 @@ from eventfold.telemetry.names import name_of_url
 from eventfold.telemetry.opening import TracedOpening
 from eventfold.telemetry.spans import Spans
 from eventfold.telemetry.transactions import AsyncTracedJoining
-from eventfold.telemetry.views import same_store, traced_class
+from eventfold.telemetry.views import is_measured, same_store, traced_class
 from eventfold.telemetry.work import TracedWork
 
 P = ParamSpec("P")
@@ -36,20 +36,22 @@ S = TypeVar("S", bound=State)
 class TracedAsyncStore(AsyncStore):
     """An AsyncStore with traces. Its arguments and errors are described at `Store`; see `telemetry.traced`.
 
-    `reading` is the same store with an engine that makes a span of each page.
+    `reading` is the same store with an engine that makes a span of each page; `plain` the class of the given store.
     """
 
     spans: Spans
     reading: AsyncStore
+    plain: type[AsyncStore]
 
     @staticmethod
     def of(store: AsyncStore, name: str | None, provider: TracerProvider | None) -> TracedAsyncStore:
         """Return the same store with spans; it is also of the class of the store, which may be the user's own."""
         opening = store._opening
         spans = Spans(name or name_of_url(opening.url), provider)
-        plain = type(store.reading) if isinstance(store, TracedAsyncStore) else type(store)
+        plain = store.plain if isinstance(store, TracedAsyncStore) else type(store)
         view = same_store(store, traced_class(plain, TracedAsyncStore))
-        view.spans, view.reading = spans, same_store(store, plain)
+        view.spans, view.plain = spans, plain
+        view.reading = same_store(store, plain if is_measured(plain) else AsyncStore)
         view.reading._opening = TracedOpening(opening, reads=spans)
         view._opening = TracedOpening(opening, work=TracedWork(spans))
         return view

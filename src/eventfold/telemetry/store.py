@@ -23,7 +23,7 @@ from eventfold.telemetry.calls import timing_of, traced_append, traced_append_ne
 from eventfold.telemetry.reads import TracedReads
 from eventfold.telemetry.spans import Spans
 from eventfold.telemetry.transactions import TracedJoining
-from eventfold.telemetry.views import same_store, traced_class
+from eventfold.telemetry.views import is_measured, same_store, traced_class
 from eventfold.telemetry.work import TracedWork
 
 P = ParamSpec("P")
@@ -34,18 +34,20 @@ S = TypeVar("S", bound=State)
 class TracedStore(Store):
     """A Store with traces. Its arguments and errors are described at `Store`; see `telemetry.traced`.
 
-    `reading` is the same store with an engine that makes a span of each page.
+    `reading` is the same store with an engine that makes a span of each page; `plain` the class of the given store.
     """
 
     spans: Spans
     reading: Store
+    plain: type[Store]
 
     @staticmethod
     def of(store: Store, spans: Spans) -> TracedStore:
         """Return the same store with these spans; it is also of the class of the store, which may be the user's own."""
-        plain = type(store.reading) if isinstance(store, TracedStore) else type(store)
+        plain = store.plain if isinstance(store, TracedStore) else type(store)
         view = same_store(store, traced_class(plain, TracedStore))
-        view.spans, view.reading = spans, same_store(store, plain)
+        view.spans, view.plain = spans, plain
+        view.reading = same_store(store, plain if is_measured(plain) else Store)
         view.reading._log = msgspec.structs.replace(store._log, engine=TracedReads(store._log.engine, spans.read))
         view._projections = store._projections.observed_by(TracedWork(spans))
         return view

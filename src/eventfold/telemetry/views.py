@@ -19,7 +19,17 @@ def same_store(store: object, cls: type[T]) -> T:
 
 
 def traced_class(plain: type[Any], traced: type[T]) -> type[T]:
-    """Return a class with the methods of `traced` that is also a `plain`, the class of a store."""
+    """Return a class with the methods of `traced` that is also a `plain`, the class of a store.
+
+    The methods of a user's class come first, and call those of `traced` by `super()`. Those of a measured store come
+    last: it measures what the spans surround.
+    """
     if plain in traced.__bases__:
         return traced
-    return cast("type[T]", type(f"Traced{plain.__name__}", (traced, plain), {}))
+    bases = (traced, plain) if is_measured(plain) else (plain, traced)
+    return cast("type[T]", type(f"Traced{plain.__name__}", bases, {}))
+
+
+def is_measured(plain: type[Any]) -> bool:
+    """Whether the stores of a class are measured (the package monitoring does)."""
+    return hasattr(plain, "timing")
