@@ -96,6 +96,15 @@ def test_refusals_say_what_is_missing(memory: ef.Store, clock: Clock) -> None:
         alerts.list("card_testin")
     with pytest.raises(UnknownAlert, match=r"no open episode of 'c-9'. Open ones: c-1, c-2"):
         alerts.acknowledge("card_testing", "c-9", until=HOUR, because="x", actor="ann")
+    with pytest.raises(InvalidInput, match="until is a duration that ends outside"):
+        alerts.snooze("card_testing", until=timedelta.max, because="x", actor="ann")
+    with pytest.raises(InvalidInput, match="since is a duration that ends outside"):
+        alerts.replay(CardTesting, since=timedelta(days=999_999))
+    for key in (5, "\ud800"):
+        with pytest.raises(InvalidInput, match=r"key is .*, which is no text that can be stored"):
+            alerts.snooze("card_testing", key, until=HOUR, because="x", actor="ann")  # type: ignore[arg-type] # pyright: ignore
+    with pytest.raises(InvalidInput, match="because is"):
+        alerts.snooze("card_testing", until=HOUR, because="x\ud800", actor="ann")
     assert len(facts(memory)) == 3
 
 

@@ -329,3 +329,107 @@ def test_a_program_that_reads_all_events_need_not_import_alerts(tmp_path: Path) 
     program = "import eventfold as ef, sys; print(*[e.type for e in ef.Store(sys.argv[1]).read(after=4)])"
     ran = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, timeout=60)
     assert ran.stdout.split() == ["$alert-raised", "$alert-watching"], ran.stderr
+
+
+def test_a_rule_that_watches_again_after_a_rollback_raises_again_what_the_other_cleared() -> None:
+    """Each time that the strict rule comes back, the key is raised once; the loose one clears it."""
+    clock = Clock()
+    strict, loose = _rule(3), _rule(50)
+    with ef.Store("memory:", clock=clock) as store:
+        store.append(*[PaymentDeclined("c-1")] * 4)
+        store.run_until_idle(strict, clock=clock)
+        store.projections.rebuild(loose)
+        store.projections.switch(loose)
+        store.run_until_idle(loose, clock=clock)
+        for rule in (strict, loose, strict, loose, strict):
+            store.projections.rollback(rule)
+            store.run_until_idle(rule, clock=clock)
+            assert [each.key for each in store.alerts.list()] == (["c-1"] if rule is strict else [])
+        assert words(facts(store)) == [("raised", "c-1"), ("cleared", "c-1")] * 3 + [("raised", "c-1")]
+        assert len({each.episode for each in facts(store)}) == 4
+
+
+@pytest.mark.parametrize("lost", ["removed", "target"])
+def test_rows_that_were_removed_or_lost_are_folded_again_in_silence(lost: str, tmp_path: Path) -> None:
+    """The past stays silent, although the same rule has watched before; also through restarts within the past."""
+    clock = Clock()
+
+    def opened(rows: str) -> ef.Store:
+        return ef.Store(f"sqlite:{tmp_path / 'log.db'}", clock=clock, target=f"sqlite:{tmp_path / rows}")
+
+    with opened("rows.db") as store:
+        for card in ("c-1", "c-2", "c-3"):
+            store.append(*[PaymentDeclined(card)] * 4)
+            clock.advance(1_000)
+        store.append(PaymentDeclined("c-1"), PaymentDeclined("c-2"), PaymentDeclined("c-3"))
+        store.run_until_idle(CardTesting, clock=clock)
+        if lost == "removed":
+            store.projections.remove(CardTesting)
+    with opened("rows.db" if lost == "removed" else "other.db") as store:
+        store.run_until_idle(CardTesting, clock=clock)
+        assert facts(store) == [] and store.alerts.names() == ["card_testing"]
+        store.append(*[PaymentDeclined("c-9")] * 4)
+        store.run_until_idle(CardTesting, clock=clock)
+        assert words(facts(store)) == [("raised", "c-9")]
+        assert [each.rule == "" for each in watching(store, "card_testing")] == [False, True, False]
+
+
+class Failing(ef.Alert):
+    """Its judge fails for one card when time has passed."""
+
+    card: ef.Tag
+    last: Silence = as_field(Silence())
+
+    def judge(self) -> str | None:
+        """Fail where nothing came for too long."""
+        if self.card == "c-1" and self.last.fires(self.last.now) is not None:
+            raise ValueError("no such card")
+        return self.last.fires(self.last.now)
+
+    def evolve(self, event: PaymentDeclined) -> None:
+        """Note it."""
+        self.last.mark()
+
+
+class FailingParks(Failing, on_error="park"):
+    """The same, and others go on."""
+
+    def evolve(self, event: PaymentDeclined) -> None:
+        """Note it."""
+        self.last.mark()
+
+
+def test_a_judge_that_fails_as_time_passes_stops_the_rule_visibly(store: ef.Store, clock: Clock) -> None:
+    """The status names the key and the error, skipping is refused, and resuming tries again."""
+    store.run_until_idle(Failing, clock=clock)
+    store.append(PaymentDeclined("c-1"), PaymentDeclined("c-2"))
+    store.run_until_idle(Failing, clock=clock)
+    clock.advance(4_000)
+    expected = "in judge of c-1 as time passed: ValueError: no such card"
+    for _ in range(2):
+        with pytest.raises(ef.EventfoldError, match=f"failing stopped {expected}. Fix it and resume it") as refused:
+            store.run_until_idle(Failing, clock=clock)
+        assert refused.value.code == "projection-stopped"
+        (status,) = store.projections.status()
+        assert status.state == "stopped" and f"Stopped {expected}" in status.sentence
+        with pytest.raises(ef.EventfoldError):
+            store.projections.skip(Failing, 0, because="it has no event")
+        store.projections.resume(Failing)
+
+
+def test_a_judge_that_fails_as_time_passes_holds_up_no_other_key_where_events_are_parked(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The failure is logged, other keys are raised, and the next event of the key is parked."""
+    clock = Clock()
+    with ef.Store("memory:", clock=clock) as store:
+        store.run_until_idle(FailingParks, clock=clock)
+        store.append(PaymentDeclined("c-1"), PaymentDeclined("c-2"))
+        store.run_until_idle(FailingParks, clock=clock)
+        clock.advance(4_000)
+        store.run_until_idle(FailingParks, clock=clock)
+        assert words(facts(store)) == [("raised", "c-2")]
+        assert "failed in judge of c-1 as time passed: ValueError: no such card" in caplog.text
+        store.append(PaymentDeclined("c-1"))
+        store.run_until_idle(FailingParks, clock=clock)
+        assert [each.key for each in store.projections.parked(FailingParks)] == ["c-1"]

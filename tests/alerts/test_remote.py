@@ -37,3 +37,15 @@ def test_a_rule_runs_over_http(tmp_path: Path, clock: Clock) -> None:
             assert [each.name for each in store.projections.status()] == ["card_testing"]
     with ef.Store(log) as store:
         assert store.alerts.list() == [] and len(store.alerts.show("card_testing", "c-1")) == 1
+
+
+def test_the_results_of_a_verification_are_recorded_over_http(tmp_path: Path) -> None:
+    """The server takes the tags of `$verified` facts, as it takes those of other facts of eventfold."""
+    log = str(tmp_path / "log.db")
+    with ef.Store(log) as store:
+        store.append(PaymentDeclined("c-1"))
+    with serving(application({"shop": log})) as url, ef.Store(f"{url}/shop") as store:
+        store.projections.record(store.projections.verify_log())
+    with ef.Store(log) as store:
+        (recorded,) = store.read(ef.Query.of("$verified"))
+        assert recorded.tags == ("$verified:log",)

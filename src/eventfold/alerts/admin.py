@@ -85,6 +85,7 @@ class AlertAdmin:
         name = self._require(alert)
         if key is None:
             return self.list(name, open_only=False, limit=limit)
+        _check_text(key, "key")
         return self._state(EpisodeHistory(name, key)).episodes[::-1][:limit]
 
     def open(self) -> OpenEpisodes:
@@ -112,6 +113,7 @@ class AlertAdmin:
         open, InvalidInput without an actor, a reason or an end in the future.
         """
         name, end, metadata = self._require(alert), self._end_of(until), self._metadata(actor, because)
+        _check_text(key, "key")
         episode = next((each for each in self._state(OpenEpisodes(name)).open.values() if each.key == key), None)
         if episode is None:
             known = [each.key for each in self._state(OpenEpisodes(name)).open.values()]
@@ -138,6 +140,8 @@ class AlertAdmin:
         The episodes go on and stay in the log. Arguments and errors as in `acknowledge`.
         """
         name, end, metadata = self._require(alert), self._end_of(until), self._metadata(actor, because)
+        if key is not None:
+            _check_text(key, "key")
         return self._append(AlertSnoozed(name, key, end, because), metadata)
 
     def replay(
@@ -156,7 +160,7 @@ class AlertAdmin:
         raises.
         """
         now = datetime.now(UTC)
-        begin = now - since if isinstance(since, timedelta) else since
+        begin = _moved(now, -since, "since") if isinstance(since, timedelta) else since
         by_occurred = plan_of(projection_definition(alert)).by_occurred
         end = to_micros(to_moment(until, late=True)) if until is not None else None if by_occurred else to_micros(now)
         first = None if begin is None else to_micros(to_moment(begin))
@@ -212,7 +216,7 @@ class AlertAdmin:
                 raise InvalidInput(
                     f"until is {until!r}, which is not after now.", "Give a duration, such as ef.hours(2)."
                 )
-            return to_micros(now + until)
+            return to_micros(_moved(now, until, "until"))
         end = to_micros(until)
         last = run(self.log.engine.head())
         reached = run(self._time_of(last.position)) if last.position else to_micros(now)
@@ -231,6 +235,7 @@ class AlertAdmin:
     def _metadata(self, actor: str | None, because: str) -> bytes:
         if not isinstance(because, str) or not because.strip():  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidInput("No reason was given.", 'Say why: because="the bank is down".')
+        _check_text(because, "because")
         metadata = metadata_now(self._options) | ({} if actor is None else {"actor": actor})
         if not metadata.get("actor"):
             raise InvalidInput(
@@ -243,3 +248,20 @@ class AlertAdmin:
 
     def _append(self, fact: AlertAcknowledged | AlertSnoozed, metadata: bytes) -> Receipt:
         return run(write(self.log, self._options, AppendRequest((new_event_of(fact, metadata),))))
+
+
+def _check_text(value: Any, name: str) -> None:
+    """Raise InvalidInput unless a value is text that the log can store."""
+    try:
+        value.encode()
+    except (AttributeError, UnicodeEncodeError):
+        raise InvalidInput(f"{name} is {value!r:.80}, which is no text that can be stored.", "Give text.") from None
+
+
+def _moved(now: datetime, by: timedelta, name: str) -> datetime:
+    try:
+        return now + by
+    except OverflowError:
+        raise InvalidInput(
+            f"{name} is a duration that ends outside the years 1 to 9999.", "Give a shorter one, such as ef.days(90)."
+        ) from None

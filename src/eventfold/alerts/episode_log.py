@@ -51,11 +51,15 @@ class Step(NamedTuple):
 
 
 class WrittenEpisodes(State):
-    """What runners have written about an alert: the open episode of each key, and which rule watches each partition."""
+    """What runners have written about an alert: the open episode of each key, and which rule watches each partition.
+
+    `marks`: how often a rule began to watch a partition.
+    """
 
     alert: str
     open: dict[str, AlertRaised] = {}
     watching: dict[int, AlertWatching] = {}
+    marks: dict[int, int] = {}
     first_watched_at: int = 0
 
     def query(self) -> Query:
@@ -73,6 +77,7 @@ class WrittenEpisodes(State):
                     del self.open[event.key]
             case AlertWatching():
                 self.watching[event.partition] = event
+                self.marks[event.partition] = self.marks.get(event.partition, 0) + 1
                 self.first_watched_at = self.first_watched_at or event.at
 
 

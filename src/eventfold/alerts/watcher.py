@@ -11,6 +11,7 @@ Knows: rows, facts, the order of these steps. Does not know: threads, leases, ho
 from __future__ import annotations
 
 import heapq
+import logging
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -23,12 +24,15 @@ from eventfold.core.table import RowCodec, Table
 from eventfold.core.value_order import key_text, partition_of
 from eventfold.ports.target import Checkpoint, PartitionKey
 from eventfold.projections.definition import Key, ProjectionDefinition
+from eventfold.projections.failures import describe_error
+from eventfold.projections.page import HandlerFailed
 from eventfold.projections.partition_lease import WorkerContext
 from eventfold.selection.conditions import AllOf, Compare, Condition, Missing, OrderTerm, RowQuery
 
 ASK_EVERY_S = 0.9  # between statements that look for rows that are due
 PAGE_ROWS = 10_000  # of one statement
 BEFORE_ALL = -(1 << 62)
+NO_RULE = ""  # of a mark after which nothing becomes a fact, until a rule has settled
 CHANGED_RULE = "The rule changed, and the new one is satisfied."
 
 
@@ -55,6 +59,7 @@ class AlertWatcher:
         self._asked_through = BEFORE_ALL  # rows that were due up to this moment were asked
         self._later: list[tuple[int, Key]] = []  # a heap: when rows that were asked are due again, although unchanged
         self._next: dict[Key, int] = {}  # the same by key, without outdated entries of the heap
+        self._failed = set[Key]()  # keys of which the rule failed as time passed, each reported once
         self._unseen: AlertRow | None = None  # the row of an alert without a key, before its first event
 
     async def begin(self, checkpoint: Checkpoint) -> None:
@@ -62,7 +67,21 @@ class AlertWatcher:
         self._is_live = self._is_live_now(checkpoint)
         if self._is_live:
             await self._episodes.read()
+            await self._note_lost_rows(checkpoint)
         self._forget_asked()
+
+    async def _note_lost_rows(self, checkpoint: Checkpoint) -> None:
+        """Append a mark of no rule if the rows begin before the mark of the rule: they were removed, or are a backup.
+
+        So they are folded in silence, through crashes too, like those of a rule that is run for the first time.
+        """
+        last = self._episodes.written.watching.get(self._place.partition)
+        if last is None or not self._is_watching(self._episodes.written) or checkpoint.position >= last.after:
+            return
+        mark = AlertWatching(
+            self._plan.name, NO_RULE, 0, self._place.partition, checkpoint.position, self._context.wall_clock()
+        )
+        await self._episodes.append((), mark, goes_on=self._is_watching)
 
     def _is_live_now(self, checkpoint: Checkpoint) -> bool:
         record = self._context.target.record(self._place.name)
@@ -146,15 +165,37 @@ class AlertWatcher:
                 continue
             seen.add(key)
             stored = row.due
-            row.pass_moments(now)
+            if not self._passes(key, row, now):
+                continue
             if row.due is not None and row.due != stored:
                 self._next[key] = row.due
                 heapq.heappush(self._later, (row.due, key))
             yield key, row
         self._asked_through = max(self._asked_through, now)
-        if (row := self._unseen_row()) is not None:
-            row.pass_moments(now)
+        if (row := self._unseen_row()) is not None and self._passes((self._plan.name,), row, now):
             yield (self._plan.name,), row
+
+    def _passes(self, key: Key, row: AlertRow, now: int) -> bool:
+        """Pass the moments of a copy up to `now`. False: the rule failed, and where events are parked others go on.
+
+        The key's next event meets the same moments, and is parked. Raises HandlerFailed where failures stop the rule.
+        """
+        try:
+            row.pass_moments(now)
+        except self._context.catches as error:
+            failed = HandlerFailed(None, error, f"judge of {key_text(key)} as time passed")
+            if self._definition.on_error != "park":
+                raise failed from error
+            if key not in self._failed:
+                self._failed.add(key)
+                logging.getLogger("eventfold").warning(
+                    "%s failed in %s: %s. Its next event will be parked.",
+                    self._plan.name,
+                    failed.handler,
+                    describe_error(failed).rstrip("."),
+                )
+            return False
+        return True
 
     def _found(self, condition: Condition) -> Iterator[tuple[Key, AlertRow]]:
         """Yield the rows of this partition that satisfy a condition on `due`, by `due`."""
@@ -197,11 +238,14 @@ class AlertWatcher:
             raised[self._text(key)] = row
         due = Compare(self._columns["due"], "<=", now)
         for key, row in self._found(due):
-            row.pass_moments(now)
+            if not self._passes(key, row, now):
+                continue
             raised.pop(self._text(key), None)
             if row.raised_at is not None:
                 raised[self._text(key)] = row
-        salt = f"{self._definition.fingerprint} {self._place.generation}"
+        written = self._episodes.written
+        # a rule that watches again, after a rollback for example, opens episodes of their own
+        salt = f"{self._definition.fingerprint} {self._place.generation} {written.marks.get(self._place.partition, 0)}"
         steps = [
             Step(text, Change("raised", row.raised_at or now, f"{row.opened_by} {salt}", row.reason or ""))
             for text, row in raised.items()

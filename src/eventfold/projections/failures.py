@@ -20,11 +20,15 @@ from eventfold.projections.definition import ProjectionDefinition
 from eventfold.projections.page import DecodedEvent, HandlerFailed, storable
 
 KEYLESS_NOTE = ' (no key of it can be read, so all others wait; without_key="park" would park it alone)'
+NO_EVENT = 0  # the position in a StopReason where code failed as time passed
 EVENT_BACKOFF = Backoff(0.05, 30.0, factor=4.0)  # before an event is retried
 
 
 class StopReason(msgspec.Struct, frozen=True):
-    """Why a projection stopped: the event that it cannot handle, the error, how often handling was attempted."""
+    """Why a projection stopped: the event that it cannot handle, the error, how often handling was attempted.
+
+    `position`: NO_EVENT if it failed as time passed; `handler` says where.
+    """
 
     position: int
     type: str
@@ -63,6 +67,13 @@ def paused_error(name: str, because: str) -> ProjectionStopped:
 def stopped_error(name: str, checkpoint: Checkpoint) -> ProjectionStopped:
     """Return the error for a projection that stopped, from the reason in its checkpoint."""
     why = decode(checkpoint.stopped, StopReason)
+    if why.position == NO_EVENT:
+        return ProjectionStopped(
+            f"{name} stopped in {why.handler}: {why.error.rstrip('.')}.",
+            f"Fix it and resume it (eventfold projections resume {name}).",
+            projection=name,
+            error=why.error,
+        )
     return ProjectionStopped(
         f"{name} stopped at event {why.position} ({why.type}), in {why.handler}, after {why.attempts} attempts: "
         f"{why.error.rstrip('.')}.",

@@ -28,7 +28,7 @@ from eventfold.ports.target import (
 from eventfold.projections import generations, inline_admin
 from eventfold.projections.catalog import Named, ProjectionCatalog
 from eventfold.projections.commands import OperatorCommands
-from eventfold.projections.failures import entries_of, incomplete_error, is_complete, with_later_ones
+from eventfold.projections.failures import NO_EVENT, entries_of, incomplete_error, is_complete, with_later_ones
 from eventfold.projections.generations import (
     is_same_code,
     refuse_other_tables,
@@ -325,4 +325,8 @@ def _refuse_busy(checkpoints: list[Checkpoint], now: int) -> None:
 
 
 def _stops(checkpoint: Checkpoint, position: int) -> bool:
-    return bool(checkpoint.stopped) and msgspec.json.decode(checkpoint.stopped)["position"] == position
+    return (
+        position != NO_EVENT
+        and bool(checkpoint.stopped)
+        and msgspec.json.decode(checkpoint.stopped)["position"] == position
+    )

@@ -14,7 +14,7 @@ from eventfold.core.json_values import decode
 from eventfold.errors import EventfoldError
 from eventfold.log.context import Log
 from eventfold.ports.target import INLINE, Checkpoint, ParkedEvent, ProjectionRecord, Target
-from eventfold.projections.failures import StopReason, ahead_of_log_error, entries_of
+from eventfold.projections.failures import NO_EVENT, StopReason, ahead_of_log_error, entries_of
 from eventfold.projections.log_facts import LogFacts
 
 HANDOVER_US = 10_000_000  # µs a partition may be without a holder while others have one: it changes runners
@@ -164,6 +164,11 @@ def _why(
     stopped = next((each for each in checkpoints if each.stopped), None)
     if stopped is not None:
         why = decode(stopped.stopped, StopReason)
+        if why.position == NO_EVENT:
+            return "stopped", (
+                f"Stopped in {why.handler}: {why.error.rstrip('.')}. Fix it and resume it: "
+                f"eventfold projections resume {record.name}."
+            )
         return "stopped", (
             f"Stopped at event {why.position} ({why.type}) in {why.handler} after {why.attempts} attempts: "
             f"{why.error.rstrip('.')}. Fix the handler and resume it: eventfold projections resume {record.name}."

@@ -15,12 +15,15 @@ from eventfold.ports.messages import Page
 from eventfold.ports.target import Checkpoint, CheckpointChanged, ParkedEvent, PartitionKey
 from eventfold.projections.definition import ProjectionDefinition
 from eventfold.projections.failures import (
+    NO_EVENT,
     FailurePolicy,
     Park,
     ParkedEvents,
     Retry,
     Stop,
+    StopReason,
     ahead_of_log_error,
+    describe_error,
     entries_of,
 )
 from eventfold.projections.page import DecodedEvent, HandlerFailed
@@ -187,14 +190,24 @@ class PartitionWorker:
                 position=checkpoint.position,
             )
         if page.scanned <= checkpoint.position:
-            await self._commit.at_head()
-            return StepResult.IDLE
+            return await self._at_head(StepResult.IDLE)
         events = self._failures.select(page.events)
         result = await self._commit_events(page, events, items if events is page.events else None, began)
         if self.lease.claimed.position == page.scanned:
             self.last_page = page.scanned - checkpoint.position, page.more
             if not page.more and result is StepResult.PROGRESSED:
-                await self._commit.at_head()
+                return await self._at_head(result)
+        return result
+
+    async def _at_head(self, result: StepResult) -> StepResult:
+        """Note that every event is stored, and return `result`; stop where user code fails without an event."""
+        try:
+            await self._commit.at_head()
+        except HandlerFailed as failed:
+            self.ended_by = None if isinstance(failed.error, Exception) else failed.error
+            self._commit.stop(StopReason(NO_EVENT, "", failed.handler, describe_error(failed), 1))
+            self._state = StepResult.STOPPED
+            return StepResult.STOPPED
         return result
 
     async def _commit_events(

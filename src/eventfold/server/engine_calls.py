@@ -41,7 +41,7 @@ OWN_TYPES = {
     **dict.fromkeys((f"$alert-{each}" for each in "watching raised cleared message target".split()), Scope.APPEND),
     **dict.fromkeys(("$alert-acknowledged", "$alert-snoozed"), Scope.MANAGE),
 }
-OWN_TAG_PREFIXES = ("$process:", "$fired:", "$projection:", "$alert:", "$deliver:")
+OWN_TAG_PREFIXES = ("$process:", "$fired:", "$projection:", "$alert:", "$deliver:", "$verified:")
 EPOCH_ATTEMPTS = 3  # of a call during which the store changed its epoch
 MAX_BOUNDS = 10_001
 
