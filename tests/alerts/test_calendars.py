@@ -89,3 +89,14 @@ def test_what_is_no_calendar_is_refused(arguments: dict[str, Any]) -> None:
     """Zone, hours, days and holidays are checked where they are written."""
     with pytest.raises(InvalidInput):
         ef.office_hours(**arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"opens": 9}, {"closes": None}, {"days": 5}, {"holidays": 5}, {"holidays": [date(2026, 1, 1), "2026-12-25"]}],
+    ids=str,
+)
+def test_arguments_of_other_types_are_refused(arguments: dict[str, Any]) -> None:
+    """The message names the argument."""
+    with pytest.raises(InvalidInput, match=next(iter(arguments))):
+        ef.office_hours("UTC", **arguments)

@@ -89,6 +89,7 @@ def test_class_keywords_are_checked_where_the_class_is_declared() -> None:
         ({"severity": "high"}, r"Rule has severity='high'. Give one of 'page', 'ticket', 'none'"),
         ({"clear_after": 10}, r"Rule has clear_after=10. Give a duration, such as ef.minutes"),
         ({"clear_after": -ef.minutes(1)}, "clear_after"),
+        ({"clear_after": timedelta.max}, "clear_after"),
         ({"by": "arrival"}, r"by='arrival'. Give one of 'recorded', 'occurred'"),
         ({"colour": "red"}, "colour"),
     ]:
@@ -104,6 +105,15 @@ def test_a_rule_that_can_never_fire_is_refused_where_it_is_declared() -> None:
             card: ef.Tag
 
             def evolve(self, event: PaymentDeclined) -> None: ...
+
+    with pytest.raises(InvalidProjection, match=r"Waiting\.judge is an async function"):
+
+        class Waiting(ef.Alert):  # pyright: ignore[reportUnusedClass]
+            card: ef.Tag
+
+            def evolve(self, event: PaymentDeclined) -> None: ...
+
+            async def judge(self) -> str | None: ...  # type: ignore[override] # pyright: ignore
 
     with pytest.raises(InvalidProjection, match="can never fire: declined has no limit, and there is no judge"):
 

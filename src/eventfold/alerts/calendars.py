@@ -122,15 +122,18 @@ def office_hours(
         raise InvalidInput(
             f"opens={opens!r} is not before closes={closes!r}.", "Give hours within one day, to 24:00 at the latest."
         )
-    free = tuple(sorted(set(holidays)))
-    wrong = [each for each in free if type(each) is not date]
+    if not isinstance(holidays, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidInput(f"holidays={holidays!r:.80} are no dates.", "Give a list of dates: [date(2026, 12, 25)].")
+    given = list(holidays)
+    wrong = [each for each in given if type(each) is not date]
     if wrong:
-        raise InvalidInput(f"holidays has {wrong[0]!r}, which is no date.", "Give dates: date(2026, 12, 25).")
+        raise InvalidInput(f"holidays has {wrong[0]!r:.80}, which is no date.", "Give dates: date(2026, 12, 25).")
+    free = tuple(sorted(set(given)))
     return Calendar(zone, begin, end, _weekdays(days), free)
 
 
 def _minutes(text: str, name: str) -> int:
-    found = _TIME.fullmatch(text)
+    found = _TIME.fullmatch(text) if isinstance(text, str) else None  # pyright: ignore[reportUnnecessaryIsInstance]
     minutes = int(found[1]) * 60 + int(found[2]) if found and int(found[2]) < 60 else 24 * 60 + 1
     if minutes > 24 * 60:
         raise InvalidInput(f"{name}={text!r} is not a time of day.", f'Write {name}="09:00"; the latest is 24:00.')
@@ -139,6 +142,8 @@ def _minutes(text: str, name: str) -> int:
 
 def _weekdays(text: str) -> tuple[int, ...]:
     found: set[int] = set()
+    if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidInput(f"days={text!r:.80} are no days of the week.", 'Write days="mon-fri" or "mon,wed,sat".')
     for part in text.lower().replace(" ", "").split(","):
         first, _, last = part.partition("-")
         if first not in _DAYS or (last or first) not in _DAYS:

@@ -5,6 +5,7 @@ Knows: class keywords. Does not know: what the annotations mean (definition.py),
 
 from __future__ import annotations
 
+import inspect
 import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -15,6 +16,7 @@ from eventfold.alerts.detectors.detector import Detector
 from eventfold.alerts.facts import Severity
 from eventfold.core.annotations import take_options
 from eventfold.core.class_data import get_class_data, remember_visible_names, set_class_data
+from eventfold.core.durations import LONGEST
 from eventfold.errors import InvalidProjection
 from eventfold.projections.classes import Projection, ProjectionMeta
 from eventfold.projections.definition import ProjectionDefinition
@@ -47,7 +49,7 @@ def _checked(cls: type, given: dict[str, Any]) -> AlertOptions:
                 f"Give one of {', '.join(map(repr, get_args(kind)))}.",
             )
     pause: Any = given.get("clear_after", timedelta())
-    if not isinstance(pause, timedelta) or pause < timedelta():
+    if not isinstance(pause, timedelta) or not timedelta() <= pause <= timedelta(microseconds=LONGEST):
         raise InvalidProjection(
             f"{cls.__qualname__} has clear_after={pause!r}.", "Give a duration, such as ef.minutes(10)."
         )
@@ -71,6 +73,11 @@ def own_detectors(cls: type[Projection]) -> dict[str, Detector]:
 
 def refuse_silent_rule(cls: type[Alert]) -> None:
     """Raise InvalidProjection where no verdict of the rule can ever be anything but silence."""
+    if inspect.iscoroutinefunction(cls.judge):
+        raise InvalidProjection(
+            f"{cls.__qualname__}.judge is an async function, and a verdict waits for nothing.",
+            "Write def judge(self) -> str | None.",
+        )
     if cls.judge is not Alert.judge:
         return
     detectors = own_detectors(cls)

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from eventfold.errors import InvalidInput
 
+LONGEST = 365_250 * 86_400_000_000  # µs: a thousand years, so that sums with a time have 64 bits
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -33,7 +34,7 @@ def days(count: float) -> timedelta:
 
 
 def positive_micros(duration: object, name: str) -> int:
-    """Return a duration in microseconds. Raises InvalidInput if it is no timedelta, or not above zero."""
+    """Return a duration in microseconds. Raises InvalidInput if it is none, or not within (0, LONGEST]."""
     if not isinstance(duration, timedelta):
         raise InvalidInput(
             f"{name}={duration!r} is not a duration.", f"Write {name}=ef.minutes(5), or a timedelta.", argument=name
@@ -41,7 +42,9 @@ def positive_micros(duration: object, name: str) -> int:
     micros = duration // _MICROSECOND
     if micros <= 0:
         raise InvalidInput(f"{name}={duration!s} is not above zero.", "Give a longer duration.", argument=name)
+    if micros > LONGEST:
+        raise InvalidInput(f"{name}={duration!s} is too long.", "Give 1,000 years at the most.", argument=name)
     return micros
 
 
-__all__ = ["days", "hours", "minutes", "positive_micros", "seconds"]
+__all__ = ["LONGEST", "days", "hours", "minutes", "positive_micros", "seconds"]

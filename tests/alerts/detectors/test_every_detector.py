@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from math import inf, nan
 from typing import Any
 
@@ -13,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import eventfold as ef
+from eventfold.alerts.detectors.detector import as_field
 from eventfold.errors import InvalidInput
 from tests.alerts.detectors.every import DAY, HOUR, MAKERS, MINUTE, SECOND, feed, stored
 
@@ -154,3 +158,48 @@ def test_a_statistic_of_the_user_needs_fields_and_fires() -> None:
     mine.add(4)
     assert mine.fires(0) == "The longest is 4."
     assert (mine.due(0), mine.can_fire(), stored(mine)) == (None, True, mine)
+
+
+@pytest.mark.parametrize(
+    "value", ["5", nan, inf, Decimal("NaN"), True, [1]], ids=["text", "nan", "inf", "decimal", "bool", "list"]
+)
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        *[(partial(ef.rate, per=ef.minutes(1), factor=2), name) for name in ("more_than", "at_least", "warm")],
+        *[(ef.absence, name) for name in ("times_usual", "warm")],
+        *[(ef.outlier, name) for name in ("rarer_than", "warm")],
+        *[(partial(ef.outlier, window=21), name) for name in ("z", "floor")],
+        *[(partial(ef.seasonal, zone="UTC"), name) for name in ("z", "warm")],
+        *[(ef.drift, name) for name in ("warm", "tolerance", "threshold")],
+    ],
+)
+def test_an_argument_that_is_no_finite_number_is_refused_at_the_declaration(
+    make: Callable[..., Any], name: str, value: Any
+) -> None:
+    """It is named where it is written, and not when the first event comes."""
+    with pytest.raises(InvalidInput, match=f"{name}=.* is not a finite number"):
+        make(**{name: value})
+
+
+def test_limits_of_any_kind_of_number_are_stored_as_numbers() -> None:
+    """A Decimal and an int beyond all floats become numbers that JSON has."""
+    for limit in (Decimal("2.5"), 10**400, 3):
+        made = ef.rate(per=ef.minutes(1), more_than=limit).default_factory()  # type: ignore[arg-type,attr-defined] # pyright: ignore
+        assert stored(made) == made and made.can_fire()
+
+
+def test_a_duration_that_no_column_can_hold_is_refused_at_the_declaration() -> None:
+    """A moment plus a duration is a number of 64 bits."""
+    with pytest.raises(InvalidInput, match=r"per=999999999 days.* is too long"):
+        ef.rate(per=timedelta.max, more_than=1)
+    with pytest.raises(InvalidInput, match=r"expect=.* is too long"):
+        ef.absence(expect=timedelta.max)
+    with pytest.raises(InvalidInput, match="A Silent cannot be stored as it is declared"):
+        as_field(Silent(number=nan))
+
+
+class Silent(ef.Detector):
+    """A detector of a number that JSON must have."""
+
+    number: float = 0.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from eventfold.alerts.calendars import Calendar
-from eventfold.alerts.detectors.detector import Detector, as_field, changed_verdict
+from eventfold.alerts.detectors.detector import Detector, as_field, changed_verdict, check_numbers, plain_number
 from eventfold.alerts.detectors.wording import duration, moment
 from eventfold.core.durations import minutes, positive_micros
 from eventfold.errors import InvalidInput
@@ -169,12 +169,13 @@ def absence(
     if expect is not None:
         return as_field(Absence(positive_micros(expect, "expect"), None, calendar))
     factor = 5.0 if times_usual is None else times_usual
+    check_numbers(times_usual=factor, warm=warm)
     if not 1 < factor < float("inf"):
         raise InvalidInput(f"times_usual={factor!r} is not above 1.", "Give how many usual gaps are too long: 5.")
     if warm < _START:
         raise InvalidInput(f"warm={warm!r} is below {_START}.", "Give how many gaps must be known before it may fire.")
     least = positive_micros(minutes(1) if at_least is None else at_least, "at_least")
-    return as_field(Absence(least, factor, calendar, warm))
+    return as_field(Absence(least, float(plain_number(factor) or 0), calendar, warm))
 
 
 __all__ = ["Absence", "absence"]

@@ -58,7 +58,17 @@ class Detector(msgspec.Struct, kw_only=True):
 
 
 def as_field(detector: D) -> D:
-    """Return the default of a class's field: each instance of the class gets a copy of this detector."""
+    """Return the default of a class's field: each instance of the class gets a copy of this detector.
+
+    Raises InvalidInput if a value of the detector is not of its field's type, or cannot be stored.
+    """
+    try:
+        msgspec.json.decode(msgspec.json.encode(detector), type=type(detector))
+    except (msgspec.MsgspecError, OverflowError, TypeError) as error:
+        raise InvalidInput(
+            f"A {type(detector).__name__} cannot be stored as it is declared: {error}.",
+            "Give its arguments values of the types in its signature.",
+        ) from None
     field = msgspec.field(default_factory=cast("Callable[[], Any]", partial(copy.deepcopy, detector)))
     return cast("D", field)
 
@@ -68,6 +78,13 @@ def changed_verdict(detector: Detector, now: int, moments: Iterable[int | None])
     fires = detector.fires(now) is not None
     ahead = sorted({moment for moment in moments if moment is not None and moment > now})
     return next((moment for moment in ahead if (detector.fires(moment) is not None) != fires), None)
+
+
+def check_numbers(**given: object) -> None:
+    """Raise InvalidInput unless each of the arguments that were given is a finite number."""
+    for name, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)) or plain_number(value) is None:
+            raise InvalidInput(f"{name}={value!r:.80} is not a finite number.", "Give a number.")
 
 
 def plain_number(value: object) -> int | float | None:
@@ -96,4 +113,4 @@ def plain_number(value: object) -> int | float | None:
     return min(max(number, -_GREATEST), _GREATEST) if math.isfinite(number) else None
 
 
-__all__ = ["EXACT", "SMALL", "Detector", "as_field", "changed_verdict", "plain_number"]
+__all__ = ["EXACT", "SMALL", "Detector", "as_field", "changed_verdict", "check_numbers", "plain_number"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from datetime import timedelta
 
-from eventfold.alerts.detectors.detector import Detector, as_field, plain_number
+from eventfold.alerts.detectors.detector import Detector, as_field, check_numbers, plain_number
 from eventfold.alerts.detectors.moving import moved
 from eventfold.alerts.detectors.wording import number
 from eventfold.core.durations import hours, positive_micros
@@ -104,6 +104,7 @@ def drift(*, warm: int = 200, tolerance: float = 0.5, threshold: float = 25.0, h
     larger `threshold` fires later and errs less. It is silent for `warm` values and fires for `hold` (an hour). Raises
     InvalidInput if an argument cannot be used.
     """
+    check_numbers(warm=warm, tolerance=tolerance, threshold=threshold)
     if not 30 <= warm <= 100_000:
         raise InvalidInput(f"warm={warm!r} is out of range.", "Give 30 values or more; 200 is the default.")
     for name, value in (("tolerance", tolerance), ("threshold", threshold)):

@@ -9,7 +9,7 @@ import math
 from datetime import timedelta
 from typing import Literal
 
-from eventfold.alerts.detectors.detector import Detector, as_field, plain_number
+from eventfold.alerts.detectors.detector import Detector, as_field, check_numbers, plain_number
 from eventfold.alerts.detectors.quantiles import QuantileHistory
 from eventfold.alerts.detectors.recent import RecentValues
 from eventfold.core.durations import minutes, positive_micros
@@ -80,6 +80,8 @@ def outlier(
     series with few values, or whose level changes. It is silent until `warm` values are known (200, or the window) and
     fires for `hold` (10 minutes). Raises InvalidInput if an argument cannot be used.
     """
+    given = {"rarer_than": rarer_than, "window": window, "z": z, "floor": floor, "warm": warm}
+    check_numbers(**{name: value for name, value in given.items() if value is not None})
     if window is None and (z is not None or floor is not None):
         raise InvalidInput("z= and floor= are for a window.", "Write window=201 as well, or rarer_than=1/1000 alone.")
     if window is not None and rarer_than is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from datetime import timedelta
 
-from eventfold.alerts.detectors.detector import SMALL, Detector, as_field, changed_verdict, plain_number
+from eventfold.alerts.detectors.detector import SMALL, Detector, as_field, changed_verdict, check_numbers, plain_number
 from eventfold.alerts.detectors.wording import duration, number
 from eventfold.core.durations import positive_micros
 from eventfold.errors import InvalidInput
@@ -207,16 +207,21 @@ def rate(
     fires, and `judge` compares its `count`. Raises InvalidInput if an argument cannot be used.
     """
     micros = positive_micros(per, "per")
+    check_numbers(at_least=at_least, warm=warm)
     for name, value in (("more_than", more_than), ("fewer_than", fewer_than), ("factor", factor)):
-        if value is not None and (plain_number(value) is None or value < 0):
-            raise InvalidInput(f"{name}={value!r} is not a limit.", "Give a finite number that is not negative.")
+        if value is None:
+            continue
+        check_numbers(**{name: value})
+        if value < 0:
+            raise InvalidInput(f"{name}={value!r:.80} is not a limit.", "Give a finite number that is not negative.")
     if factor is not None and factor < 1:
         raise InvalidInput(f"factor={factor!r} is below 1.", "Give how many times the usual count is too much: 5.")
     if fewer_than == 0:
         raise InvalidInput("fewer_than=0 can never fire: no count is below 0.", "Give 1 or more.")
     if warm < 1:
         raise InvalidInput(f"warm={warm!r} is not a number of windows.", "Give 1 or more.")
-    return as_field(Rate(micros, more_than, fewer_than, factor, at_least, warm))
+    limits = [None if value is None else plain_number(value) for value in (more_than, fewer_than, factor)]
+    return as_field(Rate(micros, *limits, plain_number(at_least) or 0, warm))
 
 
 __all__ = ["Rate", "rate"]

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from eventfold.alerts.calendars import local_time, micros_of, zone_of
-from eventfold.alerts.detectors.detector import SMALL, Detector, as_field, plain_number
+from eventfold.alerts.detectors.detector import SMALL, Detector, as_field, check_numbers, plain_number
 from eventfold.alerts.detectors.moving import moved, short
 from eventfold.alerts.detectors.wording import number
 from eventfold.errors import InvalidInput
@@ -203,6 +203,7 @@ def seasonal(*, zone: str, by: Literal["hour", "day"] = "hour", z: float = 5.0, 
     zone_of(zone)
     if by not in ("hour", "day"):  # pyright: ignore[reportUnnecessaryContains]
         raise InvalidInput(f"by={by!r} is not a season.", 'Write by="hour" or by="day".')
+    check_numbers(z=z, warm=warm)
     if not 1 <= z < math.inf:
         raise InvalidInput(f"z={z!r} is not a number of standard deviations.", "Give 1 or more; 5 is the default.")
     if warm < 2:
