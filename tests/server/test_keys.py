@@ -17,7 +17,7 @@ from eventfold.errors import InvalidInput
 from eventfold.server import application
 from eventfold.server.access import keyring as keyring_module
 from eventfold.server.access.errors import KeyNotFound
-from eventfold.server.access.key_facts import Grant
+from eventfold.server.access.key_facts import ApiKey, Grant
 from eventfold.server.access.key_text import KEY_LENGTH, new_key, parse_key
 from eventfold.server.access.keyring import CACHE_S, Keyring
 from eventfold.server.consumers import routes as consumers
@@ -65,6 +65,32 @@ async def test_a_key_is_recognised_until_it_is_revoked() -> None:
         await keyring.rotate(issued.id, actor="operator")
     with pytest.raises(KeyNotFound):
         await keyring.revoke("AAAAAAAA", actor="operator")
+    await keyring.close()
+
+
+@pytest.mark.asyncio
+async def test_a_key_that_is_revoked_while_it_is_looked_up_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log was read before the revocation, and its answer came afterwards."""
+    store = ef.AsyncStore("memory:")
+    keyring = Keyring(store, SECRET)
+    await keyring.open()
+    issued = await keyring.create("teller", READ, actor="operator")
+    read, was_read, goes_on = store.state, asyncio.Event(), asyncio.Event()
+
+    async def slow(question: ApiKey) -> ApiKey:
+        found = await read(question)
+        was_read.set()
+        await goes_on.wait()
+        return found
+
+    monkeypatch.setattr(store, "state", slow)
+    asked = asyncio.create_task(keyring.recognise(issued.key))
+    await was_read.wait()
+    await keyring.revoke(issued.id, actor="operator")
+    goes_on.set()
+    assert await asked is None
+    assert await keyring.recognise(issued.key) is None
+    assert keyring.recall(issued.key) is None
     await keyring.close()
 
 

@@ -57,6 +57,7 @@ class Keyring:
     def __init__(self, store: AsyncStore, secret: bytes, *, used_every_s: float = USED_EVERY_S) -> None:
         self._store, self._secret, self._used_every_s = store, secret, used_every_s
         self._cache = dict[str, tuple[ApiKey, float]]()
+        self._changes = 0  # of keys, by this process
         self._uses = dict[str, float]()  # when a use was recorded last, by the clock of this process
         self._tasks = set[asyncio.Task[None]]()
         self._check = blake2b(b"secret", key=secret, digest_size=16, person=b"eventfold-check").hexdigest()
@@ -96,13 +97,13 @@ class Keyring:
         key = new_key(_checked(id))
         until = datetime.now(UTC) + timedelta(seconds=grace_s)
         await self._store.using(actor=actor).decide(rotate_key, ApiKey(id), key.digest(self._secret), until)
-        self._cache.pop(id, None)
+        self._forget(id)
         return Issued(id, key.text)
 
     async def revoke(self, id: str, *, actor: str) -> None:
         """Make a key invalid; nothing happens if it is already. Raises KeyNotFound."""
         await self._store.using(actor=actor).decide(revoke_key, ApiKey(_checked(id)))
-        self._cache.pop(id, None)
+        self._forget(id)
 
     async def get(self, id: str) -> ApiKey:
         """Return a key by its id, as it is now. Raises KeyNotFound."""
@@ -140,13 +141,21 @@ class Keyring:
         cached = self._cache.get(given.id)
         if cached is not None and time.monotonic() < cached[1]:
             return cached[0]
+        changes = self._changes
         key = await self._store.state(ApiKey(given.id))
         if key.created is None:
             return ABSENT
+        if changes != self._changes:  # it may be this key that was revoked while it was read
+            return await self._find(given)
         if len(self._cache) >= MAX_CACHED:
             self._cache.pop(next(iter(self._cache)))
         self._cache[given.id] = (key, time.monotonic() + CACHE_S)
         return key
+
+    def _forget(self, id: str) -> None:
+        """Ask the log at the next use, also for a use that is asking it now."""
+        self._changes += 1
+        self._cache.pop(id, None)
 
     def _record_use(self, key: ApiKey) -> None:
         now = time.monotonic()
