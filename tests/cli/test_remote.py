@@ -119,6 +119,14 @@ def test_read_models_and_processes_of_a_server_need_a_target_and_then_work(
     assert run("processes", url, "--json").code != 0
 
 
+def test_a_folder_as_target_is_called_a_folder(bank: tuple[str, str], tmp_path: Path) -> None:
+    """It has several links, as every folder has, but no second name."""
+    (tmp_path / "rows").mkdir()
+    refused = run("projections", "status", bank[0], "--target", str(tmp_path / "rows"))
+    assert refused.code != 0
+    assert "is a folder" in refused.err
+
+
 def test_what_a_client_cannot_do_to_a_server_is_refused_with_a_sentence(bank: tuple[str, str]) -> None:
     """Maintenance of the file is done where it is; an address without a server is an error without a traceback."""
     _, url = bank

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -224,7 +225,7 @@ def refuse_links(path: str) -> None:
 
 
 def _refuse_links(path: str, found: os.stat_result) -> None:
-    if found.st_nlink > 1:
+    if found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode):
         raise StoreUnsafe(
             f"{path} has {found.st_nlink} names (hard links): each of them has a write-ahead log of its own.",
             "Nothing was written: remove the other names (find them with: find -samefile); use symbolic links instead.",
