@@ -24,11 +24,11 @@ from eventfold.errors import DeliveryFailed, InvalidProcess, InvalidSignature
 
 PREFIX = "whsec_"
 TOLERANCE = 300.0  # seconds that a signature's timestamp may be in the past or in the future
-SHOWN = 200  # bytes of a response that an error quotes
+READ, SHOWN = 4_096, 200  # bytes of a response that are read; characters that an error quotes
 
 
 class Answer(NamedTuple):
-    """A response: `status`, `reason`, and in `said` the beginning of its body."""
+    """A response: `status`, `reason`, and in `said` the beginning of its body if it is not 2xx."""
 
     status: int
     reason: str
@@ -103,7 +103,7 @@ def post(url: str, body: bytes, headers: Mapping[str, str], timeout: float, iden
     try:
         connection.request("POST", path, body, dict(headers))
         answer = connection.getresponse()
-        said = answer.read(SHOWN)
+        said = b"" if 200 <= answer.status < 300 else _beginning(answer)
     except (OSError, http.client.HTTPException) as error:
         raise DeliveryFailed(
             f"{parts.hostname} could not be reached ({type(error).__name__}: {error}).",
@@ -115,11 +115,18 @@ def post(url: str, body: bytes, headers: Mapping[str, str], timeout: float, iden
     return Answer(answer.status, answer.reason, said.decode("utf-8", "replace").strip())
 
 
+def _beginning(answer: http.client.HTTPResponse) -> bytes:
+    try:
+        return answer.read(READ)
+    except (OSError, http.client.HTTPException):  # it has a status, which says more
+        return b""
+
+
 def accepted(url: str, answer: Answer, identity: str) -> None:
     """Raise DeliveryFailed on any status but 2xx: redirects are not followed."""
     if not 200 <= answer.status < 300:
         raise DeliveryFailed(
-            f"{urlsplit(url).hostname} answered {answer.status} {answer.reason}: {answer.said!r}.",
+            f"{urlsplit(url).hostname} answered {answer.status} {answer.reason}: {answer.said[:SHOWN]!r}.",
             "It is retried.",
             status=answer.status,
             event_id=identity,

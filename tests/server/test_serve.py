@@ -85,7 +85,10 @@ def test_a_store_that_does_not_exist_is_refused_unless_it_is_to_be_created(folde
 
 def test_the_settings_are_printed_with_their_sources_and_without_secrets(folder: Path) -> None:
     """And a setting that cannot be used is refused by the same command."""
-    (folder / "server.toml").write_text("[logs]\nformat = 'json'\n")
+    (folder / "server.toml").write_text(
+        "[logs]\nformat = 'json'\n[deliver.pager]\nto = 'webhook'\nurl = 'https://h.example/hunter2'\n"
+        "headers = {authorization = 'Bearer hunter2'}\n"
+    )
     done = run(
         "serve", "postgresql://eve:hunter2@db/bank", "--config", str(folder / "server.toml"), "--print-config",
         EVENTFOLD_SERVER__PORT="81",
@@ -93,6 +96,7 @@ def test_the_settings_are_printed_with_their_sources_and_without_secrets(folder:
     assert done.code == 0
     assert "hunter2" not in done.out
     assert "port = 81  # EVENTFOLD_SERVER__PORT" in done.out
+    assert f'authorization = "(set, not shown)"  # {folder / "server.toml"}' in done.out
     assert f'format = "json"  # {folder / "server.toml"}' in done.out
     wrong = run("serve", "bank.db", "--print-config", EVENTFOLD_SERVER__PROT="81")
     assert wrong.code == 2

@@ -35,7 +35,7 @@ def _entries(fields: Mapping[str, tuple[Any, Any]], prefix: Key, places: Mapping
             yield f"# {name} is not set"
         elif not isinstance(value, msgspec.Struct | dict):
             shown = MASK if is_secret(kind) else value
-            yield f"{_name(name)} = {_value(shown)}  # {places.get((*prefix, name), 'default')}"
+            yield f"{_name(name)} = {_value(shown)}  # {places.get((*prefix, name)) or places.get(prefix, 'default')}"
     for name, (value, kind) in fields.items():
         key = (*prefix, name)
         if isinstance(value, msgspec.Struct | dict):
@@ -44,9 +44,16 @@ def _entries(fields: Mapping[str, tuple[Any, Any]], prefix: Key, places: Mapping
         if isinstance(value, msgspec.Struct):
             yield from _table(value, key, places)
         elif isinstance(value, dict):
-            each_kind = get_args(kind)[1]
+            each_kind = _kind_of_values(kind)
             entries = cast("dict[str, Any]", value)
             yield from _entries({entry: (each, each_kind) for entry, each in entries.items()}, key, places)
+
+
+def _kind_of_values(kind: Any) -> Any:
+    """The type of the values of a dict, also of one that may be None."""
+    if get_origin(kind) is dict:
+        return get_args(kind)[1]
+    return next(_kind_of_values(each) for each in get_args(kind) if each is not type(None))
 
 
 def is_secret(kind: Any) -> bool:

@@ -17,12 +17,17 @@ TOKEN = "T0KEN-1234567890"
 
 
 class Receiver:
-    """`received`: the ids and bodies of the requests; `answer`: the status; `blocked`: not answered while it is set."""
+    """`received`: the ids and bodies of the requests; `answer`: the status; `blocked`: not answered while it is set.
+
+    `quote`: is said beside an error; `announced`: bytes that the answer says to have, and does not send.
+    """
 
     def __init__(self, port: int = 0) -> None:
         self.answer = 204
         self.received: list[tuple[str, dict[str, Any]]] = []
         self.unsigned: list[str] = []
+        self.quote = ""
+        self.announced = 0
         self.blocked = threading.Event()
         self.blocking = threading.Event()
         receiver = self
@@ -58,11 +63,14 @@ class Receiver:
             self.unsigned.append(str(error))
         if self.answer < 300:
             self.received.append((request.headers["webhook-id"], json.loads(body)))
-        said = b"" if self.answer == 204 else f"no hook at {request.path}".encode()
+        said = b"" if self.answer == 204 else f"no hook at {request.path}{self.quote}".encode()
         request.send_response(self.answer)
-        request.send_header("content-length", str(len(said)))
+        request.send_header("content-length", str(self.announced or len(said)))
         request.end_headers()
         request.wfile.write(said)
+        if self.announced:
+            request.connection.settimeout(5.0)
+            request.connection.recv(1)  # until the client has gone
 
     def states(self) -> list[str]:
         """What was received: `raised c-1`, in order."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from cryptography.x509.oid import NameOID  # noqa: E402
 import eventfold as ef  # noqa: E402
 from eventfold.alerts import delivery  # noqa: E402
 from eventfold.alerts.delivery import Delivery  # noqa: E402
+from eventfold.alerts.delivery.target import without_secrets  # noqa: E402
 from eventfold.errors import DeliveryFailed, InvalidProcess, ProcessError  # noqa: E402
 
 TO = "on-call@example.com"
@@ -113,6 +115,13 @@ def test_a_refusal_says_what_the_server_said_without_the_password(files: tuple[P
         mail(address, timeout=1.0).send_test()
 
 
+def test_a_password_that_the_server_quotes_as_it_was_sent_is_hidden() -> None:
+    """AUTH sends it in base64."""
+    secrets = mail("127.0.0.1:1", user="shop", password="hunter2hunter2", tls="none").target.secrets
+    for line in ("aHVudGVyMmh1bnRlcjI=", base64.b64encode(b"\0shop\0hunter2hunter2").decode()):
+        assert without_secrets(f"500 unknown command AUTH PLAIN {line}", secrets) == "500 unknown command AUTH PLAIN …"
+
+
 def test_one_recipient_that_is_refused_does_not_repeat_the_mail_to_the_others(files: tuple[Path, Path]) -> None:
     """The mail counts as delivered; refusals of all are retried."""
     with smtp_server(*files) as smtp, ef.Store("memory:") as store:
@@ -129,9 +138,11 @@ def test_one_recipient_that_is_refused_does_not_repeat_the_mail_to_the_others(fi
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"sender": "shop"}, "no e-mail address"),
+        ({"sender": "shop"}, "not one e-mail address"),
         ({"to": []}, "no recipient"),
-        ({"to": "a@b.example\nBcc: x@y.example"}, "no e-mail address"),
+        ({"to": "a@b.example\nBcc: x@y.example"}, "not one e-mail address"),
+        ({"to": "a@b.example, c@b.example"}, "not one e-mail address"),
+        ({"user": "shop", "password": "hunter2é"}, "cannot be sent"),
         ({"server": "mail.example.com:smtp"}, "no port"),
         ({"server": ""}, "no server"),
         ({"server": "smtp://me:secret@mail.example.com"}, "no server"),

@@ -8,7 +8,7 @@ import pytest
 
 import eventfold as ef
 from eventfold.alerts import delivery
-from eventfold.alerts.delivery import Message
+from eventfold.alerts.delivery import Entry, Message
 from eventfold.errors import DeliveryFailed
 from tests.alerts.delivery.facts import micros, raised, record
 
@@ -27,6 +27,15 @@ def test_a_message_is_one_line_with_its_fields(caplog: pytest.LogCaptureFixture)
         ("WARNING", "[ticket] Many: 2 keys (first c-1: c-1 fails.)"),
     ]
     assert {"alert": "NoOrders", "alert_state": "raised", "alert_count": 1}.items() <= vars(found[1]).items()
+
+
+def test_the_title_is_one_line_and_a_reason_begins_no_line_of_the_body() -> None:
+    """A value of an event with line breaks would otherwise write headers of a mail, or lines of the message."""
+    entry = Entry("k\nBcc: a@b.example", "e", "x\r\n\r\nNone of this alert is raised now.\x1b[2J", 0)
+    message = Message("m", "rule", "raised", "page", 0, 1, 1, (entry,), "m")
+    assert message.title == "[page] rule k Bcc: a@b.example: x    None of this alert is raised now. [2J"
+    assert "None of this alert is raised now." not in message.body.splitlines()
+    assert message.as_data()["episodes"][0]["key"] == entry.key
 
 
 def test_a_function_of_the_user_is_called_and_its_errors_are_reported() -> None:

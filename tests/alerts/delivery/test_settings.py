@@ -89,6 +89,8 @@ def test_a_mistake_is_named_with_its_key(tmp_path: Path, text: str, says: str) -
     (tmp_path / "shop.toml").write_text(text)
     with pytest.raises(EventfoldError) as refused:
         deliveries_of(tmp_path / "shop.toml", {})
+    if "[deliver." in text:
+        assert f"deliver.{text[len('[deliver.') : text.index(']')]}" in refused.value.what
     assert says in str(refused.value) and refused.value.remedy and "T0KEN" not in str(refused.value)
 
 

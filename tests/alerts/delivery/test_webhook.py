@@ -122,6 +122,35 @@ def test_no_secret_is_shown(store: ef.Store, caplog: pytest.LogCaptureFixture) -
 
 
 @pytest.mark.parametrize(
+    ("tail", "headers"),
+    [
+        ("?a=1&token=T0kenTok", {}),
+        ("", {"authorization": "Bearer T0kenTok"}),
+        (f"/{'a' * 100}/{'b' * 100}/T0kenTok{'c' * 200}", {}),
+    ],
+    ids=["a value of the query", "a word of a header", "a part that the limit of what is quoted would cut"],
+)
+def test_a_part_of_a_secret_that_the_receiver_quotes_is_hidden(tail: str, headers: dict[str, str]) -> None:
+    """The receiver says which token it does not know."""
+    with receiving() as receiver:
+        receiver.answer, receiver.quote = 404, "" if "c" * 9 in tail else " T0kenTok"
+        target = delivery.webhook(f"{receiver.url}{tail}", secret=SECRET, headers=headers)
+        with pytest.raises(DeliveryFailed, match="404") as failed:
+            target.send_test()
+    assert "T0kenTok" not in str(failed.value)
+
+
+def test_an_answer_that_never_ends_is_an_answer(store: ef.Store) -> None:
+    """Its status says whether the message was accepted."""
+    with receiving() as receiver:
+        receiver.answer, receiver.announced = 200, 1_000_000
+        pager(receiver, timeout=0.5).send_test()
+        receiver.answer = 500
+        with pytest.raises(DeliveryFailed, match="answered 500"):
+            pager(receiver, timeout=0.5).send_test()
+
+
+@pytest.mark.parametrize(
     ("url", "options", "says"),
     [
         ("ftp://example.com/x", {}, "no address"),

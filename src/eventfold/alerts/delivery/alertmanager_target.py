@@ -19,7 +19,7 @@ from eventfold.alerts.delivery.delivery import PREFIX, Delivery
 from eventfold.alerts.delivery.message import Message, iso
 from eventfold.alerts.delivery.policy import Policy
 from eventfold.alerts.delivery.target import guarded, without_secrets
-from eventfold.alerts.delivery.webhook_target import check_address, check_headers, host_of, secret_parts
+from eventfold.alerts.delivery.webhook_target import check_address, check_headers, host_of, secret_parts, secret_words
 from eventfold.alerts.facts import AlertCleared, AlertRaised, Episode, OpenEpisodes, episode_of
 from eventfold.concurrency import run
 from eventfold.core.event import Recorded
@@ -60,7 +60,7 @@ class Alertmanager:
         self._url = f"{url.rstrip('/')}/api/v2/alerts"
         self._labels, self._headers, self._timeout = dict(labels or {}), dict(headers or {}), timeout
         self.resend, self._store, self._clock = resend, store, clock
-        self.secrets = (*secret_parts(url), *self._headers.values())
+        self.secrets = (*secret_parts(url), *secret_words(self._headers))
 
     @property
     def description(self) -> str:
@@ -97,7 +97,7 @@ class Alertmanager:
         """Post alerts. Raises DeliveryFailed unless the answer is 2xx."""
         headers = {"content-type": "application/json", **self._headers}
         answer = post(self._url, msgspec.json.encode(alerts), headers, self._timeout, identity)
-        accepted(self._url, answer, identity)
+        accepted(self._url, answer._replace(said=without_secrets(answer.said, self.secrets)), identity)
 
 
 class AlertmanagerDelivery(Delivery):

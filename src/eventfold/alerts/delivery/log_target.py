@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 
-from eventfold.alerts.delivery.message import Message
+from eventfold.alerts.delivery.message import Message, one_line
 
 LOGGER = "eventfold.alerts"
 
@@ -31,5 +31,4 @@ class LogLine:
         line = message.title
         if message.count > 1 and message.entries:
             line += f" (first {message.entries[0].key}: {message.entries[0].reason})"
-        text = "".join(each if each.isprintable() else " " for each in line)
-        logging.getLogger(LOGGER).log(logging.ERROR if urgent else logging.WARNING, "%s", text, extra=fields)
+        logging.getLogger(LOGGER).log(logging.ERROR if urgent else logging.WARNING, "%s", one_line(line), extra=fields)

@@ -7,11 +7,12 @@ Knows: SMTP (the standard library's), mail headers. Does not know: when a messag
 
 from __future__ import annotations
 
+import base64
 import smtplib
 import ssl
 from collections.abc import Sequence
 from email.message import EmailMessage
-from email.utils import format_datetime, parseaddr
+from email.utils import format_datetime, getaddresses, parseaddr
 from typing import Literal
 
 from eventfold.alerts.delivery.message import Message
@@ -42,16 +43,22 @@ class Mail:
         self._host, self._port = _host_and_port(server, tls)
         self._sender, self._to = sender, (to,) if isinstance(to, str) else tuple(to)
         self._user, self._password, self._tls, self._ca_file, self._timeout = user, password, tls, ca_file, timeout
-        self.secrets: tuple[str, ...] = () if password is None else (password,)
+        self.secrets: tuple[str, ...] = () if password is None else (password, *_as_sent(user or "", password))
         for address in (sender, *self._to):
-            if "@" not in parseaddr(address)[1] or not address.isprintable():
+            found = getaddresses([address])
+            if len(found) != 1 or "@" not in found[0][1] or not address.isprintable():
                 raise InvalidProcess(
-                    f"{address[:80]!r} is no e-mail address.", "Give sender= and to= as name@example.com."
+                    f"{address[:80]!r} is not one e-mail address.",
+                    "Give sender=, and each of to=, as name@example.com.",
                 )
         if not self._to:
             raise InvalidProcess("The e-mail target has no recipient.", "Give to=, one address or several.")
         if (user is None) != (password is None):
             raise InvalidProcess("The e-mail target has a user or a password, not both.", "Give both, or none.")
+        if not f"{user or ''}{password or ''}".isascii():
+            raise InvalidProcess(
+                "The user or the password of the e-mail target has letters that cannot be sent.", "Use ASCII."
+            )
         if tls == "none" and password is not None and self._host not in LOOPBACK:
             raise InvalidProcess(
                 f"The password for {self._host} would be sent unencrypted.", 'Leave tls="none" out: STARTTLS is used.'
@@ -97,7 +104,7 @@ class Mail:
     def _mail(self, message: Message) -> EmailMessage:
         domain = parseaddr(self._sender)[1].rpartition("@")[2]
         mail = EmailMessage()
-        mail["Subject"] = "".join(each if each.isprintable() else " " for each in message.title)[:LONGEST_SUBJECT]
+        mail["Subject"] = message.title[:LONGEST_SUBJECT]
         mail["From"], mail["To"] = self._sender, ", ".join(self._to)
         mail["Date"] = format_datetime(from_micros(message.at))
         mail["Message-ID"] = f"<{message.id}@{domain}>"
@@ -125,6 +132,12 @@ def _host_and_port(server: str, tls: Tls) -> tuple[str, int]:
     if colon and not (port.isdecimal() and 0 < int(port) < 65_536):
         raise InvalidProcess(f"{port[:20]!r} is no port.", 'Give server="mail.example.com:587".')
     return host.strip("[]"), int(port) if colon else PORTS[tls]
+
+
+def _as_sent(user: str, password: str) -> tuple[str, str]:
+    """Return a password as AUTH LOGIN and AUTH PLAIN send it: a server may quote the line."""
+    plain = f"\0{user}\0{password}"
+    return base64.b64encode(password.encode()).decode(), base64.b64encode(plain.encode()).decode()
 
 
 def _refusals(refused: dict[str, tuple[int, bytes]]) -> str:

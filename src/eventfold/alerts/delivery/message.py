@@ -114,6 +114,10 @@ class Message(msgspec.Struct, frozen=True):
     @property
     def sentence(self) -> str:
         """The title without the severity: `CardTesting c-1: 23 declines in 5 minutes.`"""
+        return one_line(self._sentence)
+
+    @property
+    def _sentence(self) -> str:
         what = self._what
         match self.kind:
             case "raised":
@@ -133,7 +137,7 @@ class Message(msgspec.Struct, frozen=True):
         lines = [self.sentence, ""]
         for entry in self.entries:
             key = f"{entry.key}: " if entry.key else ""
-            lines.append(f"- {key}{entry.reason} (since {iso(entry.since)}{_until(entry)})")
+            lines.append(f"- {one_line(key + entry.reason)} (since {iso(entry.since)}{_until(entry)})")
         if self.count > len(self.entries) and self.kind != "limit":
             lines.append(f"- and {self.count - len(self.entries):,} more")
         if self.kind == "limit":
@@ -217,6 +221,11 @@ def span(micros: int) -> str:
     if seconds < 7_200:
         return f"{seconds // 60} min"
     return f"{seconds // 3_600} h" if seconds < 172_800 else f"{seconds // 86_400} days"
+
+
+def one_line(text: str) -> str:
+    """Return a text without line breaks and control characters, which would change what follows it."""
+    return text if text.isprintable() else "".join(each if each.isprintable() else " " for each in text)
 
 
 def plural(subject: str) -> str:

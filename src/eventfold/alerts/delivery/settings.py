@@ -21,7 +21,7 @@ import msgspec
 from msgspec import Meta
 
 from eventfold.alerts.delivery.delivery import Delivery, Options
-from eventfold.errors import InvalidInput
+from eventfold.errors import InvalidInput, InvalidProcess
 
 Secret = Annotated[str, Meta(extra={"secret": True})]
 Kind = Literal["log", "webhook", "email", "alertmanager"]
@@ -88,7 +88,7 @@ def deliveries_of(file: Path | None, environment: Mapping[str, str] | None = Non
 
 
 def delivery_of(name: str, settings: TargetSettings) -> Delivery:
-    """Return the delivery of some settings. Raises InvalidInput, InvalidProcess."""
+    """Return the delivery of some settings. Raises InvalidInput, which names it."""
     given = {key: value for key in settings.__struct_fields__ if (value := getattr(settings, key)) is not None}
     kind: Kind | None = given.pop("to", None)
     if kind is None:
@@ -109,9 +109,17 @@ def delivery_of(name: str, settings: TargetSettings) -> Delivery:
             f"Give {', '.join(REQUIRED[kind])}.",
             key=f"deliver.{name}.{missing[0]}",
         )
-    if "hours" in given:
-        given["hours"] = _hours(name, given["hours"])
-    return _made(kind, {**given, "name": name})
+    key = f"deliver.{name}"
+    try:
+        if "hours" in given:
+            key = f"deliver.{name}.hours"
+            given["hours"] = _hours(name, given["hours"])
+            key = f"deliver.{name}"
+        return _made(kind, {**given, "name": name})
+    except (InvalidInput, InvalidProcess) as error:
+        if error.what.startswith(key):
+            raise
+        raise InvalidInput(f"{key} cannot be used: {error.what}", error.remedy, key=key) from None
 
 
 def _made(kind: Kind, given: dict[str, Any]) -> Delivery:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
 from eventfold.alerts.delivery.message import Message
+from eventfold.alerts.delivery.target import without_secrets
 from eventfold.errors import InvalidProcess
 from eventfold.webhooks import accepted, is_address, key_of, post, sign
 
@@ -32,7 +33,7 @@ class Webhook:
         check_headers(headers or {})
         self._url, self._timeout, self._headers, self._clock = url, timeout, dict(headers or {}), clock
         self._keys = [key_of(each) for each in given]
-        self.secrets = (*secret_parts(url), *given, *self._headers.values())
+        self.secrets = (*secret_parts(url), *given, *secret_words(self._headers))
 
     @property
     def description(self) -> str:
@@ -48,7 +49,8 @@ class Webhook:
         if not self._keys:
             del signed["webhook-signature"]
         headers = {"content-type": "application/json", **self._headers, **signed}
-        accepted(self._url, post(self._url, body, headers, self._timeout, message.id), message.id)
+        answer = post(self._url, body, headers, self._timeout, message.id)
+        accepted(self._url, answer._replace(said=without_secrets(answer.said, self.secrets)), message.id)
 
 
 def check_address(url: str, what: str) -> None:
@@ -85,5 +87,11 @@ def host_of(url: str) -> str:
 def secret_parts(url: str) -> tuple[str, ...]:
     """Return the parts of an address that may be a token: all after the host."""
     parts = urlsplit(url)
-    found = (url, parts.path, parts.query, *(each for each in parts.path.split("/") if len(each) >= 8))
+    values = (value for _, value in parse_qsl(parts.query))
+    found = (url, parts.path, parts.query, *values, *(each for each in parts.path.split("/") if len(each) >= 8))
     return tuple(each for each in found if each not in ("", "/"))
+
+
+def secret_words(headers: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the values of headers, and each word of them: a receiver may quote the token without `Bearer`."""
+    return tuple(word for value in headers.values() for word in (value, *value.split()))
