@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -342,3 +345,54 @@ def test_lines_written_ahead_say_the_same_as_those_of_prometheus_client(name: st
     assert read_back(ours)[key] == read_back(theirs)[key] == value
     (family,) = parsed(add_lines(b"# EOF\n", [lines_of(name, [sample])]).decode())
     assert (family.samples[0].labels["projection"], family.samples[0].value) == (name, value)
+
+
+def test_a_scrape_of_a_store_whose_file_was_replaced_asks_for_it_to_be_opened_again(tmp_path: Path) -> None:
+    """Otherwise a server that only Prometheus calls would have no figures until it is started again."""
+    path, other = tmp_path / "shop.db", tmp_path / "other.db"
+    for each in (path, other):
+        ef.Store(str(each)).close()
+    app = application(str(path), settings=OPEN)
+    with client_of(app) as client:
+        assert client.get("/metrics").status_code == 200
+        assert not app.server.running.damaged.is_set()
+        other.replace(path)
+        ends = time.monotonic() + 20
+        while not app.server.running.damaged.is_set():
+            assert time.monotonic() < ends
+            time.sleep(0.3)
+            assert client.get("/metrics").status_code == 200
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_process_that_was_forked_while_a_state_was_read_reads_it_again() -> None:
+    """The thread that read is not in the child: to wait for it would delay each scrape, and all would be late."""
+    goes_on, calls = threading.Event(), list[int]()
+
+    def read() -> list[Sample]:
+        calls.append(1)
+        if len(calls) == 1:
+            goes_on.wait(20)
+        return []
+
+    state = BoundedState(read)
+    assert state.now(0.01).is_late
+    child = os.fork()
+    if not child:
+        os._exit(int(state.now(10).is_late))
+    goes_on.set()
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_warning_of_the_library_is_a_line_in_the_format_of_the_server() -> None:
+    """A program that reads the log as JSON can read each line, also that of a store whose state cannot be read."""
+    code = (
+        "import logging\n"
+        "from eventfold.server.logs import configure_logs\n"
+        "from eventfold.server.settings import LogSettings\n"
+        "configure_logs(LogSettings(format='json'))\n"
+        "logging.getLogger('eventfold.monitoring').warning('The state of a store cannot be read.')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60)
+    assert msgspec.json.decode(done.stderr)["message"] == "The state of a store cannot be read."

@@ -140,7 +140,8 @@ def test_log_lines_name_routes_and_never_values(folder: Path) -> None:
     requests = [line for line in lines if line["message"] == "request"]
     assert [(line["route"], line["status"]) for line in requests] == [("/head", 200), ("/head", 404), (None, 404)]
     assert len({line["request_id"] for line in requests}) == 3
-    assert all(line["time"].endswith("Z") and line["level"] == "info" for line in lines)
+    assert all(line["time"].endswith("Z") for line in lines)
+    assert {line["level"] for line in requests} == {"info"}  # others may warn, as of a store in memory
 
 
 def test_followers_are_asked_to_connect_again_and_an_append_is_finished(folder: Path) -> None:

@@ -8,6 +8,7 @@ Knows: threads, clocks, when a state is too old. Does not know: what a state is,
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -56,6 +57,8 @@ class BoundedState:
         self._read, self._keep_s, self._wait_s, self._write = read, keep_s, wait_s, write
         self._mutex = threading.Lock()
         self._running: threading.Event | None = None  # set when the reading that goes on has ended
+        self._process = 0  # in which it goes on
+        self.error: EventfoldError | None = None  # why the state could not be read the last time
         self._last: StateNow = StateNow((), True, 0.0)
         self._read_at = -keep_s
         self.was_read = False  # at least once, successfully or not
@@ -77,8 +80,10 @@ class BoundedState:
         Returns the event that is set at the end; None if nothing is read.
         """
         with self._mutex:
+            if self._running is not None and self._process != os.getpid():
+                self._running = None  # this process was forked while it went on: its thread is not here
             if self._running is None and time.monotonic() - self._read_at >= self._keep_s - ahead_s:
-                self._running = threading.Event()
+                self._running, self._process = threading.Event(), os.getpid()
                 threading.Thread(
                     target=self._renew, args=(self._running,), name="eventfold-metrics", daemon=True
                 ).start()
@@ -87,16 +92,19 @@ class BoundedState:
     def _renew(self, ended: threading.Event) -> None:
         started = time.monotonic()
         found: StateNow | None = None
+        refused: EventfoldError | None = None
         try:
             samples = self._read()
             found = StateNow(samples, False, time.monotonic() - started, self._write(samples))
         except EventfoldError as error:
+            refused = error
             log.warning("The state of a store cannot be read for its metrics: %s", error.what)
         except Exception as error:
             log.error("Reading the state of a store for its metrics failed.", exc_info=error)
         finally:
             with self._mutex:
                 self._last = found or StateNow((), True, time.monotonic() - started)
+                self.error = refused
                 self._read_at = time.monotonic()
                 self._running, self.was_read = None, True
             ended.set()

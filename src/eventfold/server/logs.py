@@ -75,13 +75,13 @@ def is_bounded(record: logging.LogRecord) -> bool:
 
 
 def configure_logs(settings: LogSettings) -> None:
-    """Write the log lines of the server, and uvicorn's warnings, on standard error."""
+    """Write the log lines of the server, and the warnings of the library and of uvicorn, on standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Formatter(settings.format))
     log.handlers, log.propagate = [handler], False
     log.setLevel(settings.level.upper())
     requests.disabled = not settings.requests
-    for name in ("uvicorn", "uvicorn.error", "asyncio"):
+    for name in ("eventfold", "uvicorn", "uvicorn.error", "asyncio"):
         other = logging.getLogger(name)
         other.handlers, other.propagate = [handler], False
         other.setLevel(max(logging.WARNING, log.level))

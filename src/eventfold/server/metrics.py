@@ -145,6 +145,9 @@ async def metrics(call: Call) -> Response:
 
     text = partial(server.meter.text, scrapes, shown, streams, accept)
     body, media = text() if scrapes.is_small(shown) else await in_thread(text)
+    for each in shown:
+        if each.state.error is not None:
+            server.running.note(each.state.error)  # its file may have been replaced
     return Response(body, media_type=media)
 
 
