@@ -265,6 +265,25 @@ def test_business_time_counts_where_the_rule_says_so() -> None:
         assert ("raised", "c-3") in words(facts(store, "by_business"))
 
 
+def test_events_that_occurred_before_1970_are_as_far_apart_as_they_were() -> None:
+    """Four in four days are not four in five minutes."""
+
+    class Old(ef.Alert, by="occurred"):
+        card: ef.Tag
+        declined: ef.Rate = ef.rate(per=ef.minutes(5), more_than=1)
+
+        def evolve(self, event: PaymentDeclined) -> None:
+            self.declined.add()
+
+    with ef.Store("memory:") as store:
+        days = [datetime(1960, 1, day, tzinfo=UTC) for day in range(1, 5)]
+        store.append(*[ef.Draft(PaymentDeclined("c-1"), occurred=day) for day in days])
+        assert store.alerts.replay(Old) == []
+        store.append(*[ef.Draft(PaymentDeclined("c-1"), occurred=days[-1])] * 2)
+        (episode,) = store.alerts.replay(Old)
+        assert episode.at == (days[-1] - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
 def test_rows_have_the_columns_of_the_rule_and_its_moments(store: ef.Store, clock: Clock) -> None:
     """`store.rows` of an alert filters by them; folding again gives the same rows."""
     store.run_until_idle(CardTesting, NoOrders, clock=clock)

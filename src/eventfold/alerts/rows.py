@@ -25,6 +25,7 @@ from eventfold.projections.definition import ProjectionDefinition, projection_de
 
 OWN_FIELDS = ("clock", "due", "raised_at", "opened_by", "reason", "quiet_since")
 ALERT_FIELD = "alert"  # the key of the only row of an alert without a key: its name
+BEFORE_ALL = -(1 << 62)  # µs since 1970 UTC: earlier than every event, also those that occurred before 1970
 MAX_STEPS = 100_000  # moments that one row passes at once: a detector that names more does not work
 
 
@@ -93,7 +94,7 @@ class AlertRow:
         of_rule = values if plan.is_keyed else values[1:]
         if len(values) == plan.size:
             self.rule: Any = plan.cls(*of_rule, *[make() for make in plan.fresh])
-            self.clock = 0
+            self.clock = BEFORE_ALL
             self.due = self.raised_at = self.opened_by = self.reason = self.quiet_since = None
         else:
             self.rule = plan.cls(*of_rule[: -len(OWN_FIELDS)])

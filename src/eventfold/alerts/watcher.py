@@ -19,7 +19,7 @@ from typing import Any
 from eventfold.alerts.ask_clock import AskClock
 from eventfold.alerts.episode_log import EpisodeLog, Step, WrittenEpisodes
 from eventfold.alerts.facts import AlertWatching, Severity
-from eventfold.alerts.rows import AlertRow, Change, RulePlan, row_class_of
+from eventfold.alerts.rows import BEFORE_ALL, AlertRow, Change, RulePlan, row_class_of
 from eventfold.core.table import RowCodec, Table
 from eventfold.core.value_order import key_text, partition_of
 from eventfold.ports.target import Checkpoint, PartitionKey
@@ -31,7 +31,6 @@ from eventfold.selection.conditions import AllOf, Compare, Condition, Missing, O
 
 ASK_EVERY_S = 0.9  # between statements that look for rows that are due
 PAGE_ROWS = 10_000  # of one statement
-BEFORE_ALL = -(1 << 62)
 NO_RULE = ""  # of a mark after which nothing becomes a fact, until a rule has settled
 CHANGED_RULE = "The rule changed, and the new one is satisfied."
 
