@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import threading
@@ -357,3 +358,19 @@ def test_the_state_of_a_store_without_the_extra_says_what_to_install() -> None:
         "MissingExtra Metrics need the package 'prometheus-client', which is not installed. "
         "Install the extra: pip install 'eventfold[metrics]'\n"
     )
+
+
+def test_a_store_that_is_measured_under_two_names_is_counted_under_both() -> None:
+    """Neither shows 0 appends while there are some; a recorder that is no longer used is not kept."""
+    with ef.Store("memory:") as plain:
+        one, two = monitoring.measured(plain, "one"), monitoring.measured(plain, "two")
+        one.append(Placed("a"))
+        two.append(Placed("b"))
+        samples = Samples(monitoring.collector(one, two))
+        assert [samples("appends_total", store=each, outcome="written") for each in ("one", "two")] == [2, 2]
+        for number in range(100):
+            monitoring.measured(plain, f"store-{number}")
+        gc.collect()
+        monitoring.measured(plain, "last")
+        log: Any = plain.projections.log
+        assert len(log.appender.engine._recorders) <= 4

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any, Literal, Protocol
+from weakref import ref
 
 import msgspec
 
@@ -63,10 +64,19 @@ class MeasuredEngine(Wrapping):
 
 
 class MeasuredCommits:
-    """The engine of an appender: each commit is counted, with the outcomes and types of its requests."""
+    """The engine of an appender: each commit is counted, with the outcomes and types of its requests.
 
-    def __init__(self, inner: Appends, recorder: Recorder) -> None:
-        self.inner, self._recorder = inner, recorder
+    A store that was measured twice has two recorders. Each counts for as long as its measured store is used.
+    """
+
+    def __init__(self, inner: Appends) -> None:
+        self.inner = inner
+        self._recorders: list[ref[Recorder]] = []
+
+    def count_in(self, recorder: Recorder) -> None:
+        """Count from now on in this recorder too."""
+        kept = [each for each in self._recorders if each() not in (None, recorder)]
+        self._recorders = [*kept, ref(recorder)]
 
     async def append_many(self, requests: Sequence[AppendRequest]) -> list[Outcome]:
         """See Engine.append_many."""
@@ -74,9 +84,14 @@ class MeasuredCommits:
         try:
             outcomes = await self.inner.append_many(requests)
         except Exception as error:
-            self._recorder.not_committed(len(requests), error)
+            for each in self._recorders:
+                if (recorder := each()) is not None:
+                    recorder.not_committed(len(requests), error)
             raise
-        self._recorder.committed(requests, outcomes, perf_counter() - started)
+        seconds = perf_counter() - started
+        for each in self._recorders:
+            if (recorder := each()) is not None:
+                recorder.committed(requests, outcomes, seconds)
         return outcomes
 
 
@@ -150,8 +165,10 @@ class MeasuredLogs:
     """The same log for each kind of read. They share the appender, the cache and the pipeline of decisions."""
 
     def __init__(self, log: Log, appender: CommittingAppender, recorder: Recorder) -> None:
-        if not isinstance(appender.engine, MeasuredCommits):
-            appender.engine = MeasuredCommits(appender.engine, recorder)
+        commits = appender.engine
+        if not isinstance(commits, MeasuredCommits):
+            commits = appender.engine = MeasuredCommits(commits)
+        commits.count_in(recorder)
         decisions = MeasuredCache(log.cache, recorder, of_decisions=True)
         runtime = log.runtime
         self._engine, self._recorder = log.engine, recorder
