@@ -318,6 +318,11 @@ def test_a_traced_store_is_a_store(tmp_path: Path, spans: Collected) -> None:
     assert attributes(spans.all[-1])["error.type"] == "store-closed"
     with pytest.raises(ef.InvalidInput, match="no store"):
         telemetry.traced(cast(Any, "shop.db"))
+    with ef.Store("memory:") as plain:
+        with pytest.raises(ef.InvalidInput, match="no provider"):
+            telemetry.traced(plain, tracer_provider=cast(Any, 5))
+        with pytest.raises(ef.InvalidInput, match="no text"):
+            telemetry.traced(plain, name=cast(Any, 5))
 
 
 def test_the_current_span_is_that_of_the_call(store: ef.Store, spans: Collected) -> None:

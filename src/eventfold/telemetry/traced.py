@@ -33,8 +33,15 @@ def traced(store: St, *, name: str | None = None, tracer_provider: TracerProvide
     link to the spans that wrote the events. They never have payloads, tags or filters. An error of a sampler or an
     exporter fails no call. The returned store and the given one are one store: closing either closes both.
 
-    Raises InvalidInput if `store` is no Store or AsyncStore.
+    Raises InvalidInput if `store` is no Store or AsyncStore, `name` no text, or `tracer_provider` has no tracers.
     """
+    if not isinstance(name, str | None):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidInput(f"traced() was given the name {name!r}, which is no text.", "Give a text, or no name.")
+    if tracer_provider is not None and not callable(getattr(tracer_provider, "get_tracer", None)):
+        raise InvalidInput(
+            f"traced() was given {tracer_provider!r}, which is no provider of tracers.",
+            "Give a TracerProvider of opentelemetry.sdk.trace, or none to use the global one.",
+        )
     if isinstance(store, Store):
         return cast(St, TracedStore.of(store, Spans(name or name_of_engine(store.engine), tracer_provider)))
     if isinstance(store, AsyncStore):  # pyright: ignore[reportUnnecessaryIsInstance]
