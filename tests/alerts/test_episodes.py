@@ -284,6 +284,46 @@ def test_events_that_occurred_before_1970_are_as_far_apart_as_they_were() -> Non
         assert episode.at == (days[-1] - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
+class Order(ef.Event, type="orders.of-a-place"):
+    """An order of a place."""
+
+    place: str
+    shop: str
+
+
+@pytest.mark.parametrize("partitions", [1, 3])
+def test_keys_of_several_values_with_commas_have_episodes_of_their_own(partitions: int) -> None:
+    """A comma in a value is escaped, so that two keys are never one episode; a changed rule clears each."""
+
+    def rule(limit: int) -> type[ef.Alert]:
+        class Busy(ef.Alert, partitions=partitions):
+            place: str
+            shop: str
+            orders: ef.Rate = ef.rate(per=ef.minutes(5), more_than=limit)
+
+            def evolve(self, event: Order) -> None:
+                self.orders.add()
+
+        return Busy
+
+    keys = [("a, b", "c"), ("a", "b, c"), ("a\\", "b"), ("a", "\\b"), ("x", "y"), ("", ""), (",", "\n")]
+    strict, loose = rule(1), rule(9)
+    clock = Clock()
+    with ef.Store("memory:", clock=clock) as store:
+        store.run_until_idle(strict, clock=clock)
+        store.append(*[Order(*key) for key in keys] * 2)
+        store.run_until_idle(strict, clock=clock)
+        found = [each.key for each in store.alerts.list()]
+        assert len(set(found)) == len(keys) and {"a\\, b, c", "a, b\\, c", "x, y"} < set(found)
+        assert {each.key for each in store.alerts.replay(strict)} == set(found)
+        for each in (rule(0), loose):
+            store.projections.rebuild(each)
+            store.projections.switch(each)
+            store.run_until_idle(each, clock=clock)
+            assert len(store.alerts.list()) == (0 if each is loose else len(keys))
+        assert len(facts(store)) == 2 * len(keys)
+
+
 def test_rows_have_the_columns_of_the_rule_and_its_moments(store: ef.Store, clock: Clock) -> None:
     """`store.rows` of an alert filters by them; folding again gives the same rows."""
     store.run_until_idle(CardTesting, NoOrders, clock=clock)

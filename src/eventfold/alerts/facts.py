@@ -13,6 +13,7 @@ Knows: the envelope, how facts fold into open episodes. Does not know: rules, cl
 
 from __future__ import annotations
 
+import re
 from hashlib import sha256
 from typing import Any, Literal
 from uuid import UUID
@@ -23,6 +24,7 @@ from eventfold.core.envelope import NewEvent, new_id
 from eventfold.core.event import Event, Recorded, declaration_of
 from eventfold.core.query import Item, Query
 from eventfold.core.state import State
+from eventfold.core.value_order import key_text
 from eventfold.processes.timer_events import derived_id
 
 Severity = Literal["page", "ticket", "none"]
@@ -97,6 +99,18 @@ AnyFact = AlertFact | AlertWatching
 
 
 # Tags and ids
+
+
+def episode_key(key: tuple[Any, ...]) -> str:
+    """Return a key as the text that facts have. Of several values, commas within one are escaped by a backslash."""
+    if len(key) == 1:
+        return key_text(key)
+    return ", ".join(re.sub(r"([\\,])", r"\\\1", key_text((value,))) for value in key)
+
+
+def key_text_of(episode_key: str) -> str:
+    """Return the text by which the key of an episode, of several values, is assigned to a partition."""
+    return re.sub(r"\\(.)", r"\1", episode_key, flags=re.DOTALL)
 
 
 def alert_tag(alert: str) -> str:

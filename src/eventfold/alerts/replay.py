@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from eventfold.alerts.classes import Alert, alert_options
-from eventfold.alerts.facts import Episode, episode_id
+from eventfold.alerts.facts import Episode, episode_id, episode_key
 from eventfold.alerts.rows import AlertRow, RulePlan
 from eventfold.core.event import Recorded
-from eventfold.core.value_order import key_text
 from eventfold.errors import InvalidProjection
 from eventfold.log.context import Log
 from eventfold.ports.messages import Span
@@ -117,7 +116,7 @@ class Replay:
         name, severity = self._definition.name, alert_options(self._alert).severity
         for change in row.take_changes():
             if change.kind == "raised":
-                text = key_text(key) if row.plan.is_keyed else ""
+                text = episode_key(key) if row.plan.is_keyed else ""
                 identity = str(episode_id(name, text, change.opening, change.at))
                 episode = Episode(name, text, identity, change.reason, severity, change.at)
                 self._open[key] = episode

@@ -18,7 +18,7 @@ from typing import Any
 
 from eventfold.alerts.ask_clock import AskClock
 from eventfold.alerts.episode_log import EpisodeLog, Step, WrittenEpisodes
-from eventfold.alerts.facts import AlertWatching, Severity
+from eventfold.alerts.facts import AlertWatching, Severity, episode_key, key_text_of
 from eventfold.alerts.rows import BEFORE_ALL, AlertRow, Change, RulePlan, row_class_of
 from eventfold.core.table import RowCodec, Table
 from eventfold.core.value_order import key_text, partition_of
@@ -118,7 +118,7 @@ class AlertWatcher:
             await self._episodes.append(steps, goes_on=self._is_watching)
 
     def _text(self, key: Key) -> str:
-        return key_text(key) if self._plan.is_keyed else ""
+        return episode_key(key) if self._plan.is_keyed else ""
 
     # Time
 
@@ -261,9 +261,9 @@ class AlertWatcher:
         await self._episodes.append(steps, watching)
 
     def _is_of_partition(self, text: str) -> bool:
-        return self._definition.partitions == 1 or partition_of((text,), self._definition.partitions) == (
-            self._place.partition
-        )
+        partitions = self._definition.partitions
+        key = text if self._plan.size == 1 else key_text_of(text)
+        return partitions == 1 or partition_of((key,), partitions) == self._place.partition
 
     def _found_unordered(self, condition: Condition) -> Iterator[tuple[Key, AlertRow]]:
         rows = self._codec.unpack_all(self._context.target.find(self._table, RowQuery(condition)))
