@@ -374,3 +374,19 @@ def test_a_store_that_is_measured_under_two_names_is_counted_under_both() -> Non
         monitoring.measured(plain, "last")
         log: Any = plain.projections.log
         assert len(log.appender.engine._recorders) <= 4
+
+
+def test_the_verification_of_a_read_model_that_was_removed_is_not_shown() -> None:
+    """It would be reported as old for ever, since it cannot be verified again."""
+    from eventfold.monitoring.state import StateReader
+
+    with ef.Store("memory:") as store:
+        store.append(Placed("a"))
+        store.project(Sold)
+        store.projections.record(*store.projections.verify(), store.projections.verify_log())
+        reader = StateReader(store.projections)
+        shown = {each.labels[0] for each in reader.read() if each.metric == "verify_timestamp_seconds"}
+        assert "log" in shown and len(shown) > 1
+        store.projections.remove(Sold)
+        for each in (reader, StateReader(store.projections)):
+            assert {one.labels for one in each.read() if one.metric.startswith("verify_")} == {("log",)}

@@ -76,7 +76,7 @@ class StateReader:
             *self._of_log(head),
             *self._of_projections(observed),
             *self._of_processes(observed, timers),
-            *self._of_proofs(head),
+            *self._of_proofs(head, observed),
             *self._of_alerts(),
         ]
 
@@ -192,11 +192,20 @@ class StateReader:
 
     # Verifications
 
-    def _of_proofs(self, head: Head) -> Iterator[Sample]:
+    def _of_proofs(self, head: Head, observed: list[Observed]) -> Iterator[Sample]:
         self._read_verifications(head.position)
+        names = {each.status.name for each in observed}
+        if any(what != LOG and self._subject(what) not in names for what in self._verified):
+            names |= {each.name for each in self._admin.list()}
         for what, (at, is_ok) in self._verified.items():
+            if what != LOG and self._subject(what) not in names:
+                continue  # the read model was removed: it will not be verified again
             yield Sample("verify_timestamp_seconds", (what,), at)
             yield Sample("verify_ok", (what,), is_ok)
+
+    @staticmethod
+    def _subject(what: str) -> str:
+        return what.partition(":")[2]
 
     def _read_verifications(self, head: int) -> None:
         """Read those since the last time; the first time the last 1,000, the newest first."""
