@@ -13,7 +13,9 @@ import pytest
 import eventfold as ef
 from eventfold.alerts import delivery
 from eventfold.errors import ProcessError
+from eventfold.server import application
 from tests.cli.commands import APPS, plain, run, too_wide
+from tests.support.servers.http import serving
 
 
 def table(*words: str) -> str:
@@ -54,6 +56,18 @@ def test_what_is_raised_is_listed_and_shown(db: str) -> None:
     assert [each["key"] for each in run("alert", "show", db, "card_testing", "c-1").lines] == ["c-1"]
     (target,) = run("alert", "targets", db).lines
     assert (target["target"], target["failed"], target["waiting"]) == ("me", 0, 0)
+
+
+def test_a_store_behind_http_is_listed_tested_and_replayed(db: str) -> None:
+    """Although the progress of its targets is elsewhere."""
+    with serving(application({"shop": db})) as url:
+        address = f"{url}/shop"
+        assert [each["state"] for each in run("alert", "list", address).lines] == ["raised", "raised"]
+        assert "What was not delivered is not known here" in " ".join(table("alert", "list", address).split())
+        assert [each["ok"] for each in run("alert", "test", address, "cards:CardTesting", "cards:me").lines] == [
+            True
+        ] * 2
+        assert len(run("alert", "replay", address, "cards:CardTesting").lines) == 2
 
 
 def test_acknowledge_and_snooze_say_who_and_until_when(db: str) -> None:

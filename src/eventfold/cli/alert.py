@@ -25,7 +25,7 @@ from eventfold.cli.run import import_projections, stop_on_signals
 from eventfold.cli.state import ImportPath
 from eventfold.core.envelope import from_micros
 from eventfold.core.moments import AGO_PATTERN, AGO_UNITS, parse_time
-from eventfold.errors import EventfoldError, InvalidInput
+from eventfold.errors import EventfoldError, InvalidInput, NotSupported
 from eventfold.store import Store
 
 if TYPE_CHECKING:
@@ -86,9 +86,13 @@ def list_alerts(
     output = Output(as_json, wide)
     with open_store(url) as store:
         found = store.alerts.list(others[0] if others else None, open_only=not every, limit=limit)
-        states, targets = store.alerts.open(), store.alerts.targets()
+        states, targets = store.alerts.open(), _targets_known_here(store)
     _print_episodes(output, found, states, "Nothing is raised." if not every else "Nothing was ever raised.")
-    if not output.is_json:
+    if output.is_json:
+        return
+    if targets is None:
+        output.print_hint("What was not delivered is not known here: ask on the machine of the runner or the server.")
+    else:
         _print_undelivered(output, targets)
 
 
@@ -361,13 +365,24 @@ def _only_key(store: Store, name: str) -> str:
     return keys[0] if keys else ""
 
 
+def _targets_known_here(store: Store) -> list[TargetStatus] | None:
+    """The targets that were run on the store; None for one behind HTTP, whose progress is elsewhere."""
+    try:
+        return store.alerts.targets()
+    except NotSupported:
+        return None
+
+
 def _load(store: Store, names: Sequence[str]) -> tuple[list[type[Alert]], list[Delivery]]:
     """The alerts and deliveries of addresses and names. Raises InvalidProjection, InvalidInput."""
     from eventfold.alerts.classes import Alert
     from eventfold.alerts.delivery import Delivery
     from eventfold.processes.work import load
 
-    code_of = {each.name: each.code for each in store.projections.catalog.target_at().records()}
+    try:
+        code_of = {each.name: each.code for each in store.projections.catalog.target_at().records()}
+    except NotSupported:  # a store behind HTTP: which code runs on it is known where it runs
+        code_of = {}
     found: list[Any] = [each for name in names for each in load(code_of.get(name, name))]
     alerts = [each for each in found if inspect.isclass(each) and issubclass(each, Alert)]
     return alerts, [each for each in found if isinstance(each, Delivery)]

@@ -69,6 +69,19 @@ def test_one_message_when_raised_and_one_when_cleared(office: Office, clock: Clo
     assert office.after(86_400) == []
 
 
+def test_the_end_of_an_episode_that_was_raised_and_cleared_within_a_group_is_announced(
+    office: Office, clock: Clock
+) -> None:
+    """Also if the end of an earlier episode of the same key is due at that moment: each that is raised is cleared."""
+    first = raised("c-1", clock())
+    record(office.store, first)
+    assert office.after(2) == ["CardTesting c-1: c-1 fails."]
+    second, third = raised("c-1", clock() + 1), raised("c-1", clock() + 2)
+    record(office.store, cleared(first, clock()), second, cleared(second, clock() + 1), third)
+    assert office.after(2) == ["CardTesting: 2 keys", "CardTesting: 2 keys are cleared"]
+    assert office.after(600) == []
+
+
 def test_episodes_of_one_alert_are_grouped_for_half_a_minute(office: Office, clock: Clock) -> None:
     """Fourteen cards are one message; another alert has its own; the first ten are listed, all are counted."""
     facts = [raised(f"c-{number}", clock(), severity="ticket") for number in range(14)]

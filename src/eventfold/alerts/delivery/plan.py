@@ -49,6 +49,8 @@ def plan(announced: Announced, target: str, through: int, now: int) -> Plan:
             elif len(sent) < announced.policy.budget:
                 messages.append(_message(alert, due, target, through, now))
                 sent.append(now)
+                if due.kind == "raised" and any(each.cleared_at is not None for each in due.episodes):
+                    break  # their end is announced with that of others, by the next plan: a message ends all up to it
             else:
                 again = sent[len(sent) - announced.policy.budget] + HOUR  # then the budget has one message again
                 later.append(again)
