@@ -186,6 +186,8 @@ def test_an_old_or_failed_verification_is_reported(store: ef.Store) -> None:
     assert list(check(alert, store, after=50 * HOUR)) == ["log"]
     fault = Verified("builtin_seen", "rows", 1, 1, False, "1 row differs.")
     store.projections.append_fact(TYPE, f"{TYPE}:builtin_seen", fault)
+    assert check(alert, store) == {}, "a read model that does not exist, or was removed, will not be verified again"
+    store.project(OrdersSeen)
     assert check(alert, store)["rows of builtin_seen"] == (
         "The last verification of rows of builtin_seen found a fault: 1 row differs."
     )

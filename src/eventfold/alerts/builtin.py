@@ -213,7 +213,7 @@ class Undelivered(BuiltIn):
 
 
 class VerifyOld(BuiltIn):
-    """The last verification is older than `limit`, or found a fault. The key is what was verified.
+    """The last verification is older than `limit`, or found a fault. The key is what was verified, and still exists.
 
     Counted are the results that `eventfold verify STORE --record` writes. A store that was never verified is reported
     once the alert has been run on it for `limit`.
@@ -229,6 +229,9 @@ class VerifyOld(BuiltIn):
         """See BuiltIn."""
         found: dict[str, str] = {}
         last = _last_verifications(view)
+        if any(result.kind != LOG for _, result in last.values()):
+            kept = {each.name for each in view.admin.list()}  # one that was removed will not be verified again
+            last = {what: each for what, each in last.items() if each[1].kind == LOG or each[1].subject in kept}
         if not last and view.now - view.since > self._limit:
             return {LOG: f"Nothing was verified for {duration(view.now - view.since)}."}
         for what, (at, result) in last.items():
