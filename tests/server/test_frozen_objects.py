@@ -16,6 +16,8 @@ from eventfold.errors import EventfoldError
 from eventfold.server import application
 from eventfold.server.reopening import Reopening
 from eventfold.server.serve import freeze_objects
+from tests.server.connections import connections
+from tests.server.test_short_path import ANY_TYPE, event, request
 
 
 class Node:
@@ -70,5 +72,35 @@ def test_it_is_done_whenever_the_stores_were_opened(tmp_path: Path) -> None:
             async with asyncio.timeout(60):
                 await opened.acquire()
             assert reopening.app is not first
+
+    asyncio.run(main())
+
+
+def test_an_application_that_was_replaced_is_freed_though_its_heads_do_not_come_again(tmp_path: Path) -> None:
+    """Each of its requests had another head, as with a key of its own, and the short path had kept their routes."""
+    path, other = tmp_path / "log.db", tmp_path / "other.db"
+    ef.Store(str(path)).close()
+    ef.Store(str(other)).close()
+
+    async def main() -> None:
+        replaced = asyncio.Event()
+        async with connections(lambda: application(str(path), settings=ANY_TYPE), short=True) as running:
+            running.app.at_replacement(replaced.set)
+            client, old = running.connect(), weakref.ref(running.app.app)
+            for number in range(3):
+                client.send(request(event(), f"Idempotency-Key: {number}"))
+                await client.answers()
+            os.replace(other, path)
+            client.send(request(event(), "Idempotency-Key: 3"))
+            assert (await client.answers())[0][9:12] == b"503"
+            async with asyncio.timeout(60):
+                await replaced.wait()
+            for _ in range(500):
+                gc.collect()
+                if old() is None:
+                    break
+                await asyncio.sleep(0.01)
+            assert old() is None
+            assert running.short == 4
 
     asyncio.run(main())

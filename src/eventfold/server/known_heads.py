@@ -54,6 +54,10 @@ class KnownHeads:
         """How many are kept."""
         return len(self._heads)
 
+    def forget(self) -> None:
+        """Drop all of them, with their routes."""
+        self._heads.clear()
+
     def find(self, data: bytes) -> tuple[KnownHead, bytes] | None:
         """Return the head and the body of a request, if the data is one whole request with a usual head."""
         end = data.find(b"\r\n\r\n") + 4

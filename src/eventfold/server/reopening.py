@@ -31,6 +31,11 @@ class Reopening:
         self.app = make()
         self._calls: Counter[Application] = Counter()
         self._call_ended = asyncio.Event()
+        self._at_replacement: list[Callable[[], None]] = []
+
+    def at_replacement(self, action: Callable[[], None]) -> None:
+        """Call this function when another application takes over the calls: what it keeps of the old one is to go."""
+        self._at_replacement.append(action)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Call the application of now."""
@@ -47,7 +52,8 @@ class Reopening:
 
     def end_call(self, app: Application) -> None:
         """End a call of an application that begin_call returned."""
-        self._calls[app] -= 1
+        if app in self._calls:  # else it was replaced, and this call was not waited for any more
+            self._calls[app] -= 1
         self._call_ended.set()
 
     @contextlib.asynccontextmanager
@@ -88,6 +94,8 @@ class Reopening:
             return
         new.server.running.reopens = True
         old, self.app = self.app, new
+        for action in self._at_replacement:
+            action()
         log.warning("A store was replaced while it was open. All stores were opened again.")
         old.server.running.stopping.set()
         with contextlib.suppress(TimeoutError):

@@ -83,6 +83,7 @@ class ShortPath:
 
     def __init__(self, app: Reopening, heads: KnownHeads) -> None:
         self._app, self._heads = app, heads
+        app.at_replacement(heads.forget)  # else each head would keep its application, with all of its stores
 
     def begin(self, connection: Connection, data: bytes) -> Exchange | None:
         """Begin to answer a request, in a task of its own. Returns None if it has to take the usual way."""
