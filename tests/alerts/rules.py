@@ -18,7 +18,7 @@ class PaymentDeclined(ef.Event):
     card: ef.Tag
 
 
-class OrderPlaced(ef.Event):
+class OrderPlaced(ef.Event, type="AlertedOrderPlaced"):
     """An order came in."""
 
     order: ef.Tag

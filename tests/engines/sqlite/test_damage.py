@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from eventfold.concurrency.run import run
 from eventfold.core.envelope import NewEvent, new_id
 from eventfold.core.query import Query
-from eventfold.engines.sqlite import SqliteEngine
+from eventfold.engines.sqlite import SqliteEngine, integrity
 from eventfold.errors import EventfoldError, NotAStore, StoreDamaged
 from eventfold.ports.messages import Span
 from tests.engines.sqlite.noted import merge, request
@@ -289,3 +290,20 @@ def test_a_check_names_what_is_wrong_and_where(path: str) -> None:
         assert any(words in problem.what for problem in problems), (plant, problems)
         assert all(problem.what.endswith(".") for problem in problems)
         run(engine.close())
+
+
+def test_a_check_whose_steps_are_repeated_finds_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read is repeated when a checkpoint may have disturbed it; what the first attempt compared counts once."""
+    monkeypatch.setattr(integrity, "EVENTS_PER_STEP", 50)
+    engine = SqliteEngine(str(tmp_path / "log.db"))
+    run(engine.open())
+    fill(engine)
+    whole = engine._run_read
+
+    def twice(work: Callable[[apsw.Connection], Any]) -> Any:
+        whole(work)
+        return whole(work)
+
+    monkeypatch.setattr(engine, "_run_read", twice)
+    assert list(engine.check()) == []
+    run(engine.close())

@@ -104,6 +104,7 @@ class _Comparison:
         self._entries = 0  # found of events
         self._is_readable = True  # whether SQLite could read the index so far
         self._through = 0  # the index tables are complete through this position
+        self._before = (range(0), self._last, self._entries, self._is_readable)  # the last step, and what was known
         self.head = 0
 
     def begin(self, connection: apsw.Connection) -> list[Problem]:
@@ -117,7 +118,10 @@ class _Comparison:
         return found
 
     def compare(self, connection: apsw.Connection, span: range) -> list[Problem]:
-        """Compare the events at these positions."""
+        """Compare the events at these positions. A step may be repeated: a checkpoint may disturb a read."""
+        if span != self._before[0]:
+            self._before = (span, self._last, self._entries, self._is_readable)
+        _, self._last, self._entries, self._is_readable = self._before
         found: list[Problem] = []
         for position in span:
             before, self._last = self._last, None
