@@ -220,8 +220,8 @@ def rate(
         raise InvalidInput("fewer_than=0 can never fire: no count is below 0.", "Give 1 or more.")
     if warm < 1:
         raise InvalidInput(f"warm={warm!r} is not a number of windows.", "Give 1 or more.")
-    limits = [None if value is None else plain_number(value) for value in (more_than, fewer_than, factor)]
-    return as_field(Rate(micros, *limits, plain_number(at_least) or 0, warm))
+    above, below, times = (None if value is None else plain_number(value) for value in (more_than, fewer_than, factor))
+    return as_field(Rate(micros, above, below, times, plain_number(at_least) or 0, warm))
 
 
 __all__ = ["Rate", "rate"]
