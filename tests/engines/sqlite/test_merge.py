@@ -177,6 +177,22 @@ def test_after_a_failed_slice_none_is_tried_for_longer_and_longer(path: str, mon
         assert "planted" in store.stats()["merge_error"]
 
 
+def test_saving_segments_does_not_end_the_pause_after_failed_merges(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each append closes a segment and saves it, while every merge fails: the failures in a row are counted on."""
+
+    def fail(*_: Any) -> bool:
+        raise apsw.IOError("planted")
+
+    monkeypatch.setattr(merge.Merge, "step", fail)
+    with ef.Store(path, merge_events=3) as store:
+        for n in range(20):
+            store.append(noted(n))
+        engine = engine_of(store)
+        assert engine._writer is not None
+        assert engine._writer.merging._failures > 10
+        assert "planted" in store.stats()["merge_error"]
+
+
 def test_a_segment_that_others_have_merged_is_passed_over(path: str) -> None:
     """Two processes merge in turns, each what the other has begun."""
     with ef.Store(path, merge_events=3) as store, ef.Store(path, merge_events=5) as other:

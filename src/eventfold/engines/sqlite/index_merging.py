@@ -83,6 +83,7 @@ class IndexMerging:
         if not closed[-1].is_saved and not self._try(connection, lambda: self._save(connection, closed)):
             return False
         if self._merge is None and len(closed) < tail.merge_segments:
+            self._forget_failures()
             return True
         return self._try(connection, lambda: self._merge_some(connection, closed, events))
 
@@ -109,8 +110,11 @@ class IndexMerging:
         except Exception as error:  # noqa: BLE001 (whatever it is: the append that it follows is committed)
             self._record_failure(error, connection)
             return False
-        self.error, self._failures = None, 0
         return True
+
+    def _forget_failures(self) -> None:
+        """After a slice of a merge, or if none is due: a segment that was saved does not show that merges work."""
+        self.error, self._failures = None, 0
 
     def _save(self, connection: apsw.Connection, closed: tuple[Segment, ...]) -> None:
         """Save the closed segments that are not saved yet."""
@@ -145,6 +149,7 @@ class IndexMerging:
             names.tail.drop_through(done)
         if not merge.is_done:
             self._merge = merge
+        self._forget_failures()
 
     def _record_failure(self, error: Exception, connection: apsw.Connection) -> None:
         record_errno(error, connection)
