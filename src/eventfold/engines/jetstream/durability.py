@@ -45,7 +45,7 @@ async def verify_durability(
     if lazy:
         raise StoreUnsafe(
             f"The node {', '.join(lazy)} confirms events before they are on its disk, so a power failure loses them.",
-            f'Set `jetstream {{ sync_interval: always }}` on every node, and restart it. {ALTERNATIVE}',
+            f"Set `jetstream {{ sync_interval: always }}` on every node, and restart it. {ALTERNATIVE}",
             nodes=lazy,
         )
     unseen = sorted(online - found.keys()) if expected else ([] if found else ["of the connection"])
