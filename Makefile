@@ -6,6 +6,7 @@
 #   make bench     the benchmarks: resumes an unfinished run (make bench-quick: under a minute, small sizes)
 #   make soak      thousands of faults, with a check of the promises after each
 #   make mutants   mutation tests of core and log
+#   make docs      the documentation as a site, into build/docs
 #
 # Each verb sets up .venv when it is first run; stamp files in .venv record what is installed.
 
@@ -19,7 +20,7 @@ PIP     = $(BIN)/python -m pip --disable-pip-version-check -q
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check static fix bench bench-quick soak mutants setup clean distclean
+.PHONY: help demo test check static fix bench bench-quick soak mutants docs setup clean distclean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +56,9 @@ soak: $(VENV)/.dev ## thousands of kills, power cuts and other faults, within an
 
 mutants: $(VENV)/.mutants ## mutation tests: 500 changes to core and log, and which of them no test notices
 	$(BIN)/python -m mutants $(ARGS)
+
+docs: $(VENV)/.dev ## the documentation as a site that works offline: build/docs/index.html
+	$(BIN)/python scripts/build_site.py
 
 setup: $(VENV)/.dev ## install all that development needs, and run nothing
 
