@@ -5,7 +5,6 @@ Knows: loop mounts, the ioctl that shuts ext4 down without a flush; it needs roo
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -32,7 +31,7 @@ class ClusterOnDisks(Cluster):
         """
         chosen = nodes or tuple(node for node in self.nodes if node.is_running)
         for node in chosen:
-            node.send(signal.SIGSTOP)
+            node.pause()
         disks = [self.disks[self.nodes.index(node)] for node in chosen]
         for disk in disks:
             disk.cut()

@@ -7,6 +7,8 @@ workload's events. Does not know: the checker.
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import contextlib
 import json
 from collections.abc import AsyncGenerator, Sequence
@@ -47,13 +49,28 @@ async def connected(*nodes: Node, cluster: Cluster | None = None) -> AsyncGenera
 
 
 async def create(client: Any, stream: str, *, replicas: int = 3, duplicate_window: float = 120.0) -> None:
-    """Create the stream, with what protects it against deletion left out."""
-    await client.jetstream(timeout=10).add_stream(
-        api.StreamConfig(
-            name=stream, subjects=[f"{stream}.>"], num_replicas=replicas, storage=api.StorageType.FILE,
-            discard=api.DiscardPolicy.NEW, allow_direct=True, allow_atomic=True, duplicate_window=duplicate_window,
-        )
+    """Create the stream, with what protects it against deletion left out. Its first election may take a second try."""
+    config = api.StreamConfig(
+        name=stream, subjects=[f"{stream}.>"], num_replicas=replicas, storage=api.StorageType.FILE,
+        discard=api.DiscardPolicy.NEW, allow_direct=True, allow_atomic=True, duplicate_window=duplicate_window,
     )  # fmt: skip
+    for _ in range(3):
+        with contextlib.suppress(TimeoutError, nats.errors.TimeoutError):
+            await client.jetstream(timeout=10).add_stream(config)
+            return
+    raise TimeoutError(f"{stream} was not created")
+
+
+async def lead(client: Any, cluster: Cluster, stream: str, node: Node) -> None:
+    """Make a node the leader of a stream."""
+    wanted = json.dumps({"placement": {"preferred": node.name}}).encode()
+    for _ in range(20):
+        if await asyncio.to_thread(cluster.leader, stream) is node:
+            return
+        with contextlib.suppress(TimeoutError, nats.errors.TimeoutError):
+            await client.request(f"$JS.API.STREAM.LEADER.STEPDOWN.{stream}", wanted, timeout=TIMEOUT_S)
+        await asyncio.sleep(0.2)
+    raise TimeoutError(f"{node.name} does not become the leader of {stream}")
 
 
 class RawLog:
@@ -65,9 +82,9 @@ class RawLog:
 
     async def head(self) -> int:
         """Return the last sequence, as the leader says."""
-        return (await self._ask(f"$JS.API.STREAM.INFO.{self._stream}", b"", AppendConflict))["state"]["last_seq"]
+        return (await self._ask(f"$JS.API.STREAM.INFO.{self._stream}", b""))["state"]["last_seq"]
 
-    async def _ask(self, subject: str, body: bytes, error: Any, headers: dict[str, str] | None = None) -> Any:
+    async def _ask(self, subject: str, body: bytes, headers: dict[str, str] | None = None) -> Any:
         try:
             answer = await self._client.request(subject, body, timeout=TIMEOUT_S, headers=headers)
         except (nats.errors.Error, TimeoutError, OSError) as problem:
@@ -117,7 +134,7 @@ class RawLog:
             if index == size - 1:
                 if size > 1:
                     headers["Nats-Batch-Commit"] = "1"
-                return await self._ask(subject, event.data, AppendUnconfirmed, headers)
+                return await self._ask(subject, event.data, headers)
             await self._client.publish(subject, event.data, headers=headers)
         raise ValueError("an append has at least one event")
 
@@ -142,6 +159,18 @@ class RawLog:
             found += page
             if not page or not more:
                 return found
+
+    async def by_leader(self) -> list[StoredEvent]:
+        """Return all messages, as the leader has them; what it does not find is left out, as careless readers do."""
+        found: list[StoredEvent] = []
+        for sequence in range(1, await self.head() + 1):
+            body = json.dumps({"seq": sequence}).encode()
+            answer = await self._ask(f"$JS.API.STREAM.MSG.GET.{self._stream}", body)
+            if message := answer.get("message"):
+                lines = base64.b64decode(message["hdrs"]).decode().split("\r\n")
+                headers = dict(line.split(": ", 1) for line in lines if ": " in line)
+                found.append(stored(headers | {"Nats-Sequence": sequence}, base64.b64decode(message.get("data", ""))))
+        return found
 
     async def _page(self, subject: str, start: int) -> tuple[list[StoredEvent], bool]:
         inbox = self._client.new_inbox()

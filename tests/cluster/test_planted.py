@@ -19,11 +19,12 @@ from soak.cluster import workload
 from soak.cluster.checker import check_history
 from soak.cluster.disks import on_disks
 from soak.cluster.facts import TYPES, fact
+from soak.cluster.flips import flip
 from soak.cluster.record import Recorder, read_records
 from soak.cluster.workload import Step, Writer
 from tests.cluster.conftest import Isolated, needs_root
-from tests.cluster.raw import RawLog, connected, create
-from tests.support.servers.nats import Cluster, needed, shared
+from tests.cluster.raw import RawLog, connected, create, lead
+from tests.support.servers.nats import Cluster, needed, own, shared
 
 pytestmark = needed
 
@@ -174,3 +175,29 @@ def test_a_repeat_beyond_the_window_of_the_server_is_found(tmp_path: Path) -> No
     problems = _problems(asyncio.run(main()), tmp_path)
     assert any("is in the log 2 times" in problem for problem in problems), problems
     assert any("was acknowledged at several positions" in problem for problem in problems), problems
+
+
+def test_a_rotten_replica_that_skips_an_event_is_found(tmp_path: Path) -> None:
+    """One bit of a follower's file was flipped while it was stopped: no node notices, and its readers see a gap."""
+    steps = [_one(f"op{number}") for number in range(20)]
+
+    async def main(cluster: Cluster) -> Log:
+        stream = _stream()
+        async with connected(cluster=cluster) as client:
+            await create(client, stream)
+            log = RawLog(client, stream)
+            writer = Writer(log, Recorder(tmp_path, "w"), random.Random(1))
+            for step in steps:
+                assert await writer.perform(step)
+            follower = cluster.followers(stream)[0]
+            await asyncio.to_thread(follower.stop)
+            flip(cluster, follower, stream, steps[9].events[0].data, random.Random(1))
+            cluster.start(follower)
+            assert cluster.streams(follower)[stream]["state"]["messages"] == len(steps)
+            await lead(client, cluster, stream, follower)
+            return await log.by_leader()
+
+    with own(3) as cluster:
+        problems = _problems(asyncio.run(main(cluster)), tmp_path)
+    assert "position 11 follows position 9" in problems
+    assert any("op9 was acknowledged at position 10, and is not there" in problem for problem in problems), problems

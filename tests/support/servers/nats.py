@@ -56,14 +56,15 @@ class Ports:
 class Node:
     """One server. `start()` and `stop()` may be repeated; the kernel ends it with the thread that started it.
 
-    `within`: a command that runs the server in a namespace. `route`: the address that the other nodes connect to.
+    `within`: a command that runs the server in a namespace. `route`: the address that the other nodes connect to, such
+    as a proxy's; `routes_listen`: where the node accepts these connections.
     """
 
     def __init__(self, name: str, folder: Path, host: str, ports: Ports, *, within: Sequence[str] = ()) -> None:
         self.name, self.host, self.ports = name, host, ports
         self.folder = folder
         self.store = folder / "store"
-        self.route = f"{host}:{ports.routes}"
+        self.route = self.routes_listen = f"{host}:{ports.routes}"
         self.within = list(within)
         self.sync_interval = "always"
         self.is_shared = False  # then it is another process's child, and runs
@@ -158,8 +159,9 @@ class Node:
         self._process = None
 
     def pause(self) -> None:
-        """Stop the process where it is (SIGSTOP): connections stay open, nothing is answered."""
+        """Stop the process where it is (SIGSTOP), with all its threads: connections stay open, nothing is answered."""
         self.send(signal.SIGSTOP)
+        wait_until(lambda: _is_stopped(self.pid), f"{self.name} to stop")
 
     def resume(self) -> None:
         """Continue a paused process."""
@@ -174,6 +176,12 @@ class Node:
     def log(self) -> str:
         """Return the server's log."""
         return (self.folder / "log").read_text(errors="replace")
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether every thread of a process is stopped. Linux only; elsewhere the signal is taken as done."""
+    stats = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return all(text.rpartition(")")[2].split()[0] == "T" for text in stats)
 
 
 class Cluster:
@@ -206,7 +214,7 @@ class Cluster:
             return ""
         others = ", ".join(f'"nats-route://{each.route}"' for each in self.nodes if each is not node)
         return (
-            f'cluster {{ name: "{self.name}", listen: "{node.host}:{node.ports.routes}", routes: [{others}]\n'
+            f'cluster {{ name: "{self.name}", listen: "{node.routes_listen}", routes: [{others}]\n'
             f'  advertise: "{node.route}", no_advertise: {str(not self.advertise).lower()}, pool_size: 1 }}'
         )
 
@@ -219,15 +227,20 @@ class Cluster:
         return self
 
     def wait_until_ready(self, *nodes: Node) -> None:
-        """Wait until these nodes, or all that run, have caught up and know the leader of the cluster."""
+        """Wait until these nodes, or all that run, have caught up, and agree on the leader of the cluster."""
         chosen = nodes or [node for node in self.nodes if node.is_running]
-        wait_until(lambda: all(node.is_ready() and self._knows_leader(node) for node in chosen), "nodes that are ready")
+        wait_until(lambda: all(node.is_ready() for node in chosen) and self._has_leader(chosen), "nodes that are ready")
 
-    def _knows_leader(self, node: Node) -> bool:
+    def _has_leader(self, nodes: Sequence[Node]) -> bool:
+        """Whether these nodes name the same leader, and it says that they have caught up with it."""
         if len(self.nodes) == 1:
             return True
-        with contextlib.suppress(OSError):
-            return bool(node.get("jsz").get("meta_cluster", {}).get("leader"))
+        with contextlib.suppress(OSError, KeyError):
+            views = {node.name: node.get("jsz")["meta_cluster"] for node in self.nodes if node.is_running}
+            leaders = {views[node.name].get("leader", "") for node in nodes}
+            if len(leaders) == 1 and (leader := leaders.pop()) in views:
+                current = {each["name"] for each in views[leader].get("replicas", []) if each["current"]}
+                return all(node.name in current or node.name == leader for node in nodes)
         return False
 
     def servers(self, user: str = USER, password: str = PASSWORD) -> list[str]:
