@@ -37,6 +37,9 @@
     │   └── ProcessLoops            a chain of its own reactions is longer than allowed
     ├── DeliveryFailed              an effect was not delivered; it is retried
     ├── SourceUnavailable           a system outside, to be compared with, cannot be read
+    ├── MigrationError              a migration from tables cannot go on; nothing was lost
+    │   ├── MappingIncomplete       a table or a column that no entry of migration.toml maps, or is undecided
+    │   └── ValueNotExact           a column holds a value that its type in events cannot hold exactly
     ├── InvalidSignature            a webhook that was not signed with this secret, or too long ago
     ├── StoreUnavailable            the store cannot be used now
     │   ├── StoreNotFound           there is nothing at the address
@@ -420,6 +423,24 @@ class SourceUnavailable(EventfoldError):
     """A system outside that a store is compared with cannot be read. Fields: ``source``."""
 
     code = "source-unavailable"
+
+
+class MigrationError(EventfoldError):
+    """A migration from tables to events cannot go on; nothing was lost. Fields: ``source``."""
+
+    code = "migration"
+
+
+class MappingIncomplete(MigrationError):
+    """A table or a column that no entry of migration.toml maps, or that is undecided. Fields: ``missing``."""
+
+    code = "mapping-incomplete"
+
+
+class ValueNotExact(MigrationError):
+    """A column holds a value that its kind cannot hold exactly. Fields: ``table``, ``column``, ``key``."""
+
+    code = "value-not-exact"
 
 
 class NotSupported(EventfoldError):
