@@ -101,6 +101,22 @@ def use_sqlalchemy(python: Path, folder: Path) -> None:
     assert program(python, folder, SEATS.format(options=options, store="seats.db")) == "[('a', 2), ('b', 1)]\n"
 
 
+def use_migrate(python: Path, folder: Path) -> None:
+    """The tables of a server, which a migration would read."""
+    try:
+        url = shared().url()
+    except RuntimeError:
+        raise Missing("a PostgreSQL server", "postgresql") from None
+    text = f"""
+from eventfold.migrate.connection import opened
+from eventfold.migrate.reflection import reflect
+
+with opened({url!r}) as connection:
+    print(reflect(connection).dialect)
+"""
+    assert program(python, folder, text) == "postgresql\n"
+
+
 def use_duckdb(python: Path, folder: Path) -> None:
     """Rows in a DuckDB file."""
     options = ", target='duckdb:rows.duckdb'"

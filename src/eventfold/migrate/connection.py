@@ -243,7 +243,7 @@ def _secrets_of(address: str) -> list[str]:
 
 def unavailable(where: str, error: object, secrets: Sequence[str] = ()) -> SourceUnavailable:
     """Return the error for a source that refused a statement. It shows none of the secrets."""
-    arguments = getattr(error, "args", ())
+    arguments: tuple[Any, ...] = getattr(error, "args", ())
     numbered = len(arguments) == 2 and isinstance(arguments[0], int)  # MySQL's errors are a number and a text
     text = str(arguments[1] if numbered else error)
     why = without_secrets((text.strip().splitlines() or [type(error).__name__])[0]).rstrip(".")
