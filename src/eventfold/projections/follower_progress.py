@@ -6,6 +6,7 @@ found, mode (its calls block).
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 import time
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 import msgspec
 
 from eventfold.concurrency import run
+from eventfold.core.backoff import Backoff
 from eventfold.core.envelope import StoredEvent
 from eventfold.core.query import Cursor, Query
 from eventfold.core.tally import EMPTY_TALLY, MARK_EVERY_EVENTS, Tally, tally
@@ -45,6 +47,8 @@ from eventfold.projections.leases import is_dead_holder, new_holder_id
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 IDLE_ADVANCE_S = 1.0  # seconds between two advances past events that do not match
 MAX_ATTEMPTS = 20  # how often an acknowledgement starts over because an operator changed the checkpoint
+MAX_REPEATS = 8  # of an acknowledgement whose outcome is unknown, as of an append: within 2.54 s
+REPEAT_BACKOFF = Backoff(0.02, 2.56)
 
 
 class FollowerProgress:
@@ -66,6 +70,7 @@ class FollowerProgress:
         self._unacknowledged = EMPTY_TALLY  # of the pages before the current one
         self._last_returned = 0  # the last position of those pages
         self._page: Sequence[StoredEvent] = ()  # the events of the current page that are not acknowledged
+        self._unconfirmed: tuple[Checkpoint, CheckpointUpdate] | None = None  # an update whose outcome is unknown
         self._read_at = self._advanced_at = 0.0
         self._rate = 0.0
         self._stop = threading.Event()
@@ -168,10 +173,21 @@ class FollowerProgress:
         self._page, self._read_at = page, time.perf_counter()
 
     def acknowledge(self, cursor: Cursor) -> None:
-        """Store that all events up to the cursor, inclusive, were handled.
+        """Store that all events up to the cursor, inclusive, were handled. Repeated while the outcome is unknown.
 
         Raises LeaseLost, InvalidInput, TargetUnavailable; CursorMismatch where a failover has lost these events.
         """
+        for failures in range(1, MAX_REPEATS):
+            try:
+                self._acknowledge(cursor)
+            except TargetUnavailable:
+                time.sleep(REPEAT_BACKOFF.pause(failures))
+                run(verify(self._log, cursor))  # the database that answers may be a standby that was promoted
+            else:
+                return
+        self._acknowledge(cursor)
+
+    def _acknowledge(self, cursor: Cursor) -> None:
         if self._log.engine.epoch != self._epoch and self._checkpoint is not None:
             run(verify(self._log, cursor))
         checkpoint = self._current_checkpoint()
@@ -200,37 +216,60 @@ class FollowerProgress:
         ):
             return
         self._advanced_at = now
-        self._advance(cursor, EMPTY_TALLY)
+        with contextlib.suppress(TargetUnavailable):  # nothing is lost: the next advance is a second later
+            self._advance(cursor, EMPTY_TALLY)
 
     def _advance(self, cursor: Cursor, handled: Tally) -> None:
-        stats = self._throughput(handled.count)
+        stats, base = self._throughput(handled.count), self._checkpoint
         for _ in range(MAX_ATTEMPTS):
             checkpoint = self._checkpoint
-            if checkpoint is None:
+            if checkpoint is None or base is None:
                 raise self._lease_lost_error()
             step = CheckpointUpdate(
                 position=cursor.position,
                 event_id=cursor.event_id,
                 epoch=cursor.epoch,
-                seen=checkpoint.seen + handled,
-                handled=checkpoint.handled + handled,
+                seen=base.seen + handled,
+                handled=base.handled + handled,
                 mark=cursor.position // MARK_EVERY_EVENTS != checkpoint.position // MARK_EVERY_EVENTS,
                 stats=stats or checkpoint.stats,
             )
             try:
                 with self._target.transaction(self._partition_key) as tx:
-                    self._checkpoint = tx.advance(checkpoint, step)
-                return
+                    moved = tx.advance(checkpoint, step)
             except CheckpointChanged:
                 (now,) = self._target.checkpoints(self.name, 1)
-                self._checkpoint = now if (now.token, now.position) == (checkpoint.token, checkpoint.position) else None
+                if self._is_unconfirmed(now):  # it was committed, and the reply was lost
+                    self._checkpoint = now
+                    if (now.position, now.seen) == (step.position, step.seen):
+                        return
+                elif (now.token, now.position) == (checkpoint.token, checkpoint.position):
+                    self._checkpoint = base = now
+                else:
+                    self._checkpoint = None
             except LeaseLost:
                 self._checkpoint = None
                 raise
+            except TargetUnavailable:
+                self._unconfirmed = checkpoint, step
+                raise
+            else:
+                self._checkpoint, self._unconfirmed = moved, None
+                return
         raise TargetUnavailable(
             f"Operators changed the progress of {self.name} during each of {MAX_ATTEMPTS} attempts to store it.",
             "Acknowledge again.",
             address=self._target.address,
+        )
+
+    def _is_unconfirmed(self, stored: Checkpoint) -> bool:
+        """Whether the checkpoint is as the update made it whose outcome was not known."""
+        if self._unconfirmed is None:
+            return False
+        before, step = self._unconfirmed
+        return (stored.token, stored.revision, stored.position, stored.seen) == (
+            *(before.token, before.revision + 1),
+            *(step.position, step.seen),
         )
 
     def _throughput(self, count: int) -> str:
@@ -247,8 +286,9 @@ class FollowerProgress:
         checkpoint, epoch = self._checkpoint, self._log.engine.epoch
         if checkpoint is not None and epoch != self._epoch:
             same = (checkpoint.token, checkpoint.revision, checkpoint.position, checkpoint.event_id)
-            stored = [(c.token, c.revision, c.position, c.event_id) for c in self._target.checkpoints(self.name, 1)]
-            if stored == [same]:
+            stored = self._target.checkpoints(self.name, 1)
+            is_same = [(c.token, c.revision, c.position, c.event_id) for c in stored] == [same]
+            if is_same or (len(stored) == 1 and self._is_unconfirmed(stored[0])):
                 self._epoch = epoch
             else:
                 self._checkpoint = None

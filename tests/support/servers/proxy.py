@@ -19,7 +19,8 @@ class Proxy:
     """A proxy in front of a server. `lose_answer(word)`: the next request with this word passes, its answer does not;
     `lose_request(word)`: the request does not pass either. In both cases the connection is cut.
 
-    `round_trips`: how often an answer has followed a request, or several requests that were sent together.
+    `is_refusing`: new connections are cut at once. `round_trips`: how often an answer has followed a request, or
+    several requests that were sent together.
     """
 
     def __init__(self, port: int) -> None:
@@ -30,6 +31,7 @@ class Proxy:
         self._through = True
         self._open: list[socket.socket] = []
         self.lost = threading.Event()
+        self.is_refusing = False
         self.round_trips = 0
         self._asking: set[socket.socket] = set()  # clients that have sent something since the last answer
         threading.Thread(target=self._accept, name="proxy", daemon=True).start()
@@ -61,6 +63,9 @@ class Proxy:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._listening.accept()
+                if self.is_refusing:
+                    _close(client)
+                    continue
                 server = socket.create_connection(("127.0.0.1", self._to))
                 self._open += [client, server]
                 events = threading.Event(), threading.Event()

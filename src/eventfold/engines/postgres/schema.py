@@ -135,9 +135,18 @@ def check_layout(layout: int, schema: str, where: str) -> None:
 
 
 async def _fetch_store(connection: Connection, schema: str, where: str) -> tuple[Any, ...] | None:
-    """The columns that `attach` returns: id, epoch, layout, and those that a layout adds; None: no such function."""
+    """The columns that `attach` returns: id, epoch, layout, and those that a layout adds; None: no such function.
+
+    A new epoch that it begins is not waited for at a synchronous standby: a server that was promoted may have none yet,
+    and is read meanwhile. An append that is acknowledged in the epoch comes after it in the WAL.
+    """
     try:
-        return (await connection.fetch(f"SELECT * FROM {quote_identifier(schema)}.attach()"))[0]
+        return (
+            await connection.fetch(
+                f"SELECT a.* FROM {quote_identifier(schema)}.attach() a,"  # noqa: S608 (quoted)
+                " set_config('synchronous_commit', 'local', true)"
+            )
+        )[0]
     except (pg.UndefinedFunction, pg.InvalidSchemaName, pg.UndefinedTable, pg.UndefinedColumn):
         return None
     except psycopg.Error as error:

@@ -5,6 +5,7 @@ Knows: session settings, the store's identity and epoch, when a replica lags too
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -37,6 +38,7 @@ from eventfold.engines.postgres.statements import ReadStatements
 from eventfold.errors import AppendUnconfirmed, EventfoldError, StoreDamaged, StoreUnavailable
 from eventfold.ports.refusals import import_gap
 
+logger = logging.getLogger("eventfold")
 Statement = tuple[str, list[Any]]
 WRITER_CONNECTIONS = 2  # group commit uses one at a time; other writes may need a second
 REPLICA_POLL_S = 0.005  # between queries of a replica that lags
@@ -277,30 +279,49 @@ class Servers:
                 found=found.store_id,
             )
         self.store_id, self.unplaced = found.store_id, found.unplaced
+        is_last_seen_stored = await self._has_last_seen_event(connection)
         if found.epoch != self.epoch:
+            self._log_new_epoch(found.epoch, is_last_seen_stored)
             self.enter_epoch(found.epoch)
-        else:
-            await self._check_last_seen_event(connection)
+        elif not is_last_seen_stored:
+            raise self._lost_within_epoch()
         connection.epoch = found.epoch
 
-    async def _check_last_seen_event(self, connection: Connection) -> None:
-        """An event that was seen in this epoch must still be in the log. Raises StoreDamaged."""
+    async def _has_last_seen_event(self, connection: Connection) -> bool:
+        """Whether the last event seen is still in the log, as far as this server can know; True if none was."""
         epoch, position, known = self._last_seen_event
         if not position or epoch != self.epoch:
-            return
-        where = self.primary.where
+            return True
         try:
             lags, found = (await connection.fetch(self._sql.last_seen_event, [position]))[0]
         except psycopg.Error as error:
-            raise translate_error(error, where) from None
-        if found != known and not lags:
-            raise StoreDamaged(
-                f"The store at {where} no longer has the event acknowledged at position {position}, and is in "
-                f"the same epoch ({self.epoch}): it was restored without beginning a new epoch.",
-                "Begin a new epoch, so that every reader notices (eventfold restored URL); what was acknowledged "
-                "since the restored point is lost.",
-                position=position,
-                epoch=self.epoch,
+            raise translate_error(error, self.primary.where) from None
+        return found == known or lags
+
+    def _lost_within_epoch(self) -> StoreDamaged:
+        where, position = self.primary.where, self._last_seen_event[1]
+        return StoreDamaged(
+            f"The store at {where} no longer has the event acknowledged at position {position}, and is in "
+            f"the same epoch ({self.epoch}): it was restored without beginning a new epoch.",
+            "Begin a new epoch, so that every reader notices (eventfold restored URL); what was acknowledged "
+            "since the restored point is lost.",
+            position=position,
+            epoch=self.epoch,
+        )
+
+    def _log_new_epoch(self, epoch: int, is_last_seen_stored: bool) -> None:
+        """Log whether the failover or restore behind a new epoch lost what this process had seen."""
+        if not self._last_seen_event[1] or self._last_seen_event[0] != self.epoch:
+            return
+        begun = f"The store at {self.primary.where} is in epoch {epoch}: a server was promoted, or a backup restored"
+        if is_last_seen_stored:
+            logger.info("%s. Every event that this process knew is in its log.", begun)
+        else:
+            logger.warning(
+                "%s. The event that this process knew at position %d is lost, and followers and read models that have "
+                "seen it are refused (CursorMismatch).",
+                begun,
+                self._last_seen_event[1],
             )
 
     async def _set_up_replica(self, connection: Connection) -> None:
