@@ -111,7 +111,13 @@ def table(x: int, y: int, widths: list[int], rows: list[list[str]]) -> str:
     return "".join(shown)
 
 
-ACCOUNT = [("Opened", "a-1"), ("Deposited", "a-1 80"), ("Opened", "a-2"), ("Withdrawn", "a-1 50"), ("Deposited", "a-2 50")]
+ACCOUNT = [
+    ("Opened", "a-1"),
+    ("Deposited", "a-1 80"),
+    ("Opened", "a-2"),
+    ("Withdrawn", "a-1 50"),
+    ("Deposited", "a-2 50"),
+]
 
 
 def figures() -> Iterator[Figure]:
