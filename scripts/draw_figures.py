@@ -68,6 +68,11 @@ def text(
     )
 
 
+def heading(x: float, y: float, what: str, *, size: int = 14, anchor: str = "middle") -> str:
+    """One line of bold text."""
+    return text(x, y, what, size=size, bold=True, colour=INK, anchor=anchor)
+
+
 def arrow(path: str, *, dashed: bool = False) -> str:
     """A line with an arrowhead at its end, by the commands of SVG."""
     dashes = ' stroke-dasharray="5 4"' if dashed else ""
@@ -123,130 +128,251 @@ ACCOUNT = [
 def figures() -> Iterator[Figure]:
     """Every figure."""
     yield Figure(
-        "log", 880, 320, "One log, and what is folded from it",
+        "log",
+        880,
+        320,
+        "One log, and what is folded from it",
         "Commands are decided over states and append events to one ordered log. A state, a read model and another "
         "system are all folded from it.",
         [
-            box(30, 62, 120, 60, "Command", "transfer 50"), arrow("M150 92h58"),
-            box(212, 62, 140, 60, "Decision", "a function of states", fill=WARM, line=WARM_LINE), arrow("M352 92h44"),
+            box(30, 62, 120, 60, "Command", "transfer 50"),
+            arrow("M150 92h58"),
+            box(212, 62, 140, 60, "Decision", "a function of states", fill=WARM, line=WARM_LINE),
+            arrow("M352 92h44"),
             log(400, 42, ACCOUNT, new=4, title="The log: events in order, never changed"),
-            arrow("M520 146v48"), arrow("M656 146v48"), arrow("M793 146v48"),
-            box(465, 198, 110, 64, "State", "now, or then"), box(588, 198, 136, 64, "Read model", "a table for a question"),
+            arrow("M520 146v48"),
+            arrow("M656 146v48"),
+            arrow("M793 146v48"),
+            box(465, 198, 110, 64, "State", "now, or then"),
+            box(588, 198, 136, 64, "Read model", "a table for a question"),
             box(737, 198, 113, 64, "Follower", "another system"),
-            arrow("M440 146v44q0 58-60 58H282V126", dashed=True), text(360, 240, "folds"),
-            text(440, 300, "All state is a fold over one ordered log: of a decision, of a table, of any past moment.", size=13),
+            arrow("M440 146v44q0 58-60 58H282V126", dashed=True),
+            text(360, 240, "folds"),
+            text(
+                440,
+                300,
+                "All state is a fold over one ordered log: of a decision, of a table, of any past moment.",
+                size=13,
+            ),
         ],
-    )  # fmt: skip
+    )
     yield Figure(
-        "crud", 880, 270, "The same week in a table and in a log",
-        "A table keeps the last value of each column. A log keeps each change, so the table can be made from it, and not "
+        "crud",
+        880,
+        270,
+        "The same week in a table and in a log",
+        "A table keeps the last value of each column. A log keeps each change, so the table can be made from it, and "
+        "not "
         "the other way round.",
         [
-            text(40, 36, "A table, on Friday", size=14, bold=True, colour=INK, anchor="start"),
+            heading(40, 36, "A table, on Friday", size=14, anchor="start"),
             table(40, 52, [70, 120, 90], [["order", "status", "total"], ["o-1", "cancelled", "0.00"]]),
             text(40, 134, "Three UPDATEs, each of which", anchor="start"),
             text(40, 152, "erased what was there before.", anchor="start"),
-            log(360, 24, [("Placed", "o-1 49.90"), ("Discounted", "o-1 5.00"), ("Paid", "o-1 44.90"), ("Cancelled", "o-1 late"), ("Refunded", "o-1 44.90")],
-                title="A log, on Friday", width=84),
-            arrow("M600 128v44H280V108", dashed=True), text(430, 165, "folded"),
+            log(
+                360,
+                24,
+                [
+                    ("Placed", "o-1 49.90"),
+                    ("Discounted", "o-1 5.00"),
+                    ("Paid", "o-1 44.90"),
+                    ("Cancelled", "o-1 late"),
+                    ("Refunded", "o-1 44.90"),
+                ],
+                title="A log, on Friday",
+                width=84,
+            ),
+            arrow("M600 128v44H280V108", dashed=True),
+            text(430, 165, "folded"),
             text(440, 214, "The table can be made from the log, as of any moment.", size=13),
-            text(440, 236, "The log cannot be made from the table: that the order was paid, and why it was cancelled, is gone.", size=13),
+            text(
+                440,
+                236,
+                "The log cannot be made from the table: that the order was paid, and why it was cancelled, is gone.",
+                size=13,
+            ),
         ],
-    )  # fmt: skip
+    )
     yield Figure(
-        "cqrs", 880, 300, "The write model and the read models",
-        "Commands go through decisions to the log. Projections follow the log and write rows into stores that suit each "
+        "cqrs",
+        880,
+        300,
+        "The write model and the read models",
+        "Commands go through decisions to the log. Projections follow the log and write rows into stores that suit "
+        "each "
         "question. Queries read those rows.",
         [
-            box(24, 40, 142, 60, "Command", "what somebody wants"), arrow("M166 70h40"),
-            box(210, 40, 150, 60, "Write model", "states and decisions", fill=WARM, line=WARM_LINE), arrow("M360 70h46"),
+            box(24, 40, 142, 60, "Command", "what somebody wants"),
+            arrow("M166 70h40"),
+            box(210, 40, 150, 60, "Write model", "states and decisions", fill=WARM, line=WARM_LINE),
+            arrow("M360 70h46"),
             box(410, 34, 150, 72, "The log", "the source of truth", fill=NAVY, line=NAVY),
-            arrow("M485 106v34"), box(400, 144, 170, 54, "Projections", "follow the log"),
-            arrow("M570 160h56l40-64", dashed=False), arrow("M570 171h92", dashed=False), arrow("M570 182h56l40 64", dashed=False),
-            box(668, 56, 182, 50, "SQL rows", "lists, filters, totals"), box(668, 146, 182, 50, "Redis", "one row, very often"),
+            arrow("M485 106v34"),
+            box(400, 144, 170, 54, "Projections", "follow the log"),
+            arrow("M570 160h56l40-64", dashed=False),
+            arrow("M570 171h92", dashed=False),
+            arrow("M570 182h56l40 64", dashed=False),
+            box(668, 56, 182, 50, "SQL rows", "lists, filters, totals"),
+            box(668, 146, 182, 50, "Redis", "one row, very often"),
             box(668, 236, 182, 50, "DuckDB, Parquet", "reports over years"),
-            box(24, 196, 142, 60, "Query", "what somebody asks"), arrow("M166 226h440l58 20", dashed=True),
+            box(24, 196, 142, 60, "Query", "what somebody asks"),
+            arrow("M166 226h440l58 20", dashed=True),
             text(330, 216, "reads rows, and never touches the write side"),
         ],
-    )  # fmt: skip
+    )
     yield Figure(
-        "integration", 880, 250, "Events inside and events published",
+        "integration",
+        880,
+        250,
+        "Events inside and events published",
         "Events inside a service are its own. A process translates some of them into published events, a contract with "
         "other services.",
         [
-            f'<rect x="24" y="26" width="470" height="196" rx="10" fill="none" stroke="{LINE}" stroke-dasharray="6 5"/>',
-            text(44, 50, "Ordering: one bounded context", size=13, bold=True, colour=INK, anchor="start"),
-            box(44, 76, 190, 110, "Events inside", "ItemAdded", "DiscountApplied", "OrderPaid"), arrow("M234 131h52"),
+            f'<rect x="24" y="26" width="470" height="196" rx="10" fill="none" stroke="{LINE}" stroke-dasharray="6 '
+            f'5"/>',
+            heading(44, 50, "Ordering: one bounded context", size=13, anchor="start"),
+            box(44, 76, 190, 110, "Events inside", "ItemAdded", "DiscountApplied", "OrderPaid"),
+            arrow("M234 131h52"),
             box(290, 90, 180, 82, "Effect", "translates, at least once,", "the id as key", fill=WARM, line=WARM_LINE),
-            arrow("M470 131h76"), box(550, 90, 150, 82, "Published event", "order.paid, version 2", "a contract"),
-            arrow("M700 118l58-40"), arrow("M700 144l58 40"),
-            box(762, 46, 92, 56, "Shipping"), box(762, 164, 92, 56, "Invoices"),
+            arrow("M470 131h76"),
+            box(550, 90, 150, 82, "Published event", "order.paid, version 2", "a contract"),
+            arrow("M700 118l58-40"),
+            arrow("M700 144l58 40"),
+            box(762, 46, 92, 56, "Shipping"),
+            box(762, 164, 92, 56, "Invoices"),
         ],
-    )  # fmt: skip
+    )
     yield Figure(
-        "reading", 880, 236, "From an append to each kind of reader",
-        "Along one line of time: the append is durable, then acknowledged; states and inline read models are current at "
+        "reading",
+        880,
+        236,
+        "From an append to each kind of reader",
+        "Along one line of time: the append is durable, then acknowledged; states and inline read models are current "
+        "at "
         "once; a followed read model some milliseconds later.",
         [
-            arrow("M30 110h820"), text(842, 98, "time"),
+            arrow("M30 110h820"),
+            text(842, 98, "time"),
             *(f'<circle cx="{x}" cy="110" r="6" fill="{NAVY}"/>' for x in (110, 300, 560, 770)),
-            text(110, 82, "append called", size=13, bold=True, colour=INK), text(300, 82, "durable, acknowledged", size=13, bold=True, colour=INK),
-            text(560, 82, "read model", size=13, bold=True, colour=INK), text(770, 82, "other systems", size=13, bold=True, colour=INK),
-            text(300, 138, "state(…), decide(…), read(…)"), text(300, 156, "inline read models"), text(560, 138, "rows(…): some milliseconds"),
-            text(560, 156, "rows(…, wait=receipt.last): now"), text(770, 138, "webhooks, sinks"), text(770, 156, "as fast as they are"),
-            text(440, 206, "Everything left of the second point is decided under a condition: a stale screen can never break a rule.", size=13),
+            heading(110, 82, "append called", size=13),
+            heading(300, 82, "durable, acknowledged", size=13),
+            heading(560, 82, "read model", size=13),
+            heading(770, 82, "other systems", size=13),
+            text(300, 138, "state(…), decide(…), read(…)"),
+            text(300, 156, "inline read models"),
+            text(560, 138, "rows(…): some milliseconds"),
+            text(560, 156, "rows(…, wait=receipt.last): now"),
+            text(770, 138, "webhooks, sinks"),
+            text(770, 156, "as fast as they are"),
+            text(
+                440,
+                206,
+                "Everything left of the second point is decided under a condition: a stale screen can never break a "
+                "rule.",
+                size=13,
+            ),
         ],
-    )  # fmt: skip
+    )
     yield Figure(
-        "strategies", 880, 280, "Three strategies for two people who want the same",
-        "Optimistic: both decide, one is refused and decides again. Pessimistic: one waits for a lock. Transaction: one "
+        "strategies",
+        880,
+        280,
+        "Three strategies for two people who want the same",
+        "Optimistic: both decide, one is refused and decides again. Pessimistic: one waits for a lock. Transaction: "
+        "one "
         "change of rows and events commits together.",
         [
-            text(150, 40, "Optimistic: decide", size=14, bold=True, colour=INK), text(440, 40, "Pessimistic: store.lock", size=14, bold=True, colour=INK),
-            text(735, 40, "Transaction: in_transaction", size=14, bold=True, colour=INK),
-            box(30, 60, 110, 48, "Ann", "reads at 7"), box(160, 60, 110, 48, "Ben", "reads at 7"),
-            arrow("M85 108v40"), arrow("M215 108v40"), box(30, 152, 110, 48, "appends 8"), box(160, 152, 110, 48, "refused", fill=WARM, line=WARM_LINE),
-            arrow("M215 200v26"), text(215, 244, "reads at 8, decides again"),
-            box(330, 60, 100, 48, "Ann", "holds it"), box(450, 60, 100, 48, "Ben", "waits", fill=WARM, line=WARM_LINE),
-            arrow("M380 108v40"), box(330, 152, 100, 48, "appends 8"), arrow("M430 176h66v-64", dashed=True), text(500, 190, "released", anchor="start"),
+            heading(150, 40, "Optimistic: decide", size=14),
+            heading(440, 40, "Pessimistic: store.lock", size=14),
+            heading(735, 40, "Transaction: in_transaction", size=14),
+            box(30, 60, 110, 48, "Ann", "reads at 7"),
+            box(160, 60, 110, 48, "Ben", "reads at 7"),
+            arrow("M85 108v40"),
+            arrow("M215 108v40"),
+            box(30, 152, 110, 48, "appends 8"),
+            box(160, 152, 110, 48, "refused", fill=WARM, line=WARM_LINE),
+            arrow("M215 200v26"),
+            text(215, 244, "reads at 8, decides again"),
+            box(330, 60, 100, 48, "Ann", "holds it"),
+            box(450, 60, 100, 48, "Ben", "waits", fill=WARM, line=WARM_LINE),
+            arrow("M380 108v40"),
+            box(330, 152, 100, 48, "appends 8"),
+            arrow("M430 176h66v-64", dashed=True),
+            text(500, 190, "released", anchor="start"),
             box(630, 60, 210, 140, "BEGIN", "UPDATE your rows", "store.append(…)", "COMMIT: both, or neither"),
         ],
-    )  # fmt: skip
+    )
     yield Figure(
-        "contexts", 880, 250, "Bounded contexts, each with a log of its own",
-        "Sales, Stock and Support each have their own language and their own log. What they tell each other are published "
+        "contexts",
+        880,
+        250,
+        "Bounded contexts, each with a log of its own",
+        "Sales, Stock and Support each have their own language and their own log. What they tell each other are "
+        "published "
         "events.",
         [
             *(
-                f'<rect x="{x}" y="30" width="236" height="150" rx="10" fill="none" stroke="{LINE}" stroke-dasharray="6 5"/>'
+                f'<rect x="{x}" y="30" width="236" height="150" rx="10" fill="none" stroke="{LINE}" '
+                f'stroke-dasharray="6 5"/>'
                 for x in (24, 322, 620)
             ),
-            text(142, 56, "Sales", size=15, bold=True, colour=INK), text(440, 56, "Stock", size=15, bold=True, colour=INK), text(738, 56, "Support", size=15, bold=True, colour=INK),
-            text(142, 82, "Product: a price and a title"), text(440, 82, "Product: a place on a shelf"), text(738, 82, "Product: what breaks"),
-            box(54, 104, 176, 50, "its log", "OrderPlaced", fill=NAVY, line=NAVY), box(352, 104, 176, 50, "its log", "UnitReserved", fill=NAVY, line=NAVY),
+            heading(142, 56, "Sales", size=15),
+            heading(440, 56, "Stock", size=15),
+            heading(738, 56, "Support", size=15),
+            text(142, 82, "Product: a price and a title"),
+            text(440, 82, "Product: a place on a shelf"),
+            text(738, 82, "Product: what breaks"),
+            box(54, 104, 176, 50, "its log", "OrderPlaced", fill=NAVY, line=NAVY),
+            box(352, 104, 176, 50, "its log", "UnitReserved", fill=NAVY, line=NAVY),
             box(650, 104, 176, 50, "its log", "TicketOpened", fill=NAVY, line=NAVY),
-            arrow("M230 129h118"), arrow("M528 129h118"),
-            text(440, 216, "One word has one meaning inside a context. What crosses its border is a published event, made for the other side.", size=13),
+            arrow("M230 129h118"),
+            arrow("M528 129h118"),
+            text(
+                440,
+                216,
+                "One word has one meaning inside a context. What crosses its border is a published event, made for "
+                "the other side.",
+                size=13,
+            ),
         ],
-    )  # fmt: skip
+    )
     yield Figure(
-        "hexagonal", 880, 360, "Ports and adapters of an application, and of eventfold",
-        "Driving adapters call the application: web handlers, commands of a shell, timers. The application calls ports; "
+        "hexagonal",
+        880,
+        360,
+        "Ports and adapters of an application, and of eventfold",
+        "Driving adapters call the application: web handlers, commands of a shell, timers. The application calls "
+        "ports; "
         "driven adapters implement them: engines, targets, sinks.",
         [
-            text(140, 40, "Driving adapters", size=14, bold=True, colour=INK), text(740, 40, "Driven adapters", size=14, bold=True, colour=INK),
-            *(box(40, y, 200, 52, title, line) for y, title, line in (
-                (62, "Web handlers", "FastAPI, Django, eventfold serve"), (138, "Shell", "eventfold, your own commands"), (214, "Runners", "timers, processes, followers"))),
+            heading(140, 40, "Driving adapters", size=14),
+            heading(740, 40, "Driven adapters", size=14),
+            *(
+                box(40, y, 200, 52, title, line)
+                for y, title, line in (
+                    (62, "Web handlers", "FastAPI, Django, eventfold serve"),
+                    (138, "Shell", "eventfold, your own commands"),
+                    (214, "Runners", "timers, processes, followers"),
+                )
+            ),
             *(arrow(f"M240 {y}l72 {180 - y}") for y in (88, 164, 240)),
             f'<path d="M440 62l128 64v110l-128 64-128-64v-110z" fill="{WARM}" stroke="{WARM_LINE}"/>',
-            text(440, 150, "Your domain", size=15, bold=True, colour=INK), text(440, 174, "events, states,"), text(440, 192, "decisions: plain functions"),
+            heading(440, 150, "Your domain", size=15),
+            text(440, 174, "events, states,"),
+            text(440, 192, "decisions: plain functions"),
             text(440, 222, "no I/O, no clock"),
             *(arrow(f"M568 180l68 {y - 180}") for y in (88, 164, 240)),
-            *(box(640, y, 200, 52, title, line) for y, title, line in (
-                (62, "Engines", "SQLite, PostgreSQL, NATS, HTTP"), (138, "Targets", "rows in SQL, DuckDB, …"), (214, "Sinks and effects", "Redis, webhooks, mail"))),
+            *(
+                box(640, y, 200, 52, title, line)
+                for y, title, line in (
+                    (62, "Engines", "SQLite, PostgreSQL, NATS, HTTP"),
+                    (138, "Targets", "rows in SQL, DuckDB, …"),
+                    (214, "Sinks and effects", "Redis, webhooks, mail"),
+                )
+            ),
             text(440, 332, "Arrows point from who calls to who is called; the domain imports neither side.", size=13),
         ],
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":
