@@ -202,7 +202,7 @@ def figures() -> Iterator[Figure]:
         "each "
         "question. Queries read those rows.",
         [
-            box(24, 40, 142, 60, "Command", "what somebody wants"),
+            box(24, 40, 142, 60, "Command", "what a user wants"),
             arrow("M166 70h40"),
             box(210, 40, 150, 60, "Write model", "states and decisions", fill=WARM, line=WARM_LINE),
             arrow("M360 70h46"),
@@ -215,7 +215,7 @@ def figures() -> Iterator[Figure]:
             box(668, 56, 182, 50, "SQL rows", "lists, filters, totals"),
             box(668, 146, 182, 50, "Redis", "one row, very often"),
             box(668, 236, 182, 50, "DuckDB, Parquet", "reports over years"),
-            box(24, 196, 142, 60, "Query", "what somebody asks"),
+            box(24, 196, 142, 60, "Query", "what a user asks"),
             arrow("M166 226h440l58 20", dashed=True),
             text(330, 216, "reads rows, and never touches the write side"),
         ],
