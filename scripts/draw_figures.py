@@ -49,28 +49,28 @@ def box(x: int, y: int, width: int, height: int, title: str, *lines: str, fill: 
     middle, top = x + width / 2, y + height / 2 - 9 * len(lines) + 5
     shown = [f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="8" fill="{fill}" stroke="{line}"/>']
     white = fill == NAVY
-    shown.append(text(middle, top, title, size=14, bold=True, colour="#fff" if white else INK))
+    shown.append(text(middle, top, title, size=14, bold=True, fill="#fff" if white else INK))
     shown += [
-        text(middle, top + 18 * number, each, colour="#d5deea" if white else GREY)
+        text(middle, top + 18 * number, each, fill="#d5deea" if white else GREY)
         for number, each in enumerate(lines, start=1)
     ]
     return "".join(shown)
 
 
 def text(
-    x: float, y: float, what: str, *, size: int = 12, bold: bool = False, colour: str = GREY, anchor: str = "middle"
+    x: float, y: float, what: str, *, size: int = 12, bold: bool = False, fill: str = GREY, anchor: str = "middle"
 ) -> str:
     """One line of text."""
     weight = ' font-weight="600"' if bold else ""
     return (
-        f'<text x="{x:g}" y="{y:g}" font-size="{size}" fill="{colour}" text-anchor="{anchor}"{weight}>'
+        f'<text x="{x:g}" y="{y:g}" font-size="{size}" fill="{fill}" text-anchor="{anchor}"{weight}>'
         f"{escape(what)}</text>"
     )
 
 
 def heading(x: float, y: float, what: str, *, size: int = 14, anchor: str = "middle") -> str:
     """One line of bold text."""
-    return text(x, y, what, size=size, bold=True, colour=INK, anchor=anchor)
+    return text(x, y, what, size=size, bold=True, fill=INK, anchor=anchor)
 
 
 def arrow(path: str, *, dashed: bool = False) -> str:
@@ -84,7 +84,7 @@ def log(x: int, y: int, events: list[tuple[str, str]], *, new: int = -1, title: 
     gap, top = width + 8, y + (34 if title else 14)
     shown = [
         f'<rect x="{x}" y="{y}" width="{gap * len(events) + 24}" height="{top - y + 68}" rx="8" fill="{NAVY}"/>',
-        text(x + 16, y + 21, title, size=14, bold=True, colour="#fff", anchor="start") if title else "",
+        text(x + 16, y + 21, title, size=14, bold=True, fill="#fff", anchor="start") if title else "",
     ]
     for number, (name, detail) in enumerate(events):
         left = x + 16 + gap * number
@@ -92,8 +92,8 @@ def log(x: int, y: int, events: list[tuple[str, str]], *, new: int = -1, title: 
         shown += (
             f'<rect x="{left}" y="{top}" width="{width}" height="54" rx="5" fill="{fill}"/>',
             text(left + width / 2, top + 16, str(number + 1)),
-            text(left + width / 2, top + 33, name, colour=INK),
-            text(left + width / 2, top + 47, detail, size=10, colour=INK),
+            text(left + width / 2, top + 33, name, fill=INK),
+            text(left + width / 2, top + 47, detail, size=10, fill=INK),
         )
     return "".join(shown)
 
@@ -109,9 +109,7 @@ def table(x: int, y: int, widths: list[int], rows: list[list[str]]) -> str:
                 f'<rect x="{left}" y="{y + 26 * row_number}" width="{width}" height="26" fill="{fill}" '
                 f'stroke="{LINE}"/>'
             )
-            shown.append(
-                text(left + 8, y + 26 * row_number + 17, cell, bold=row_number == 0, colour=INK, anchor="start")
-            )
+            shown.append(text(left + 8, y + 26 * row_number + 17, cell, bold=row_number == 0, fill=INK, anchor="start"))
             left += width
     return "".join(shown)
 
