@@ -413,6 +413,12 @@ class StoreDamaged(StoreUnavailable):
     code = "store-damaged"
 
 
+class ReplicaMismatch(StoreUnavailable):
+    """A local copy is of another log, or of another epoch of it, than the one that it is to be a copy of."""
+
+    code = "replica-mismatch"
+
+
 class StoreClosed(StoreUnavailable):
     """The store was closed, or was opened before a fork."""
 

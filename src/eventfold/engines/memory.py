@@ -8,7 +8,8 @@ from __future__ import annotations
 import secrets
 import time as _time
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections import ChainMap
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from itertools import pairwise
 from typing import Any, ClassVar, TypeVar
 
@@ -40,8 +41,11 @@ from eventfold.ports.refusals import (
     import_gap,
     in_the_future,
     is_repeat,
+    not_the_same_key,
+    not_the_same_log,
 )
-from eventfold.ports.services import Services
+from eventfold.ports.replicas import check_whole_appends, keys_of_repeats
+from eventfold.ports.services import Judged, Services
 
 Clock = Callable[[], int]
 T = TypeVar("T")
@@ -84,6 +88,7 @@ class MemoryEngine:
             snapshots=_Snapshots(self._mutex, self._snapshots),
             locks=_Locks(self._mutex, self._lock_owners),
             replication=self,
+            replica=_Replica(self),
         )
 
     @classmethod
@@ -138,8 +143,14 @@ class MemoryEngine:
             del self._requests[key]
 
     def _append(self, request: AppendRequest) -> Outcome:
+        done = self._place(request, self._clock(), self._requests)
+        self._complete_through = len(self._log)  # one assignment: from here on the append is complete
+        return done
+
+    def _place(self, request: AppendRequest, now: int, keys: MutableMapping[str, Receipt]) -> Outcome:
+        """Judge a request and insert its events, whose append is not complete yet. `keys`: receipts by request key."""
         try:
-            known = self._find_repeat(request)
+            known = self._find_repeat(request, keys)
             if known is not None:
                 return known
             if request.unless and request.epoch not in (None, self.epoch):
@@ -149,17 +160,16 @@ class MemoryEngine:
         except EventfoldError as refusal:
             return refusal
         first, size = len(self._log) + 1, len(request.events)
-        time = max(self._clock(), self._log[-1].time if self._log else 0)
+        time = max(now, self._log[-1].time if self._log else 0)
         for offset, new in enumerate(request.events):
             self._insert(new.at(first + offset, time, offset, size))
         done = make_receipt(self.store_id, self.epoch, self._log[first - 1 :])
         if request.key is not None:
-            self._requests[request.key] = done
-        self._complete_through = len(self._log)  # one assignment: from here on the append is complete
+            keys[request.key] = done
         return done
 
-    def _find_repeat(self, request: AppendRequest) -> Receipt | None:
-        if request.key is not None and (earlier := self._requests.get(request.key)) is not None:
+    def _find_repeat(self, request: AppendRequest, keys: MutableMapping[str, Receipt]) -> Receipt | None:
+        if request.key is not None and (earlier := keys.get(request.key)) is not None:
             return msgspec.structs.replace(earlier, repeated=True)
         at = [self._ids.get(event.id) for event in request.events]
         unique = len({event.id for event in request.events}) == len(at)
@@ -170,7 +180,7 @@ class MemoryEngine:
             raise id_reused(request.events, at)
         done = make_receipt(self.store_id, self.epoch, [s for s in stored if s is not None])
         if request.key is not None:
-            self._requests[request.key] = done
+            keys[request.key] = done
         return msgspec.structs.replace(done, repeated=True)
 
     def _check_clause(self, clause: ConditionClause, number: int) -> None:
@@ -361,6 +371,58 @@ class MemoryEngine:
         if self._log:
             raise import_gap(len(self._log), 1)
         self.store_id, self.epoch = store_id, epoch
+
+    # Services: replica
+
+    async def judge(self, requests: Sequence[AppendRequest], now: int) -> Judged:
+        """See services.Replica."""
+        return self._run_locked(lambda: self._judge(requests, now))
+
+    def _judge(self, requests: Sequence[AppendRequest], now: int) -> Judged:
+        """Append the requests, and remove them again. No one sees them: every call holds the mutex."""
+        head, new_keys = self._head(), dict[str, Receipt]()
+        keys = ChainMap(new_keys, self._requests)
+        try:
+            outcomes = [self._place(request, now, keys) for request in requests]
+        finally:
+            self._remove_incomplete_append()
+        verdicts = [None if isinstance(each, Receipt) and not each.repeated else each for each in outcomes]
+        return Judged(
+            head=head,
+            time=max(now, head.time),
+            verdicts=verdicts,
+            keys=keys_of_repeats(requests, verdicts, {key: done.first for key, done in new_keys.items()}),
+        )
+
+    async def import_missing(self, events: Sequence[StoredEvent], keys: Sequence[tuple[str, int]] = ()) -> None:
+        """See `import_events` of services.Replica."""
+        self._run_locked(lambda: self._import_missing(events, keys))
+        call_all(tuple(self._watchers))
+
+    def _import_missing(self, events: Sequence[StoredEvent], keys: Sequence[tuple[str, int]]) -> None:
+        where = "memory:"
+        head = len(self._log)
+        check_whole_appends(events)
+        if events and events[0].position > head + 1:
+            raise import_gap(head, events[0].position)
+        for event in events[: head + 1 - events[0].position] if events else ():
+            if self._log[event.position - 1] != event:
+                raise not_the_same_log(event.position, where)
+        new = [event for event in events if event.position > head]
+        starts = {event.position for event in new if event.offset == 0}
+        for key, first in keys:
+            is_start = first in starts or (0 < first <= head and self._log[first - 1].offset == 0)
+            known = self._requests.get(key)
+            if not is_start or (known is not None and known.first != first):
+                raise not_the_same_key(key, first, where)
+        self._import(new, [(key, first) for key, first in keys if key not in self._requests])
+
+
+class _Replica:
+    """See services.Replica."""
+
+    def __init__(self, engine: MemoryEngine) -> None:
+        self.judge, self.import_events = engine.judge, engine.import_missing
 
 
 class _Snapshots:

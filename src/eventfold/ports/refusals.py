@@ -10,7 +10,7 @@ from uuid import UUID
 
 from eventfold.core.envelope import NewEvent, StoredEvent
 from eventfold.core.query import ConditionClause
-from eventfold.errors import AppendConflict, EventIdReused, PositionBeyondHead
+from eventfold.errors import AppendConflict, EventIdReused, InvalidInput, PositionBeyondHead, ReplicaMismatch
 
 
 def conflict(clause: ConditionClause, found: int, number: int) -> AppendConflict:
@@ -101,6 +101,37 @@ def import_gap(head: int, first: int) -> AppendConflict:
         "Copy into an empty store, or continue where the copy stopped; no other process may write to it meanwhile.",
         after=first - 1,
         found=head,
+    )
+
+
+def not_the_same_log(position: int, path: str) -> ReplicaMismatch:
+    """The error of a copy that has another event at a position than the log it is to be a copy of."""
+    return ReplicaMismatch(
+        f"The local copy {path} has another event at position {position} than the log: it is a copy of another log.",
+        "Set the copy aside, and open the log again: a new copy is made from it.",
+        path=path,
+        position=position,
+    )
+
+
+def not_the_same_key(key: str, first: int, path: str) -> ReplicaMismatch:
+    """The error of a copy that has another append under a request key."""
+    return ReplicaMismatch(
+        f"The local copy {path} has another append under the request key {key!r} than the log, where it begins at "
+        f"position {first}: it is a copy of another log.",
+        "Set the copy aside, and open the log again: a new copy is made from it.",
+        path=path,
+        key=key,
+        position=first,
+    )
+
+
+def not_whole_appends(position: int) -> InvalidInput:
+    """The error of an import whose events are not whole appends at consecutive positions."""
+    return InvalidInput(
+        f"The events to be imported are not whole appends at consecutive positions: see position {position}.",
+        "Import every event of an append, in order.",
+        position=position,
     )
 
 

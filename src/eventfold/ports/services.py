@@ -14,10 +14,10 @@ import msgspec
 from eventfold.core.envelope import Receipt, Staged, StoredEvent
 from eventfold.core.query import Query
 from eventfold.core.snapshot import Snapshot
-from eventfold.errors import NotSupported
+from eventfold.errors import EventfoldError, NotSupported
 from eventfold.ports.inline import ExclusiveTransaction, InlineProjector, InlineRegistration
 from eventfold.ports.integrity import Problem, Progress
-from eventfold.ports.messages import AppendRequest
+from eventfold.ports.messages import AppendRequest, Head
 
 if TYPE_CHECKING:
     from eventfold.ports.engine import Engine
@@ -110,6 +110,59 @@ class Replication(Protocol):
         """Replace the id and epoch of an empty store by another store's, so that its cursors are valid here.
 
         Raises `AppendConflict` if the store has events.
+        """
+        ...
+
+
+class ReplicaOf(msgspec.Struct, frozen=True):
+    """The log of which a replica is a copy: its identity, and its address without secrets, for messages."""
+
+    store_id: str
+    epoch: int
+    address: str
+
+
+class Judged(msgspec.Struct, frozen=True, kw_only=True):
+    """What `Replica.judge` found.
+
+    `head`      the head of the replica, against which all requests were judged.
+    `time`      the recorded time of the accepted events: max(now, time of the head), µs since 1970 UTC.
+    `verdicts`  one for each request: a Receipt with `repeated` set, an error that refuses it, or None: accepted.
+                Accepted requests are written in order directly after `head`, or none of them is; their verdicts, and
+                receipts of those that repeat one of them, are void if anything else is written there.
+    `keys`      the request keys of repeats that are new, each with the first position of the append that they repeat.
+                (P5) They are to be assigned; the keys of accepted requests are not among them.
+    """
+
+    head: Head
+    time: int
+    verdicts: list[Receipt | EventfoldError | None]
+    keys: list[tuple[str, int]]
+
+
+class Replica(Protocol):
+    """Keeps this log a complete copy of a log that is elsewhere, and judges appends to that one.
+
+    The other log decides what is written: the copy may lag behind it, and never has anything that it has not.
+    """
+
+    async def judge(self, requests: Sequence[AppendRequest], now: int) -> Judged:
+        """Judge each request as `append_many` would judge this call at the time `now` (µs). Nothing is written.
+
+        (P2, P5) Later requests are judged against the accepted ones before them. The verdicts are of the head that is
+        returned: whoever writes the accepted requests has to make sure that they come directly after it. No inline
+        read model is folded.
+        """
+        ...
+
+    async def import_events(self, events: Sequence[StoredEvent], keys: Sequence[tuple[str, int]] = ()) -> None:
+        """Write whole appends of the other log, consecutive and in its order, and request keys, as they are there.
+
+        What is in the copy already is compared, and skipped: several processes may import the same events at once.
+        `keys`: each with the first position of its append. Raises `ReplicaMismatch` if the copy has another event at a
+        position, or another append under a key, `AppendConflict` if events before the first are missing; then nothing
+        is written. It need not be durable when this returns, since it can be imported again; a power failure may undo
+        the last imports, in whole appends.
         """
         ...
 
@@ -234,6 +287,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     snapshots: Snapshots | None = None
     locks: Locks | None = None
     replication: Replication | None = None
+    replica: Replica | None = None
     inline: InlineProjections | None = None
     transactions: Transactions | None = None
     maintenance: Maintenance | None = None
@@ -259,6 +313,11 @@ MISSING: dict[str, tuple[str, str, str]] = {
         "The {} engine cannot import the events of another log or list its request keys.",
         "Copy between stores of other engines.",
         "copying",
+    ),
+    "replica": (
+        "The {} engine cannot hold a copy of a log that is elsewhere.",
+        "Use a SQLite file for the copy.",
+        "replicas",
     ),
     "inline": (
         "The {} engine cannot fold read models within its appends.",
@@ -292,6 +351,8 @@ def require(engine: Engine, service: Literal["snapshots"]) -> Snapshots: ...
 def require(engine: Engine, service: Literal["locks"]) -> Locks: ...
 @overload
 def require(engine: Engine, service: Literal["replication"]) -> Replication: ...
+@overload
+def require(engine: Engine, service: Literal["replica"]) -> Replica: ...
 @overload
 def require(engine: Engine, service: Literal["inline"]) -> InlineProjections: ...
 @overload

@@ -18,10 +18,12 @@ from eventfold.ports.integrity import Problem, Progress
 from eventfold.ports.messages import AppendRequest, Capabilities, Head, Outcome, Page, Span, TagCount, TypeCount
 from eventfold.ports.services import (
     InlineProjections,
+    Judged,
     Locks,
     Lookups,
     Maintenance,
     ReindexResult,
+    Replica,
     Replication,
     RestoreResult,
     Services,
@@ -147,6 +149,7 @@ def wrap_services(services: Services, call: Caller, call_locks: Caller | None = 
         snapshots=None if services.snapshots is None else _Snapshots(services.snapshots, call),
         locks=None if services.locks is None else _Locks(services.locks, call_locks or call),
         replication=None if services.replication is None else _Replication(services.replication, call),
+        replica=None if services.replica is None else _Replica(services.replica, call),
         inline=None if services.inline is None else _Inline(services.inline, call),
         transactions=None if services.transactions is None else _Transactions(services.transactions, call),
         maintenance=None if services.maintenance is None else _Maintenance(services.maintenance, call),
@@ -212,6 +215,19 @@ class _Replication:
 
     def take_identity(self, store_id: str, epoch: int) -> CoroutineType[Any, Any, None]:
         return self._call(self._inner.take_identity, store_id, epoch)
+
+
+class _Replica:
+    def __init__(self, inner: Replica, call: Caller) -> None:
+        self._inner, self._call = inner, call
+
+    def judge(self, requests: Sequence[AppendRequest], now: int) -> CoroutineType[Any, Any, Judged]:
+        return self._call(self._inner.judge, requests, now)
+
+    def import_events(
+        self, events: Sequence[StoredEvent], keys: Sequence[tuple[str, int]] = ()
+    ) -> CoroutineType[Any, Any, None]:
+        return self._call(self._inner.import_events, events, keys)
 
 
 class _Inline:

@@ -14,6 +14,7 @@ import apsw
 
 from eventfold.engines.sqlite.errors import connect, record_errno, translate_errno, translate_error
 from eventfold.engines.sqlite.file import File
+from eventfold.engines.sqlite.replica import DROP_MARK, copy_refuses, read_mark
 from eventfold.engines.sqlite.schema import read_identity, write_identity
 from eventfold.errors import EventfoldError, NotAStore, StoreBusy, StoreFull
 from eventfold.ports.services import RestoreResult
@@ -124,6 +125,7 @@ def _copy(source: apsw.Connection, partial: str) -> None:
         finally:
             if source.in_transaction:  # an error may have ended it; that error is the one to raise
                 source.execute("ROLLBACK")
+        target.execute(DROP_MARK)  # a backup of a copy is a store of its own, in an epoch of its own
         identity = read_identity(target)
         write_identity(target, identity.id, identity.epoch + 1)
         if target.pragma("journal_mode", "wal") != "wal":
@@ -178,6 +180,8 @@ def begin_epoch(file: File, timeout: float) -> RestoreResult:
         try:
             connection.set_busy_timeout(int(timeout * 1000))
             connection.execute("BEGIN IMMEDIATE")
+            if (address := read_mark(connection)) is not None:
+                raise copy_refuses(file.path, address)
             before = read_identity(connection)
             epoch = max(before.epoch, _noted_epoch(file, before.id)) + 1
             write_identity(connection, before.id, epoch)

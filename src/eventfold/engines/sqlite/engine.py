@@ -34,6 +34,7 @@ from eventfold.engines.sqlite.named_locks import NamedLocks
 from eventfold.engines.sqlite.overwrite_detection import Mark
 from eventfold.engines.sqlite.read import Names, RowDecoder, decode_request_key, missing_error, read_page
 from eventfold.engines.sqlite.reindex import reindex
+from eventfold.engines.sqlite.replica import check_mark, mark, read_mark
 from eventfold.engines.sqlite.saved_segments import read_from
 from eventfold.engines.sqlite.schema import read_identity, read_through
 from eventfold.engines.sqlite.services import (
@@ -41,6 +42,7 @@ from eventfold.engines.sqlite.services import (
     SqliteInlineProjections,
     SqliteLocks,
     SqliteLookups,
+    SqliteReplicaService,
     SqliteReplication,
     SqliteSnapshots,
 )
@@ -51,7 +53,7 @@ from eventfold.engines.sqlite.writer import Writer
 from eventfold.errors import CorruptEvent, EventfoldError, InvalidInput, StoreDamaged, Unreadable
 from eventfold.ports.integrity import Problem, Progress
 from eventfold.ports.messages import AppendRequest, Capabilities, Head, Outcome, Page, Span, TagCount, TypeCount
-from eventfold.ports.services import ReindexResult, RestoreResult, Services, UpgradeResult
+from eventfold.ports.services import ReindexResult, ReplicaOf, RestoreResult, Services, UpgradeResult
 
 T = TypeVar("T")
 MAX_READ_ATTEMPTS = 5  # attempts at one read, each disturbed by a checkpoint
@@ -106,6 +108,7 @@ class SqliteEngine:
         self._head_tracker: HeadTracker | None = None
         self._type_counts = (0, 0, dict[str, TypeCount]())  # cached by `types`: epoch, last counted position, by type
         self._writer: Writer | None = None
+        self._copy_of: ReplicaOf | None = None  # see replica_engine.py
         self._locks = NamedLocks(self._file.real_path)
 
     @property
@@ -117,6 +120,7 @@ class SqliteEngine:
             snapshots=SqliteSnapshots(access),
             locks=SqliteLocks(access, self._locks),
             replication=SqliteReplication(access, self._set_identity),
+            replica=SqliteReplicaService(access, self._names, self._rows, self._copy_of),
             inline=SqliteInlineProjections(access),
             maintenance=self,
             backup=self.backup,
@@ -135,12 +139,25 @@ class SqliteEngine:
         try:
             self._head_tracker = HeadTracker(self._file, self._rows, self.store_id, self.epoch)
             self._writer = Writer(self._file, self._names, self._rows, self._head_tracker, self._clock)
+            self._writer.copy_of = self._run_read(read_mark)
+            if self._copy_of is not None:
+                self._open_as_copy(self._copy_of, self._writer)
             self._run_read(self._head_tracker.read_head)
         except Unreadable:  # if the last event is corrupt, reads report it; earlier events stay readable
             return
         except BaseException:
             self._file.close()
             raise
+
+    def _open_as_copy(self, of: ReplicaOf, writer: Writer) -> None:
+        """Mark the file as a copy of a log, unless it is. Raises ReplicaMismatch if it is a copy of another one."""
+        if self._run_read(lambda connection: connection.execute(schema.HEAD).fetchone()) is not None:
+            identity = self._run_read(read_identity)
+            check_mark(writer.copy_of, identity, of, self._file.path)
+        if writer.copy_of != of.address or (self.store_id, self.epoch) != (of.store_id, of.epoch):
+            writer.transact(lambda connection: mark(connection, of, self._file.path))
+            writer.copy_of = of.address
+            self._set_identity(of.store_id, of.epoch)
 
     @translate_errors
     async def upgrade(self, copy: str | None = None, *, copies: bool = True) -> UpgradeResult:
@@ -349,6 +366,7 @@ class SqliteEngine:
                 "path": self._file.path,
                 "store": self.store_id,
                 "epoch": self.epoch,
+                **({"copy_of": copy_of} if (copy_of := self._writer and self._writer.copy_of) else {}),
                 "events": head,
                 "types": connection.execute("SELECT count(*) FROM type").get,
                 "tags": summaries.count_all_tags(self._names, connection, head),

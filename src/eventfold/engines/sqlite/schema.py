@@ -183,8 +183,9 @@ HEAD_AND_EPOCH = (
 )
 INSERT_EVENT = f"INSERT INTO event ({COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608
 INSERT_TAGGED = "INSERT OR IGNORE INTO tagged (tag, position, type) VALUES (?,?,?)"
-_MANY = 100  # rows of one statement: a quarter less time for a row
-_INSERT_MANY_TAGGED = INSERT_TAGGED + ",(?,?,?)" * (_MANY - 1)
+# Rows of one statement. Fewer statements take a quarter less time for a row, and each releases the interpreter, which
+# another thread that never waits then keeps for 5 ms.
+_MANY = (1_000, 100, 1)
 INSERT_REQUEST = "INSERT INTO request (key, first, crc) VALUES (?,?,?)"
 BY_ID = f"SELECT {COLUMNS} FROM event WHERE id = ?"  # noqa: S608
 POSITION_OF = "SELECT position FROM event WHERE id = ?"
@@ -211,11 +212,28 @@ def insert_tagged(connection: apsw.Connection, columns: Sequence[int]) -> None:
 
     `columns`: tag, position and type of the first entry, then those of the next.
     """
-    size = 3 * _MANY
-    whole = len(columns) - len(columns) % size
-    connection.executemany(_INSERT_MANY_TAGGED, [columns[start : start + size] for start in range(0, whole, size)])
-    rest = range(whole, len(columns), 3)
-    connection.executemany(INSERT_TAGGED, [columns[start : start + 3] for start in rest])
+    _insert_many(connection, INSERT_TAGGED, 3, columns)
+
+
+def insert_events(connection: apsw.Connection, columns: Sequence[Any]) -> None:
+    """Insert the rows of events, whose columns are given one after another."""
+    _insert_many(connection, INSERT_EVENT, 14, columns)
+
+
+def _insert_many(connection: apsw.Connection, insert: str, width: int, columns: Sequence[Any]) -> None:
+    start = 0
+    for rows in _MANY:
+        size = width * rows
+        end = start + (len(columns) - start) // size * size
+        parts = [columns[at : at + size] for at in range(start, end, size)]
+        if parts:
+            connection.executemany(_with_rows(insert, width, rows), parts)
+        start = end
+
+
+@cache
+def _with_rows(insert: str, width: int, rows: int) -> str:
+    return insert + f",({','.join('?' * width)})" * (rows - 1)
 
 
 class Identity(NamedTuple):

@@ -1,4 +1,4 @@
-"""The services of the SQLite engine: look-ups, snapshots, named locks, replication, inline projections.
+"""The services of the SQLite engine: look-ups, snapshots, named locks, replication, replica, inline projections.
 
 Knows: which module does each. Does not know: user classes, sync or async callers.
 """
@@ -14,17 +14,19 @@ import apsw
 from eventfold.core.envelope import StoredEvent
 from eventfold.core.query import Query
 from eventfold.core.snapshot import Snapshot
-from eventfold.engines.sqlite import replication, schema, snapshots, summaries
+from eventfold.engines.sqlite import replica, replication, schema, snapshots, summaries
 from eventfold.engines.sqlite.errors import translate_errors
 from eventfold.engines.sqlite.file import File
 from eventfold.engines.sqlite.head import HeadTracker
 from eventfold.engines.sqlite.inline import read_registrations
 from eventfold.engines.sqlite.named_locks import NamedLocks
 from eventfold.engines.sqlite.queries import count_ranges
-from eventfold.engines.sqlite.read import Names, decode_request_key
+from eventfold.engines.sqlite.read import Names, RowDecoder, decode_request_key
 from eventfold.engines.sqlite.watch import Watch
 from eventfold.engines.sqlite.writer import Writer
 from eventfold.ports.inline import ExclusiveTransaction, InlineProjector, InlineRegistration
+from eventfold.ports.messages import AppendRequest
+from eventfold.ports.services import Judged, ReplicaOf
 
 T = TypeVar("T")
 
@@ -183,14 +185,39 @@ class SqliteReplication(_Service):
     async def import_events(self, events: Sequence[StoredEvent], keys: Sequence[tuple[str, int]] = ()) -> None:
         """See services.Replication."""
         writer = self._access.writer
+        writer.refuse_copy()
         writer.transact(lambda connection: replication.import_events(connection, writer.names, events, keys))
         self._access.watch.notify()
 
     @translate_errors
     async def take_identity(self, store_id: str, epoch: int) -> None:
         """See services.Replication."""
+        self._access.writer.refuse_copy()
         self._access.writer.transact(lambda connection: replication.take_identity(connection, store_id, epoch))
         self._set_identity(store_id, epoch)
+
+
+class SqliteReplicaService(_Service):
+    """See services.Replica. `of`: the log of which the file is a copy; None for a log that is nobody's copy."""
+
+    def __init__(self, access: Access, names: Names, rows: RowDecoder, of: ReplicaOf | None) -> None:
+        super().__init__(access)
+        self._names, self._rows, self._of = names, rows, of
+
+    @translate_errors
+    async def judge(self, requests: Sequence[AppendRequest], now: int) -> Judged:
+        """See services.Replica."""
+        access, names, rows = self._access, self._names, self._rows
+        return access.run_read(
+            lambda connection: replica.judge(connection, names, rows, access.head, requests, now),
+        )
+
+    @translate_errors
+    async def import_events(self, events: Sequence[StoredEvent], keys: Sequence[tuple[str, int]] = ()) -> None:
+        """See services.Replica."""
+        self._access.file.check()
+        self._access.writer.import_missing(events, keys, self._of)
+        self._access.watch.notify()
 
 
 class SqliteInlineProjections(_Service):
@@ -209,5 +236,6 @@ class SqliteInlineProjections(_Service):
     async def exclusive(self, work: Callable[[ExclusiveTransaction], Awaitable[None]]) -> None:
         """See services.InlineProjections."""
         self._access.file.check()
+        self._access.writer.refuse_copy()
         self._access.writer.run_exclusive(work)
         self._access.watch.notify()

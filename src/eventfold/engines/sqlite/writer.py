@@ -12,6 +12,7 @@ from typing import TypeVar, TypeVarTuple
 
 import apsw
 
+from eventfold.core.envelope import StoredEvent
 from eventfold.core.mutex import Mutex
 from eventfold.core.query import Query
 from eventfold.engines.sqlite import schema
@@ -26,10 +27,12 @@ from eventfold.engines.sqlite.inline import SqliteExclusiveTransaction
 from eventfold.engines.sqlite.last_commit import Known, LastCommit, run_triggers
 from eventfold.engines.sqlite.queries import first_indexed
 from eventfold.engines.sqlite.read import Names, RowDecoder, read_page
+from eventfold.engines.sqlite.replica import Import, check_mark, copy_refuses, read_mark
 from eventfold.engines.sqlite.schema import read_through
 from eventfold.errors import AppendUnconfirmed, EventfoldError, InlineFailed, Unreadable
-from eventfold.ports.inline import AppendMode, ExclusiveTransaction, InlineProjector, StaleRows
+from eventfold.ports.inline import AppendMode, ExclusiveTransaction, InlineProjector, StaleRows, import_refused
 from eventfold.ports.messages import AppendRequest, Head, Outcome, Page, Span
+from eventfold.ports.services import ReplicaOf
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -51,6 +54,8 @@ class Writer:
         self.merging, self.checkpoint, self.last_commit = IndexMerging(file, names), Checkpoint(file), LastCommit(end)
         self._idle_merge = IdleMerge(self)
         self.projector: InlineProjector | None = None  # folds inline read models within the transaction
+        self.copy_of: str | None = None  # the address of the log of which the file is a copy
+        self._checked: Known | None = None  # left by the last import, before which the mark of the copy was verified
         self._file = file
         self._mutex = Mutex()
         self._unreturned: apsw.Connection | None = (
@@ -65,7 +70,21 @@ class Writer:
 
         Raises AppendUnconfirmed if the commit failed, any other error if nothing was written.
         """
+        self.refuse_copy()
         return self._run_alone(self._append, requests)
+
+    def refuse_copy(self) -> None:
+        """Raises StoreReadOnly if the file is a copy of a log that is elsewhere."""
+        if self.copy_of is not None:
+            raise copy_refuses(self._file.path, self.copy_of)
+
+    def import_missing(
+        self, events: Sequence[StoredEvent], keys: Sequence[tuple[str, int]], of: ReplicaOf | None
+    ) -> None:
+        """Import what is not in the file yet. See services.Replica. `of`: the log of which it must be a copy."""
+        if of is None:
+            self.refuse_copy()
+        self._run_alone(self._import_missing, events, keys, of)
 
     def transact(self, work: Callable[[apsw.Connection], None]) -> None:
         """Run `work` in one transaction: imported events, snapshots, registrations."""
@@ -164,6 +183,36 @@ class Writer:
                 if AppendMode.REREAD_ROWS in mode:
                     raise stale.__cause__ or stale from None
                 mode |= AppendMode.REREAD_ROWS
+
+    def _import_missing(
+        self,
+        connection: apsw.Connection,
+        events: Sequence[StoredEvent],
+        keys: Sequence[tuple[str, int]],
+        of: ReplicaOf | None,
+    ) -> None:
+        self._file.lock.acquire()
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            known = self.last_commit.read(connection)
+            if known.registrations:
+                raise import_refused([each.name for each in known.registrations], "sqlite")
+            if of is not None and known is not self._checked:  # unchanged: no other connection has committed since
+                check_mark(read_mark(connection), schema.read_identity(connection), of, self._file.path)
+            run_triggers(connection, of is None and known.needs_triggers)
+            done = Import(connection, self.names, self.rows, known.head, self._file.path).run(events, keys)
+            if not done.is_new:
+                self._rollback(connection)
+                return
+        except BaseException:
+            self._rollback(connection)
+            raise
+        self._commit(connection, done.head)
+        self._checked = Known(done.head, known.registrations, known.needs_triggers)
+        self.last_commit.record(connection, self._checked)
+        if done.labels.types:
+            self.merging.extend(connection, done.head.position, done.labels)
+        self._follow_up(connection, len(done.labels.types))
 
     def _transact_alone(self, connection: apsw.Connection, work: Callable[[apsw.Connection], None]) -> None:
         self._file.lock.acquire()

@@ -21,6 +21,7 @@
     summaries       types, tags, counts, the head
     round_trips     every kind of value is read back equal                                     (P10)
     copying         a log imported by another store is the same log                            (P1, P3, P5)
+    replica         a copy of a log that is elsewhere: appends judged on it, events imported   (P1, P2, P5)
     snapshots       folded states stored beside the log                                        (P3)
     time_zones      times in tags: equal times are equal tags, whatever their time zones       (P2, P3)
     locks           advisory locks on a query
@@ -44,8 +45,8 @@ from collections.abc import Iterator
 
 CHAPTERS = """
     append conditions group_commit after_pending epochs idempotency unconfirmed reading paging large_queries time follow
-    cursors decide states envelopes metadata receipts summaries round_trips copying snapshots time_zones locks inline
-    bad_input capabilities
+    cursors decide states envelopes metadata receipts summaries round_trips copying replica snapshots time_zones locks
+    inline bad_input capabilities
 """.split()
 
 

@@ -26,6 +26,7 @@ from eventfold.testing.conformance.metadata import *
 from eventfold.testing.conformance.paging import *
 from eventfold.testing.conformance.reading import *
 from eventfold.testing.conformance.receipts import *
+from eventfold.testing.conformance.replica import *
 from eventfold.testing.conformance.round_trips import *
 from eventfold.testing.conformance.snapshots import *
 from eventfold.testing.conformance.states import *

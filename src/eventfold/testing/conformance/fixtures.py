@@ -29,6 +29,7 @@ __all__ = [
     "open_again",
     "port",
     "reopen",
+    "replica",
     "replication",
     "snapshots",
     "store",
@@ -112,6 +113,12 @@ def locks(engine_under_test: EngineUnderTest, store: Store) -> Any:
 def replication(engine_under_test: EngineUnderTest, store: Store) -> Any:
     """The replication of the engine under the store."""
     return service(engine_under_test, store, "replication", lambda: require(store.engine, "replication"))
+
+
+@pytest.fixture
+def replica(engine_under_test: EngineUnderTest, store: Store) -> Any:
+    """The service of the engine under the store that keeps a copy of another log."""
+    return service(engine_under_test, store, "replica", lambda: require(store.engine, "replica"))
 
 
 @pytest.fixture
