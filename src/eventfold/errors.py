@@ -50,6 +50,7 @@
     │   ├── StoreBusy               another writer or lock holder blocked it for longer than the timeout
     │   ├── StoreUnsafe             its settings would break a guarantee, so it was refused
     │   ├── StoreDamaged            the file is broken, or was replaced while open
+    │   ├── ReplicaMismatch         a local copy is of another log, or of another epoch of it
     │   └── StoreClosed             it was closed, or opened before a fork
     ├── NotSupported                this engine cannot do that; the message names one that can
     └── MissingExtra                an optional dependency is not installed
