@@ -108,7 +108,7 @@ def not_the_same_log(position: int, path: str) -> ReplicaMismatch:
     """The error of a copy that has another event at a position than the log it is to be a copy of."""
     return ReplicaMismatch(
         f"The local copy {path} has another event at position {position} than the log: it is a copy of another log.",
-        "Set the copy aside, and open the log again: a new copy is made from it.",
+        "Rename the copy, and open the log again: a new copy is made from it.",
         path=path,
         position=position,
     )
@@ -119,7 +119,7 @@ def not_the_same_key(key: str, first: int, path: str) -> ReplicaMismatch:
     return ReplicaMismatch(
         f"The local copy {path} has another append under the request key {key!r} than the log, where it begins at "
         f"position {first}: it is a copy of another log.",
-        "Set the copy aside, and open the log again: a new copy is made from it.",
+        "Rename the copy, and open the log again: a new copy is made from it.",
         path=path,
         key=key,
         position=first,

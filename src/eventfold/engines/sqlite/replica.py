@@ -82,7 +82,7 @@ def mark(connection: apsw.Connection, of: ReplicaOf, path: str) -> None:
 
 def check_mark(address: str | None, identity: schema.Identity, of: ReplicaOf, path: str) -> None:
     """Raises ReplicaMismatch unless a file with this mark and identity is a copy of that log, in that epoch."""
-    aside = f"Set {path} aside (its name with another ending), and open the log again: a new copy is made from it."
+    remedy = f"Rename {path}, and open the log again: a new copy is made from it."
     if address is None:
         raise ReplicaMismatch(
             f"{path} is a store of its own, not a copy of the log at {of.address}.",
@@ -94,7 +94,7 @@ def check_mark(address: str | None, identity: schema.Identity, of: ReplicaOf, pa
         raise ReplicaMismatch(
             f"{path} is a copy of the store {identity.id} at {address}, and the log at {of.address} is the store "
             f"{of.store_id}.",
-            aside,
+            remedy,
             path=path,
             store=identity.id,
         )
@@ -102,7 +102,7 @@ def check_mark(address: str | None, identity: schema.Identity, of: ReplicaOf, pa
         raise ReplicaMismatch(
             f"{path} is a copy of epoch {identity.epoch} of the log at {of.address}, which is now in epoch {of.epoch}: "
             "it was restored or created again, and may have lost events.",
-            aside,
+            remedy,
             path=path,
             store=identity.id,
             epoch=identity.epoch,

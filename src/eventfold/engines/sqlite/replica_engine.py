@@ -14,7 +14,7 @@ class SqliteReplica(SqliteEngine):
     """A store file that is a copy of the log `of`, filled by `services.replica.import_events`; it takes no appends.
 
     The file is created if there is none, and takes the identity of the log. `open` raises ReplicaMismatch if it is a
-    copy of another log or of another epoch: the caller sets the file aside. Imports are not synced: a power failure
+    copy of another log or of another epoch: the caller renames the file. Imports are not synced: a power failure
     may undo the last ones, and never leaves a part of an append. Opened as a plain store, the file can be read.
     """
 
