@@ -198,7 +198,7 @@ class SqliteReplication(_Service):
 
 
 class SqliteReplicaService(_Service):
-    """See services.Replica. `of`: the log of which the file is a copy; None for a log that is nobody's copy."""
+    """See services.Replica. `of`: the log of which the file is a copy; None: the file is a log itself."""
 
     def __init__(self, access: Access, names: Names, rows: RowDecoder, of: ReplicaOf | None) -> None:
         super().__init__(access)
