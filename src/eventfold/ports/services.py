@@ -150,7 +150,7 @@ class Replica(Protocol):
         """Judge each request as `append_many` would judge this call at the time `now` (µs). Nothing is written.
 
         (P2, P5) Later requests are judged against the accepted ones before them. The verdicts are of the head that is
-        returned: a caller that writes the accepted requests has to make sure that they come directly after it. No inline
+        returned: a caller that writes the accepted requests makes sure that they come directly after it. No inline
         read model is folded.
         """
         ...
