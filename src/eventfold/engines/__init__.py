@@ -18,13 +18,13 @@ from eventfold.ports.engine import Engine
 from eventfold.ports.services import ReindexResult, RestoreResult, UpgradeResult, require
 
 Mode = Literal["sync", "async"]
-SCHEMES = ("memory", "sqlite", "postgresql", "postgres", "file", "http", "https")
+SCHEMES = ("memory", "sqlite", "postgresql", "postgres", "file", "http", "https", "nats", "tls")
 
 
 def open_engine(address: str | Engine, mode: Mode, create: bool, options: dict[str, Any]) -> Engine:
-    """The engine behind an address: a path or sqlite: is a SQLite file; memory:, postgresql://, http:// are the others.
+    """The engine behind an address: a path or sqlite: is a SQLite file.
 
-    `:memory:` is memory: too, and sqlite:///PATH means the same as in SQLAlchemy. Any other scheme is looked up among
+    The others are memory:, postgresql://, http:// and nats://. `:memory:` is memory: too, and sqlite:///PATH means the same as in SQLAlchemy. Any other scheme is looked up among
     the entry points of the group `eventfold.engines`. An engine is returned as it is.
     `mode` sync: the engine's calls may block, and do not suspend.
     Raises InvalidUrl for an unknown scheme, an invalid address or an unusable entry point, MissingExtra if the driver
@@ -54,6 +54,8 @@ def open_engine(address: str | Engine, mode: Mode, create: bool, options: dict[s
         return PostgresEngine(url, mode=mode, create=create, **options)
     if known in ("http", "https"):
         return _open_remote(url, mode, create, options)
+    if known in ("nats", "tls"):
+        return _open_jetstream(url, mode, options)
     plugin = entry_points.find_plugin(entry_points.ENGINES, known)
     if plugin is not None:
         return _open_plugin(plugin, url, mode, create, options)
@@ -65,6 +67,12 @@ def open_engine(address: str | Engine, mode: Mode, create: bool, options: dict[s
         url=url,
         scheme=scheme,
     )
+
+
+async def create_store(engine: Engine) -> bool:
+    """Create the store of an engine that is not open, if opening it does not. Returns whether this was needed."""
+    creation = engine.services.creation
+    return creation is not None and await creation()
 
 
 async def upgrade_layout(engine: Engine, copy: str | None, *, copies: bool) -> UpgradeResult:
@@ -115,6 +123,18 @@ def _open_remote(url: str, mode: Mode, create: bool, options: dict[str, Any]) ->
             raise
         raise missing_extra_error("remote", "A store of a server", error) from error
     return RemoteEngine(url, mode=mode, create=create, **options)
+
+
+def _open_jetstream(url: str, mode: Mode, options: dict[str, Any]) -> Engine:
+    try:
+        from eventfold.engines.jetstream.engine import JetStreamEngine
+    except ImportError as error:
+        if not _is_missing(error, "nats"):
+            raise
+        raise missing_extra_error("jetstream", "A store in a NATS cluster", error) from error
+    from eventfold.engines.sqlite.replica_engine import SqliteReplica
+
+    return JetStreamEngine(url, open_replica=SqliteReplica, mode=mode, **options)
 
 
 def _open_plugin(plugin: entry_points.Plugin, url: str, mode: Mode, create: bool, options: dict[str, Any]) -> Engine:

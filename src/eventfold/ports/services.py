@@ -291,6 +291,9 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     inline: InlineProjections | None = None
     transactions: Transactions | None = None
     maintenance: Maintenance | None = None
+    creation: Callable[[], Coroutine[Any, Any, bool]] | None = (
+        None  # creates a store that `open` never does; if missing
+    )
     backup: Callable[[str], None] | None = None  # writes a consistent copy to a path; the copy has a new epoch
     blocking: BlockingEngines | None = None
     lend: Callable[[Any], Coroutine[Any, Any, Any]] | None = None  # lends connections to the target at an address

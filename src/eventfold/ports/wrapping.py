@@ -153,6 +153,7 @@ def wrap_services(services: Services, call: Caller, call_locks: Caller | None = 
         inline=None if services.inline is None else _Inline(services.inline, call),
         transactions=None if services.transactions is None else _Transactions(services.transactions, call),
         maintenance=None if services.maintenance is None else _Maintenance(services.maintenance, call),
+        creation=services.creation,
         backup=services.backup,
         blocking=services.blocking,
         lend=services.lend,

@@ -1,0 +1,427 @@
+"""Appending: requests are judged against the replica and written as one atomic batch with the expected last sequence.
+
+The expected sequence is that of the whole stream, so that it can be used once only: if an answer is lost, the event at
+the next position says whether this batch was written, and if nothing is there, it is sent again, unchanged.
+Knows: batches, judging. Does not know: how the replica decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from eventfold.concurrency.run import run
+from eventfold.core.envelope import StoredEvent, make_receipt, now_micros
+from eventfold.engines.jetstream.client import RequestFailed, publish_command
+from eventfold.engines.jetstream.connection import ClusterConnection
+from eventfold.engines.jetstream.failures import (
+    STORE_FAILED,
+    WRONG_LAST_SEQUENCE,
+    ApiFailure,
+    closed_error,
+    contended,
+    error_of_api,
+    no_answer,
+    too_large,
+    unconfirmed,
+)
+from eventfold.engines.jetstream.following import Following
+from eventfold.engines.jetstream.messages import (
+    COMMIT_HEADER,
+    MAX_HEADER_BYTES,
+    OVERHEAD_BYTES,
+    Message,
+    encode_event,
+)
+from eventfold.engines.jetstream.names import StoreNames
+from eventfold.engines.jetstream.reader import StreamReader
+from eventfold.engines.jetstream.stream import Identity
+from eventfold.errors import EventfoldError, StoreUnavailable
+from eventfold.ports.messages import AppendRequest, Outcome
+from eventfold.ports.refusals import import_gap
+from eventfold.ports.services import Judged
+
+MAX_BATCH_MESSAGES = 1_000  # of one atomic batch, in every server
+MAX_BATCH_BYTES = 8 * 2**20  # of events that are appended together; one append may have more
+FIRST_ANSWER_S = 1.0  # then the stream is asked whether the batch is there
+BYTES_PER_S = 4 * 2**20  # the answer may take longer for a large batch
+ANNOUNCE_S = 0.001  # after a commit: others that follow within this time are announced with it
+PROBE_S = 0.1  # between questions while there is no leader
+LARGE_TEXT_BYTES = 16_384  # of the type, tags and keys of an event, encoded: the limit of a header is far
+
+
+class Refused(Exception):
+    """Another event is at the position that the batch was to have: nothing of it was written."""
+
+
+class Appending:
+    """Requests of one call, and what came of them. `wake` is called on the loop when they have outcomes or an error."""
+
+    __slots__ = ("deadline", "error", "is_done", "outcomes", "requests", "wake")
+
+    def __init__(self, requests: Sequence[AppendRequest], wake: Callable[[], object]) -> None:
+        self.requests, self.wake = requests, wake
+        self.deadline = 0.0
+        self.is_done = False
+        self.outcomes: list[Outcome] = []
+        self.error: Exception | None = None
+
+    def withdraw(self) -> None:
+        """Let nothing be written unless the requests are on their way: the caller does not wait any more."""
+        self.is_done = True
+
+    def end(self, outcomes: list[Outcome], error: Exception | None = None) -> None:
+        """Set the outcomes, or the error, and wake the caller."""
+        if not self.is_done:
+            self.outcomes, self.error, self.is_done = outcomes, error, True
+            self.wake()
+
+    def result(self) -> list[Outcome]:
+        """Return the outcomes or raise the error."""
+        if self.error is not None:
+            raise self.error
+        return self.outcomes
+
+
+class _Written(NamedTuple):
+    """Events of one commit, to be imported, and the request keys of their appends."""
+
+    following: Following
+    events: Sequence[StoredEvent]
+    keys: list[tuple[str, int]]
+
+
+class _Ack(msgspec.Struct):
+    """The answer to a publish."""
+
+    seq: int = 0
+    error: ApiFailure | None = None
+
+
+_decode_ack = msgspec.json.Decoder(_Ack).decode
+
+
+class Writer:
+    """Writes the appends of a process, one batch after the other."""
+
+    def __init__(
+        self,
+        connection: ClusterConnection,
+        names: StoreNames,
+        reader: StreamReader,
+        following: Callable[[], Following],
+        identity: Callable[[], Identity],
+    ) -> None:
+        self._connection, self._names, self._reader = connection, names, reader
+        self._following, self._identity = following, identity
+        self._queue: deque[Appending] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._batch: list[Appending] = []  # what is on its way
+        self._announced = 0
+        self._announcing: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    def submit(self, appending: Appending, deadline: float) -> None:
+        """Queue requests."""
+        appending.deadline = deadline
+        if self._closed:
+            appending.end([], closed_error())
+            return
+        self._queue.append(appending)
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def _run(self) -> None:
+        while self._queue:
+            self._batch = self._take()
+            try:
+                if self._batch:
+                    await self._write_batch(self._batch)
+            except Exception as error:  # noqa: BLE001 (raised in the callers)
+                for each in self._batch:
+                    each.end([], error)
+
+    async def _write_batch(self, batch: list[Appending]) -> None:
+        """Write what one batch may have, and wake the callers; then import it here, while they go on."""
+        parts = _parts([request for each in batch for request in each.requests])
+        deadline = max(each.deadline for each in batch)
+        outcomes: list[Outcome] = []
+        for number, part in enumerate(parts, 1):
+            try:
+                written, done = await self._write_part(part, deadline)
+            except EventfoldError as error:
+                if not outcomes:
+                    raise
+                written, done = None, [error] * (sum(map(len, parts)) - len(outcomes))
+                number = len(parts)
+            outcomes += done
+            if number == len(parts):
+                _end(batch, outcomes)
+            if written is not None:
+                await self._import(written)
+            if number == len(parts):
+                return
+
+    def _take(self) -> list[Appending]:
+        """Remove from the queue what one batch may have: at least one call."""
+        taken: list[Appending] = []
+        events = size = 0
+        while self._queue:
+            each = self._queue[0]
+            if each.is_done:
+                self._queue.popleft()
+                continue
+            count = sum(len(request.events) for request in each.requests)
+            weight = sum(len(event.data) for request in each.requests for event in request.events)
+            if taken and (events + count > MAX_BATCH_MESSAGES or size + weight > MAX_BATCH_BYTES):
+                break
+            taken.append(self._queue.popleft())
+            events, size = events + count, size + weight
+        return taken
+
+    async def _write_part(
+        self, requests: list[AppendRequest], deadline: float
+    ) -> tuple[_Written | None, list[Outcome]]:
+        """Write requests that fit into one batch, under the conditions of each."""
+        if not self._connection.is_ready:
+            await self._connection.ready(deadline)
+        refusals = self._refuse_large(requests)
+        if not refusals:
+            return await self._write_fitting(requests, deadline)
+        fitting = [request for number, request in enumerate(requests) if number not in refusals]
+        written, verdicts = await self._write_fitting(fitting, deadline) if fitting else (None, [])
+        rest = iter(verdicts)
+        return written, [refusals[number] if number in refusals else next(rest) for number in range(len(requests))]
+
+    async def _write_fitting(
+        self, requests: list[AppendRequest], deadline: float
+    ) -> tuple[_Written | None, list[Outcome]]:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while loop.time() < deadline:
+            following, identity = self._following(), self._identity()
+            await following.settled()
+            judged = run(following.service.judge(requests, now_micros()))
+            events, keys = _accepted(requests, judged)
+            if events:
+                try:
+                    await self._commit(events, keys, judged.head.position, deadline)
+                except Refused:
+                    info = await self._reader.info(deadline)
+                    await self._following().reach(info.state.last_seq, deadline)
+                    continue
+            written = _Written(following, events, list(keys.items())) if events else None
+            return written, _outcomes(requests, judged, events, identity)
+        raise contended(self._connection.where, loop.time() - began)
+
+    async def _import(self, written: _Written) -> None:
+        """Import what was written, and tell other processes."""
+        await written.following.add_own(written.events, written.keys)
+        self._announced = written.events[-1].position
+        if self._announcing is None:
+            self._announcing = asyncio.get_running_loop().call_later(ANNOUNCE_S, self._announce)
+
+    async def write_at(self, events: Sequence[StoredEvent], keys: dict[str, int], deadline: float) -> None:
+        """Write events of another log at their positions, directly after the head, in whole appends.
+
+        Raises AppendConflict if anything else is written there.
+        """
+        at = 0
+        while at < len(events):
+            part = _first_batch(events[at:])
+            chosen = {key: first for key, first in keys.items() if part[0].position <= first <= part[-1].position}
+            try:
+                await self._commit(part, chosen, part[0].position - 1, deadline)
+            except Refused:
+                raise import_gap((await self._reader.info(deadline)).state.last_seq, part[0].position) from None
+            await self._import(_Written(self._following(), part, list(chosen.items())))
+            at += len(part)
+
+    def _refuse_large(self, requests: Sequence[AppendRequest]) -> dict[int, EventfoldError]:
+        """The errors of requests that have an event which fits into no message, by their number."""
+        limit = self._connection.max_payload
+        refused: dict[int, EventfoldError] = {}
+        for number, request in enumerate(requests):
+            for event in request.events:
+                text = len(event.type) + sum(map(len, event.tags)) + len(request.key or "")
+                if len(event.data) + len(event.metadata or b"") + text * 6 + LARGE_TEXT_BYTES < limit and (
+                    text * 6 < LARGE_TEXT_BYTES
+                ):
+                    continue
+                message = encode_event(event.at(2**53, 2**53, 0, 1_000), request.key)
+                header = len(message.header) + OVERHEAD_BYTES
+                if message.size > limit or header > MAX_HEADER_BYTES:
+                    most = limit if message.size > limit else MAX_HEADER_BYTES
+                    refused[number] = too_large(event.type, message.size, most)
+                    break
+        return refused
+
+    async def _commit(
+        self, events: Sequence[StoredEvent], keys: dict[str, int], expected: int, deadline: float
+    ) -> None:
+        """Write events directly after the sequence `expected`, all or none. Raises Refused: then none was written.
+
+        Raises AppendUnconfirmed if that could not be found out in time, StoreUnavailable errors: nothing was written.
+        """
+        by_first = {first: key for key, first in keys.items()}
+        messages = [encode_event(event, by_first.get(event.position)) for event in events]
+        commit = secrets.token_hex(8).encode()
+        messages[0].header += b"%b%b\r\n" % (COMMIT_HEADER, commit)
+        loop = asyncio.get_running_loop()
+        patience = FIRST_ANSWER_S + sum(each.size for each in messages) / BYTES_PER_S
+        sent, why = False, "no answer within the timeout"
+        while loop.time() < deadline:
+            try:
+                acked = await self._publish(events, messages, expected, min(patience, deadline - loop.time()))
+            except RequestFailed as failed:
+                sent, why = sent or failed.was_sent, failed.why
+                self._connection.refuse_if_not_permitted(self._names.subject(events[0].type).decode())
+            else:
+                if acked is None:
+                    return
+                if acked.err_code in WRONG_LAST_SEQUENCE:
+                    if not sent:
+                        raise Refused
+                elif not sent and not acked.may_pass:
+                    raise error_of_api(acked, self._connection.where)
+                sent, why = sent or acked.err_code == STORE_FAILED, acked.description
+            if not sent:
+                await asyncio.sleep(PROBE_S)
+                continue
+            if await self._is_written(commit, expected, deadline, why):
+                return
+        raise unconfirmed(self._connection.where, why) if sent else no_answer(self._connection.where, why)
+
+    async def _is_written(self, commit: bytes, expected: int, deadline: float, why: str) -> bool:
+        """Whether a batch whose answer was lost is in the stream; False: not yet. Raises Refused if it never will be.
+
+        Raises AppendUnconfirmed if the leader does not say in time.
+        """
+        try:
+            found = await self._reader.commit_at(expected + 1, deadline)
+        except StoreUnavailable as error:
+            raise unconfirmed(self._connection.where, f"{why}; {error.what.rstrip('.')}") from error
+        if found is None:
+            return False
+        if found == commit:
+            return True
+        raise Refused
+
+    async def _publish(
+        self, events: Sequence[StoredEvent], messages: Sequence[Message], expected: int, timeout: float
+    ) -> ApiFailure | None:
+        """Send one batch. Returns the error in its answer, or None. Raises RequestFailed."""
+        end = asyncio.get_running_loop().time() + timeout
+        try:
+            client = await self._connection.ready(end)
+        except StoreUnavailable as error:
+            raise RequestFailed(error.what.rstrip("."), was_sent=False) from error
+        reply, future = client.new_reply()
+        subject = self._names.subject
+        if len(messages) == 1:
+            header = b"%bNats-Expected-Last-Sequence: %d\r\n" % (messages[0].header, expected)
+            commands = publish_command(subject(events[0].type), reply, messages[0].payload, header)
+        else:
+            batch = secrets.token_hex(8).encode()
+            parts: list[bytes] = []
+            last = len(messages)
+            for number, (event, message) in enumerate(zip(events, messages, strict=True), 1):
+                header = b"%bNats-Batch-Id: %b\r\nNats-Batch-Sequence: %d\r\n" % (message.header, batch, number)
+                if number == 1:
+                    header += b"Nats-Expected-Last-Sequence: %d\r\n" % expected
+                if number == last:
+                    header += b"Nats-Batch-Commit: 1\r\n"
+                answer = reply if number == last else b""  # the server answers each message that asks for it
+                parts.append(publish_command(subject(event.type), answer, message.payload, header))
+            commands = b"".join(parts)
+        await client.send(commands)
+        raw, _ = await client.answer(future, max(0.05, end - asyncio.get_running_loop().time()))
+        return _decode_ack(raw).error
+
+    def _announce(self) -> None:
+        """Tell other processes of the last commit. It is not stored, and costs no answer."""
+        self._announcing = None
+        if self._connection.is_ready:
+            self._connection.client.send_soon(publish_command(self._names.heads.encode(), b"", b"%d" % self._announced))
+
+    async def close(self) -> None:
+        """Let the batch that is on its way end; refuse what is queued."""
+        self._closed = True
+        while self._queue:
+            self._queue.popleft().end([], closed_error())
+        if self._task is not None:
+            await asyncio.wait((self._task,), timeout=FIRST_ANSWER_S)
+        for each in self._batch:
+            each.end([], unconfirmed(self._connection.where, "the store was closed"))
+        if self._announcing is not None:
+            self._announcing.cancel()
+            self._announce()
+
+
+def _end(batch: Sequence[Appending], outcomes: list[Outcome]) -> None:
+    """Give each call its outcomes."""
+    at = 0
+    for each in batch:
+        each.end(outcomes[at : at + len(each.requests)])
+        at += len(each.requests)
+
+
+def _parts(requests: Sequence[AppendRequest]) -> list[list[AppendRequest]]:
+    """The requests in order, in parts that one batch can have."""
+    parts: list[list[AppendRequest]] = [[]]
+    events = size = 0
+    for request in requests:
+        count, weight = len(request.events), sum(len(event.data) for event in request.events)
+        if parts[-1] and (events + count > MAX_BATCH_MESSAGES or size + weight > MAX_BATCH_BYTES):
+            parts.append([])
+            events = size = 0
+        parts[-1].append(request)
+        events, size = events + count, size + weight
+    return parts
+
+
+def _first_batch(events: Sequence[StoredEvent]) -> Sequence[StoredEvent]:
+    """The first of these events, in whole appends, that one batch can have."""
+    count = size = end = 0
+    for event in events:
+        count, size = count + 1, size + len(event.data)
+        if end and (count > MAX_BATCH_MESSAGES or size > MAX_BATCH_BYTES):
+            break
+        if event.offset == event.size - 1:
+            end = count
+    return events[: end or len(events)]
+
+
+def _accepted(requests: Sequence[AppendRequest], judged: Judged) -> tuple[list[StoredEvent], dict[str, int]]:
+    """The events of the accepted requests at their positions, and the request keys with the first position of each."""
+    events: list[StoredEvent] = []
+    keys: dict[str, int] = {}
+    position = judged.head.position
+    for request, verdict in zip(requests, judged.verdicts, strict=True):
+        if verdict is None:
+            if request.key is not None:
+                keys[request.key] = position + 1
+            size = len(request.events)
+            for offset, event in enumerate(request.events):
+                position += 1
+                events.append(event.at(position, judged.time, offset, size))
+    return events, keys
+
+
+def _outcomes(
+    requests: Sequence[AppendRequest], judged: Judged, events: Sequence[StoredEvent], identity: Identity
+) -> list[Outcome]:
+    outcomes: list[Outcome] = []
+    at = 0
+    for request, verdict in zip(requests, judged.verdicts, strict=True):
+        if verdict is None:
+            written = events[at : at + len(request.events)]
+            at += len(request.events)
+            verdict = make_receipt(identity.store_id, identity.epoch, written)
+        outcomes.append(verdict)
+    return outcomes

@@ -1,0 +1,47 @@
+"""Stores on servers of the tests: created for one test, and removed after it.
+
+Knows: how each kind of store is created. Does not know: pytest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from uuid import uuid4
+
+from nats.aio.client import Client
+from nats.js.errors import NotFoundError
+
+from eventfold.concurrency import run
+from eventfold.engines import create_store, open_engine
+from tests.support.servers.nats import Cluster
+
+_STREAMS: dict[str, Cluster] = {}  # by address
+
+
+def new_stream(cluster: Cluster, **options: str) -> str:
+    """Create a store with a name of its own in a cluster, and return its address."""
+    url = cluster.url(f"t{uuid4().hex[:12]}", **options)
+    run(create_store(open_engine(url, "sync", True, {})))
+    _STREAMS[url] = cluster
+    return url
+
+
+def remove_stream(url: str) -> None:
+    """Delete the stream of a store that `new_stream` created, with its buckets. Has no effect on other addresses."""
+    cluster = _STREAMS.pop(url, None)
+    if cluster is not None:
+        asyncio.run(_remove(cluster, "EF_" + url.partition("?")[0].rpartition("/")[2]))
+
+
+async def _remove(cluster: Cluster, stream: str) -> None:
+    client = Client()
+    await client.connect(servers=cluster.servers())
+    try:
+        context = client.jetstream()
+        for each in (stream, *(f"KV_{stream}_{name}" for name in ("locks", "snapshots", "keys"))):
+            try:
+                await context.delete_stream(each)
+            except NotFoundError:
+                continue
+    finally:
+        await client.close()
