@@ -24,8 +24,9 @@ SCHEMES = ("memory", "sqlite", "postgresql", "postgres", "file", "http", "https"
 def open_engine(address: str | Engine, mode: Mode, create: bool, options: dict[str, Any]) -> Engine:
     """The engine behind an address: a path or sqlite: is a SQLite file.
 
-    The others are memory:, postgresql://, http:// and nats://. `:memory:` is memory: too, and sqlite:///PATH means the same as in SQLAlchemy. Any other scheme is looked up among
-    the entry points of the group `eventfold.engines`. An engine is returned as it is.
+    The others are memory:, postgresql://, http:// and nats://. `:memory:` is memory: too, and sqlite:///PATH means the
+    same as in SQLAlchemy. Any other scheme is looked up among the entry points of the group `eventfold.engines`. An
+    engine is returned as it is.
     `mode` sync: the engine's calls may block, and do not suspend.
     Raises InvalidUrl for an unknown scheme, an invalid address or an unusable entry point, MissingExtra if the driver
     is not installed or an entry point cannot be imported, NotSupported for an engine that suspends in sync mode.

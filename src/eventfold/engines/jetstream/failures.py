@@ -186,9 +186,9 @@ def not_a_store(where: str, why: str) -> NotAStore:
 
 
 def changed_stream(where: str, why: str) -> StoreDamaged:
-    """The error of a stream that somebody changed so that it loses events."""
+    """The error of a stream whose configuration or messages were changed, so that it loses events."""
     return StoreDamaged(
-        f"Somebody changed the stream of {where}: {why}.",
+        f"The stream of {where} was changed: {why}.",
         "Nothing is read or written: restore a copy with every event (eventfold copy), and take the right to update "
         "streams from the accounts of applications (eventfold cluster accounts).",
         where=where,

@@ -43,7 +43,7 @@ from eventfold.ports.refusals import import_gap
 from eventfold.ports.services import ReplicaOf, RestoreResult
 
 OpenReplica = Callable[[str, ReplicaOf], Engine]
-ASK_AGAIN_S = 1.0  # how often the leader is asked while somebody waits for commits: an announcement may be lost
+ASK_AGAIN_S = 1.0  # how often the leader is asked while callers wait for commits: an announcement may be lost
 AFTER_FAILURE_S = 0.25
 
 
