@@ -23,7 +23,7 @@ from tests.model.calls import queries, requests, seen
 Copies = Callable[[MemoryEngine], Engine]
 
 
-@pytest.fixture(scope="module", params=["memory", "sqlite", "sqlite, merged often"])
+@pytest.fixture(scope="module", params=["memory", "sqlite"])
 def copies(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Copies:
     """Makes an empty copy of a log."""
     place: Path = tmp_path_factory.mktemp("copies")
@@ -32,8 +32,7 @@ def copies(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         of = ReplicaOf(log.store_id, log.epoch, "memory:log")
         if request.param == "memory":
             return MemoryEngine()
-        merged = 2 if "merged" in request.param else 1_000
-        return SqliteReplica(str(place / f"{uuid4().hex}.db"), of, merge_events=merged)
+        return SqliteReplica(str(place / f"{uuid4().hex}.db"), of, merge_events=4)
 
     return copy_of
 

@@ -21,7 +21,7 @@ from eventfold.core.mutex import Mutex
 from eventfold.core.query import ConditionClause, Item, Matcher, Query
 from eventfold.core.snapshot import Snapshot
 from eventfold.core.tags import in_utc, is_moment, tag_key
-from eventfold.errors import EventfoldError, StoreNotFound
+from eventfold.errors import EventfoldError, NotSupported, StoreNotFound
 from eventfold.ports.messages import (
     PAGE_BYTES,
     AppendRequest,
@@ -423,6 +423,14 @@ class _Replica:
 
     def __init__(self, engine: MemoryEngine) -> None:
         self.judge, self.import_events = engine.judge, engine.import_missing
+
+    async def copy_to(self, path: str) -> None:
+        raise NotSupported(
+            "A log in memory cannot be copied to a file.",
+            "Keep the copy in a SQLite file.",
+            engine=MemoryEngine.name,
+            capability="replicas",
+        )
 
 
 class _Snapshots:

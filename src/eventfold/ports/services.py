@@ -166,6 +166,13 @@ class Replica(Protocol):
         """
         ...
 
+    async def copy_to(self, path: str) -> None:
+        """Write a consistent copy of this copy to a path where nothing is, as a file that can be opened in its place.
+
+        Raises NotSupported if this one is not in a file.
+        """
+        ...
+
 
 class InlineProjections(Protocol):
     """Read models that are folded within the transaction of an append."""

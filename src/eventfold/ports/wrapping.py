@@ -230,6 +230,9 @@ class _Replica:
     ) -> CoroutineType[Any, Any, None]:
         return self._call(self._inner.import_events, events, keys)
 
+    def copy_to(self, path: str) -> CoroutineType[Any, Any, None]:
+        return self._call(self._inner.copy_to, path)
+
 
 class _Inline:
     def __init__(self, inner: InlineProjections, call: Caller) -> None:

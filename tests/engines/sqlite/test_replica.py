@@ -192,6 +192,18 @@ def test_a_backup_of_a_copy_is_a_store_of_its_own(path: str, copy: SqliteReplica
     assert run(opened(path).head()).position == 10
 
 
+def test_a_copy_can_be_copied_and_takes_its_place(path: str, copy: SqliteReplica) -> None:
+    """The file that `copy_to` writes is a copy of the same log, which is imported further."""
+    run(require(copy, "replica").copy_to(path + ".two"))
+    run(require(copy, "replica").import_events(events(11, 12)))
+    again = opened(path + ".two")
+    assert run(again.head()).position == 10
+    run(require(again, "replica").import_events(events(1, 12)))
+    assert run(again.head()) == run(copy.head())
+    run(again.close())
+    verify(path + ".two", 12)
+
+
 def import_all(path: str, last: int, step: int, started: Any) -> None:
     """Import a log from its first event on, in calls of `step` events (a multiple of ten), beside others."""
     engine = opened(path, merge_events=500)

@@ -1,4 +1,4 @@
-"""Backups of a store in use, and the new epoch that begins after a restore by other tools.
+"""Backups and copies of a store in use, and the new epoch that begins after a restore by other tools.
 
 A backup is written to a temporary name, and renamed once it is complete and on disk: at its path is the whole copy, in
 an epoch of its own, or nothing. A temporary file that a killed process left is removed by the next backup to that path.
@@ -28,8 +28,10 @@ PAGES_PER_STEP = 1_000  # an interrupt is handled between two steps
 SIDE_FILE_SUFFIXES = ("-wal", "-journal", "-shm")
 
 
-def backup(source: apsw.Connection, path: str) -> None:
+def backup(source: apsw.Connection, path: str, *, keep_identity: bool = False) -> None:
     """Copy a store page by page. The copy begins a new epoch, so that cursors are verified. On failure no file is left.
+
+    `keep_identity`: leave the epoch as it is, and the mark of a copy of a log that is elsewhere.
 
     Raises NotAStore if something is at `path`, StoreBusy if another backup to `path` is being made, StoreFull if the
     disk has no space for the copy.
@@ -42,7 +44,7 @@ def backup(source: apsw.Connection, path: str) -> None:
     except OSError as error:
         raise _backup_error(translate_errno(error.errno or 0, path), path) from error
     try:
-        _copy(source, partial)
+        _copy(source, partial, keep_identity)
         os.fsync(file)
         _refuse_existing(path)
         os.rename(partial, path)
@@ -111,7 +113,7 @@ def _is_same_file(file: int, path: str) -> bool:
         return False
 
 
-def _copy(source: apsw.Connection, partial: str) -> None:
+def _copy(source: apsw.Connection, partial: str, keep_identity: bool) -> None:
     target = connect(partial)
     try:
         # The file is not read before it is complete and synced, so it needs no journal meanwhile.
@@ -125,9 +127,10 @@ def _copy(source: apsw.Connection, partial: str) -> None:
         finally:
             if source.in_transaction:  # an error may have ended it; that error is the one to raise
                 source.execute("ROLLBACK")
-        target.execute(DROP_MARK)  # a backup of a copy is a store of its own, in an epoch of its own
-        identity = read_identity(target)
-        write_identity(target, identity.id, identity.epoch + 1)
+        if not keep_identity:  # a backup of a copy is a store of its own, in an epoch of its own
+            target.execute(DROP_MARK)
+            identity = read_identity(target)
+            write_identity(target, identity.id, identity.epoch + 1)
         if target.pragma("journal_mode", "wal") != "wal":
             raise apsw.IOError("the copy does not take the journal mode of a store")
         target.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)

@@ -120,7 +120,7 @@ class SqliteEngine:
             snapshots=SqliteSnapshots(access),
             locks=SqliteLocks(access, self._locks),
             replication=SqliteReplication(access, self._set_identity),
-            replica=SqliteReplicaService(access, self._names, self._rows, self._copy_of),
+            replica=SqliteReplicaService(access, self._names, self._rows, self._copy_of, self._copy),
             inline=SqliteInlineProjections(access),
             maintenance=self,
             backup=self.backup,
@@ -411,11 +411,14 @@ class SqliteEngine:
 
     def backup(self, path: str) -> None:
         """Write a consistent copy to another path while the store is in use. The copy begins a new epoch."""
+        self._copy(path)
+
+    def _copy(self, path: str, *, keep_identity: bool = False) -> None:
         complete = False
 
         def copy(connection: apsw.Connection) -> None:
             nonlocal complete
-            backup(connection, path)
+            backup(connection, path, keep_identity=keep_identity)
             complete = True
 
         try:

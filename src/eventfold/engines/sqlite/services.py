@@ -39,6 +39,14 @@ class RunRead(Protocol):
         ...
 
 
+class CopyFile(Protocol):
+    """Copies the file. See SqliteEngine."""
+
+    def __call__(self, path: str, *, keep_identity: bool) -> None:
+        """Copy it."""
+        ...
+
+
 class Access:
     """What the services use of their engine. The writer and the head are there once the engine is open."""
 
@@ -200,9 +208,9 @@ class SqliteReplication(_Service):
 class SqliteReplicaService(_Service):
     """See services.Replica. `of`: the log of which the file is a copy; None: the file is a log itself."""
 
-    def __init__(self, access: Access, names: Names, rows: RowDecoder, of: ReplicaOf | None) -> None:
+    def __init__(self, access: Access, names: Names, rows: RowDecoder, of: ReplicaOf | None, copy: CopyFile) -> None:
         super().__init__(access)
-        self._names, self._rows, self._of = names, rows, of
+        self._names, self._rows, self._of, self._copy = names, rows, of, copy
 
     @translate_errors
     async def judge(self, requests: Sequence[AppendRequest], now: int) -> Judged:
@@ -218,6 +226,11 @@ class SqliteReplicaService(_Service):
         self._access.file.check()
         self._access.writer.import_missing(events, keys, self._of)
         self._access.watch.notify()
+
+    @translate_errors
+    async def copy_to(self, path: str) -> None:
+        """See services.Replica."""
+        self._copy(path, keep_identity=True)
 
 
 class SqliteInlineProjections(_Service):

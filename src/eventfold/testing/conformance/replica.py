@@ -11,7 +11,14 @@ import pytest
 from eventfold.concurrency import run
 from eventfold.core.envelope import Receipt, StoredEvent
 from eventfold.core.query import ConditionClause, Query
-from eventfold.errors import AppendConflict, EventIdReused, InvalidInput, PositionBeyondHead, ReplicaMismatch
+from eventfold.errors import (
+    AppendConflict,
+    EventIdReused,
+    InvalidInput,
+    NotSupported,
+    PositionBeyondHead,
+    ReplicaMismatch,
+)
 from eventfold.ports.messages import AppendRequest, Span
 from eventfold.ports.services import require
 from eventfold.store import Store
@@ -189,3 +196,16 @@ def test_the_verdict_is_that_of_an_append(store: Store, copied_log: Store, repli
     replica.import_events(run(copied_log.engine.read(Query(), Span(after=5))).events, [("k", 6)])
     assert kinds(replica.judge(requests, NOW).verdicts) == [6, 7]
     assert port.receipt_of("k").first == 6
+
+
+def test_a_copy_is_written_to_a_file_or_refused(store: Store, copied_log: Store, replica: Any, tmp_path: Any) -> None:
+    """The file is a log with the same identity and events; an engine without files refuses, with a remedy."""
+    path = tmp_path / "copy"
+    try:
+        replica.copy_to(str(path))
+    except NotSupported as refused:
+        assert len(refused.remedy) > 10
+        return
+    with Store(f"{store.engine.name}:{path}") as copied:
+        assert (copied.engine.store_id, copied.engine.epoch) == (store.engine.store_id, store.engine.epoch)
+        assert positions(copied.read()) == [1, 2, 3, 4, 5]
