@@ -1,4 +1,4 @@
-"""`eventfold schema`: export, check, diff, scan and catalogue.
+"""`eventfold schema`: export, check, diff, lint, scan and catalogue.
 
 Knows: modules to import, files to read and write. Does not know: which change is breaking.
 """
@@ -19,9 +19,10 @@ from eventfold.cli.options import Json, Url, open_store, split_store_argument
 from eventfold.cli.output import Column, Output, progress_bar, write_file_atomically
 from eventfold.cli.state import ImportPath
 from eventfold.errors import InvalidInput
-from eventfold.schema import Finding, build_lock, compare, event_classes, scan
+from eventfold.schema import Finding, LintWarning, build_lock, compare, event_classes, lint, scan
 from eventfold.schema.catalogue import catalogue, to_html
 from eventfold.schema.entries import entries
+from eventfold.schema.lint import RULES
 
 DEFAULT_LOCK_FILE = "eventfold.lock.json"
 
@@ -142,6 +143,51 @@ def print_findings(output: Output, found: list[Finding]) -> None:
             output.print(Padding(each.write, (0, 0, 0, 8)))
         if each.code:
             output.print(Padding(Text(each.code, style="cyan"), (0, 0, 1, 12)))
+
+
+@schema.command("lint", cls=Command)
+def lint_classes(
+    modules: Modules,
+    ignore: Annotated[
+        list[str] | None, typer.Option("--ignore", metavar="RULE", help="A rule to leave out; may be repeated.")
+    ] = None,
+    import_path: ImportPath = ".",
+    as_json: Json = None,
+) -> None:
+    """Warn of unwise event classes: names, tags, money, times, personal data, events that no code takes.
+
+    Each warning has its reason, and the comment that allows it. Exits 1 if there is one, for use in CI.
+    """
+    output = Output(as_json)
+    ignored = set(ignore or ())
+    if unknown := sorted(ignored - RULES.keys()):
+        raise InvalidInput(f"There is no rule {unknown[0]!r}.", f"The rules are {', '.join(RULES)}.")
+    import_event_classes(modules, import_path)
+    found = [each for each in lint(modules) if each.code not in ignored]
+    if output.is_json:
+        output.write_lines(msgspec.json.encode(each) for each in found)
+    else:
+        print_warnings(output, found)
+    if found:
+        raise typer.Exit(1)
+
+
+def print_warnings(output: Output, found: list[LintWarning]) -> None:
+    """Print warnings by class, each with its reason; the reason of a rule once."""
+    if not found:
+        output.print("No event class is unwise.")
+        return
+    from rich.padding import Padding
+    from rich.text import Text
+
+    explained = set[str]()
+    for each in found:
+        where = f"{each.type}.{each.field}" if each.field else each.type
+        output.print(Text.assemble((where, "bold"), f"  {each.what}. ", (f"[{each.code}]", "yellow")))
+        if each.code not in explained:
+            output.print(Padding(each.why, (0, 0, 0, 4)))
+            output.print(Padding(Text(each.allow, style="cyan"), (0, 0, 0, 4)))
+        explained.add(each.code)
 
 
 @schema.command("scan", cls=Command)

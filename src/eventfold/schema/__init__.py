@@ -10,17 +10,20 @@ from typing import Any
 from eventfold.core.renamed import explain_name
 from eventfold.schema.compare import Finding, compare
 from eventfold.schema.describe import EventDescription, build_lock, describe, event_classes
+from eventfold.schema.lint import LintWarning, lint
 from eventfold.schema.scan import Misfit, Scan, scan
 
 __all__ = [
     "EventDescription",
     "Finding",
+    "LintWarning",
     "Misfit",
     "Scan",
     "build_lock",
     "compare",
     "describe",
     "event_classes",
+    "lint",
     "scan",
 ]
 
