@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import apsw
 import pytest
 
 from eventfold.cli.command import EXAMPLES
@@ -53,6 +55,9 @@ def test_every_example_runs(line: str, tmp_path: Path) -> None:
     bank_file(tmp_path)
     for each in ("bank.py", "paid.csv"):
         shutil.copy(APPS / each, tmp_path)
+    if "shop.db" in line:
+        with contextlib.closing(apsw.Connection(str(tmp_path / "shop.db"))) as shop:
+            shop.execute("CREATE TABLE customer (id INTEGER PRIMARY KEY, email TEXT NOT NULL)")
     if line.startswith(("eventfold tail", "eventfold serve")) and not {"--once", "--print-config"} & {*line.split()}:
         with started(*line.split()[1:], folder=tmp_path) as running:
             assert running.line()

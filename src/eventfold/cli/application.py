@@ -19,6 +19,7 @@ from eventfold.cli.history import history
 from eventfold.cli.inspection import cursor, stats, tags, types
 from eventfold.cli.key import key
 from eventfold.cli.maintenance import backup, init, reindex, restored, snapshots, upgrade
+from eventfold.cli.migrate import migrate
 from eventfold.cli.monitoring import alert_rules, grafana
 from eventfold.cli.processes import processes
 from eventfold.cli.projections import projections
@@ -53,7 +54,7 @@ app = typer.Typer(
 
 EVENTS_PANEL, STATE_PANEL, WRITE_PANEL = "Events", "State", "Write"
 MODELS_PANEL, PROCESSES_PANEL, MAINTENANCE_PANEL = "Read models", "Processes", "Maintenance"
-SERVER_PANEL, MONITORING_PANEL = "Server", "Monitoring"
+SERVER_PANEL, MONITORING_PANEL, MIGRATION_PANEL = "Server", "Monitoring", "Migration"
 for panel, command in (
     (EVENTS_PANEL, read),
     (EVENTS_PANEL, find),
@@ -87,6 +88,7 @@ app.add_typer(snapshots, name="snapshots", rich_help_panel=MAINTENANCE_PANEL)
 app.add_typer(schema, name="schema", rich_help_panel=MAINTENANCE_PANEL)
 app.add_typer(key, name="key", rich_help_panel=SERVER_PANEL)
 app.add_typer(alert, name="alert", rich_help_panel=MONITORING_PANEL)
+app.add_typer(migrate, name="migrate", rich_help_panel=MIGRATION_PANEL)
 app.add_typer(demo, name="demo", rich_help_panel="Demo")
 
 

@@ -81,6 +81,10 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
             "eventfold reconcile bank.db paid.csv --filter type:Deposited --key account",
         ),
     ),
+    "inspect": (
+        ("how the tables of a database become events", "eventfold migrate inspect shop.db --out migration"),
+        ("without a column, and with one hidden", "eventfold migrate inspect shop.db --hide customer.email"),
+    ),
     "grafana": (("a file to import", "eventfold grafana > dashboard.json"),),
     "alert-rules": (("a file for rule_files", "eventfold alert-rules > rules.yml"),),
     "cursor": (

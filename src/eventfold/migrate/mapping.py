@@ -16,6 +16,7 @@ import msgspec
 from eventfold.errors import InvalidInput, MappingIncomplete
 from eventfold.migrate.connection import Dialect
 from eventfold.migrate.kinds import Kind
+from eventfold.migrate.names import field_name
 from eventfold.migrate.reflection import Schema, Table
 
 FORMAT = 1
@@ -125,7 +126,7 @@ class TableMapping(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     def field(self, column: str) -> str:
         """Return the name of the field that holds a column."""
         detail = self.columns.get(column)
-        return (detail.name if detail else None) or column
+        return (detail.name if detail else None) or field_name(column)
 
     def detail(self, column: str) -> ColumnDetail:
         """Return what is particular about a column."""
