@@ -39,7 +39,8 @@
     ├── SourceUnavailable           a system outside, to be compared with, cannot be read
     ├── MigrationError              a migration from tables cannot go on; nothing was lost
     │   ├── MappingIncomplete       a table or a column that no entry of migration.toml maps, or is undecided
-    │   └── ValueNotExact           a column holds a value that its type in events cannot hold exactly
+    │   ├── ValueNotExact           a column holds a value that its type in events cannot hold exactly
+    │   └── CaptureStopped          a change was missed, or the source is not as it was: an alarm, nothing is merged
     ├── InvalidSignature            a webhook that was not signed with this secret, or too long ago
     ├── StoreUnavailable            the store cannot be used now
     │   ├── StoreNotFound           there is nothing at the address
@@ -448,6 +449,12 @@ class ValueNotExact(MigrationError):
     """A column holds a value that its kind cannot hold exactly. Fields: ``table``, ``column``, ``key``."""
 
     code = "value-not-exact"
+
+
+class CaptureStopped(MigrationError):
+    """A change of the source was missed, or cannot be read. Fields: ``kind``, ``table``, ``key``."""
+
+    code = "capture-stopped"
 
 
 class NotSupported(EventfoldError):

@@ -1,0 +1,336 @@
+"""The progress of a migration: its steps as facts in the target store, and where it is, folded from them.
+
+    $migration-planned            which source and tables, and the moment at which the migration began
+    $migration-capture-installed  changes are recorded in the source from now on: how, and the tables' definitions
+    $migration-load-started       a run of the initial load began, with its snapshot of the source
+    $migration-load-advanced      how far it is
+    $migration-load-done          every row of that snapshot has its events
+    $migration-captured           changes became events, up to a point of the source
+    $migration-alarm              something was missed, or cannot go on; `$migration-settled` ends alarms of some tables
+    $migration-compared           rows and events were compared
+    $migration-blocked            writers were blocked, `$migration-unblocked` lifts the block
+    $migration-cut-over           tables are written by events from now on, `$migration-rolled-back` goes back
+    $migration-capture-removed    what was installed in the source is removed
+
+Each has the tag `$migration:NAME`. A command that was killed reads them and goes on.
+Knows: the facts, how they fold. Does not know: sources, who writes the facts.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Literal, TypeVar
+
+from eventfold.core.event import Event, Recorded, declaration_of
+from eventfold.core.query import Item, Query
+from eventfold.core.state import State
+from eventfold.errors import InvalidInput
+from eventfold.store import Store
+
+F = TypeVar("F", bound=Event)
+Way = Literal["triggers", "decoding"]
+AlarmKind = Literal["missed", "definition", "keys", "truncated", "unreadable", "slot"]
+MAX_SHOWN = 2_000  # characters of a sentence of a fact
+KEPT_ALARMS = 20
+
+
+class MigrationPlanned(Event, type="$migration-planned"):
+    """A migration began. `source`: its address without secrets. `began`: µs since 1970 UTC, for ids without moments."""
+
+    name: str
+    source: str
+    dialect: str
+    tables: tuple[str, ...]
+    began: int
+
+
+class CaptureInstalled(Event, type="$migration-capture-installed"):
+    """Changes of these tables are recorded in the source.
+
+    `definitions`: each table's definition, as text, at that moment. `undo`: what must be set back when it is removed,
+    by table. `floor`: from which point of the source changes are recorded.
+    """
+
+    name: str
+    way: Way
+    definitions: dict[str, str]
+    undo: dict[str, str] = {}
+    floor: str = ""
+
+
+class LoadStarted(Event, type="$migration-load-started"):
+    """A run of the load began. `snapshot`: what it sees of the recorded changes; see Snapshot. `rows`: about how many.
+
+    `tables`: empty means all. `because`: of a load that reads tables again: why.
+    """
+
+    name: str
+    run: int
+    snapshot: str
+    rows: int
+    tables: tuple[str, ...] = ()
+    because: str = ""
+
+
+class LoadAdvanced(Event, type="$migration-load-advanced"):
+    """How many rows have their events, in this run; `seconds` since it began."""
+
+    name: str
+    run: int
+    rows: int
+    events: int
+    seconds: float
+
+
+class LoadDone(Event, type="$migration-load-done"):
+    """A run of the load is complete. `found`: rows whose events were there. `rows`: rows of the snapshot, by table."""
+
+    name: str
+    run: int
+    rows: dict[str, int]
+    events: int
+    found: int
+    seconds: float
+
+
+class Captured(Event, type="$migration-captured"):
+    """Changes became events. Numbers since the last such fact. `at`: when the last change was made, µs since 1970 UTC.
+
+    `waiting`: how many changes were recorded and not yet read; `retained`: bytes that the source keeps for us.
+    """
+
+    name: str
+    point: str
+    transactions: int
+    changes: int
+    events: int
+    at: int | None = None
+    waiting: int = 0
+    retained: int = 0
+
+
+class AlarmRaised(Event, type="$migration-alarm"):
+    """Capture stopped. `kind`: "missed" (a before-image is not what was folded), "definition" (DDL), "keys", …"""
+
+    name: str
+    kind: AlarmKind
+    table: str
+    what: str
+    key: str = ""
+
+
+class AlarmsSettled(Event, type="$migration-settled"):
+    """The alarms of these tables are settled: their rows were read again, `because` says why that is right."""
+
+    name: str
+    tables: tuple[str, ...]
+    because: str
+
+
+class Compared(Event, type="$migration-compared"):
+    """Rows of the source and folded events were compared at one point. `tables`: empty means all."""
+
+    name: str
+    equal: bool
+    rows: int
+    differing: int
+    verdict: str
+    position: int = 0
+    point: str = ""
+    tables: tuple[str, ...] = ()
+
+
+class WritersBlocked(Event, type="$migration-blocked"):
+    """Other writers of these tables are refused by the source from now on."""
+
+    name: str
+    tables: tuple[str, ...]
+
+
+class WritersUnblocked(Event, type="$migration-unblocked"):
+    """The block is lifted."""
+
+    name: str
+    tables: tuple[str, ...]
+
+
+class CutOver(Event, type="$migration-cut-over"):
+    """These tables follow the events from now on: decisions write events, a reverse projection writes the rows."""
+
+    name: str
+    tables: tuple[str, ...]
+    position: int
+
+
+class RolledBack(Event, type="$migration-rolled-back"):
+    """The old application writes these tables again, and capture follows it."""
+
+    name: str
+    tables: tuple[str, ...]
+    position: int
+
+
+class CaptureRemoved(Event, type="$migration-capture-removed"):
+    """What was installed in the source is removed: triggers, functions, the slot, the publication."""
+
+    name: str
+
+
+Fact = (
+    MigrationPlanned
+    | CaptureInstalled
+    | LoadStarted
+    | LoadAdvanced
+    | LoadDone
+    | Captured
+    | AlarmRaised
+    | AlarmsSettled
+    | Compared
+    | WritersBlocked
+    | WritersUnblocked
+    | CutOver
+    | RolledBack
+    | CaptureRemoved
+)
+FACTS: tuple[type[Event], ...] = (
+    MigrationPlanned,
+    CaptureInstalled,
+    LoadStarted,
+    LoadAdvanced,
+    LoadDone,
+    Captured,
+    AlarmRaised,
+    AlarmsSettled,
+    Compared,
+    WritersBlocked,
+    WritersUnblocked,
+    CutOver,
+    RolledBack,
+    CaptureRemoved,
+)
+TYPES = tuple(declaration_of(each).type for each in FACTS)
+
+
+def migration_tag(name: str) -> str:
+    """Return the tag of the facts of a migration."""
+    return f"$migration:{name}"
+
+
+class Migration(State):
+    """Where a migration is. `blocked`, `moved`: tables whose writers are blocked, and that were cut over.
+
+    `snapshots`: by the number of a run, what it saw; `floors`: by table, the last complete run; `rereads`: by table,
+    the last complete run that read it again. `generation`: how often recording began; its numbers begin again then.
+    """
+
+    name: str
+    planned: MigrationPlanned | None = None
+    capture: CaptureInstalled | None = None
+    load: LoadStarted | None = None
+    advanced: LoadAdvanced | None = None
+    loaded: LoadDone | None = None
+    snapshots: dict[int, str] = {}
+    floors: dict[str, int] = {}
+    rereads: dict[str, int] = {}
+    generation: int = 1
+    captured: Captured | None = None
+    events_captured: int = 0
+    alarms: list[AlarmRaised] = []
+    compared: Compared | None = None
+    blocked: list[str] = []
+    moved: list[str] = []
+
+    def query(self) -> Query:
+        """Return the query for the facts of this migration."""
+        return Query((Item(TYPES, (migration_tag(self.name),)),))
+
+    def evolve(self, event: Fact, recorded: Recorded[Any]) -> None:
+        """Apply a fact."""
+        match event:
+            case MigrationPlanned():
+                self.planned = event
+            case CaptureInstalled():
+                self.capture = event
+            case CaptureRemoved():
+                self.capture = None
+                self.generation += 1
+                self.floors, self.rereads = {}, {}
+            case LoadStarted() | LoadAdvanced() | LoadDone():
+                self._evolve_load(event)
+            case Captured():
+                self.captured = event
+                self.events_captured += event.events
+            case AlarmRaised():
+                self.alarms = [*self.alarms, event][-KEPT_ALARMS:]
+            case AlarmsSettled():
+                self.alarms = [each for each in self.alarms if each.table not in event.tables]
+            case Compared():
+                self.compared = event
+            case WritersBlocked():
+                self.blocked = sorted({*self.blocked, *event.tables})
+            case WritersUnblocked():
+                self.blocked = sorted({*self.blocked} - {*event.tables})
+            case CutOver():
+                self.moved = sorted({*self.moved, *event.tables})
+            case RolledBack():
+                self.moved = sorted({*self.moved} - {*event.tables})
+
+    def _evolve_load(self, event: LoadStarted | LoadAdvanced | LoadDone) -> None:
+        if isinstance(event, LoadStarted):
+            self.load, self.advanced = event, None
+            self.snapshots[event.run] = event.snapshot
+        elif isinstance(event, LoadAdvanced):
+            self.advanced = event
+        else:
+            self.loaded, self.advanced = event, None
+            self.floors.update(dict.fromkeys(event.rows, event.run))
+            if self.load is not None and self.load.run == event.run and self.load.because:
+                self.rereads.update(dict.fromkeys(event.rows, event.run))
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether a run of the load began, and did not end."""
+        return self.load is not None and (self.loaded is None or self.loaded.run != self.load.run)
+
+    @property
+    def phase(self) -> str:
+        """In one word or two what the migration does now."""
+        if self.alarms:
+            return "stopped"
+        if self.moved:
+            return "cut over"
+        if self.blocked:
+            return "blocked"
+        if self.is_loading:
+            return "loading"
+        if self.loaded is not None:
+            return "capturing" if self.capture is not None else "loaded"
+        return "recording" if self.capture is not None else "planned" if self.planned is not None else "new"
+
+
+class Ledger:
+    """The facts of one migration in a store: reads where it is, and appends what was done."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        self.store, self.name = store, name
+
+    def read(self) -> Migration:
+        """Return where the migration is."""
+        return self.store.state(Migration(self.name))
+
+    def add(self, fact: Event) -> None:
+        """Append a fact."""
+        self.store.projections.append_fact(declaration_of(type(fact)).type, migration_tag(self.name), fact)
+
+    def begin(self, source: str, dialect: str, tables: tuple[str, ...]) -> Migration:
+        """Return where the migration is; a new one is planned first. Raises InvalidInput if it has another source."""
+        found = self.read()
+        if found.planned is None:
+            self.add(MigrationPlanned(self.name, source, dialect, tables, time.time_ns() // 1_000))
+            return self.read()
+        if found.planned.dialect != dialect:
+            raise InvalidInput(
+                f"The migration {self.name} in this store is of {found.planned.source} ({found.planned.dialect}).",
+                "Name that source, or begin another migration with --name.",
+            )
+        return found

@@ -1,0 +1,250 @@
+"""A migration as a command uses it: the store's ledger, the plan, a connection to the source, and its recorder.
+
+Knows: how these are made from an address and a mapping. Does not know: commands, their parameters.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from eventfold.core.query import Item, Query
+from eventfold.errors import InvalidInput
+from eventfold.migrate.capture import Capture
+from eventfold.migrate.connection import Connection, opened, shown
+from eventfold.migrate.load import Loaded, Loader, Progress
+from eventfold.migrate.mapping import Mapping
+from eventfold.migrate.plan import Plan, plan_of
+from eventfold.migrate.progress import (
+    TYPES,
+    CaptureInstalled,
+    CaptureRemoved,
+    Ledger,
+    Migration,
+    Way,
+    migration_tag,
+)
+from eventfold.migrate.reflection import Schema, Table, reflect
+from eventfold.migrate.sources.changes import Snapshot
+from eventfold.migrate.sources.source import Recorder
+from eventfold.migrate.table_codec import Hide
+from eventfold.store import Store
+
+NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
+DEFAULT_NAME = "migration"
+NOTHING_RECORDED = Snapshot(0, 0)
+OWN_TABLE = re.compile(r"eventfold_[a-z0-9_]+([_.]change|_read)")  # what recorders make in a source
+
+
+class Session:
+    """One migration, opened. `address`: of the source, whose writers are recorded; `replica`: where rows are read."""
+
+    def __init__(
+        self,
+        store: Store,
+        mapping: Mapping,
+        address: str,
+        source: Connection,
+        *,
+        name: str = DEFAULT_NAME,
+        hide: Hide | None = None,
+        replica: Connection | None = None,
+    ) -> None:
+        if not NAME.fullmatch(name):
+            raise InvalidInput(
+                f"{name!r} cannot be the name of a migration.", "Use a-z, 0-9 and _, at most 31 characters."
+            )
+        self.store, self.name, self._address, self.source = store, name, address, source
+        self._replica = replica
+        self.ledger = Ledger(store, name)
+        planned = self.ledger.begin(shown(address), mapping.dialect, tuple(mapping.migrated)).planned
+        assert planned is not None
+        self.plan: Plan = plan_of(mapping, application_schema(source), name, planned.began, hide)
+
+    @contextmanager
+    def alone(self) -> Generator[None]:
+        """Refuse another command of this migration meanwhile. Raises StoreBusy, which names its process."""
+        with self.store.lock(Query((Item(TYPES, (migration_tag(self.name),)),)), timeout=1.0):
+            yield
+
+    def state(self) -> Migration:
+        """Return where the migration is."""
+        return self.ledger.read()
+
+    @contextmanager
+    def recorder(self, way: Way | None = None) -> Generator[Recorder]:
+        """Open the recorder: that which is installed, else of the way that is named, else the source's default."""
+        installed = self.state().capture
+        if installed is not None:
+            way = installed.way
+        found = recorder_of(self._address, self.plan.schema.dialect, self.name, list(self.plan.tables.values()), way)
+        try:
+            yield found
+        finally:
+            found.close()
+
+    def install(self, way: Way | None = None) -> CaptureInstalled:
+        """Begin to record changes in the source; what is missing is added to what is there."""
+        with self.recorder(way) as recorder:
+            recorder.refuse()
+            known = self.state().capture
+            undo = recorder.install() | (known.undo if known is not None and recorder.way == "decoding" else {})
+            fact = CaptureInstalled(self.name, recorder.way, self.plan.definitions(), undo)
+            if known is None or msgspec.to_builtins(known) != msgspec.to_builtins(fact):
+                self.ledger.add(fact)
+            return fact
+
+    def remove(self) -> None:
+        """Remove everything from the source that `install` made, also after an install that was interrupted."""
+        installed = self.state().capture
+        with self.recorder() as recorder:
+            recorder.remove(installed.undo if installed is not None else {})
+        if installed is not None:
+            self.ledger.add(CaptureRemoved(self.name))
+
+    def load(
+        self,
+        *,
+        recorded: bool = True,
+        max_rate: float | None = None,
+        progress: Callable[[Progress], None] = lambda _progress: None,
+        folder: Path | None = None,
+    ) -> Loaded:
+        """Load everything, or go on. `recorded`: whether changes have to be recorded; without, no client may write."""
+        state = self.state()
+        if recorded and state.capture is None:
+            raise InvalidInput(
+                "Changes of the source are not recorded, so those made during the load would be missed.",
+                "Run eventfold migrate capture --install first; or add --no-capture if no client writes to the source.",
+            )
+        if state.loaded is not None and not state.is_loading and (state.floors or state.capture is None):
+            raise InvalidInput(
+                "Everything is loaded.", "To read tables again, name them: --reread TABLE --because REASON."
+            )
+        if state.loaded is not None and not state.is_loading:
+            raise InvalidInput(
+                "Recording was begun again after the load, so changes in between are not known.",
+                "Read all tables again: --reread with each table, --because REASON.",
+            )
+        with self._loader(max_rate, progress, folder) as loader:
+            return loader.load(state)
+
+    def dry_run(
+        self, max_rate: float | None = None, progress: Callable[[Progress], None] = lambda _progress: None
+    ) -> Loaded:
+        """Read every row and make its events, without appending them."""
+        connection = self._replica or self.source
+        loader = Loader(
+            self.ledger, self.plan, connection, lambda _: NOTHING_RECORDED, max_rate=max_rate, progress=progress
+        )
+        return loader.dry_run()
+
+    def reread(
+        self,
+        labels: Sequence[str],
+        because: str,
+        *,
+        max_rate: float | None = None,
+        progress: Callable[[Progress], None] = lambda _progress: None,
+    ) -> Loaded:
+        """Read tables again, after changes were missed or a definition was changed. Settles their alarms."""
+        if not because.strip():
+            raise InvalidInput("No reason was given.", "Add --because REASON: it is kept beside the events.")
+        if self.state().capture is not None:
+            self.install()
+        with self._loader(max_rate, progress, None) as loader:
+            return loader.reread(self.state(), labels or list(self.plan.tables), because)
+
+    @contextmanager
+    def capture(self) -> Generator[Capture]:
+        """Open the capture of recorded changes. Raises CaptureStopped if an alarm is not settled."""
+        with self.recorder() as recorder:
+            capture = Capture(self.ledger, self.plan, self.source, recorder)
+            try:
+                yield capture
+            finally:
+                capture.close()
+
+    @contextmanager
+    def _loader(
+        self, max_rate: float | None, progress: Callable[[Progress], None], folder: Path | None
+    ) -> Generator[Loader]:
+        connection = self._replica or self.source
+        if self.state().capture is None:
+            yield Loader(
+                self.ledger,
+                self.plan,
+                connection,
+                lambda _: NOTHING_RECORDED,
+                max_rate=max_rate,
+                progress=progress,
+                folder=folder,
+            )
+            return
+        with self.recorder() as recorder:
+            yield Loader(
+                self.ledger,
+                self.plan,
+                connection,
+                recorder.snapshot,
+                max_rate=max_rate,
+                progress=progress,
+                folder=folder,
+            )
+
+
+@contextmanager
+def open_session(
+    store: Store,
+    mapping: Mapping,
+    address: str,
+    *,
+    name: str = DEFAULT_NAME,
+    hide: Hide | None = None,
+    replica: str | None = None,
+) -> Generator[Session]:
+    """Open a migration for the block. Raises InvalidInput, MappingIncomplete, SourceUnavailable, MissingExtra."""
+    with opened(address) as source:
+        if source.dialect != mapping.dialect and {source.dialect, mapping.dialect} != {"mysql", "mariadb"}:
+            raise InvalidInput(
+                f"{source.address} is {source.dialect}, and the mapping is of {mapping.dialect}.",
+                "Give the source that was inspected.",
+            )
+        if replica is None:
+            yield Session(store, mapping, address, source, name=name, hide=hide)
+            return
+        with opened(replica) as reader:
+            yield Session(store, mapping, address, source, name=name, hide=hide, replica=reader)
+
+
+def application_schema(source: Connection) -> Schema:
+    """Return the schema of a source without the tables in which changes are recorded."""
+    found = reflect(source)
+    return msgspec.structs.replace(
+        found, tables=tuple(each for each in found.tables if not OWN_TABLE.fullmatch(each.label))
+    )
+
+
+def recorder_of(address: str, dialect: str, name: str, tables: Sequence[Table], way: Way | None) -> Recorder:
+    """Return the recorder of a source. Raises InvalidInput for a way that its database has not."""
+    if way == "decoding" and dialect != "postgresql":
+        raise InvalidInput(f"Decoding is not there on {dialect}.", "Capture by triggers.")
+    if dialect == "sqlite":
+        from eventfold.migrate.sources.sqlite_triggers import SqliteTriggers
+
+        return SqliteTriggers(address, name, tables)
+    if dialect == "postgresql" and way == "decoding":
+        from eventfold.migrate.sources.postgres_decoding import PostgresDecoding
+
+        return PostgresDecoding(address, name, tables)
+    if dialect == "postgresql":
+        from eventfold.migrate.sources.postgres_triggers import PostgresTriggers
+
+        return PostgresTriggers(address, name, tables)
+    from eventfold.migrate.sources.mariadb_triggers import MariadbTriggers
+
+    return MariadbTriggers(address, name, tables)
