@@ -6,6 +6,9 @@ Knows: how each kind of store is created. Does not know: pytest.
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
+from typing import Any
 from uuid import uuid4
 
 from nats.aio.client import Client
@@ -30,7 +33,7 @@ def remove_stream(url: str) -> None:
     """Delete the stream of a store that `new_stream` created, with its buckets. Has no effect on other addresses."""
     cluster = _STREAMS.pop(url, None)
     if cluster is not None:
-        asyncio.run(_remove(cluster, "EF_" + url.partition("?")[0].rpartition("/")[2]))
+        asyncio.run(_remove(cluster, stream_of(url)))
 
 
 async def _remove(cluster: Cluster, stream: str) -> None:
@@ -45,3 +48,37 @@ async def _remove(cluster: Cluster, stream: str) -> None:
                 continue
     finally:
         await client.close()
+
+
+def stream_of(url: str) -> str:
+    """The name of the stream of a store."""
+    return "EF_" + url.partition("?")[0].rpartition("/")[2]
+
+
+def ask(cluster: Cluster, subject: str, message: Any = None) -> Any:
+    """Send a request to JetStream as an operator, and return its answer. Raises RuntimeError for an error in it.
+
+    A message of an answer is published again on its subject.
+    """
+    return asyncio.run(_ask(cluster, subject, message))
+
+
+async def _ask(cluster: Cluster, subject: str, message: Any) -> Any:
+    client = Client()
+    await client.connect(servers=cluster.servers())
+    try:
+        if isinstance(message, dict) and "hdrs" in message:
+            lines = base64.b64decode(message["hdrs"]).decode().split("\r\n")[1:]
+            headers = {
+                name: value for name, _, value in (line.partition(": ") for line in lines) if name.startswith("Ef")
+            }
+            answer = await client.request(subject, base64.b64decode(message["data"]), 10, headers=headers)
+        else:
+            payload = b"" if message is None else json.dumps(message).encode()
+            answer = await client.request(f"$JS.API.{subject}", payload, 10)
+    finally:
+        await client.close()
+    found = json.loads(answer.data)
+    if "error" in found:
+        raise RuntimeError(f"{subject}: {found['error']}")
+    return found

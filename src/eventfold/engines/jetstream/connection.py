@@ -24,6 +24,7 @@ from eventfold.engines.jetstream.failures import (
     ApiFailure,
     closed_error,
     connect_error,
+    is_refused_login,
     no_answer,
     not_permitted,
 )
@@ -66,7 +67,7 @@ class ClusterConnection:
         self._last_error: BaseException | None = None
         self._refused: dict[str, str] = {}  # by subject: what the account may not do
         self._subscriptions: list[tuple[str, Callable[[bytes, bytes, bytes], None]]] = []
-        self._closed = False
+        self._was_connected = self._closed = False
         self.connects = 0
 
     @property
@@ -125,7 +126,7 @@ class ClusterConnection:
                 try:
                     await self._connect()
                 except StoreUnavailable:
-                    if not self.connects:
+                    if not self._was_connected:
                         raise
                     await asyncio.sleep(RECONNECT_WAIT_S)
                 continue
@@ -134,7 +135,7 @@ class ClusterConnection:
 
     async def _connect(self) -> None:
         """Make a client. Raises StoreUnavailable if no server accepts it."""
-        client, self._client = RawClient(), None
+        client, self._client, self._last_error = RawClient(), None, None
         try:
             await client.connect(
                 servers=self.address.servers,
@@ -161,12 +162,12 @@ class ClusterConnection:
                 await client.subscribe_raw(subject, received)
         except driver.Error as error:
             await client.close()
-            raise connect_error(self._last_error or error, self.where) from error
+            raise connect_error(self._last_error or error, self.where) from None
         except BaseException:
             with suppress(Exception):
                 await client.close()
             raise
-        self._client = client
+        self._client, self._was_connected = client, True
         self.connects += 1
         self._last_error = None
 
@@ -210,7 +211,8 @@ class ClusterConnection:
         if "permissions violation" in text:
             self._refused[text.rpartition("to ")[2].strip("\"' ")] = str(error).removeprefix("nats: ")
             return
-        self._last_error = error
+        if not is_refused_login(self._last_error):  # of several servers: this one tells most
+            self._last_error = error
         self._changed.set()
         _log.debug("The connection to %s: %s", self.where, error)
 

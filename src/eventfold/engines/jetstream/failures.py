@@ -88,6 +88,11 @@ def error_of_api(failure: ApiFailure, where: str) -> EventfoldError:
     )
 
 
+def is_refused_login(error: BaseException | None) -> bool:
+    """Whether a server refused the credentials."""
+    return isinstance(error, driver.AuthorizationError) or any(word in str(error).lower() for word in REFUSED_LOGIN)
+
+
 def connect_error(error: BaseException | None, where: str) -> StoreUnavailable:
     """The error of a cluster to which no connection could be made."""
     if (

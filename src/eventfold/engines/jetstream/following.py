@@ -134,4 +134,4 @@ class Following:
             self._task.cancel()
             with suppress(asyncio.CancelledError, Exception):
                 await self._task
-        await asyncio.to_thread(self._imports.close)
+        self._imports.close()

@@ -126,3 +126,9 @@ def default_index(store_id: str, epoch: int) -> str:
     folder = (Path(cache) if cache else Path.home() / ".cache") / "eventfold" / "jetstream"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return str(folder / f"{store_id}-{epoch}.db")
+
+
+def index_of_epoch(path: str, epoch: int) -> str:
+    """Return the path of the index of a later epoch, beside that of an earlier one."""
+    stem, dot, ending = path.rpartition(".")
+    return f"{stem}-{epoch}.{ending}" if dot and "/" not in ending else f"{path}-{epoch}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,10 +21,10 @@ from eventfold.core.envelope import StoredEvent
 from eventfold.core.mutex import Mutex
 from eventfold.core.query import Query
 from eventfold.engines.jetstream.connection import ClusterConnection
-from eventfold.engines.jetstream.durability import verify_durability
+from eventfold.engines.jetstream.durability import VERIFY_AGAIN_S, verify_durability
 from eventfold.engines.jetstream.failures import closed_error, stale_index, wrong_store
 from eventfold.engines.jetstream.following import Following
-from eventfold.engines.jetstream.options import ClusterAddress, JetStreamOptions, default_index
+from eventfold.engines.jetstream.options import ClusterAddress, JetStreamOptions, default_index, index_of_epoch
 from eventfold.engines.jetstream.reader import StreamReader
 from eventfold.engines.jetstream.stream import (
     Identity,
@@ -35,14 +36,16 @@ from eventfold.engines.jetstream.stream import (
     update_identity,
 )
 from eventfold.engines.jetstream.writer import Appending, Writer
-from eventfold.errors import EventfoldError, StoreNotFound
+from eventfold.errors import EventfoldError, ReplicaMismatch, StoreNotFound, StoreUnavailable
 from eventfold.ports.engine import Engine
 from eventfold.ports.integrity import Problem
 from eventfold.ports.messages import Span
 from eventfold.ports.refusals import import_gap
 from eventfold.ports.services import ReplicaOf, RestoreResult
 
+_log = logging.getLogger("eventfold")
 OpenReplica = Callable[[str, ReplicaOf], Engine]
+CHECK_AGAIN_S = 2.0  # between checks of the stream of an open store: it may be recreated while it is in use
 ASK_AGAIN_S = 1.0  # how often the leader is asked while callers wait for commits: an announcement may be lost
 AFTER_FAILURE_S = 0.25
 
@@ -62,6 +65,7 @@ class Session:
         self._watchers: list[Callable[[], None]] = []
         self._announced = 0
         self._notified = 0
+        self._checking: asyncio.Task[None] | None = None
         self._following_task: asyncio.Task[None] | None = None
         self._barrier: asyncio.Task[int] | None = None
         self._next_barrier: asyncio.Task[int] | None = None
@@ -92,10 +96,7 @@ class Session:
     def _build(self) -> None:
         self.connection = ClusterConnection(self.address, self.options, self._check)
         self.reader = StreamReader(self.connection, self.address.names)
-        self.writer = Writer(self.connection, self.address.names, self.reader, lambda: self.following, self._identity)
-
-    def _identity(self) -> Identity:
-        return self.identity
+        self.writer = Writer(self.connection, self.address.names, self.reader, self)
 
     @property
     def following(self) -> Following:
@@ -112,6 +113,24 @@ class Session:
         if not hasattr(self, "connection"):
             self._build()
         await self.connection.ready(self.deadline())
+        self._checking = asyncio.get_running_loop().create_task(self._check_again())
+
+    async def _check_again(self) -> None:
+        """Check from time to time that the stream is the same, and that its nodes write to disk before they confirm.
+
+        What is wrong is an error of the next call.
+        """
+        loop = asyncio.get_running_loop()
+        verified = loop.time()
+        while True:
+            await asyncio.sleep(CHECK_AGAIN_S)
+            if not self.connection.is_ready:  # it is checked when it is there again
+                continue
+            if loop.time() - verified > VERIFY_AGAIN_S:
+                verified = loop.time()
+                self.connection.invalidate()
+            with contextlib.suppress(EventfoldError):
+                await self.last_sequence(self.deadline())
 
     async def create(self) -> bool:
         """Create the store if there is none. Returns whether it was created."""
@@ -160,15 +179,25 @@ class Session:
     async def _open_at(self, identity: Identity) -> None:
         """Open the replica of an epoch, beside that of the last one."""
         path = self.options.index or default_index(identity.store_id, identity.epoch)
-        of = ReplicaOf(identity.store_id, identity.epoch, self.address.where)
-        replica = self._open_replica(path, of)
-        await asyncio.to_thread(run, replica.open())
+        try:
+            replica = await self._open_replica_at(path, identity)
+        except ReplicaMismatch as error:
+            if error.fields.get("store") != identity.store_id:
+                raise
+            _log.warning("%s It stays as it is.", error.what)
+            path = index_of_epoch(path, identity.epoch)
+            replica = await self._open_replica_at(path, identity)
         if self._following is not None:
             self._retired.append(self._following)
         self._following = Following(replica, self.reader, self._on_import, path)
         self.identity = identity
         self._announced = self._notified = 0
         call_all(tuple(self._watchers))
+
+    async def _open_replica_at(self, path: str, identity: Identity) -> Engine:
+        replica = self._open_replica(path, ReplicaOf(identity.store_id, identity.epoch, self.address.where))
+        await asyncio.to_thread(run, replica.open())
+        return replica
 
     async def _check_replica(self, info: StreamInfo, end: float) -> None:
         """Check that the last event of the replica is in the stream. Raises StoreDamaged."""
@@ -188,12 +217,12 @@ class Session:
         if not hasattr(self, "connection"):
             return
         await self.writer.close()
-        for task in (self._following_task, self._barrier, self._next_barrier):
+        for task in (self._checking, self._following_task, self._barrier, self._next_barrier):
             if task is not None:
                 task.cancel()
         for following in (*self._retired, *([self._following] if self._following else [])):
             await following.close()
-            await asyncio.to_thread(run, following.replica.close())
+            run(following.replica.close())
         await self.connection.close()
 
     # Calls
@@ -236,12 +265,26 @@ class Session:
         if before is not None:
             await asyncio.wait((before,))
             self._barrier, self._next_barrier = self._next_barrier, None
-        info = await self.reader.info(self.deadline())
-        if identity_of(info, self.address.where) != self.identity:
+        return await self.last_sequence(self.deadline())
+
+    async def last_sequence(self, deadline: float) -> int:
+        """Ask the leader for the last sequence, and check that it is still the same store in the same epoch.
+
+        Otherwise the store is checked as after a connect. Raises StoreUnavailable errors.
+        """
+        info = await self.reader.info(deadline)
+        if not self._is_unchanged(info):
             self.connection.invalidate()
-            await self.connection.ready(self.deadline())
-            info = await self.reader.info(self.deadline())
+            await self.connection.ready(deadline)
+            info = await self.reader.info(deadline)
         return info.state.last_seq
+
+    def _is_unchanged(self, info: StreamInfo) -> bool:
+        """Whether the stream is what it was when it was checked."""
+        try:
+            return identity_of(info, self.address.where) == self.identity
+        except StoreUnavailable:  # the check raises it again, and so does every call until it is as it has to be
+            return False
 
     async def stats(self) -> dict[str, Any]:
         """Return facts about the stream for an operator."""

@@ -11,7 +11,7 @@ import asyncio
 import secrets
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -88,6 +88,24 @@ class Appending:
         return self.outcomes
 
 
+class CurrentLog(Protocol):
+    """The log of the current epoch."""
+
+    @property
+    def identity(self) -> Identity:
+        """Which store it is, in which epoch."""
+        ...
+
+    @property
+    def following(self) -> Following:
+        """Its replica."""
+        ...
+
+    async def last_sequence(self, deadline: float) -> int:
+        """Ask the leader for the last sequence of this store; afterwards, the epoch is current."""
+        ...
+
+
 class _Written(NamedTuple):
     """Events of one commit, to be imported, and the request keys of their appends."""
 
@@ -114,11 +132,9 @@ class Writer:
         connection: ClusterConnection,
         names: StoreNames,
         reader: StreamReader,
-        following: Callable[[], Following],
-        identity: Callable[[], Identity],
+        log: CurrentLog,
     ) -> None:
-        self._connection, self._names, self._reader = connection, names, reader
-        self._following, self._identity = following, identity
+        self._connection, self._names, self._reader, self._log = connection, names, reader, log
         self._queue: deque[Appending] = deque()
         self._task: asyncio.Task[None] | None = None
         self._batch: list[Appending] = []  # what is on its way
@@ -204,7 +220,7 @@ class Writer:
         loop = asyncio.get_running_loop()
         began = loop.time()
         while loop.time() < deadline:
-            following, identity = self._following(), self._identity()
+            following, identity = self._log.following, self._log.identity
             await following.settled()
             judged = run(following.service.judge(requests, now_micros()))
             events, keys = _accepted(requests, judged)
@@ -212,8 +228,8 @@ class Writer:
                 try:
                     await self._commit(events, keys, judged.head.position, deadline)
                 except Refused:
-                    info = await self._reader.info(deadline)
-                    await self._following().reach(info.state.last_seq, deadline)
+                    last = await self._log.last_sequence(deadline)
+                    await self._log.following.reach(last, deadline)
                     continue
             written = _Written(following, events, list(keys.items())) if events else None
             return written, _outcomes(requests, judged, events, identity)
@@ -238,8 +254,8 @@ class Writer:
             try:
                 await self._commit(part, chosen, part[0].position - 1, deadline)
             except Refused:
-                raise import_gap((await self._reader.info(deadline)).state.last_seq, part[0].position) from None
-            await self._import(_Written(self._following(), part, list(chosen.items())))
+                raise import_gap(await self._log.last_sequence(deadline), part[0].position) from None
+            await self._import(_Written(self._log.following, part, list(chosen.items())))
             at += len(part)
 
     def _refuse_large(self, requests: Sequence[AppendRequest]) -> dict[int, EventfoldError]:

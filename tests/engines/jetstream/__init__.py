@@ -1,0 +1,1 @@
+"""Tests of the jetstream engine, on real servers."""
