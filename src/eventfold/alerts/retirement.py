@@ -1,4 +1,4 @@
-"""Retiring an alert: ends the open episodes of a rule that is run no more, so that nobody is reminded of them.
+"""Retiring an alert: ends the open episodes of a rule that is run no more, so that no reminder is sent.
 
 The facts are appended on the condition that no runner wrote one since the episodes were read.
 Knows: facts, conditions. Does not know: who retires, whether the rule is run.
