@@ -47,9 +47,10 @@ def parse_node(text: str) -> NodeAddress:
     ports = [int(each) for each in found["ports"].split(":")[1:]] if found else []
     if found is None or any(not 0 < port < 65_536 for port in ports):
         raise InvalidInput(
-            f"{text[:80]!r} does not name a node.", "Write NAME=HOST, as in n1=node1.example.com, with ports if they differ: "
-            f"n1=node1.example.com:{CLIENT_PORT}:{ROUTE_PORT}:{MONITORING_PORT}."
-        )  # fmt: skip
+            f"{text[:80]!r} does not name a node.",
+            "Write NAME=HOST, as in n1=node1.example.com, with ports if they differ: "
+            f"n1=node1.example.com:{CLIENT_PORT}:{ROUTE_PORT}:{MONITORING_PORT}.",
+        )
     return NodeAddress(found["name"], found["host"], *ports)
 
 
