@@ -3,7 +3,7 @@
     sync_interval: always   an event is on the disks of a majority before an append returns; the default is 2 minutes
     monitoring              on loopback only: it has no password
     cluster                 its other nodes, with a password of their own, and TLS in both directions where it is used
-    lame duck               a server that is stopped by SIGUSR2 first hands over what it leads
+    lame duck               a server that is stopped by SIGUSR2 first passes on what it leads
     limits                  how much disk streams may use, and batches of at most 1,000 events
 
 Knows: the configuration language of nats-server. Does not know: files, processes, who may connect (accounts.py).
@@ -95,7 +95,7 @@ def node_configuration(
         f"http: {quoted(f'127.0.0.1:{node.monitoring_port}')}",
         "# An append returns when a majority of the nodes have the events on their disks.",
         f'jetstream {{ store_dir: {quoted(data)}, sync_interval: "always"{limit} }}',
-        "# On SIGUSR2 the node hands over what it leads, then closes its connections over this time, and ends.",
+        "# On SIGUSR2 the node passes on what it leads, then closes its connections over this time, and ends.",
         'lame_duck_duration: "30s"',
         'lame_duck_grace_period: "3s"',
         f"include {quoted(accounts_file)}",
