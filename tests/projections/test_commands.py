@@ -192,6 +192,16 @@ def test_a_handler_of_an_unwritten_type_is_warned_of_without_a_source_line(shell
     assert "slip: Current; the log has no event that it handles yet." in shell("status", "slip")
 
 
+def test_a_type_that_was_not_written_yet_is_not_warned_of(shell: Shell) -> None:
+    """The log's similar type has a class of its own, so the handler's type is not that one under another name."""
+    (shell.folder / "soon.py").write_text(
+        "import eventfold as ef\n\nclass Departed(ef.Event):\n    carrier: ef.Tag\n\n"
+        "class Depart(ef.Event):\n    carrier: ef.Tag\n\nclass Soon(ef.Projection):\n"
+        "    carrier: str\n    def evolve(self, event: Depart) -> None: ...\n"
+    )
+    assert "which the log does not have" not in shell("run", "soon:Soon", "--once", group="")
+
+
 def test_output_to_a_pipe_is_json_lines(shell: Shell) -> None:
     """With output to a pipe every command prints JSON lines."""
     with ef.Store(shell.url) as store, store.follow(ef.Query.of(types="Departed"), name="billing") as follower:

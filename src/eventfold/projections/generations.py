@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from eventfold.core.event import declaration_of, stored_names_of
+from eventfold.core.event import declaration_of, known_names, stored_names_of
 from eventfold.core.json_values import decode
 from eventfold.core.query import Cursor, Query
 from eventfold.core.table import Table, generation_table
@@ -156,13 +156,18 @@ async def _checkpoints(
 
 
 async def _warn_of_unwritten(definition: ProjectionDefinition, log: Log) -> None:
+    """Warn of an event class whose events the log has under another name, as after a change of its name.
+
+    A type that some class here declares is another event: that it alone was written so far is usual.
+    """
     log_types = [found.type for found in await log.engine.types()]
+    unclaimed = sorted({*log_types}.difference(known_names()))
     for each in definition.events:
         names = stored_names_of(each)  # with aliases and older classes: it is enough if the log has one of them
         if not names or not {*names}.isdisjoint(log_types) or names[0].startswith("$"):
             continue  # `$…`: eventfold writes it when there is one
         type_name = declaration_of(each).type
-        near = difflib.get_close_matches(type_name, log_types, 3)
+        near = difflib.get_close_matches(type_name, unclaimed, 3)
         if near:
             warnings.warn(
                 f"{definition.name} handles {type_name}, which the log does not have; it has {', '.join(near)}.",
