@@ -68,6 +68,7 @@ class ClusterConnection:
         self._refused: dict[str, str] = {}  # by subject: what the account may not do
         self._subscriptions: list[tuple[str, Callable[[bytes, bytes, bytes], None]]] = []
         self._was_connected = self._closed = False
+        self._limit: asyncio.Timeout | None = None  # of the call that checks
         self.connects = 0
 
     @property
@@ -100,7 +101,8 @@ class ClusterConnection:
         if self.is_ready:
             return self.client
         try:
-            async with asyncio.timeout_at(deadline), self._checking:
+            async with asyncio.timeout_at(deadline) as limit, self._checking:
+                self._limit = limit
                 while not self.is_ready:
                     if self._closed:
                         raise closed_error()
@@ -111,6 +113,11 @@ class ClusterConnection:
                 raise connect_error(self._last_error, self.where) from None
             raise no_answer(self.where, "the store could not be checked in time") from None
         return self.client
+
+    def wait_for_restore(self) -> None:
+        """Let the call that checks take as long as it needs: a copy of the index is being restored."""
+        if self._limit is not None:
+            self._limit.reschedule(None)
 
     async def _check_now(self) -> None:
         before = self.connects
@@ -176,21 +183,17 @@ class ClusterConnection:
         given = self.options.system or ""
         user, colon, password = given.partition(":")
         client = Client()
-        try:
-            await client.connect(
-                servers=self.address.servers,
-                name="eventfold: durability",
-                user=user if colon else None,
-                password=password if colon else None,
-                user_credentials=None if colon else given,
-                tls=self.trusted(),
-                allow_reconnect=False,
-                connect_timeout=CONNECT_TIMEOUT_S,
-                error_cb=self._on_error,
-            )
-        except BaseException:
-            await client.close()  # a connection that was refused stays open otherwise
-            raise
+        await client.connect(
+            servers=self.address.servers,
+            name="eventfold: durability",
+            user=user if colon else None,
+            password=password if colon else None,
+            user_credentials=None if colon else given,
+            tls=self.trusted(),
+            allow_reconnect=False,
+            connect_timeout=CONNECT_TIMEOUT_S,
+            error_cb=self._on_error,
+        )
         return client
 
     def trusted(self) -> ssl.SSLContext | None:

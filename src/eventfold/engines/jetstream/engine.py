@@ -7,6 +7,7 @@ Failure domain: a majority of the nodes of the cluster. An acknowledged append s
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Literal, TypeVar
@@ -20,12 +21,13 @@ from eventfold.core.query import Query
 from eventfold.engines.jetstream.failures import closed_error
 from eventfold.engines.jetstream.following import run_each
 from eventfold.engines.jetstream.options import parse_address
+from eventfold.engines.jetstream.published_index import Description
 from eventfold.engines.jetstream.services import JetStreamLookups, JetStreamMaintenance, JetStreamReplication
 from eventfold.engines.jetstream.session import OpenReplica, Session
 from eventfold.engines.jetstream.writer import Appending
 from eventfold.ports.engine import Engine
 from eventfold.ports.messages import AppendRequest, Capabilities, Head, Outcome, Page, Span, TagCount, TypeCount
-from eventfold.ports.services import Services
+from eventfold.ports.services import Services, require
 
 T = TypeVar("T")
 WAIT_S = 0.5  # between checks of whether the store was closed, by a caller that waits
@@ -120,6 +122,22 @@ class JetStreamEngine:
             return await self.on_loop(self._session.create)
         finally:
             await self.close()
+
+    @property
+    def index_folder(self) -> str:
+        """The folder of the local index, once the engine is open."""
+        return os.path.dirname(os.path.abspath(self._session.following.path))
+
+    async def copy_index(self, path: str) -> None:
+        """Write a copy of the local index, with everything that was committed before, to a path where nothing is."""
+        await self.on_replica(lambda replica: require(replica, "replica").copy_to(path))
+
+    async def publish_index(self, path: str, last: Head, *, to: str | None = None, keep: int = 2) -> Description:
+        """Publish a copy of the index, whose head is `last`, for new hosts; the newest `keep` ones are kept.
+
+        `to`: a folder; None: the bucket of the store, which is created if there is none, with an operator's account.
+        """
+        return await self.on_loop(lambda: self._session.publish_index(path, last, to, keep))
 
     async def close(self) -> None:
         """See the port."""

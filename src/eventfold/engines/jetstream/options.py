@@ -24,6 +24,8 @@ class JetStreamOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """How a process uses a store in a cluster. In the query of the address, or as keywords.
 
     `index`        the file with the local index; by default in the user's cache folder, by the store's id
+    `copies`       where a host without an index looks for a published copy of it, besides the bucket of the store: a
+                   folder, or a URL where it is served; "none": nowhere
     `consistency`  "leader": a read has everything that was committed anywhere before it began; "local": what this
                    process wrote, and what the index has
     `durability`   "checked": a server that acknowledges before its disk has the events is refused; "unchecked"
@@ -37,6 +39,7 @@ class JetStreamOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """
 
     index: str | None = None
+    copies: str | None = None
     consistency: Literal["leader", "local"] = "leader"
     durability: Literal["checked", "unchecked"] = "checked"
     monitoring: str | None = None

@@ -17,14 +17,17 @@ import msgspec
 from eventfold.concurrency.loop_thread import LoopThread
 from eventfold.concurrency.run import run
 from eventfold.concurrency.wakeup import call_all
-from eventfold.core.envelope import StoredEvent
+from eventfold.core.envelope import StoredEvent, now_micros
 from eventfold.core.mutex import Mutex
 from eventfold.core.query import Query
 from eventfold.engines.jetstream.connection import ClusterConnection
 from eventfold.engines.jetstream.durability import VERIFY_AGAIN_S, verify_durability
 from eventfold.engines.jetstream.failures import closed_error, stale_index, wrong_store
 from eventfold.engines.jetstream.following import Following
+from eventfold.engines.jetstream.index_bucket import IndexBucket
+from eventfold.engines.jetstream.index_folder import Folder
 from eventfold.engines.jetstream.options import ClusterAddress, JetStreamOptions, default_index, index_of_epoch
+from eventfold.engines.jetstream.published_index import Description, Packing, Place, publish, restore, restoring
 from eventfold.engines.jetstream.reader import StreamReader
 from eventfold.engines.jetstream.stream import (
     Identity,
@@ -39,7 +42,7 @@ from eventfold.engines.jetstream.writer import Appending, Writer
 from eventfold.errors import EventfoldError, ReplicaMismatch, StoreNotFound, StoreUnavailable
 from eventfold.ports.engine import Engine
 from eventfold.ports.integrity import Problem
-from eventfold.ports.messages import Span
+from eventfold.ports.messages import Head, Span
 from eventfold.ports.refusals import import_gap
 from eventfold.ports.services import ReplicaOf, RestoreResult
 
@@ -196,8 +199,44 @@ class Session:
 
     async def _open_replica_at(self, path: str, identity: Identity) -> Engine:
         replica = self._open_replica(path, ReplicaOf(identity.store_id, identity.epoch, self.address.where))
-        await asyncio.to_thread(run, replica.open())
+        with contextlib.ExitStack() as held:
+            new = await asyncio.to_thread(held.enter_context, restoring(path))
+            if new is not None:
+                await self._restore(path, new, identity)
+            await asyncio.to_thread(run, replica.open())
         return replica
+
+    async def _restore(self, path: str, descriptor: int, identity: Identity) -> None:
+        """Restore a published copy of the index, if there is one that is usable."""
+        if self.options.copies == "none":
+            return
+        self.connection.wait_for_restore()
+        client = self.connection.client
+
+        async def id_at(position: int) -> bytes | None:
+            found = await self.reader.from_leader(position, self.deadline(), client=client)
+            return None if found is None else found[0].id
+
+        places: list[Place] = [IndexBucket(self.connection, self.address.names, client)]
+        if self.options.copies is not None:
+            places.append(Folder(self.options.copies))
+        await restore(places, path, descriptor, identity, id_at)
+
+    async def publish_index(self, path: str, last: Head, to: str | None, keep: int) -> Description:
+        """Publish a copy of the index, whose head is `last`, to a folder or the bucket. See published_index.publish."""
+
+        def describe(packing: Packing) -> Description:
+            return Description(
+                store=self.identity.store_id, epoch=self.identity.epoch, position=last.position, event=last.id.hex(),
+                bytes=packing.bytes, chunks=packing.count, packed=packing.packed, digest=packing.digest,
+                made=now_micros(),
+            )  # fmt: skip
+
+        if to is not None:
+            return await publish(Folder(to), path, describe, keep)
+        bucket = IndexBucket(self.connection, self.address.names)
+        await bucket.create()
+        return await publish(bucket, path, describe, keep)
 
     async def _check_replica(self, info: StreamInfo, end: float) -> None:
         """Check that the last event of the replica is in the stream. Raises StoreDamaged."""
