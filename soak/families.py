@@ -20,6 +20,7 @@ from soak import (
     remote_cuts,
     server_kills,
     slow_tests,
+    standby,
     storms,
     sweeps,
 )
@@ -43,6 +44,7 @@ FAMILIES = (
     Family("cuts-postgres", "cuts", 400, cuts.postgres, postgres=True),
     Family("cuts-remote", "cuts", 2_000, remote_cuts.sqlite, longest=600.0),
     Family("failovers", "failovers", 200, failovers.postgres, postgres=True, longest=240.0),
+    Family("standby", "failovers", 40, standby.postgres, postgres=True, program="patroni", longest=600.0),
     Family("storms-sqlite", "storms", 100, storms.sqlite),
     Family("storms-postgres", "storms", 100, storms.postgres, postgres=True),
     Family("sweeps-sqlite", "calls swept", 14, sweeps.sqlite, longest=300.0),

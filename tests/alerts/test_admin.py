@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 import eventfold as ef
-from eventfold.alerts.facts import Note, OpenEpisodes
+from eventfold.alerts.facts import AlertCleared, Note, OpenEpisodes, new_event_of
 from eventfold.errors import InvalidInput, UnknownAlert
+from eventfold.ports.messages import AppendRequest
 from eventfold.testing.clock import Clock
 from tests.alerts.rules import CardTesting, NoOrders, OrderPlaced, PaymentDeclined, QuietCard, facts
 
@@ -78,6 +80,42 @@ def test_snoozing_silences_a_key_or_a_whole_alert(store: ef.Store, clock: Clock)
         ("no_orders", ""): "snoozed",
     }
     assert {state.state_of(each, now + 3 * 3_600_000_000) for each in state.open.values()} == {"raised"}
+
+
+def test_a_rule_that_is_run_no_more_is_retired(store: ef.Store, clock: Clock) -> None:
+    """Its open episodes end, each once, with who, why and the reason; a rule that still has its rows is refused."""
+    _raised(store, clock)
+    alerts = store.using(actor="ann").alerts
+    with pytest.raises(InvalidInput, match="projections remove"):
+        alerts.retire("card_testing", because="replaced")
+    store.projections.remove("card_testing")
+    assert len(alerts.list("card_testing")) == 2, "removed only, it stays open"
+    assert alerts.retire("card_testing", because="replaced by stolen_cards") == ["c-1", "c-2"]
+    assert alerts.retire("card_testing", because="again") == []
+    assert [each.key for each in alerts.list()] == [""], "the other alert stays open"
+    cleared = [each for each in store.read() if each.type == "$alert-cleared"]
+    assert [(each.event.key, each.metadata["actor"]) for each in cleared] == [("c-1", "ann"), ("c-2", "ann")]
+    assert {each.event.reason for each in cleared} == {"The rule was retired: replaced by stolen_cards"}
+
+
+def test_retiring_goes_on_after_another_runner_wrote_a_fact(memory: ef.Store, clock: Clock) -> None:
+    """A fact that comes between the look and the append is a conflict: the episodes are read again."""
+    _raised(memory, clock)
+    memory.projections.remove("card_testing")
+    engine = memory.engine
+    append_many, raced = engine.append_many, list[bool]()
+
+    async def race(requests: Any) -> Any:
+        if not raced and requests[0].events[0].type == "$alert-cleared":
+            raced.append(True)
+            cleared = AlertCleared("card_testing", "c-1", memory.alerts.list()[-1].episode, "satisfied", 1)
+            await append_many([AppendRequest((new_event_of(cleared),))])
+        return await append_many(requests)
+
+    engine.append_many = race  # type: ignore[method-assign]
+    assert memory.alerts.retire("card_testing", because="replaced", actor="ann") == ["c-2"]
+    assert raced
+    assert len([each for each in memory.read() if each.type == "$alert-cleared"]) == 2
 
 
 def test_refusals_say_what_is_missing(memory: ef.Store, clock: Clock) -> None:

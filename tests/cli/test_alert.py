@@ -83,9 +83,22 @@ def test_acknowledge_and_snooze_say_who_and_until_when(db: str) -> None:
     assert "acknowledged by ann until" in text and "snoozed by bob until" in text and "known" in text
 
 
+def test_a_rule_that_was_removed_is_retired(db: str) -> None:
+    """Nothing is raised any more; until its rows are removed, the command says what to type first."""
+    early = run("alert", "retire", db, "card_testing", "--because", "replaced")
+    assert early.code == 2 and "eventfold projections remove" in early.err
+    assert run("projections", "remove", db, "card_testing").code == 0
+    (done,) = run("alert", "retire", db, "card_testing", "--because", "replaced").lines
+    assert done["ended"] == ["c-1", "c-" + "2" * 60]
+    assert "0 open episodes ended" in table("alert", "retire", db, "card_testing", "--because", "again")
+    assert run("alert", "list", db).lines == []
+
+
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
+        (["retire", "card_testing"], 2, "say why"),
+        (["retire"], 2, "name an alert"),
         (["show", "card_tasting"], 1, "no alert 'card_tasting'"),
         (["ack", "card_testing"], 2, "raised for 2 keys"),
         (["ack", "card_testing", "c-9"], 1, "no open episode"),

@@ -58,7 +58,8 @@ def test_every_example_runs(line: str, tmp_path: Path) -> None:
     if "shop.db" in line:
         with contextlib.closing(apsw.Connection(str(tmp_path / "shop.db"))) as shop:
             shop.execute("CREATE TABLE customer (id INTEGER PRIMARY KEY, email TEXT NOT NULL)")
-    if line.startswith(("eventfold tail", "eventfold serve")) and not {"--once", "--print-config"} & {*line.split()}:
+    endless = line.startswith(("eventfold tail", "eventfold serve", "eventfold dev"))
+    if endless and not {"--once", "--print-config"} & {*line.split()}:
         with started(*line.split()[1:], folder=tmp_path) as running:
             assert running.line()
             running.send(signal.SIGINT)

@@ -31,6 +31,7 @@ from eventfold.alerts.facts import (
     new_event_of,
 )
 from eventfold.alerts.replay import Progress, Replay, plan_of
+from eventfold.alerts.retirement import end_episodes
 from eventfold.concurrency import run
 from eventfold.core.codec import encode_metadata
 from eventfold.core.envelope import Receipt, to_micros, to_moment
@@ -143,6 +144,22 @@ class AlertAdmin:
         if key is not None:
             _check_text(key, "key")
         return self._append(AlertSnoozed(name, key, end, because), metadata)
+
+    def retire(self, alert: Named, *, because: str, actor: str | None = None) -> builtins.list[str]:
+        """End the open episodes of an alert that is run no more. Returns their keys; none if none was open.
+
+        Targets send that they ended, and no reminder any more. The log keeps who retired it, and why. Raises
+        UnknownAlert, InvalidInput without an actor or a reason, or while the rule's rows are not removed.
+        """
+        name, metadata = self._require(alert), self._metadata(actor, because)
+        target = self._admin.catalog.own_target()
+        if target is not None and target.record(name) is not None:
+            raise InvalidInput(
+                f"{name} still has its rows, so it may be run, and its runner would raise the episodes again.",
+                f"Stop running it, remove its rows (eventfold projections remove STORE {name}), then retire it.",
+                alert=name,
+            )
+        return run(end_episodes(self.log, self._options, name, because, metadata))
 
     def replay(
         self,

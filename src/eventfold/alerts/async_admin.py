@@ -78,6 +78,10 @@ class AsyncAlertAdmin:
         """See AlertAdmin.snooze."""
         return await self.ask(lambda admin: admin.snooze(alert, key, until=until, because=because, actor=actor))
 
+    async def retire(self, alert: Named, *, because: str, actor: str | None = None) -> builtins.list[str]:
+        """See AlertAdmin.retire."""
+        return await self.ask(lambda admin: admin.retire(alert, because=because, actor=actor))
+
     async def replay(
         self,
         alert: type[Alert],

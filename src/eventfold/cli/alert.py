@@ -1,4 +1,4 @@
-"""`eventfold alert list`, `show`, `test`, `replay`, `ack` and `snooze`: for the person on call.
+"""`eventfold alert list`, `show`, `test`, `replay`, `ack`, `snooze` and `retire`: for the person on call.
 
 Knows: flags, what is printed. Does not know: rules, facts, how messages are sent.
 """
@@ -273,6 +273,31 @@ def snooze(
     _print_noted(Output(as_json), "snoozed", others[0], text, who, end, because, actor is None)
 
 
+def retire(
+    url: Url = None,
+    name: Name = None,
+    because: Because = "",
+    actor: Actor = None,
+    as_json: Json = None,
+) -> None:
+    """End the open episodes of an alert that is run no more, and its reminders. --because is required.
+
+    Stop running it and remove its rows first: `eventfold projections remove`. Targets send that the episodes ended.
+    """
+    url, others = split_store_argument(url, [] if name is None else [name], needed=1)
+    if not others:
+        raise typer.BadParameter("name an alert.", param_hint="ALERT")
+    if not because.strip():
+        raise typer.BadParameter('say why: --because "replaced by busy_hours".', param_hint="--because")
+    output = Output(as_json)
+    with open_store(url) as store:
+        ended = store.alerts.retire(others[0], because=because, actor=actor or _login())
+    if output.is_json:
+        output.write_value({"alert": others[0], "ended": ended})
+    else:
+        output.print(f"{escape_control(others[0])} is retired: {count_of(len(ended), 'open episode')} ended.")
+
+
 def watch(
     url: Url = None,
     filter: Annotated[
@@ -327,6 +352,7 @@ COMMANDS = (
     ("replay", replay),
     ("ack", ack),
     ("snooze", snooze),
+    ("retire", retire),
     ("watch", watch),
 )
 for _name, _command in COMMANDS:

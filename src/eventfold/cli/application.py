@@ -11,9 +11,11 @@ import typer
 
 from eventfold.cli.alert import alert
 from eventfold.cli.append import append
+from eventfold.cli.cluster import cluster
 from eventfold.cli.command import Command, Group, help_text, print_version
 from eventfold.cli.copy import copy
 from eventfold.cli.demo import demo
+from eventfold.cli.dev import dev
 from eventfold.cli.find import find
 from eventfold.cli.history import history
 from eventfold.cli.inspection import cursor, stats, tags, types
@@ -54,7 +56,7 @@ app = typer.Typer(
 
 EVENTS_PANEL, STATE_PANEL, WRITE_PANEL = "Events", "State", "Write"
 MODELS_PANEL, PROCESSES_PANEL, MAINTENANCE_PANEL = "Read models", "Processes", "Maintenance"
-SERVER_PANEL, MONITORING_PANEL, MIGRATION_PANEL = "Server", "Monitoring", "Migration"
+SERVER_PANEL, CLUSTER_PANEL, MONITORING_PANEL, MIGRATION_PANEL = "Server", "Cluster", "Monitoring", "Migration"
 for panel, command in (
     (EVENTS_PANEL, read),
     (EVENTS_PANEL, find),
@@ -87,6 +89,8 @@ app.add_typer(projections, name="projections", rich_help_panel=MODELS_PANEL)
 app.add_typer(snapshots, name="snapshots", rich_help_panel=MAINTENANCE_PANEL)
 app.add_typer(schema, name="schema", rich_help_panel=MAINTENANCE_PANEL)
 app.add_typer(key, name="key", rich_help_panel=SERVER_PANEL)
+app.add_typer(cluster, name="cluster", rich_help_panel=CLUSTER_PANEL)
+app.add_typer(dev, name="dev", rich_help_panel=CLUSTER_PANEL)
 app.add_typer(alert, name="alert", rich_help_panel=MONITORING_PANEL)
 app.add_typer(migrate, name="migrate", rich_help_panel=MIGRATION_PANEL)
 app.add_typer(demo, name="demo", rich_help_panel="Demo")

@@ -116,6 +116,11 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         ("a small one, in seconds", "eventfold demo flights --limit 2000 --db first.db"),
     ),
     "watch": (("kill a service and see the alert", "eventfold demo watch"),),
+    "nats": (
+        ("one server, at free ports", "eventfold dev nats --port 0"),
+        ("a cluster of three on this machine", "eventfold dev nats nats-cluster --nodes 3 --port 0"),
+    ),
+    "accounts": (("for the applications of one store", "eventfold cluster accounts servers --store bank"),),
     "processes": (
         ("waiting and stuck instances", "eventfold processes bank.db"),
         ("as JSON lines", "eventfold processes bank.db --json"),

@@ -183,17 +183,21 @@ class ClusterConnection:
         given = self.options.system or ""
         user, colon, password = given.partition(":")
         client = Client()
-        await client.connect(
-            servers=self.address.servers,
-            name="eventfold: durability",
-            user=user if colon else None,
-            password=password if colon else None,
-            user_credentials=None if colon else given,
-            tls=self.trusted(),
-            allow_reconnect=False,
-            connect_timeout=CONNECT_TIMEOUT_S,
-            error_cb=self._on_error,
-        )
+        try:
+            await client.connect(
+                servers=self.address.servers,
+                name="eventfold: durability",
+                user=user if colon else None,
+                password=password if colon else None,
+                user_credentials=None if colon else given,
+                tls=self.trusted(),
+                allow_reconnect=False,
+                connect_timeout=CONNECT_TIMEOUT_S,
+                error_cb=self._on_error,
+            )
+        except BaseException:
+            await client.close()  # a connection that was refused stays open otherwise
+            raise
         return client
 
     def trusted(self) -> ssl.SSLContext | None:

@@ -13,9 +13,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from nats.aio.client import Client
-from nats.errors import Error as NatsError
 
-from eventfold.engines.jetstream.nodes import Node, ask_nodes, read_monitoring
+from eventfold.engines.jetstream.node_sources import Answers, ask_every_node
 from eventfold.errors import StoreUnsafe
 
 VERIFY_AGAIN_S = 15.0  # between two verifications of an open store: a node may be restarted with other settings
@@ -28,37 +27,48 @@ async def verify_durability(
     *,
     monitoring: Sequence[str] = (),
     connect_system: Callable[[], Awaitable[Client]] | None = None,
-    timeout: float = 5.0,
+    timeout: float = 3.0,
     tls: ssl.SSLContext | None = None,
 ) -> frozenset[str]:
     """Verify that every node of a stream writes to disk before it confirms. Raises StoreUnsafe.
 
     `stream` is the server's answer to `$JS.API.STREAM.INFO.…`. `connect_system` opens a connection of the system
-    account, which is closed here. Returns the names of nodes that are offline: they confirm nothing now, but they have
-    to be verified when they are back, so call it again, at least every VERIFY_AGAIN_S seconds and at each reconnect.
+    account, which is closed here. Returns the names of nodes that cannot be reached, or have disabled JetStream: a
+    store survives the loss of a minority, and they confirm nothing now. They have to be verified when they are back, so
+    call it again, at least every VERIFY_AGAIN_S seconds and at each reconnect.
     """
     _verify_stream(stream)
     leader, offline, expected = _peers(stream)
-    online = expected - offline
-    found, reasons = await _ask(client, online, monitoring, connect_system, timeout, tls)
-    lazy = sorted(name for name, node in found.items() if not node.syncs_always and (name in expected or not expected))
+    answers = await ask_every_node(
+        client, expected - offline, monitoring=monitoring, connect_system=connect_system, timeout=timeout, tls=tls
+    )
+    members = [node for node in answers.found.values() if node.name in expected or not expected]
+    lazy = sorted(node.name for node in members if node.stores and not node.syncs_always)
     if lazy:
         raise StoreUnsafe(
             f"The node {', '.join(lazy)} confirms events before they are on its disk, so a power failure loses them.",
             f"Set `jetstream {{ sync_interval: always }}` on every node, and restart it. {ALTERNATIVE}",
             nodes=lazy,
         )
-    unseen = sorted(online - found.keys()) if expected else ([] if found else ["of the connection"])
-    if unseen:
-        why = f" ({'; '.join(reasons)})" if reasons else ""
-        raise StoreUnsafe(
-            f"It cannot be verified that the node {', '.join(unseen)} writes to disk before it confirms{why}.",
-            "Let `eventfold cluster accounts` write the accounts of the servers, or give system=USER:PASSWORD of the "
-            f"system account, or monitoring=URL of every node. {ALTERNATIVE}",
-            nodes=unseen,
-        )
-    _verify_replicas(stream, max((node.cluster_nodes for node in found.values()), default=1), leader)
-    return frozenset(offline)
+    unseen = expected - {node.name for node in members}
+    _verify_unseen(unseen, offline, expected, answers)
+    _verify_replicas(stream, max((node.cluster_nodes for node in members), default=1), leader)
+    return frozenset(unseen | {node.name for node in members if not node.stores})
+
+
+def _verify_unseen(unseen: set[str], offline: set[str], expected: set[str], answers: Answers) -> None:
+    """Refuse nodes that may run and did not say how they confirm."""
+    is_majority = 2 * len(unseen) < len(expected) if expected else bool(answers.found)
+    if is_majority and len(unseen - offline) <= answers.unreachable:
+        return
+    names = sorted(unseen) or ["of the connection"]
+    why = f" ({'; '.join(answers.reasons)})" if answers.reasons else ""
+    raise StoreUnsafe(
+        f"It cannot be verified that the node {', '.join(names)} writes to disk before it confirms{why}.",
+        "Let `eventfold cluster accounts` write the accounts of the servers, or give system=USER:PASSWORD of the "
+        f"system account, or monitoring=URL of every node. {ALTERNATIVE}",
+        nodes=names,
+    )
 
 
 def _peers(stream: Mapping[str, Any]) -> tuple[str, set[str], set[str]]:
@@ -68,47 +78,6 @@ def _peers(stream: Mapping[str, Any]) -> tuple[str, set[str], set[str]]:
     leader = str(cluster.get("leader") or "")
     offline = {str(each["name"]) for each in replicas if each.get("offline")}
     return leader, offline, {str(each["name"]) for each in replicas} | ({leader} if leader else set())
-
-
-async def _ask(
-    client: Client,
-    online: set[str],
-    monitoring: Sequence[str],
-    connect_system: Callable[[], Awaitable[Client]] | None,
-    timeout: float,
-    tls: ssl.SSLContext | None,
-) -> tuple[dict[str, Node], list[str]]:
-    """Ask by one way after the other until every node has answered; also return why a way did not work."""
-    found: dict[str, Node] = {}
-    reasons: list[str] = []
-    given = bool(monitoring) or connect_system is not None
-    found |= await ask_nodes(client, online, min(timeout, 1.0) if given else timeout)
-    if connect_system is not None and _is_missing(found, online):
-        try:
-            system = await connect_system()
-            try:
-                found |= await ask_nodes(system, online, timeout)
-            finally:
-                await system.close()
-        except (NatsError, OSError) as error:
-            reasons.append(f"the system account could not be used: {_said(error)}")
-    for url in monitoring:
-        if not _is_missing(found, online):
-            break
-        try:
-            node = await read_monitoring(url, timeout, tls)
-            found[node.name] = node
-        except (OSError, ValueError, KeyError) as error:
-            reasons.append(f"{url} did not answer: {_said(error)}")
-    return found, reasons
-
-
-def _is_missing(found: Mapping[str, Node], online: set[str]) -> bool:
-    return bool(online - found.keys()) or not found
-
-
-def _said(error: BaseException) -> str:
-    return str(error).rstrip(".") or type(error).__name__
 
 
 def _verify_stream(stream: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ import http.client
 import ssl
 import time
 import urllib.request
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,72 +24,73 @@ from nats.errors import TimeoutError as NatsTimeout
 
 JETSTREAM_SUBJECT = "$SYS.REQ.SERVER.PING.JSZ"
 STATISTICS_SUBJECT = "$SYS.REQ.SERVER.PING.STATSZ"
-QUIET_S = 0.4  # without another answer, when it is not known how many nodes there are
+QUIET_S = 0.5
 MAX_BYTES = 4 << 20  # of an answer of the monitoring
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
     """What one node said of itself.
 
+    `stores`          False where it has disabled JetStream, as it does when its disk is full: it confirms nothing then
     `syncs_always`    whether it writes to disk before it confirms: `jetstream { sync_interval: always }`
     `cluster_nodes`   how many nodes its cluster has; 1 where it is alone
     `metadata_leader` the node that leads the cluster's metadata, empty if there is none
     `stored_bytes`    of all streams; `limit_bytes`: what it may store at most
     `clock_ahead`     seconds by which its clock is ahead of this machine's, not more exact than the answer took
-    `facts`           its whole answer about JetStream
+    `members`         the other nodes that it counts among its cluster, also those that are gone
     """
 
     name: str
     version: str
+    stores: bool
     syncs_always: bool
     cluster_nodes: int
     metadata_leader: str
     stored_bytes: int
     limit_bytes: int
     clock_ahead: float
-    facts: dict[str, Any]
+    members: tuple[str, ...]
 
 
 async def ask_nodes(client: Client, expected: Collection[str], timeout: float) -> dict[str, Node]:
     """Ask every node over a connection, and return those that answered, by name.
 
-    Waits until each of `expected` has answered, at most `timeout` seconds. Where the account of the connection may not
-    ask, no node answers: the server refuses at once, or says nothing.
+    Waits until each of `expected` has answered, or as many as the cluster has if it is empty, at most `timeout`
+    seconds; but no longer than QUIET_S after an answer, once a majority has answered: the others may be down. Where the
+    account of the connection may not ask, no node answers: the server refuses at once, or says nothing.
     """
-    answers = await request_all(client, JETSTREAM_SUBJECT, lambda found: names_of(found) >= set(expected), timeout)
-    nodes = (_node(answer["server"], answer["data"], heard) for answer, heard in answers if "data" in answer)
-    return {node.name: node for node in nodes}
-
-
-async def request_all(
-    client: Client, subject: str, is_enough: Callable[[list[Any]], bool], timeout: float, body: bytes = b""
-) -> list[tuple[dict[str, Any], float]]:
-    """Send a request that several nodes answer; return each answer, with the time at which it came."""
     inbox = client.new_inbox()
     subscription = await client.subscribe(inbox)  # pyright: ignore[reportUnknownMemberType]
-    answers: list[tuple[dict[str, Any], float]] = []
+    found: dict[str, Node] = {}
     ends = time.monotonic() + timeout
     try:
-        await client.publish(subject, body, reply=inbox)
-        while not is_enough([answer for answer, _ in answers]) or not answers:
+        await client.publish(JETSTREAM_SUBJECT, b"", reply=inbox)
+        while not _is_enough(found, expected):
+            left = ends - time.monotonic()
             try:
-                message = await subscription.next_msg(timeout=max(0.001, ends - time.monotonic()))
+                message = await subscription.next_msg(
+                    timeout=max(0.001, min(left, QUIET_S) if 2 * len(found) > len(expected) else left)
+                )
             except NatsTimeout:
                 break
-            if message.headers and "Status" in message.headers:  # no one serves it in this account
+            if message.headers and "Status" in message.headers:  # nothing in this account serves it
                 break
-            answers.append((msgspec.json.decode(message.data), time.time()))
+            answer, heard = msgspec.json.decode(message.data), time.time()
+            if "data" in answer:
+                node = _node(answer["server"], answer["data"], heard)
+                found[node.name] = node
     finally:
         try:
             await subscription.unsubscribe()
         except NatsError:
             pass  # the connection was closed, and the subscription with it
-    return answers
+    return found
 
 
-def names_of(answers: Iterable[Any]) -> set[str]:
-    """The names of the nodes that sent these answers."""
-    return {answer["server"]["name"] for answer in answers}
+def _is_enough(found: dict[str, Node], expected: Collection[str]) -> bool:
+    if expected:
+        return found.keys() >= set(expected)
+    return bool(found) and len(found) >= max(node.cluster_nodes for node in found.values())
 
 
 async def read_monitoring(url: str, timeout: float, tls: ssl.SSLContext | None = None) -> Node:
@@ -116,17 +117,19 @@ def _get(url: str, timeout: float, tls: ssl.SSLContext | None) -> dict[str, Any]
 def _node(server: dict[str, Any], about: dict[str, Any], heard: float) -> Node:
     config: dict[str, Any] = about.get("config") or {}
     meta: dict[str, Any] = about.get("meta_cluster") or {}
+    replicas: list[dict[str, Any]] = meta.get("replicas") or []
     clock = datetime.fromisoformat(_to_micros(server["time"])).astimezone(UTC).timestamp()
     return Node(
         name=server["name"],
         version=server["ver"],
+        stores=not about.get("disabled", False),
         syncs_always=bool(config.get("sync_always", False)),
         cluster_nodes=int(meta.get("cluster_size", 1)),
         metadata_leader=str(meta.get("leader", "")),
         stored_bytes=int(about.get("storage", 0)),
         limit_bytes=int(config.get("max_storage", 0)),
         clock_ahead=clock - heard,
-        facts=about,
+        members=tuple(str(each["name"]) for each in replicas),
     )
 
 
