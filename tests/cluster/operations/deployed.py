@@ -57,6 +57,7 @@ class Deployed(Cluster):
             if data and node.name in data:
                 configuration = configuration.replace(str(node.store), str(data[node.name]))
                 node.store = data[node.name]
+            configuration = configuration.replace('lame_duck_grace_period: "3s"', 'lame_duck_grace_period: "0.2s"')
             (node.folder / "nats.conf").write_text(configuration)
         self.copy_accounts()
 
