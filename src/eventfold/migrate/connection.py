@@ -125,6 +125,7 @@ class ServerConnection:
     def __init__(self, address: str, readonly: bool) -> None:
         self.address = shown(address)
         self._secrets = _secrets_of(address)
+        self._in_transaction = False
         scheme, _, rest = address.partition("://")
         try:
             import sqlalchemy
@@ -178,15 +179,22 @@ class ServerConnection:
             return [tuple(row) for row in result] if result.returns_rows else []
 
     def pages(self, sql: str, parameters: Sequence[Any] = (), size: int = 2000) -> Iterator[list[Row]]:
-        """Run a query and yield its rows in pages, by a cursor of the server within a transaction."""
-        with self._translated():
-            streaming = {"stream_results": True, "max_row_buffer": size}
-            result = self._connection.exec_driver_sql(sql, tuple(parameters) or None, execution_options=streaming)
-            try:
-                while page := result.fetchmany(size):
-                    yield [tuple(row) for row in page]
-            finally:
-                result.close()
+        """Run a query and yield its rows in pages, by a cursor of the server, which needs a transaction."""
+        has_own = not self._in_transaction
+        if has_own:
+            self.begin(snapshot=True)
+        try:
+            with self._translated():
+                streaming = {"stream_results": True, "max_row_buffer": size}
+                result = self._connection.exec_driver_sql(sql, tuple(parameters) or None, execution_options=streaming)
+                try:
+                    while page := result.fetchmany(size):
+                        yield [tuple(row) for row in page]
+                finally:
+                    result.close()
+        finally:
+            if has_own:
+                self.rollback()
 
     def run(self, sql: str, parameters: Sequence[Any] = ()) -> int:
         """Run a statement that returns no rows, and return how many rows it changed."""
@@ -201,6 +209,7 @@ class ServerConnection:
 
     def begin(self, snapshot: bool = False) -> None:
         """Begin a transaction. The session is in autocommit mode, so that BEGIN is a statement."""
+        self._in_transaction = True
         if self.dialect == "postgresql":
             self.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" if snapshot else "BEGIN")
             return
@@ -210,10 +219,12 @@ class ServerConnection:
 
     def commit(self) -> None:
         """Commit the transaction."""
+        self._in_transaction = False
         self.run("COMMIT")
 
     def rollback(self) -> None:
         """Roll the transaction back."""
+        self._in_transaction = False
         self.run("ROLLBACK")
 
     def close(self) -> None:

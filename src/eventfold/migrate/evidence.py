@@ -17,6 +17,8 @@ import msgspec
 from eventfold.migrate.columns import ColumnEvidence, read_columns
 from eventfold.migrate.connection import Connection
 from eventfold.migrate.histories import recognise
+from eventfold.migrate.histories.states import NAME as STATES
+from eventfold.migrate.histories.system_versioned import own_history
 from eventfold.migrate.mapping import History, Role, TableMapping
 from eventfold.migrate.names import class_name, entity_names, snake_name, words_of
 from eventfold.migrate.references import Found, find_references
@@ -68,14 +70,16 @@ def guess(connection: Connection, schema: Schema) -> dict[str, Guess]:
         label = table.label
         columns = read_columns(connection, table, samples[label], class_name(names[label]))
         history, technical = histories.get(label), _technical(table, histories)
-        if history is not None or technical is not None:
+        is_past = history is not None and history.package != STATES  # which applications show to their users
+        if is_past or technical is not None:
             found[label] = Guess(mapping=_not_migrated(table, history, technical), columns=columns)
             continue
         usable = [each for each in references[label] if not each.refused]
         role, of, because = _role(table, plain_keys[label], usable, referred[label], columns, names)
         mapping = _mapping(table, role, of, names[label], keys[label], usable, columns)
         said = (*because, keys[label][1], *(each.because for each in usable), *columns.because)
-        mapping = msgspec.structs.replace(mapping, because=tuple(filter(None, said)))
+        own_past = history or own_history(table)
+        mapping = msgspec.structs.replace(mapping, because=tuple(filter(None, said)), history=own_past)
         found[label] = Guess(mapping=mapping, columns=columns, references=tuple(references[label]))
     return _without_repeated_types(found)
 

@@ -135,7 +135,8 @@ def _of_tables(schema: Schema, guesses: dict[str, Guess]) -> Iterator[Finding]:
         guess = guesses[table.label]
         own = guess.mapping
         if own.history is not None:
-            yield Finding("history", table.label, own.because[0])
+            of = f" of {own.history.of}" if own.history.of else ""
+            yield Finding("history", table.label, f"{own.history.package}: it proves changes{of}")
         if own.role == "undecided":
             yield Finding("undecided", table.label, own.because[0] if own.because else "nothing says what it is")
         for each in guess.references:

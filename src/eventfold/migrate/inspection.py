@@ -21,6 +21,7 @@ from eventfold.migrate.evidence import Guess, guess
 from eventfold.migrate.generated import events_text
 from eventfold.migrate.guarantees import Finding, findings
 from eventfold.migrate.hidden import KEY_NAME, make_key
+from eventfold.migrate.histories.gaps import find_gaps
 from eventfold.migrate.mapping import (
     FILE_NAME,
     Mapping,
@@ -72,6 +73,7 @@ def inspect(address: str, folder: Path, decisions: Decisions | None = None) -> I
     """
     with opened(address) as connection:
         schema, guesses = examine(connection)
+        gaps = _gaps(connection, schema, guesses)
     proposed = propose(schema, guesses, shown(address))
     path = folder / FILE_NAME
     if path.exists() and is_edited(path.read_text("utf-8")):
@@ -97,7 +99,7 @@ def inspect(address: str, folder: Path, decisions: Decisions | None = None) -> I
         version=schema.version,
         tables=len(schema.tables),
         roles=roles,
-        findings=findings(schema, guesses),
+        findings=[*findings(schema, guesses), *gaps],
         files=files,
         open=missing(valid, schema),
     )
@@ -107,6 +109,27 @@ def examine(connection: Connection) -> tuple[Schema, dict[str, Guess]]:
     """Return the schema of a source and a guess for each table."""
     schema = reflect(connection)
     return schema, guess(connection, schema)
+
+
+def _gaps(connection: Connection, schema: Schema, guesses: dict[str, Guess]) -> list[Finding]:
+    """Compare a sample of rows with their histories: a difference is what passed by the package."""
+    found: list[Finding] = []
+    connection.begin(snapshot=True)
+    try:
+        for label, each in guesses.items():
+            history = each.mapping.history
+            if history is None or "SELECT" not in schema.table(label).rights:
+                continue
+            gaps = find_gaps(connection, schema, label, history)
+            if gaps.differing:
+                text = (
+                    f"{gaps.differing} of {gaps.compared} compared rows are not as {history.package} says, so that "
+                    f"changes are missing there; first {gaps.first}"
+                )
+                found.append(Finding("history", label, text))
+    finally:
+        connection.rollback()
+    return found
 
 
 def propose(schema: Schema, guesses: dict[str, Guess], source: str) -> Mapping:
