@@ -20,11 +20,14 @@ NO_RESPONDERS = b"NATS/1.0 503"
 
 
 class RequestFailed(Exception):
-    """A request has no answer. `why` is the end of a sentence; `was_sent`: whether a server may have received it."""
+    """A request has no answer. `why` is the end of a sentence; `was_sent`: whether a server may have received it.
 
-    def __init__(self, why: str, *, was_sent: bool = True) -> None:
+    `nobody`: a server says that nobody takes messages on this subject.
+    """
+
+    def __init__(self, why: str, *, was_sent: bool = True, nobody: bool = False) -> None:
         super().__init__(why)
-        self.why, self.was_sent = why, was_sent
+        self.why, self.was_sent, self.nobody = why, was_sent, nobody
 
 
 class RawClient(Client):
@@ -68,7 +71,9 @@ class RawClient(Client):
         future = self._waiting.pop(token, None)
         if future is not None and not future.done():
             if headers.startswith(NO_RESPONDERS):
-                future.set_exception(RequestFailed("no server answers for it (no quorum, or no such stream)"))
+                future.set_exception(
+                    RequestFailed("no server answers for it (no quorum, or no such stream)", nobody=True)
+                )
             else:
                 future.set_result((data, headers))
 

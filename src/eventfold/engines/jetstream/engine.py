@@ -18,13 +18,19 @@ from eventfold.concurrency.run import run
 from eventfold.concurrency.waiting import Waiters
 from eventfold.core.envelope import Receipt
 from eventfold.core.query import Query
+from eventfold.engines.jetstream.appends import Appending
 from eventfold.engines.jetstream.failures import closed_error
 from eventfold.engines.jetstream.following import run_each
 from eventfold.engines.jetstream.options import parse_address
 from eventfold.engines.jetstream.published_index import Description
-from eventfold.engines.jetstream.services import JetStreamLookups, JetStreamMaintenance, JetStreamReplication
+from eventfold.engines.jetstream.services import (
+    JetStreamLocks,
+    JetStreamLookups,
+    JetStreamMaintenance,
+    JetStreamReplication,
+    JetStreamSnapshots,
+)
 from eventfold.engines.jetstream.session import OpenReplica, Session
-from eventfold.engines.jetstream.writer import Appending
 from eventfold.ports.engine import Engine
 from eventfold.ports.messages import AppendRequest, Capabilities, Head, Outcome, Page, Span, TagCount, TypeCount
 from eventfold.ports.services import Services, require
@@ -65,6 +71,8 @@ class JetStreamEngine:
         )
         self.services = Services(
             lookups=JetStreamLookups(self),
+            snapshots=JetStreamSnapshots(self, self._session),
+            locks=JetStreamLocks(self, self._session),
             replication=JetStreamReplication(self, self._session),
             maintenance=JetStreamMaintenance(self, self._session),
             creation=self._create,
@@ -200,7 +208,8 @@ class JetStreamEngine:
 
     async def receipt_of(self, key: str) -> Receipt | None:
         """See the port."""
-        return await self.on_replica(lambda replica: replica.receipt_of(key))
+        found = await self.on_replica(lambda replica: replica.receipt_of(key))
+        return found or await self.on_loop(lambda: self._session.receipt_of(key))
 
     # Reading
 

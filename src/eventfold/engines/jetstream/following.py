@@ -11,13 +11,14 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from eventfold.concurrency.offload import WorkerThreads
 from eventfold.concurrency.run import run
 from eventfold.core.envelope import StoredEvent
 from eventfold.engines.jetstream.messages import whole_appends
 from eventfold.engines.jetstream.reader import Keyed, StreamReader
+from eventfold.engines.jetstream.stream import Identity
 from eventfold.ports.engine import Engine
 from eventfold.ports.services import Replica, require
 
@@ -45,6 +46,24 @@ def run_each(batch: list[Any]) -> None:
             job.error = error
 
 
+class CurrentLog(Protocol):
+    """The log of the current epoch."""
+
+    @property
+    def identity(self) -> Identity:
+        """Which store it is, in which epoch."""
+        ...
+
+    @property
+    def following(self) -> Following:
+        """Its replica."""
+        ...
+
+    async def last_sequence(self, deadline: float) -> int:
+        """Ask the leader for the last sequence of this store; afterwards, the epoch is current."""
+        ...
+
+
 class Following:
     """Brings the replica up to positions of the stream, once for all who wait."""
 
@@ -54,6 +73,7 @@ class Following:
         self._reader, self._notify = reader, notify
         self._imports = _Imports()
         self.head = 0  # the replica has everything up to here
+        self.expected = 0  # up to here another process has written appends of this one
         self._wanted = 0
         self._task: asyncio.Task[None] | None = None
         self._own: asyncio.Future[None] | None = None  # the import of the last append of this process
@@ -71,6 +91,10 @@ class Following:
             if self._task is None or self._task.done():
                 self._task = asyncio.get_running_loop().create_task(self._catch_up(deadline))
             await asyncio.shield(self._task)
+
+    def expect(self, position: int) -> None:
+        """Let reads of what this process wrote wait for a position."""
+        self.expected = max(self.expected, position)
 
     async def settled(self) -> None:
         """Wait until what this process wrote is in the replica, or its import has failed: it is then read again."""

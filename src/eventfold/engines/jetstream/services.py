@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 from eventfold.core.envelope import StoredEvent
 from eventfold.core.query import Query
+from eventfold.core.snapshot import Snapshot
 from eventfold.engines.jetstream.following import Following
 from eventfold.engines.jetstream.session import Session
 from eventfold.engines.jetstream.stream import Identity, update_identity
@@ -66,6 +67,40 @@ class JetStreamLookups:
         return await self._calls.on_replica(lambda replica: require(replica, "lookups").counts(query, bounds))
 
 
+class JetStreamSnapshots:
+    """See services.Snapshots."""
+
+    def __init__(self, calls: Calls, session: Session) -> None:
+        self._calls, self._session = calls, session
+
+    async def get(self, key: str) -> Snapshot | None:
+        """See services.Snapshots."""
+        return await self._calls.on_loop(lambda: self._session.snapshots.get(key))
+
+    async def put(self, key: str, snapshot: Snapshot) -> None:
+        """See services.Snapshots."""
+        await self._calls.on_loop(lambda: self._session.snapshots.put(key, snapshot))
+
+    async def delete_prefix(self, prefix: str = "") -> int:
+        """See services.Snapshots."""
+        return await self._calls.on_loop(lambda: self._session.snapshots.delete_prefix(prefix))
+
+
+class JetStreamLocks:
+    """See services.Locks. The locks of an engine are released when it is closed."""
+
+    def __init__(self, calls: Calls, session: Session) -> None:
+        self._calls, self._session = calls, session
+
+    async def try_acquire(self, name: str, owner: str) -> str | None:
+        """See services.Locks."""
+        return await self._calls.on_loop(lambda: self._session.locks.try_acquire(name, owner))
+
+    async def release(self, name: str) -> None:
+        """See services.Locks."""
+        await self._calls.on_loop(lambda: self._session.locks.release(name))
+
+
 class JetStreamReplication:
     """See services.Replication."""
 
@@ -74,7 +109,9 @@ class JetStreamReplication:
 
     async def keys(self, after: str = "", limit: int = 1000) -> list[tuple[str, int]]:
         """See services.Replication."""
-        return await self._calls.on_replica(lambda replica: require(replica, "replication").keys(after, limit))
+        of_log = await self._calls.on_replica(lambda replica: require(replica, "replication").keys(after, limit))
+        assigned = [each for each in await self._calls.on_loop(self._session.assigned_keys) if each[0] > after]
+        return sorted({**dict(assigned), **dict(of_log)}.items())[:limit]
 
     async def import_events(self, events: Sequence[StoredEvent], keys: Sequence[tuple[str, int]] = ()) -> None:
         """See services.Replication."""

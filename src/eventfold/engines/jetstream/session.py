@@ -17,28 +17,34 @@ import msgspec
 from eventfold.concurrency.loop_thread import LoopThread
 from eventfold.concurrency.run import run
 from eventfold.concurrency.wakeup import call_all
-from eventfold.core.envelope import StoredEvent, now_micros
+from eventfold.core.envelope import Receipt, StoredEvent, now_micros
 from eventfold.core.mutex import Mutex
 from eventfold.core.query import Query
+from eventfold.engines.jetstream.appends import Appending, AppendQueue
 from eventfold.engines.jetstream.connection import ClusterConnection
 from eventfold.engines.jetstream.durability import VERIFY_AGAIN_S, verify_durability
 from eventfold.engines.jetstream.failures import closed_error, stale_index, wrong_store
 from eventfold.engines.jetstream.following import Following
+from eventfold.engines.jetstream.forwarding import Forwarding
 from eventfold.engines.jetstream.index_bucket import IndexBucket
 from eventfold.engines.jetstream.index_folder import Folder
+from eventfold.engines.jetstream.locks import ClusterLocks
 from eventfold.engines.jetstream.options import ClusterAddress, JetStreamOptions, default_index, index_of_epoch
 from eventfold.engines.jetstream.published_index import Description, Packing, Place, publish, restore, restoring
 from eventfold.engines.jetstream.reader import StreamReader
+from eventfold.engines.jetstream.request_keys import RequestKeys
+from eventfold.engines.jetstream.snapshots import ClusterSnapshots
 from eventfold.engines.jetstream.stream import (
     Identity,
     StreamInfo,
+    create_buckets,
     create_stream,
     identity_of,
     raw_info,
     stream_info,
     update_identity,
 )
-from eventfold.engines.jetstream.writer import Appending, Writer
+from eventfold.engines.jetstream.writer import Writer
 from eventfold.errors import EventfoldError, ReplicaMismatch, StoreNotFound, StoreUnavailable
 from eventfold.ports.engine import Engine
 from eventfold.ports.integrity import Problem
@@ -99,7 +105,16 @@ class Session:
     def _build(self) -> None:
         self.connection = ClusterConnection(self.address, self.options, self._check)
         self.reader = StreamReader(self.connection, self.address.names)
-        self.writer = Writer(self.connection, self.address.names, self.reader, self)
+        self.keys = RequestKeys(self.connection, self)
+        self.writer = Writer(self.connection, self.address.names, self.reader, self, self.keys)
+        self.locks = ClusterLocks(self.connection)
+        self.snapshots = ClusterSnapshots(self.connection)
+        self.appends = AppendQueue(self.writer, self.address.where)
+        self.forwarding = Forwarding(self.connection, self._identity, self.appends.write_for_others)
+        self.appends.forwarding = self.forwarding
+
+    def _identity(self) -> Identity:
+        return self.identity
 
     @property
     def following(self) -> Following:
@@ -141,7 +156,9 @@ class Session:
         try:
             client = await connection.ready(self.deadline())
             try:
-                identity_of(await stream_info(connection, self.address.names, client=client), self.address.where)
+                info = await stream_info(connection, self.address.names, client=client)
+                identity_of(info, self.address.where)
+                await create_buckets(connection, self.address.names, info.replicas, client, self.deadline())
                 return False
             except StoreNotFound:
                 await create_stream(connection, self.address.names, client)
@@ -255,7 +272,10 @@ class Session:
         """Close everything, on the loop."""
         if not hasattr(self, "connection"):
             return
-        await self.writer.close()
+        await self.locks.close()
+        await self.forwarding.close()
+        await self.appends.close()
+        self.writer.close()
         for task in (self._checking, self._following_task, self._barrier, self._next_barrier):
             if task is not None:
                 task.cancel()
@@ -271,7 +291,7 @@ class Session:
         if self._following is None:
             appending.end([], closed_error())
             return
-        self.writer.submit(appending, self.deadline())
+        self.appends.submit(appending, self.deadline())
 
     async def current(self) -> Following:
         """Return the replica when it has everything that was committed anywhere before this call.
@@ -283,7 +303,7 @@ class Session:
         if self.options.consistency == "local":
             if not self.connection.is_ready:
                 await self.open()
-            await self.following.settled()
+            await self.following.reach(self.following.expected, self.deadline())
             return self.following
         deadline = self.deadline()
         last = await self._leader_head()
@@ -350,7 +370,18 @@ class Session:
         head = following.head
         if events and events[0].position != head + 1:
             raise import_gap(head, events[0].position)
-        await self.writer.write_at(events, dict(keys), self.deadline())
+        rest = await self.writer.write_at(events, dict(keys), self.deadline())
+        for key, first in rest.items():
+            id = run(self.following.replica.event_id(first))
+            await self.keys.assign(key, first, id or b"", self.deadline())
+
+    async def receipt_of(self, key: str) -> Receipt | None:
+        """Return the receipt of the append that a key was assigned to after it was written; None if there is none."""
+        return (await self.keys.receipts([key], self.deadline())).get(key)
+
+    async def assigned_keys(self) -> list[tuple[str, int]]:
+        """Return the keys that were assigned to appends after they were written, ordered, with the first position."""
+        return await self.keys.all(self.deadline())
 
     async def compare(self, after: int, until: int) -> list[Problem]:
         """Compare the replica with the stream in (after, until]."""

@@ -9,28 +9,27 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import deque
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from eventfold.concurrency.run import run
-from eventfold.core.envelope import StoredEvent, make_receipt, now_micros
+from eventfold.core.envelope import Receipt, StoredEvent, make_receipt, now_micros
 from eventfold.engines.jetstream.client import RequestFailed, publish_command
 from eventfold.engines.jetstream.connection import ClusterConnection
 from eventfold.engines.jetstream.failures import (
     STORE_FAILED,
     WRONG_LAST_SEQUENCE,
     ApiFailure,
-    closed_error,
     contended,
     error_of_api,
     no_answer,
     too_large,
     unconfirmed,
 )
-from eventfold.engines.jetstream.following import Following
+from eventfold.engines.jetstream.following import CurrentLog, Following
 from eventfold.engines.jetstream.messages import (
     COMMIT_HEADER,
     MAX_HEADER_BYTES,
@@ -40,8 +39,9 @@ from eventfold.engines.jetstream.messages import (
 )
 from eventfold.engines.jetstream.names import StoreNames
 from eventfold.engines.jetstream.reader import StreamReader
+from eventfold.engines.jetstream.request_keys import RequestKeys
 from eventfold.engines.jetstream.stream import Identity
-from eventfold.errors import EventfoldError, StoreUnavailable
+from eventfold.errors import AppendConflict, EventfoldError, PositionBeyondHead, StoreUnavailable
 from eventfold.ports.messages import AppendRequest, Outcome
 from eventfold.ports.refusals import import_gap
 from eventfold.ports.services import Judged
@@ -55,58 +55,18 @@ PROBE_S = 0.1  # between questions while there is no leader
 LARGE_TEXT_BYTES = 16_384  # of the type, tags and keys of an event, encoded: the limit of a header is far
 
 
+IsOutpaced = Callable[[], Awaitable[bool]]
+
+
 class Refused(Exception):
     """Another event is at the position that the batch was to have: nothing of it was written."""
 
 
-class Appending:
-    """Requests of one call, and what came of them. `wake` is called on the loop when they have outcomes or an error."""
-
-    __slots__ = ("deadline", "error", "is_done", "outcomes", "requests", "wake")
-
-    def __init__(self, requests: Sequence[AppendRequest], wake: Callable[[], object]) -> None:
-        self.requests, self.wake = requests, wake
-        self.deadline = 0.0
-        self.is_done = False
-        self.outcomes: list[Outcome] = []
-        self.error: Exception | None = None
-
-    def withdraw(self) -> None:
-        """Let nothing be written unless the requests are on their way: the caller does not wait any more."""
-        self.is_done = True
-
-    def end(self, outcomes: list[Outcome], error: Exception | None = None) -> None:
-        """Set the outcomes, or the error, and wake the caller."""
-        if not self.is_done:
-            self.outcomes, self.error, self.is_done = outcomes, error, True
-            self.wake()
-
-    def result(self) -> list[Outcome]:
-        """Return the outcomes or raise the error."""
-        if self.error is not None:
-            raise self.error
-        return self.outcomes
+class Outpaced(Exception):
+    """Other writers were faster several times, and another process is to write the requests. Nothing was written."""
 
 
-class CurrentLog(Protocol):
-    """The log of the current epoch."""
-
-    @property
-    def identity(self) -> Identity:
-        """Which store it is, in which epoch."""
-        ...
-
-    @property
-    def following(self) -> Following:
-        """Its replica."""
-        ...
-
-    async def last_sequence(self, deadline: float) -> int:
-        """Ask the leader for the last sequence of this store; afterwards, the epoch is current."""
-        ...
-
-
-class _Written(NamedTuple):
+class Written(NamedTuple):
     """Events of one commit, to be imported, and the request keys of their appends."""
 
     following: Following
@@ -133,130 +93,119 @@ class Writer:
         names: StoreNames,
         reader: StreamReader,
         log: CurrentLog,
+        keys: RequestKeys,
     ) -> None:
-        self._connection, self._names, self._reader, self._log = connection, names, reader, log
-        self._queue: deque[Appending] = deque()
-        self._task: asyncio.Task[None] | None = None
-        self._batch: list[Appending] = []  # what is on its way
+        self._connection, self._names, self._reader = connection, names, reader
+        self._log, self._keys = log, keys
         self._announced = 0
         self._announcing: asyncio.TimerHandle | None = None
-        self._closed = False
 
-    def submit(self, appending: Appending, deadline: float) -> None:
-        """Queue requests."""
-        appending.deadline = deadline
-        if self._closed:
-            appending.end([], closed_error())
-            return
-        self._queue.append(appending)
-        if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._run())
+    @property
+    def head(self) -> int:
+        """A position up to which the replica has everything."""
+        return self._log.following.head
 
-    async def _run(self) -> None:
-        while self._queue:
-            self._batch = self._take()
-            try:
-                if self._batch:
-                    await self._write_batch(self._batch)
-            except Exception as error:  # noqa: BLE001 (raised in the callers)
-                for each in self._batch:
-                    each.end([], error)
+    def expect(self, outcomes: Sequence[Outcome]) -> None:
+        """Let reads of this process wait for what another process has written for it."""
+        last = max((each.last for each in outcomes if isinstance(each, Receipt)), default=0)
+        self._log.following.expect(last)
 
-    async def _write_batch(self, batch: list[Appending]) -> None:
-        """Write what one batch may have, and wake the callers; then import it here, while they go on."""
-        parts = _parts([request for each in batch for request in each.requests])
-        deadline = max(each.deadline for each in batch)
-        outcomes: list[Outcome] = []
-        for number, part in enumerate(parts, 1):
-            try:
-                written, done = await self._write_part(part, deadline)
-            except EventfoldError as error:
-                if not outcomes:
-                    raise
-                written, done = None, [error] * (sum(map(len, parts)) - len(outcomes))
-                number = len(parts)
-            outcomes += done
-            if number == len(parts):
-                _end(batch, outcomes)
-            if written is not None:
-                await self._import(written)
-            if number == len(parts):
-                return
+    async def write(
+        self, requests: list[AppendRequest], deadline: float, is_outpaced: IsOutpaced | None = None
+    ) -> tuple[Written | None, list[Outcome]]:
+        """Write requests that fit into one batch, under the conditions of each. What was written is to be imported.
 
-    def _take(self) -> list[Appending]:
-        """Remove from the queue what one batch may have: at least one call."""
-        taken: list[Appending] = []
-        events = size = 0
-        while self._queue:
-            each = self._queue[0]
-            if each.is_done:
-                self._queue.popleft()
-                continue
-            count = sum(len(request.events) for request in each.requests)
-            weight = sum(len(event.data) for request in each.requests for event in request.events)
-            if taken and (events + count > MAX_BATCH_MESSAGES or size + weight > MAX_BATCH_BYTES):
-                break
-            taken.append(self._queue.popleft())
-            events, size = events + count, size + weight
-        return taken
-
-    async def _write_part(
-        self, requests: list[AppendRequest], deadline: float
-    ) -> tuple[_Written | None, list[Outcome]]:
-        """Write requests that fit into one batch, under the conditions of each."""
+        `is_outpaced` is called after each time that another writer was faster; if it is true, Outpaced is raised.
+        """
         if not self._connection.is_ready:
             await self._connection.ready(deadline)
         refusals = self._refuse_large(requests)
         if not refusals:
-            return await self._write_fitting(requests, deadline)
+            return await self._write_fitting(requests, deadline, is_outpaced)
         fitting = [request for number, request in enumerate(requests) if number not in refusals]
-        written, verdicts = await self._write_fitting(fitting, deadline) if fitting else (None, [])
+        written, verdicts = await self._write_fitting(fitting, deadline, is_outpaced) if fitting else (None, [])
         rest = iter(verdicts)
         return written, [refusals[number] if number in refusals else next(rest) for number in range(len(requests))]
 
     async def _write_fitting(
-        self, requests: list[AppendRequest], deadline: float
-    ) -> tuple[_Written | None, list[Outcome]]:
+        self, requests: list[AppendRequest], deadline: float, is_outpaced: IsOutpaced | None
+    ) -> tuple[Written | None, list[Outcome]]:
         loop = asyncio.get_running_loop()
-        began = loop.time()
+        began, is_current = loop.time(), False
         while loop.time() < deadline:
             following, identity = self._log.following, self._log.identity
             await following.settled()
-            judged = run(following.service.judge(requests, now_micros()))
-            events, keys = _accepted(requests, judged)
+            known = await self._keys.receipts([each.key for each in requests if each.key is not None], deadline)
+            to_judge = [each for each in requests if each.key not in known] if known else requests
+            judged = run(following.service.judge(to_judge, now_micros()))
+            if not is_current and any(map(_may_pass, judged.verdicts)):
+                await self._catch_up(deadline)
+                is_current = True
+                continue
+            events, keys = _accepted(to_judge, judged)
             if events:
                 try:
                     await self._commit(events, keys, judged.head.position, deadline)
                 except Refused:
-                    last = await self._log.last_sequence(deadline)
-                    await self._log.following.reach(last, deadline)
+                    if is_outpaced is not None and await is_outpaced():
+                        raise Outpaced from None
+                    await self._catch_up(deadline)
+                    is_current = True
                     continue
-            written = _Written(following, events, list(keys.items())) if events else None
-            return written, _outcomes(requests, judged, events, identity)
+            written = Written(following, events, list(keys.items())) if events else None
+            others = await self._assign(judged.keys, events, deadline) if judged.keys else {}
+            verdicts = _outcomes(to_judge, judged, events, identity)
+            return written, _by_key(requests, verdicts, known, others) if known or others else verdicts
         raise contended(self._connection.where, loop.time() - began)
 
-    async def _import(self, written: _Written) -> None:
+    async def _assign(
+        self, keys: Sequence[tuple[str, int]], events: Sequence[StoredEvent], deadline: float
+    ) -> dict[str | None, Outcome]:
+        """Assign keys to appends that are in the log. Returns the outcomes of keys that another append has by now."""
+        outcomes: dict[str | None, Outcome] = {}
+        ids = {event.position: event.id for event in events}
+        for key, first in keys:
+            try:
+                id = ids.get(first) or run(self._log.following.replica.event_id(first)) or b""
+                other = await self._keys.assign(key, first, id, deadline)
+                if other is not None:
+                    outcomes[key] = replace(other, repeated=True)
+            except EventfoldError as error:
+                outcomes[key] = unconfirmed(self._connection.where, error.what.rstrip("."))
+        return outcomes
+
+    async def _catch_up(self, deadline: float) -> None:
+        """Bring the replica up to the leader's last event."""
+        last = await self._log.last_sequence(deadline)
+        await self._log.following.reach(last, deadline)
+
+    async def import_written(self, written: Written) -> None:
         """Import what was written, and tell other processes."""
         await written.following.add_own(written.events, written.keys)
         self._announced = written.events[-1].position
         if self._announcing is None:
             self._announcing = asyncio.get_running_loop().call_later(ANNOUNCE_S, self._announce)
 
-    async def write_at(self, events: Sequence[StoredEvent], keys: dict[str, int], deadline: float) -> None:
+    async def write_at(self, events: Sequence[StoredEvent], keys: dict[str, int], deadline: float) -> dict[str, int]:
         """Write events of another log at their positions, directly after the head, in whole appends.
 
-        Raises AppendConflict if anything else is written there.
+        Returns the keys that are not in messages: a second one of an append, or one of an earlier append. Raises
+        AppendConflict if anything else is written there.
         """
         at = 0
+        by_first = {first: key for key, first in keys.items()}
+        firsts = {event.position for event in events}
+        written = {key: first for first, key in by_first.items() if first in firsts}
         while at < len(events):
             part = _first_batch(events[at:])
-            chosen = {key: first for key, first in keys.items() if part[0].position <= first <= part[-1].position}
+            chosen = {key: first for key, first in written.items() if part[0].position <= first <= part[-1].position}
             try:
                 await self._commit(part, chosen, part[0].position - 1, deadline)
             except Refused:
                 raise import_gap(await self._log.last_sequence(deadline), part[0].position) from None
-            await self._import(_Written(self._log.following, part, list(chosen.items())))
+            await self.import_written(Written(self._log.following, part, list(chosen.items())))
             at += len(part)
+        return {key: first for key, first in keys.items() if key not in written}
 
     def _refuse_large(self, requests: Sequence[AppendRequest]) -> dict[int, EventfoldError]:
         """The errors of requests that have an event which fits into no message, by their number."""
@@ -365,40 +314,36 @@ class Writer:
         if self._connection.is_ready:
             self._connection.client.send_soon(publish_command(self._names.heads.encode(), b"", b"%d" % self._announced))
 
-    async def close(self) -> None:
-        """Let the batch that is on its way end; refuse what is queued."""
-        self._closed = True
-        while self._queue:
-            self._queue.popleft().end([], closed_error())
-        if self._task is not None:
-            await asyncio.wait((self._task,), timeout=FIRST_ANSWER_S)
-        for each in self._batch:
-            each.end([], unconfirmed(self._connection.where, "the store was closed"))
+    def close(self) -> None:
+        """Announce the last commit at once."""
         if self._announcing is not None:
             self._announcing.cancel()
             self._announce()
 
 
-def _end(batch: Sequence[Appending], outcomes: list[Outcome]) -> None:
-    """Give each call its outcomes."""
-    at = 0
-    for each in batch:
-        each.end(outcomes[at : at + len(each.requests)])
-        at += len(each.requests)
+def _by_key(
+    requests: Sequence[AppendRequest],
+    verdicts: Sequence[Outcome],
+    known: dict[str, Receipt],
+    others: dict[str | None, Outcome],
+) -> list[Outcome]:
+    """The outcomes of all requests: the verdicts are those of the requests whose key is not among the known ones."""
+    rest = iter(verdicts)
+    outcomes: list[Outcome] = []
+    for each in requests:
+        if each.key is not None and each.key in known:
+            outcomes.append(replace(known[each.key], repeated=True))
+            continue
+        verdict = next(rest)
+        outcomes.append(others.get(each.key, verdict) if isinstance(verdict, Receipt) else verdict)
+    return outcomes
 
 
-def _parts(requests: Sequence[AppendRequest]) -> list[list[AppendRequest]]:
-    """The requests in order, in parts that one batch can have."""
-    parts: list[list[AppendRequest]] = [[]]
-    events = size = 0
-    for request in requests:
-        count, weight = len(request.events), sum(len(event.data) for event in request.events)
-        if parts[-1] and (events + count > MAX_BATCH_MESSAGES or size + weight > MAX_BATCH_BYTES):
-            parts.append([])
-            events = size = 0
-        parts[-1].append(request)
-        events, size = events + count, size + weight
-    return parts
+def _may_pass(verdict: Outcome | None) -> bool:
+    """Whether a refusal may be due to a replica that is behind: of a position or an event that it has not got."""
+    if isinstance(verdict, PositionBeyondHead):
+        return True
+    return isinstance(verdict, AppendConflict) and verdict.fields.get("found") == verdict.fields.get("after")
 
 
 def _first_batch(events: Sequence[StoredEvent]) -> Sequence[StoredEvent]:
