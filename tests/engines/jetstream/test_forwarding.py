@@ -245,7 +245,7 @@ def test_a_holder_that_writes_late_writes_nothing_again(stores: list[ef.Store]) 
     assert other.head() == 1
 
 
-def test_an_outcome_that_the_holder_may_still_change_is_not_told(stores: list[ef.Store]) -> None:
+def test_an_outcome_that_the_holder_may_still_change_is_not_reported(stores: list[ef.Store]) -> None:
     """A conflict stays one for ever. "Beyond the head" does not: the holder may write it when it gets there."""
     holder, other, _ = stores
     let_hold(holder, other)
@@ -297,7 +297,7 @@ def test_a_cancelled_caller_learns_the_outcome_by_repeating(url: str, tmp_path: 
     asyncio.run(scenario())
 
 
-def test_a_closed_holder_hands_over(stores: list[ef.Store]) -> None:
+def test_the_others_go_on_when_the_holder_is_closed(stores: list[ef.Store]) -> None:
     """It answers what it has accepted, releases the lease, and the others go on."""
     holder, other, third = stores
     let_hold(holder, other, third)
@@ -313,7 +313,7 @@ def test_a_closed_holder_hands_over(stores: list[ef.Store]) -> None:
 
 
 def test_closing_a_store_ends_its_forwarded_appends(stores: list[ef.Store]) -> None:
-    """Callers whose append is on its way to a silent holder are told that the outcome is unknown, or that it closed."""
+    """Callers whose append is on its way to a silent holder get an error: unknown outcome, or closed."""
     holder, other, _ = stores
     let_hold(holder, other)
     taken: list[Forwarded] = []

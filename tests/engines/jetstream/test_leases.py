@@ -67,7 +67,7 @@ def test_a_lease_has_one_holder_and_is_kept_by_renewals() -> None:
 
 
 def test_a_lease_of_a_lost_holder_ends_by_the_servers_clock() -> None:
-    """A holder that renews no more has lost its lease before another caller can have it, and is told so."""
+    """A holder that renews no more has lost its lease before another caller can have it, and is called back."""
 
     async def scenario() -> None:
         async with connected(2) as (one, two):

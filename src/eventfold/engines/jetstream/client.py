@@ -22,12 +22,12 @@ NO_RESPONDERS = b"NATS/1.0 503"
 class RequestFailed(Exception):
     """A request has no answer. `why` is the end of a sentence; `was_sent`: whether a server may have received it.
 
-    `nobody`: a server says that nobody takes messages on this subject.
+    `is_unheard`: a server says that no process takes messages on this subject.
     """
 
-    def __init__(self, why: str, *, was_sent: bool = True, nobody: bool = False) -> None:
+    def __init__(self, why: str, *, was_sent: bool = True, is_unheard: bool = False) -> None:
         super().__init__(why)
-        self.why, self.was_sent, self.nobody = why, was_sent, nobody
+        self.why, self.was_sent, self.is_unheard = why, was_sent, is_unheard
 
 
 class RawClient(Client):
@@ -72,7 +72,7 @@ class RawClient(Client):
         if future is not None and not future.done():
             if headers.startswith(NO_RESPONDERS):
                 future.set_exception(
-                    RequestFailed("no server answers for it (no quorum, or no such stream)", nobody=True)
+                    RequestFailed("no server answers for it (no quorum, or no such stream)", is_unheard=True)
                 )
             else:
                 future.set_result((data, headers))

@@ -39,7 +39,7 @@ HOLDER_TIMEOUT_S = 1.5  # without any answer, another process takes its lease
 IDLE_S = 5.0  # without two processes that write, the lease is released, and nothing is forwarded
 AGAIN_S = 30.0  # after the lease could not be used, or two holders in a row did not answer
 MARGIN_S = 0.2  # by which a holder gives up earlier than the sender does
-ROOM_BYTES = 4_096  # of a message, beside the requests
+ENVELOPE_BYTES = 4_096  # of a message, beside the requests
 BYTES_PER_EVENT = 256  # more than a forwarded event has beside data, metadata, tags and type
 _ERRORS = errors_by_code()
 
@@ -89,7 +89,7 @@ class Forwarding:
     @property
     def max_bytes(self) -> int:
         """How many bytes requests may have together, in one message."""
-        return self._connection.max_payload - ROOM_BYTES
+        return self._connection.max_payload - ENVELOPE_BYTES
 
     # Who holds the lease
 
@@ -207,8 +207,8 @@ class Forwarding:
         except RequestFailed as failed:
             self._compete_if_not_permitted(holder)
             # What was not sent, and a lost connection of this process, say nothing of the holder.
-            is_lost = failed.nobody or (failed.was_sent and client.is_connected)
-            raise _Gone(may_be_written=failed.was_sent and not failed.nobody, is_lost=is_lost) from failed
+            is_lost = failed.is_unheard or (failed.was_sent and client.is_connected)
+            raise _Gone(may_be_written=failed.was_sent and not failed.is_unheard, is_lost=is_lost) from failed
         finally:
             answer.cancel()
             if ping is not None:
