@@ -99,7 +99,7 @@ def test_many_callers_take_turns() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
 def test_the_lock_of_a_process_that_is_gone_is_free_after_its_lease(number: signal.Signals) -> None:
-    """A killed process loses its lock, and so does one that stands still; no other caller has it before the lease has ended."""
+    """A killed process loses its lock, and so does one that stands still; no other has it before its lease ended."""
 
     async def scenario() -> None:
         async with connected() as (connection,):
