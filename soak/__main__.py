@@ -20,6 +20,7 @@ from soak.families import FAMILIES
 from soak.rounds import Family
 from soak.schedule import Schedule, Settings
 from tests.support.programs import find_program
+from tests.support.servers.nats import PROGRAM
 from tests.support.servers.postgres import PostgresServer, programs
 
 PLACE = Path("build/soak")
@@ -66,6 +67,8 @@ def lacking(families: list[Family]) -> dict[str, str]:
             reasons[family.name] = "needs root: mounts and namespaces"
         elif family.postgres and not server:
             reasons[family.name] = "needs the programs of a PostgreSQL server"
+        elif family.nats and not PROGRAM:
+            reasons[family.name] = "needs nats-server"
         elif family.program and not find_program(family.program):
             reasons[family.name] = f"needs {family.program}"
     return reasons
@@ -77,7 +80,8 @@ def main(arguments: list[str] | None = None) -> int:
     families = chosen(asked.only)
     if asked.list:
         for each in families:
-            needs = [word for word in (each.root and "root", each.postgres and "PostgreSQL", each.program) if word]
+            words = (each.root and "root", each.postgres and "PostgreSQL", each.nats and "nats-server", each.program)
+            needs = [word for word in words if word]
             print(f"{each.name:<20} {each.total} {each.unit}{'; needs ' if needs else ''}{', '.join(needs)}")
         return 0
     warnings.simplefilter("ignore")

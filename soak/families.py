@@ -24,6 +24,9 @@ from soak import (
     storms,
     sweeps,
 )
+from soak.cluster import cuts as cluster_cuts
+from soak.cluster import faults as cluster_faults
+from soak.cluster import races, rot
 from soak.rounds import Family
 
 FAMILIES = (
@@ -51,6 +54,15 @@ FAMILIES = (
     Family("sweeps-postgres", "calls swept", 14, sweeps.postgres, postgres=True, longest=300.0),
     Family("containers-sqlite", "rounds of containers", 100, containers.sqlite, root=True),
     Family("containers-postgres", "rounds of containers", 100, containers.postgres, root=True, postgres=True),
+    Family("cluster-leaders", "leaders killed", 36, cluster_faults.leaders, nats=True, longest=300.0),
+    Family("cluster-nodes", "cluster faults", 36, cluster_faults.nodes, nats=True, longest=300.0),
+    Family("cluster-power", "power cuts", 24, cluster_faults.power, nats=True, root=True, longest=300.0),
+    Family("cluster-pauses", "pauses", 24, cluster_faults.pauses, nats=True, longest=300.0),
+    Family("cluster-delays", "cluster faults", 40, cluster_faults.delays, nats=True, longest=300.0),
+    Family("cluster-writers", "cluster faults", 60, cluster_faults.writers, nats=True, longest=300.0),
+    Family("cluster-cuts", "cuts", 24, cluster_cuts.cuts, nats=True, root=True, longest=300.0),
+    Family("cluster-races", "races", 120, races.racing, nats=True, longest=300.0),
+    Family("cluster-flips", "flips", 24, rot.flips, nats=True, longest=300.0),
     Family("slow-tests", "suites", len(slow_tests.SUITES), slow_tests.full, postgres=True, longest=1_800.0),
     Family("python-3.13", "suites", 1, next_python.suite, root=True, program="debootstrap", longest=3_000.0),
 )

@@ -49,5 +49,6 @@ class Family:
     run: Callable[[Round], None]
     root: bool = False
     postgres: bool = False
+    nats: bool = False
     program: str = ""  # a program that Debian has in a package of the same name
     longest: float = 120.0  # seconds a round may take before it counts as hung

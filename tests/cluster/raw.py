@@ -7,45 +7,24 @@ workload's events. Does not know: the checker.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import contextlib
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 from uuid import uuid4
 
-import nats
 import nats.errors
 from nats.js import api
 
 from eventfold.core.envelope import NewEvent, Receipt, StoredEvent, now_micros
 from eventfold.core.query import ConditionClause, Query
 from eventfold.errors import AppendConflict, AppendUnconfirmed
-from tests.support.servers.nats import Cluster, Node
 
 Conditions = Literal["stream", "wildcard", "none"]
 TIMEOUT_S = 3.0
 CONFLICTS = (10071, 10164)  # wrong last sequence, with and without its number
 BATCH = 500  # messages that are requested at a time
-
-
-async def _quiet(error: Exception) -> None:
-    """Let nats-py print nothing: connections are cut on purpose."""
-
-
-@contextlib.asynccontextmanager
-async def connected(*nodes: Node, cluster: Cluster | None = None) -> AsyncGenerator[Any]:
-    """Yield a connection to these nodes only, or to a cluster."""
-    addresses = [f"nats://{node.address}" for node in (cluster.nodes if cluster else nodes)]
-    client = await nats.connect(
-        addresses, max_reconnect_attempts=-1, reconnect_time_wait=0.1, error_cb=_quiet, allow_reconnect=True,
-        connect_timeout=2, max_outstanding_pings=2, ping_interval=2,
-    )  # fmt: skip
-    try:
-        yield client
-    finally:
-        await client.close()
 
 
 async def create(client: Any, stream: str, *, replicas: int = 3, duplicate_window: float = 120.0) -> None:
@@ -59,18 +38,6 @@ async def create(client: Any, stream: str, *, replicas: int = 3, duplicate_windo
             await client.jetstream(timeout=10).add_stream(config)
             return
     raise TimeoutError(f"{stream} was not created")
-
-
-async def lead(client: Any, cluster: Cluster, stream: str, node: Node) -> None:
-    """Make a node the leader of a stream."""
-    wanted = json.dumps({"placement": {"preferred": node.name}}).encode()
-    for _ in range(20):
-        if await asyncio.to_thread(cluster.leader, stream) is node:
-            return
-        with contextlib.suppress(TimeoutError, nats.errors.TimeoutError):
-            await client.request(f"$JS.API.STREAM.LEADER.STEPDOWN.{stream}", wanted, timeout=TIMEOUT_S)
-        await asyncio.sleep(0.2)
-    raise TimeoutError(f"{node.name} does not become the leader of {stream}")
 
 
 class RawLog:

@@ -20,10 +20,11 @@ from soak.cluster.checker import check_history
 from soak.cluster.disks import on_disks
 from soak.cluster.facts import TYPES, fact
 from soak.cluster.flips import flip
+from soak.cluster.leaders import connected, lead
 from soak.cluster.record import Recorder, read_records
 from soak.cluster.workload import Step, Writer
 from tests.cluster.conftest import Isolated, needs_root
-from tests.cluster.raw import RawLog, connected, create, lead
+from tests.cluster.raw import RawLog, create
 from tests.support.servers.nats import Cluster, needed, own, shared
 
 pytestmark = needed
