@@ -12,7 +12,6 @@ import os
 import subprocess
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from soak import machine
@@ -123,23 +122,23 @@ class Network:
 
 
 @contextmanager
-def networked(folder: Path | None = None, hosts: int = 3) -> Generator[tuple[Cluster, Network]]:
+def networked(hosts: int = 3, *, advertise: bool = True) -> Generator[tuple[Cluster, Network]]:
     """Yield a running cluster with a host for each node, and its network; this process reaches every node.
 
-    `hosts`: further ones, after the first three, have no node: they are for clients.
+    `hosts`: further ones, after the first three, have no node: they are for clients. `advertise`: see Cluster.
     """
     network = Network(hosts)
     try:
-        with on_hosts(network.hosts[:3], folder) as cluster:
+        with on_hosts(network.hosts[:3], advertise=advertise) as cluster:
             yield cluster.start(), network
     finally:
         network.remove()
 
 
-def on_hosts(hosts: Sequence[Host], folder: Path | None = None) -> Cluster:
+def on_hosts(hosts: Sequence[Host], *, advertise: bool = True) -> Cluster:
     """Return a cluster, not started, with a node on each host."""
     addresses = [host.client_address for host in hosts]
-    cluster = Cluster(len(hosts), hosts=addresses, within=lambda number: hosts[number].within, folder=folder)
+    cluster = Cluster(len(hosts), hosts=addresses, within=lambda number: hosts[number].within, advertise=advertise)
     for node, host in zip(cluster.nodes, hosts, strict=True):
         node.ports = PORTS
         node.route = f"{host.node_address}:{PORTS.routes}"

@@ -189,7 +189,7 @@ class Cluster:
 
     `extra`: further text for every configuration file, such as TLS; it replaces ACCOUNTS if it has accounts.
     `within(i)`: the command that runs node i in a namespace. `hosts`: addresses of the nodes. `folder`: where the
-    stores are; without it, in memory.
+    stores are; without it, in memory. `advertise`: clients learn from each node the addresses of the others.
     """
 
     def __init__(

@@ -39,6 +39,9 @@ RECONNECT_WAIT_S = 0.1
 FIRST_ATTEMPTS = 1  # at each server, after the first one; a connection that was there is made again without limit
 AGAIN_S = 0.05  # between attempts at a request without an answer
 FIRST_ANSWER_S = 2.0  # for one attempt at a request that only reads
+# This node may be cut from the majority of the nodes, so another one is asked:
+LEAVE_AFTER_S = 1.0  # of answers that there is no leader, or that the leader has no majority
+LEAVE_SILENT_S = 5.0  # without an answer: an election takes 4 to 9 s everywhere
 _log = logging.getLogger("eventfold")
 
 
@@ -269,12 +272,13 @@ class ClusterConnection:
         payload = b"" if message is None else msgspec.json.encode(message)
         name = f"$JS.API.{subject}".encode()
         why = "no answer within the timeout"
+        began = loop.time()
         while (left := end - loop.time()) > 0:
             asked = client or await self.ready(end)
             try:
                 raw, _ = await asked.ask(name, payload, min(FIRST_ANSWER_S, left))
             except RequestFailed as failed:
-                why = failed.why
+                why, patience = failed.why, LEAVE_SILENT_S
                 self.refuse_if_not_permitted(name.decode())
                 if client is not None and not client.is_connected:
                     raise no_answer(self.where, why) from None
@@ -284,9 +288,23 @@ class ClusterConnection:
                     return msgspec.json.decode(raw, type=kind)
                 if not failure.may_pass:
                     raise ApiError(failure)
-                why = failure.description
+                why, patience = failure.description, LEAVE_AFTER_S
+            if loop.time() - began > patience:
+                await self.leave_node(end)
+                began = loop.time()
             await asyncio.sleep(min(AGAIN_S, max(0.0, end - loop.time())))
         raise no_answer(self.where, why)
+
+    async def leave_node(self, deadline: float) -> None:
+        """Connect again, to another node if there is one: this one may be cut from the majority of the nodes."""
+        client = self._client
+        if client is None or not client.is_connected:
+            return
+        _log.warning("The node %s finds no leader for %s: another node is asked.", self.node, self.where)
+        await client.force_reconnect()
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline):
+                await self._connected()
 
     def invalidate(self) -> None:
         """Let the next call check the store again."""

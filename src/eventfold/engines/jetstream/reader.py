@@ -170,6 +170,9 @@ class StreamReader:
     async def _heal(self, sequence: int, why: str, deadline: float) -> Keyed:
         """Return an event that a replica did not. Raises StoreDamaged if the leader does not have it."""
         found = await self.from_leader(sequence, deadline, why)
+        if found is None:  # by a leader that was cut from the others, perhaps: then the next answer is of the new one
+            await self.info(deadline)
+            found = await self.from_leader(sequence, deadline, why)
         if found is None:
             raise missing_message(
                 self._connection.where, self._connection.node, self._names.stream, sequence, why.rstrip(".")

@@ -14,12 +14,13 @@ import msgspec
 
 from eventfold.engines.jetstream.buckets import BUCKETS, bucket_config
 from eventfold.engines.jetstream.client import RawClient
-from eventfold.engines.jetstream.connection import ClusterConnection
+from eventfold.engines.jetstream.connection import AGAIN_S, LEAVE_AFTER_S, ClusterConnection
 from eventfold.engines.jetstream.failures import (
     NOT_FOUND_STREAM,
     ApiError,
     changed_stream,
     error_of_api,
+    no_answer,
     not_a_store,
 )
 from eventfold.engines.jetstream.names import CREATED, EPOCH, FORMAT, FORMAT_NUMBER, STORE_ID, StoreNames
@@ -43,6 +44,9 @@ REQUIRED: dict[str, Any] = {
     "allow_atomic": True,
     "sealed": False,
 }
+# A follower votes for another leader 4 s after it last heard from its own, or later; without load it hears from it
+# every 1 to 2 s. So a leader that a majority answered within this time is the only one.
+HEARD_WITHIN_NS = 3_000_000_000
 NEVER = ("mirror", "sources", "subject_transform", "persist_mode", "allow_msg_ttl", "republish", "allow_msg_counter")
 
 
@@ -63,6 +67,7 @@ class PeerInfo(msgspec.Struct, frozen=True):
     current: bool = False
     offline: bool = False
     lag: int = 0
+    active: int = 0  # ns since the leader heard from it; 0: never
 
 
 class ClusterInfo(msgspec.Struct, frozen=True):
@@ -86,6 +91,17 @@ class StreamInfo(msgspec.Struct, frozen=True):
         """How many nodes have a copy."""
         return int(self.config.get("num_replicas", 1))
 
+    @property
+    def has_majority(self) -> bool:
+        """Whether the leader that gave the answer has heard from a majority so lately that there is no other leader.
+
+        A leader that was cut from the others, or was paused, goes on answering with what it has.
+        """
+        if self.cluster is None or self.replicas == 1:
+            return True
+        heard = sum(0 < peer.active < HEARD_WITHIN_NS for peer in self.cluster.replicas)
+        return bool(self.cluster.leader) and (1 + heard) * 2 > self.replicas
+
 
 class Identity(msgspec.Struct, frozen=True):
     """Which store a stream is, and in which epoch."""
@@ -97,19 +113,42 @@ class Identity(msgspec.Struct, frozen=True):
 async def stream_info(
     connection: ClusterConnection, names: StoreNames, *, client: RawClient | None = None, deadline: float | None = None
 ) -> StreamInfo:
-    """Ask the leader of the stream. Raises StoreNotFound, StoreUnavailable errors."""
-    return await _ask_info(connection, names, StreamInfo, client, deadline)
+    """Ask the leader of the stream, until one with a majority answers: what it says includes all that was acknowledged.
+
+    Raises StoreNotFound, StoreUnavailable errors.
+    """
+    return (await _ask_leader(connection, names, StreamInfo, client, deadline))[1]
 
 
 async def raw_info(
     connection: ClusterConnection, names: StoreNames, *, client: RawClient | None = None, deadline: float | None = None
 ) -> dict[str, Any]:
     """Do the same, and return the whole answer."""
-    return await _ask_info(connection, names, dict[str, Any], client, deadline)
+    return (await _ask_leader(connection, names, dict[str, Any], client, deadline))[0]
+
+
+async def _ask_leader(
+    connection: ClusterConnection, names: StoreNames, kind: type[T], client: RawClient | None, deadline: float | None
+) -> tuple[T, StreamInfo]:
+    loop = asyncio.get_running_loop()
+    end = loop.time() + connection.options.timeout if deadline is None else deadline
+    leave_at = loop.time() + LEAVE_AFTER_S
+    while True:
+        answer = await _ask_info(connection, names, kind, client, end)
+        info = answer if isinstance(answer, StreamInfo) else msgspec.convert(answer, StreamInfo)
+        if info.has_majority:
+            return answer, info
+        if loop.time() >= end:
+            leader = info.cluster.leader if info.cluster and info.cluster.leader else "no node"
+            raise no_answer(connection.where, f"{leader} leads the stream, and has no majority of the nodes")
+        if loop.time() > leave_at:
+            await connection.leave_node(end)
+            leave_at = loop.time() + LEAVE_AFTER_S
+        await asyncio.sleep(AGAIN_S)
 
 
 async def _ask_info(
-    connection: ClusterConnection, names: StoreNames, kind: type[T], client: RawClient | None, deadline: float | None
+    connection: ClusterConnection, names: StoreNames, kind: type[T], client: RawClient | None, deadline: float
 ) -> T:
     try:
         return await connection.ask(f"STREAM.INFO.{names.stream}", None, kind, client=client, deadline=deadline)

@@ -269,6 +269,8 @@ class Writer:
         """
         try:
             found = await self._reader.commit_at(expected + 1, deadline)
+            if found is None:
+                await self._reader.info(deadline)  # which leaves a node that is cut from the majority
         except StoreUnavailable as error:
             raise unconfirmed(self._connection.where, f"{why}; {error.what.rstrip('.')}") from error
         if found is None:
