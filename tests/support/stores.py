@@ -29,9 +29,9 @@ def new_stream(cluster: Cluster, **options: str) -> str:
     return url
 
 
-def remove_stream(url: str) -> None:
-    """Delete the stream of a store that `new_stream` created, with its buckets. Has no effect on other addresses."""
-    cluster = _STREAMS.pop(url, None)
+def remove_stream(url: str, cluster: Cluster | None = None) -> None:
+    """Delete the stream of a store, with its buckets: one that `new_stream` created, or one in this cluster."""
+    cluster = cluster or _STREAMS.pop(url, None)
     if cluster is not None:
         asyncio.run(_remove(cluster, stream_of(url)))
 

@@ -15,7 +15,7 @@ from eventfold.cli.formatting import count_of, format_size
 from eventfold.cli.options import STORE_VARIABLE, Json, Url, hide_password, open_store, split_store_argument
 from eventfold.cli.output import Output
 from eventfold.concurrency.run import run
-from eventfold.engines import begin_epoch_after_restore, open_engine, rebuild_index, upgrade_layout
+from eventfold.engines import begin_epoch_after_restore, create_store, open_engine, rebuild_index, upgrade_layout
 from eventfold.errors import InvalidInput, StoreNotFound
 from eventfold.ports.services import require
 from eventfold.store import Store
@@ -33,6 +33,7 @@ def init(url: Url = None, as_json: Json = None) -> None:
             facts = store_identity(store)
     except StoreNotFound:
         made = True
+        run(create_store(open_engine(url or "", "sync", True, {})))  # a cluster's: opening creates none
         with open_store(url, create=True) as store:
             facts = store_identity(store)
     if output.is_json:

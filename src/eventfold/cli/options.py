@@ -106,7 +106,7 @@ def _complete(ctx: typer.Context, find: Callable[[Store], Iterable[str]]) -> lis
 
 STORE_VARIABLE = "EVENTFOLD_URL"
 STORE_PATTERN = re.compile(
-    r"(?:memory|sqlite|file|postgres|postgresql|https?|nats):.*|.*[/\\].*|.*\.(?:db|sqlite3?)|:memory:"
+    r"(?:memory|sqlite|file|postgres|postgresql|https?|nats|tls):.*|.*[/\\].*|.*\.(?:db|sqlite3?)|:memory:"
 )
 
 
@@ -120,7 +120,7 @@ Url = Annotated[
     typer.Argument(
         metavar="STORE",
         envvar=STORE_VARIABLE,
-        help="A path, sqlite:PATH, memory:NAME, postgresql://… or http://…",
+        help="A path, sqlite:PATH, memory:NAME, postgresql://…, nats://… or http://…",
         show_default=False,
     ),
 ]

@@ -178,6 +178,7 @@ def not_found(where: str) -> StoreNotFound:
         f"There is no store at {where}.",
         "Check the name, or create the store once: eventfold init and its address.",
         where=where,
+        creatable=True,
     )
 
 
