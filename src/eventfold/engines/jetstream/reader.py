@@ -136,10 +136,10 @@ class StreamReader:
                 self._connection.refuse_if_not_permitted(self._direct.decode())
                 await asyncio.sleep(AGAIN_S)
                 continue
+            if found.gap is not None and found.next <= until:
+                return [*found.events, await self._heal(found.next, found.gap, deadline)]
             if found.events:
                 return found.events
-            if found.gap is not None:
-                return [await self._heal(after + 1, found.gap, deadline)]
             behind_since = behind_since or loop.time()  # this replica has not applied it yet
             if loop.time() - behind_since > BEHIND_S:
                 return [await self._heal(after + 1, "the replica is behind", deadline)]

@@ -1,0 +1,275 @@
+"""Closing, forking, signals, cancelled tasks and lost connections: nothing is left over, nothing is lost or doubled."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nats.aio.client import Client
+
+import eventfold as ef
+from eventfold.core.envelope import NewEvent
+from eventfold.engines.jetstream.client import RawClient
+from eventfold.errors import StoreClosed
+from tests.engines.jetstream.conftest import Open
+from tests.support.servers.nats import Cluster, own
+from tests.support.stores import new_stream
+
+ROOT = Path(__file__).parents[3]
+LIMIT_S = 30.0
+
+
+def event(text: str = "") -> NewEvent:
+    """An encoded event."""
+    return NewEvent.of("Noted", b'{"text": "%b"}' % text.encode(), tags=["note:1"])
+
+
+def sockets() -> int:
+    """How many sockets this process has open."""
+    found = 0
+    for each in Path("/proc/self/fd").iterdir():
+        try:
+            found += str(os.readlink(each)).startswith("socket:")
+        except FileNotFoundError:  # the folder was listed with it
+            continue
+    return found
+
+
+def test_a_closed_store_leaves_no_thread_and_no_socket(url: str, tmp_path: Path) -> None:
+    """Also one with a follower, and one whose caller still waits; later calls raise StoreClosed."""
+    ef.Store(url, index=str(tmp_path / "first.db")).close()  # what is loaded once is loaded
+    threads, open_sockets = set(threading.enumerate()), sockets()
+    errors: list[BaseException] = []
+    store = ef.Store(url, index=str(tmp_path / "i.db"))
+
+    def follow() -> None:
+        try:
+            for _ in store.follow(raw=True):
+                pass
+        except StoreClosed as error:
+            errors.append(error)
+
+    follower = threading.Thread(target=follow)
+    follower.start()
+    store.append_encoded(event())
+    store.close()
+    store.close()
+    follower.join(10)
+    assert len(errors) == 1 and not follower.is_alive()
+    for call in (store.head, lambda: store.append_encoded(event()), lambda: list(store.read(raw=True))):
+        with pytest.raises(StoreClosed):
+            call()
+    ends = time.monotonic() + 10
+    while set(threading.enumerate()) - threads and time.monotonic() < ends:
+        time.sleep(0.01)
+    assert (set(threading.enumerate()) - threads, sockets()) == (set(), open_sockets)
+
+
+def test_a_store_that_is_dropped_without_close_ends_its_thread(url: str, tmp_path: Path) -> None:
+    """The program ends by itself, with no message on standard error."""
+    program = (
+        f"import eventfold as ef\nstore = ef.Store({url!r}, index={str(tmp_path / 'i.db')!r})\nprint(store.head())"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "0\n", "")
+
+
+FORK = """
+import os, sys
+import eventfold as ef
+from eventfold.core.envelope import NewEvent
+from eventfold.errors import StoreClosed
+store = ef.Store(sys.argv[1], index=sys.argv[2])
+store.append_encoded(NewEvent.of("Noted", b"1"))
+child = os.fork()
+if child == 0:
+    for call in (store.head, lambda: store.append_encoded(NewEvent.of("Noted", b"1"))):
+        try:
+            call()
+        except StoreClosed as error:
+            assert "forked" in error.what, error
+        else:
+            os._exit(1)
+    store.close()
+    with ef.Store(sys.argv[1], index=sys.argv[2]) as own:
+        own.append_encoded(NewEvent.of("Noted", b"1"))
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert store.append_encoded(NewEvent.of("Noted", b"1")).last == 3
+store.close()
+"""
+
+
+def test_a_forked_child_cannot_use_the_store_and_does_not_harm_it(url: str, tmp_path: Path) -> None:
+    """The child is refused, opens one of its own on the same index, and closes what it inherited."""
+    command = [sys.executable, "-c", FORK, url, str(tmp_path / "i.db")]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+
+
+INTERRUPTED = """
+import signal, sys, threading, time
+import eventfold as ef
+from eventfold.core.envelope import NewEvent
+store = ef.Store(sys.argv[1], index=sys.argv[2])
+acknowledged, interrupts, attempted = 0, 0, 0
+ends = time.monotonic() + 60
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+while interrupts < 40 and time.monotonic() < ends:
+    signal.setitimer(signal.ITIMER_REAL, 0.0005 + 0.0001 * (interrupts % 23))
+    try:
+        while True:
+            attempted += 1
+            store.append_encoded(NewEvent.of("Noted", b"1"))
+            acknowledged += 1
+            store.head()
+    except KeyboardInterrupt:
+        interrupts += 1
+signal.setitimer(signal.ITIMER_REAL, 0)
+assert interrupts == 40
+assert acknowledged <= store.head() <= attempted, (acknowledged, store.head(), attempted)
+store.close()
+assert not [each for each in threading.enumerate() if each.name == "eventfold-nats"]
+"""
+
+
+def test_ctrl_c_ends_a_call_and_the_store_goes_on(url: str, tmp_path: Path) -> None:
+    """Forty interrupts at different moments of appends and reads."""
+    command = [sys.executable, "-c", INTERRUPTED, url, str(tmp_path / "i.db")]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_cancelled_tasks_harm_no_other_task(url: str, tmp_path: Path) -> None:
+    """Half of a hundred appends are cancelled at once: the others are acknowledged, and repeats write nothing twice."""
+
+    async def work() -> None:
+        async with ef.AsyncStore(url, index=str(tmp_path / "i.db")) as store:
+            given = [event(str(i)) for i in range(100)]
+            tasks = [asyncio.create_task(store.append_encoded(each)) for each in given]
+            await asyncio.sleep(0.002)
+            for each in tasks[::2]:
+                each.cancel()
+            done = await asyncio.gather(*tasks, return_exceptions=True)
+            assert all(isinstance(each, ef.Receipt) for each in done[1::2])
+            again = [await store.append_encoded(each) for each in given]
+            assert len({each.first for each in again}) == 100 == await store.head()
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.0001):
+                    await store.head()
+            assert await store.head() == 100
+        assert len(asyncio.all_tasks()) == 1
+
+    asyncio.run(work())
+
+
+@pytest.fixture
+def alone() -> Iterator[Cluster]:
+    """A server that the test may stop."""
+    with own(1) as cluster:
+        yield cluster
+
+
+def test_a_store_goes_on_after_the_server_was_started_again(alone: Cluster, tmp_path: Path) -> None:
+    """Calls wait for it within their timeout; a follower goes on by itself."""
+    url = new_stream(alone)
+    store = ef.Store(url, index=str(tmp_path / "i.db"))
+    store.append_encoded(event("1"))
+    follower = iter(store.follow(raw=True))
+    assert next(follower).position == 1
+    alone.nodes[0].kill()
+    with ThreadPoolExecutor(1) as threads:
+        appending = threads.submit(store.append_encoded, event("2"))
+        time.sleep(0.3)  # it is repeated while nothing listens
+        alone.start()
+        assert appending.result(LIMIT_S).last == 2
+        assert next(follower).position == 2
+        alone.nodes[0].stop()
+        reading = threads.submit(store.head)
+        time.sleep(0.3)
+        alone.start()
+        assert reading.result(LIMIT_S) == 2
+    store.close()
+
+
+def test_a_call_fails_in_its_time_while_no_server_runs(alone: Cluster, tmp_path: Path) -> None:
+    """A read and an append: nothing was sent, and the error says so."""
+    store = ef.Store(new_stream(alone), index=str(tmp_path / "i.db"), timeout=1.0)
+    store.append_encoded(event())
+    alone.nodes[0].kill()
+    for call in (store.head, lambda: store.append_encoded(event())):
+        began = time.monotonic()
+        with pytest.raises(ef.EventfoldError) as raised:
+            call()
+        assert raised.value.code in ("store-unavailable", "append-unconfirmed"), raised.value
+        assert time.monotonic() - began < 15
+    store.close()
+
+
+def test_the_client_of_nats_has_what_is_used_of_it() -> None:
+    """Attributes and methods that are not public: a new version of nats-py must still have them, as they were."""
+    import inspect
+
+    parameters = list(inspect.signature(Client._process_msg).parameters)  # pyright: ignore[reportPrivateUsage]
+    assert parameters == ["self", "sid", "subject", "reply", "data", "headers"]
+    client = RawClient()
+    for name in ("_pending", "_transport", "_send_command", "_flush_pending", "_server_info"):
+        assert hasattr(client, name), name
+
+
+def test_an_event_that_a_replica_leaves_out_is_read_from_the_leader(
+    opening: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A gap and a changed bit in the answer of a replica: both are healed, counted and logged, never skipped."""
+    store = opening()
+    store.append_encoded(*[event(str(i)) for i in range(6)])
+    original, answers = RawClient.ask_many, iter(["3", "5", "", ""])
+
+    async def spoiling(self: RawClient, subject: bytes, payload: bytes, received: Any, failed: Any) -> bytes:
+        """Leave out sequence 3 in the first answer, and change a bit of sequence 5 in the second."""
+        spoilt = next(answers)
+
+        def receive(at: bytes, data: bytes, headers: bytes) -> None:
+            if spoilt and f"\r\nNats-Sequence: {spoilt}\r\n".encode() in headers:
+                if spoilt == "3":
+                    return
+                data = bytes([data[0] ^ 1]) + data[1:]
+            received(at, data, headers)
+
+        return await original(self, subject, payload, receive, failed)
+
+    monkeypatch.setattr(RawClient, "ask_many", spoiling)
+    reader = opening()
+    assert [each.position for each in reader.read(raw=True)] == [1, 2, 3, 4, 5, 6]
+    assert reader.stats()["healed"] == 2
+    assert "sequence 3" in caplog.text and "sequence 5" in caplog.text
+
+
+def test_an_event_that_no_node_has_is_an_error(opening: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It names node, stream and sequence, and what is before it can be read no further than that."""
+    from eventfold.engines.jetstream import reader as reading
+    from eventfold.errors import StoreDamaged
+
+    store = opening()
+    for i in range(6):
+        store.append_encoded(event(str(i)))
+    decode = reading.decode_event
+
+    def damaged(sequence: int, headers: bytes, payload: bytes) -> object:
+        return decode(sequence, headers, payload + b"x" if sequence == 4 else payload)
+
+    monkeypatch.setattr(reading, "decode_event", damaged)
+    other = opening()
+    with pytest.raises(StoreDamaged, match="sequence 4") as raised:
+        other.head()
+    assert (raised.value.fields["sequence"], raised.value.fields["stream"][:3]) == (4, "EF_")
+    assert raised.value.fields["node"].startswith("n")
