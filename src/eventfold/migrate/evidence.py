@@ -147,14 +147,18 @@ def _role(
         return (
             "reference",
             "",
-            (f"{referred} other tables refer to its {table.rows or 0:,} rows, and it refers to none",),
+            (f"it refers to none, and {_tables(referred)} to its {table.rows or 0:,} rows",),
         )
     if referred or times:
-        reasons = [f"{referred} other tables refer to it"] if referred else []
+        reasons = [f"{_tables(referred)} to it"] if referred else []
         return "entity", "", (" and ".join([*reasons, *(["it has times"] if times else [])]),)
     if len(key) == len([each for each in table.columns if not each.is_generated]):
         return "entity", "", ("its rows are nothing but their key",)
     return "entity", "", ("it has a key of its own; nothing refers to it and it has no time, so look at it twice",)
+
+
+def _tables(number: int) -> str:
+    return "1 other table refers" if number == 1 else f"{number} other tables refer"
 
 
 def _is_small(table: Table) -> bool:
