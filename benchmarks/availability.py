@@ -179,11 +179,40 @@ def measure_postgres_standby(rounds: int) -> Figures:
         cluster.remove()
 
 
+def measure_cluster(rounds: int) -> Figures:
+    """Kill the node that leads the stream; as a planned change, let it hand its leaderships over and end."""
+    from tests.support.servers.nats import own
+    from tests.support.stores import new_stream, stream_of
+
+    outages, planned, recovered = list[float](), list[float](), list[float]()
+    with (
+        tempfile.TemporaryDirectory(prefix="eventfold-availability-") as folder,
+        own(3, folder=Path(folder)) as cluster,
+    ):
+        url = new_stream(cluster, index=f"{folder}/index.db")
+        with ef.Store(url, timeout=90.0) as store:
+            fill(store, STORED)
+            ceiling = throughput(store)
+            writers = Writers(store)
+            for _ in range(rounds):
+                for done, gaps in (("kill", outages), ("retire", planned)):
+                    leader = cluster.leader(stream_of(url))
+                    gaps.append(writers.gap_over(getattr(leader, done)))
+                    began = time.monotonic()
+                    cluster.start(leader)
+                    if done == "kill":
+                        recovered.append(time.monotonic() - began)
+            writers.stop()
+            found = {"outage": outages, "planned": planned, "recovery": recovered}
+            return found | {"throughput": [ceiling], "errors": [len(writers.failed)]}
+
+
 MEASURES: dict[str, tuple[Callable[[int], Figures], int]] = {
     "file": (measure_file, 15),
     "file-backup": (measure_file_backup, 10),
     "postgres": (measure_postgres, 10),
     "postgres-standby": (measure_postgres_standby, 4),
+    "cluster": (measure_cluster, 4),
 }
 
 

@@ -6,7 +6,6 @@ Knows: the page, processes. Does not know: how a store drains.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import itertools
 import json
 import os
@@ -23,14 +22,15 @@ import pytest
 
 import eventfold as ef
 from tests.docs.pages import ROOT, blocks
-from tests.support.servers import postgres
+from tests.support.servers import nats, postgres
+from tests.support.stores import new_stream, remove_stream
 
 PAGE = ROOT / "docs" / "explanation" / "availability.md"
 PROCESSES = 4
 TIMEOUT_S = 60.0
 CATCH_UP = """
 import json
-with ef.Store(sys.argv[1]) as store:
+with ef.Store(sys.argv[1], target=os.environ.get("ROWS")) as store:
     store.project(Balance)
     assert all(proof.proved for proof in store.projections.verify(Balance))
     log = [(str(each.id), each.position, each.event.account, each.event.currency) for each in store.read()]
@@ -139,22 +139,19 @@ class Balancer:
         assert not any(thread.is_alive() for thread in self._threads)
 
 
-@pytest.fixture(params=["sqlite", "postgres", "nats"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The address of an empty store."""
+@pytest.fixture(params=["sqlite", "postgres", pytest.param("nats", marks=nats.needed)])
+def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of an empty store. In the environment: where its rows are, if it cannot have them itself."""
+    if request.param == "nats":
+        monkeypatch.setenv("ROWS", f"sqlite:{tmp_path / 'rows.db'}")
     if request.param == "sqlite":
         yield str(tmp_path / "store.db")
     elif request.param == "postgres":
         yield postgres.shared().url(schema=f"deployed_{uuid4().hex[:12]}")
     else:
-        if importlib.util.find_spec("eventfold.engines.jetstream.engine") is None:
-            pytest.skip("there is no NATS engine yet")
-        yield from _nats_store(tmp_path)
-
-
-def _nats_store(folder: Path) -> Iterator[str]:
-    pytest.skip("the NATS engine is not part of this test yet")
-    yield str(folder)
+        made = new_stream(nats.shared())
+        yield f"{made}{'&' if '?' in made else '?'}index={tmp_path / 'index.db'}"
+        remove_stream(made)
 
 
 @pytest.mark.timeout(240)
