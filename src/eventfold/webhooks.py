@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import hmac
 import http.client
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -20,6 +22,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from eventfold.concurrency.deadlines import Stopped, run_within
 from eventfold.errors import DeliveryFailed, InvalidProcess, InvalidSignature
 
 PREFIX = "whsec_"
@@ -95,18 +98,56 @@ def verify(
 
 
 def post(url: str, body: bytes, headers: Mapping[str, str], timeout: float, identity: str) -> Answer:
-    """Post a message and return the response, whatever its status. Raises DeliveryFailed if there is none."""
+    """Post a message and return the response, whatever its status.
+
+    `timeout`: seconds for everything together, however slowly the host answers. Raises DeliveryFailed if there is no
+    response until then, or until a second after the runner of this thread was stopped.
+    """
     parts = urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(parts.hostname or "", parts.port, timeout=timeout)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    begun: list[Answer] = []  # a response whose body has not been read
+    known: list[Answer] = []  # the same, before the connection was cut: after that a part looks like a whole
+
+    def cut() -> None:
+        known.extend(begun)
+        _cut(connection)
+
     try:
-        connection.request("POST", path, body, dict(headers))
+        return run_within(timeout, lambda: _post(connection, path, body, dict(headers), identity, begun), cut)
+    except TimeoutError:
+        if known:  # it has a status, which says more
+            return known[0]
+        what = f"{parts.hostname} has not answered within {timeout:g} s."
+    except Stopped:
+        what = f"{parts.hostname} had not answered when the runner was stopped."
+    raise DeliveryFailed(what, "It is retried.", event_id=identity)
+
+
+def _cut(connection: http.client.HTTPConnection) -> None:
+    """End a call that was given up: its thread must not wait for the host."""
+    if (open_socket := connection.sock) is not None:
+        with contextlib.suppress(OSError):
+            open_socket.shutdown(socket.SHUT_RDWR)
+
+
+def _post(
+    connection: http.client.HTTPConnection,
+    path: str,
+    body: bytes,
+    headers: dict[str, str],
+    identity: str,
+    begun: list[Answer],
+) -> Answer:
+    try:
+        connection.request("POST", path, body, headers)
         answer = connection.getresponse()
+        begun.append(Answer(answer.status, answer.reason, ""))
         said = b"" if 200 <= answer.status < 300 else _beginning(answer)
     except (OSError, http.client.HTTPException) as error:
         raise DeliveryFailed(
-            f"{parts.hostname} could not be reached ({type(error).__name__}: {error}).",
+            f"{connection.host} could not be reached ({type(error).__name__}: {error}).",
             "It is retried.",
             event_id=identity,
         ) from error

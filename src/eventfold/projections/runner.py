@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from eventfold.concurrency import CommitSignal, run
+from eventfold.concurrency.deadlines import stopped_by
 from eventfold.concurrency.waiting import Flag
 from eventfold.core.backoff import Backoff
 from eventfold.errors import EventfoldError, ProjectionStopped, StoreClosed, StoreUnavailable, TargetUnavailable
@@ -177,6 +178,10 @@ class _PartitionThread:
 
     def run(self) -> None:
         """Work until stopped. Where another generation became the live one, continue with that one."""
+        with stopped_by(self._shared.stop):
+            self._run()
+
+    def _run(self) -> None:
         shared, name = self._shared, self._definition.name
         while not shared.stop.is_set():
             try:

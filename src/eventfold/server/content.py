@@ -249,7 +249,8 @@ def compressor_of(encoding: str) -> Compressor:
 
 async def compressed(request: Request, response: Response) -> Response:
     """Return the response compressed as the client accepts, unless it is small. It says that it varies in any case."""
-    response.headers.add_vary_header("Accept-Encoding")
+    if "accept-encoding" not in response.headers.get("vary", "").lower():
+        response.headers.add_vary_header("Accept-Encoding")
     encoding = response_encoding(request)
     body = bytes(response.body)
     if encoding is None or len(body) <= SMALL_BYTES or "content-encoding" in response.headers:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +15,9 @@ import pytest
 import eventfold as ef
 from eventfold.alerts import delivery
 from eventfold.alerts.delivery import Delivery
+from eventfold.alerts.delivery.message import Message
 from eventfold.errors import DeliveryFailed, InvalidProcess
-from tests.alerts.delivery.facts import cleared, micros, raised, record, until
+from tests.alerts.delivery.facts import PATIENCE_S, cleared, micros, raised, record, until
 from tests.alerts.delivery.receiving import SECRET, TOKEN, Receiver, receiving
 
 QUICK: Any = {"group": 0, "group_page": 0, "first_delay": 0.05, "max_delay": 0.1}
@@ -148,6 +152,59 @@ def test_an_answer_that_never_ends_is_an_answer(store: ef.Store) -> None:
         receiver.answer = 500
         with pytest.raises(DeliveryFailed, match="answered 500"):
             pager(receiver, timeout=0.5).send_test()
+
+
+@contextlib.contextmanager
+def dripping(line: bytes) -> Iterator[str]:
+    """The address of a host that begins an answer with a line, and then sends a byte every twentieth of a second."""
+    ended = threading.Event()
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        client, _ = listening.accept()
+        with client, contextlib.suppress(OSError):
+            client.sendall(line)
+            while not ended.wait(0.05):
+                client.sendall(b"x")
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/hook"
+    finally:
+        ended.set()
+        thread.join(PATIENCE_S)
+        listening.close()
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [(b"HTTP/1.1 200 O", "has not answered within 0.5 s"), (b"HTTP/1.1 500 No\r\n\r\n", "answered 500 No")],
+)
+def test_a_host_that_answers_byte_by_byte_has_no_more_than_the_timeout(line: bytes, says: str) -> None:
+    """Each byte comes in time, and the answer does not: `timeout` is for everything together. A status is an answer."""
+    with dripping(line) as url, pytest.raises(DeliveryFailed, match=says):
+        delivery.webhook(url, secret=SECRET, timeout=0.5).send_test()
+
+
+def test_a_target_that_hangs_does_not_keep_a_runner_from_stopping(store: ef.Store) -> None:
+    """The function never returns: the runner stops, and the next one sends the message again, under the same id."""
+    hanging, sent = threading.Event(), list[str]()
+
+    def send(message: Message) -> None:
+        sent.append(message.id)
+        if len(sent) == 1:
+            hanging.wait()
+
+    target = delivery.function(send, name="pager", **QUICK)
+    with store.run(target):
+        record(store, raised("c-1", micros()))
+        until(lambda: sent)
+    with store.run(target):
+        until(lambda: len(sent) == 2)
+    hanging.set()
+    assert sent[0] == sent[1]
+    assert store.alerts.targets()[0].failed == 0
 
 
 @pytest.mark.parametrize(

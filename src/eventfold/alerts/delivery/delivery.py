@@ -15,11 +15,12 @@ import msgspec
 from eventfold.alerts.delivery.message import AlertMessage, Message, message_of
 from eventfold.alerts.delivery.notifier import Notifier
 from eventfold.alerts.delivery.policy import Duration, Hours, Policy, policy_of
-from eventfold.alerts.delivery.target import Target, guarded
+from eventfold.alerts.delivery.target import RETRIED, Target, guarded
+from eventfold.concurrency.deadlines import Stopped, run_within
 from eventfold.core.annotations import check_component_name
 from eventfold.core.envelope import new_id
 from eventfold.core.event import Recorded
-from eventfold.errors import InvalidProcess
+from eventfold.errors import DeliveryFailed, InvalidProcess
 from eventfold.processes.effects import Effect, RetryPolicy
 from eventfold.processes.parts import Clocked, Parts
 from eventfold.projections.admin import ProjectionAdmin
@@ -91,9 +92,18 @@ class Delivery:
         return self.target.description
 
     def deliver(self, recorded: Recorded[AlertMessage]) -> None:
-        """Send the message of a fact, if it is for this target. Raises DeliveryFailed."""
-        if recorded.event.target == self.name:
-            guarded(self.target.send, self.target, message_of(recorded, self.store))
+        """Send the message of a fact, if it is for this target. Raises DeliveryFailed.
+
+        A target that hangs does not keep the runner from being stopped: the message is then sent again later.
+        """
+        if recorded.event.target != self.name:
+            return
+        message = message_of(recorded, self.store)
+        try:
+            run_within(None, lambda: guarded(self.target.send, self.target, message))
+        except Stopped:
+            what = f"{self.description} had not taken the message when the runner was stopped."
+            raise DeliveryFailed(what, RETRIED, event_id=message.id) from None
 
     def send_test(self) -> None:
         """Send a test message, once. Raises DeliveryFailed."""
