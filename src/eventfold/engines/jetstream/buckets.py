@@ -15,21 +15,24 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from eventfold.engines.jetstream.client import RequestFailed
+from eventfold.engines.jetstream.client import RawClient, RequestFailed
 from eventfold.engines.jetstream.connection import ClusterConnection
 from eventfold.engines.jetstream.failures import (
     NOT_FOUND_MESSAGE,
+    NOT_FOUND_STREAM,
     WRONG_LAST_SEQUENCE,
     ApiError,
     ApiFailure,
     error_of_api,
     no_answer,
 )
+from eventfold.engines.jetstream.names import StoreNames
+from eventfold.engines.jetstream.stream import StreamInfo
 from eventfold.errors import EventfoldError, StoreUnavailable
 
 T = TypeVar("T")
+AGAIN_S = 0.1  # before a leader without a majority is asked again
 MARKER_TTL_S = 1  # the shortest that a server accepts; TTLs are whole seconds
-NO_STREAM = 10_059
 BUCKETS = ("locks", "snapshots", "keys")  # of every store
 DELETED = b"KV-Operation: DEL\r\n"
 
@@ -86,9 +89,15 @@ class Bucket:
         """Return the record of a key, from the leader; NOTHING if there is none. A marker has a revision."""
         return (await self._read({"last_by_subj": self._prefix + key}))[1]
 
-    async def last(self) -> tuple[str, Entry]:
-        """Return the key and the record that were written last, from the leader; "" and NOTHING in an empty bucket."""
-        return await self._read({"last_by_subj": f"{self._prefix}>"})
+    async def last_revision(self, deadline: float) -> int:
+        """Return the revision of the last write, from a leader that a majority follows."""
+        while True:
+            info = await self._ask("STREAM.INFO", {}, StreamInfo)
+            if info.has_majority:
+                return info.state.last_seq
+            if asyncio.get_running_loop().time() >= deadline:
+                raise no_answer(self._connection.where, f"the leader of the bucket {self.name} has no majority")
+            await asyncio.sleep(AGAIN_S)
 
     async def at(self, revision: int) -> tuple[str, Entry]:
         """Return the key and the record with this revision, from the leader; "" and NOTHING if it was replaced."""
@@ -160,7 +169,7 @@ class Bucket:
 
     def _refused(self, failure: ApiFailure) -> EventfoldError:
         where = self._connection.where
-        if failure.err_code != NO_STREAM:
+        if failure.err_code != NOT_FOUND_STREAM:
             return error_of_api(failure, where)
         return StoreUnavailable(
             f"The bucket {self.name} of the store {where} is missing.",
@@ -188,3 +197,21 @@ def bucket_config(name: str, replicas: int) -> dict[str, Any]:
         "allow_msg_ttl": True,
         "deny_delete": True,
     }
+
+
+async def create_buckets(
+    connection: ClusterConnection, names: StoreNames, replicas: int, client: RawClient, deadline: float
+) -> None:
+    """Create those buckets of a store that are missing. Needs an operator's account."""
+    for name in BUCKETS:
+        config = bucket_config(names.bucket(name), replicas)
+        stream = config["name"]
+        try:
+            try:
+                await connection.ask(f"STREAM.INFO.{stream}", None, StreamInfo, client=client, deadline=deadline)
+            except ApiError as error:
+                if error.failure.err_code != NOT_FOUND_STREAM:
+                    raise
+                await connection.ask(f"STREAM.CREATE.{stream}", config, StreamInfo, client=client, deadline=deadline)
+        except ApiError as error:
+            raise error_of_api(error.failure, connection.where) from None

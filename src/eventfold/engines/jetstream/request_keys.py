@@ -53,15 +53,15 @@ class RequestKeys:
     async def receipts(self, keys: Iterable[str], deadline: float) -> dict[str, Receipt]:
         """Return the receipts of appends to which any process assigned one of these keys before this call."""
         found: dict[str, Receipt] = {}
-        for record in await self._look_up(tuple(keys)):
+        asked = tuple(keys)
+        for record in await self._look_up(asked, deadline) if asked else ():
             if await self._is_in_log(record, deadline) and await self._receipt_in_log(record.key) is None:
                 found[record.key] = await self._receipt_at(record.first)
         return found
 
     async def all(self, deadline: float) -> list[tuple[str, int]]:
         """Return every key that was assigned with the first position of its append, ordered by key."""
-        _, last = await self._bucket.last()
-        await self._load(last.revision)
+        await self._load(await self._bucket.last_revision(deadline))
         return [(key, each.first) for key, each in sorted(self._known.items()) if await self._is_in_log(each, deadline)]
 
     async def assign(self, key: str, first: int, id: bytes, deadline: float) -> Receipt | None:
@@ -92,11 +92,11 @@ class RequestKeys:
 
     # The records
 
-    async def _look_up(self, keys: Sequence[str]) -> list[Assigned]:
+    async def _look_up(self, keys: Sequence[str], deadline: float) -> list[Assigned]:
         """Return the records of those of these keys that have one, as of now."""
-        _, last = await self._bucket.last()
-        if last.revision - self._revision <= MAX_LOADED:
-            await self._load(last.revision)
+        last = await self._bucket.last_revision(deadline)
+        if last - self._revision <= MAX_LOADED:
+            await self._load(last)
             return [self._known[key] for key in keys if key in self._known]
         records: list[Assigned] = []
         for start in range(0, len(keys), AT_ONCE):

@@ -21,6 +21,7 @@ from eventfold.core.envelope import Receipt, StoredEvent, now_micros
 from eventfold.core.mutex import Mutex
 from eventfold.core.query import Query
 from eventfold.engines.jetstream.appends import Appending, AppendQueue
+from eventfold.engines.jetstream.buckets import create_buckets
 from eventfold.engines.jetstream.connection import ClusterConnection
 from eventfold.engines.jetstream.durability import VERIFY_AGAIN_S, verify_durability
 from eventfold.engines.jetstream.failures import closed_error, stale_index, wrong_store
@@ -37,7 +38,6 @@ from eventfold.engines.jetstream.snapshots import ClusterSnapshots
 from eventfold.engines.jetstream.stream import (
     Identity,
     StreamInfo,
-    create_buckets,
     create_stream,
     identity_of,
     raw_info,
@@ -155,16 +155,17 @@ class Session:
         connection = ClusterConnection(self.address, self.options, _nothing)
         try:
             client = await connection.ready(self.deadline())
+            names, is_new = self.address.names, False
             try:
-                info = await stream_info(connection, self.address.names, client=client)
-                identity_of(info, self.address.where)
-                await create_buckets(connection, self.address.names, info.replicas, client, self.deadline())
-                return False
+                info = await stream_info(connection, names, client=client)
             except StoreNotFound:
-                await create_stream(connection, self.address.names, client)
+                await create_stream(connection, names, client)
+                info, is_new = await stream_info(connection, names, client=client), True
+            identity_of(info, self.address.where)
+            await create_buckets(connection, names, info.replicas, client, self.deadline())
         finally:
             await connection.close()
-        return True
+        return is_new
 
     async def _check(self) -> None:
         """Check the store, after each connect. Raises StoreUnavailable errors."""

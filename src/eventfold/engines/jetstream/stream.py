@@ -12,11 +12,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from eventfold.engines.jetstream.buckets import BUCKETS, bucket_config
 from eventfold.engines.jetstream.client import RawClient
 from eventfold.engines.jetstream.connection import AGAIN_S, LEAVE_AFTER_S, ClusterConnection
 from eventfold.engines.jetstream.failures import (
-    NOT_FOUND_STREAM,
     ApiError,
     changed_stream,
     error_of_api,
@@ -228,26 +226,7 @@ async def create_stream(connection: ClusterConnection, names: StoreNames, client
                 continue
             raise error_of_api(error.failure, connection.where) from None
         await update_identity(connection, names, made, client=client, deadline=end)
-        await create_buckets(connection, names, replicas, client, end)
         return
-
-
-async def create_buckets(
-    connection: ClusterConnection, names: StoreNames, replicas: int, client: RawClient, deadline: float
-) -> None:
-    """Create those buckets of a store that are missing."""
-    for name in BUCKETS:
-        config = bucket_config(names.bucket(name), replicas)
-        stream = config["name"]
-        try:
-            try:
-                await connection.ask(f"STREAM.INFO.{stream}", None, StreamInfo, client=client, deadline=deadline)
-            except ApiError as error:
-                if error.failure.err_code != NOT_FOUND_STREAM:
-                    raise
-                await connection.ask(f"STREAM.CREATE.{stream}", config, StreamInfo, client=client, deadline=deadline)
-        except ApiError as error:
-            raise error_of_api(error.failure, connection.where) from None
 
 
 async def update_identity(
