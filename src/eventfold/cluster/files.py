@@ -76,14 +76,24 @@ def write_nodes(
         if certificates is not None:
             paths = (certificates.certificate, certificates.key, certificates.authority)
             own = Certificates(*(path.replace("{node}", node.name) for path in paths))
+        own_data = f"{data.rstrip('/')}/{data_folder(node, nodes)}"
         text = node_configuration(
-            node, nodes, cluster=cluster, data=f"{data.rstrip('/')}/{node.name}", route_password=password,
+            node, nodes, cluster=cluster, data=own_data, route_password=password,
             disk_limit=disk_limit, certificates=own, accounts_file=ACCOUNTS_FILE, listen=listen,
         )  # fmt: skip
         path = folder / f"{node.name}.conf"
         _save(path, text.encode())
         written.append(path)
     return written
+
+
+def data_folder(node: NodeAddress, nodes: Sequence[NodeAddress]) -> str:
+    """The name of the folder of a node's streams: another one where it is alone.
+
+    A server that is started as a node of a cluster does not show the streams that it stored while it was alone, and may
+    delete them.
+    """
+    return node.name if len(nodes) > 1 else f"{node.name}-alone"
 
 
 def _route_password(folder: Path, nodes: Sequence[NodeAddress]) -> str:

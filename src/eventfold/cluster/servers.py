@@ -20,6 +20,7 @@ from pathlib import Path
 
 from eventfold.cluster.accounts import development_accounts
 from eventfold.cluster.configuration import NodeAddress, node_configuration
+from eventfold.cluster.files import data_folder
 from eventfold.errors import EventfoldError, InvalidInput, MissingExtra
 
 PROGRAM = "nats-server"
@@ -81,7 +82,11 @@ class LocalNodes:
         password = secrets.token_urlsafe(18)
         for node in self.nodes:
             text = node_configuration(
-                node, self.nodes, cluster="development", data=str(self._folder / node.name), route_password=password
+                node,
+                self.nodes,
+                cluster="development",
+                data=str(self._folder / data_folder(node, self.nodes)),
+                route_password=password,
             )
             (self._folder / f"{node.name}.conf").write_text(text)
         for node in self.nodes:

@@ -31,8 +31,9 @@ def address_text(address: Any, called: str) -> str:
 
 
 def without_secrets(address: str) -> str:
-    """An address as it may be shown: without a password, and without the key of a server."""
+    """An address as it may be shown: without a password, the key of a server, and the password of a system account."""
     hidden = re.sub(r"(://[^:/@]*):[^/?#\s]*@", r"\1:…@", address)
+    hidden = re.sub(r"([?&]system=[^:&#\s]*:)[^&#\s]*", r"\1…", hidden)
     return re.sub(r"^(https?://)[^@/]*@", r"\1…@", hidden, flags=re.IGNORECASE)
 
 
