@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from eventfold.cli.cluster_snapshot import snapshot
 from eventfold.cli.command import Command, Group, help_text
 from eventfold.cli.exit_codes import DONE, FAILED, print_note
 from eventfold.cli.formatting import count_of, format_size
@@ -350,5 +351,5 @@ def _node_row(node: NodeStatus) -> tuple[str, ...]:
     )
 
 
-for command in (accounts, nodes, rotate, revoke, status, balance, replicas):
+for command in (accounts, nodes, rotate, revoke, status, balance, replicas, snapshot):
     cluster.command(command.__name__, cls=Command, help=help_text(command.__doc__))(command)

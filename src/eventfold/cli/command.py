@@ -116,6 +116,11 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         ("a small one, in seconds", "eventfold demo flights --limit 2000 --db first.db"),
     ),
     "watch": (("kill a service and see the alert", "eventfold demo watch"),),
+    "cluster": (("kill a node of three, and count what is lost", "eventfold demo cluster"),),
+    "snapshot": (
+        ("into the cluster", "eventfold cluster snapshot nats://operator:secret@a,b,c/bank"),
+        ("into a folder that hosts can read", "eventfold cluster snapshot nats://a,b,c/bank --to /srv/copies"),
+    ),
     "nats": (
         ("one server, at free ports", "eventfold dev nats --port 0"),
         ("a cluster of three on this machine", "eventfold dev nats nats-cluster --nodes 3 --port 0"),

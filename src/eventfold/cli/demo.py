@@ -62,3 +62,31 @@ def watch(
     from eventfold.demo.watch import run
 
     raise typer.Exit(run(db, as_json))
+
+
+@demo.command("cluster", cls=Command, no_args_is_help=False)
+def cluster(
+    folder: Annotated[
+        str | None,
+        typer.Option("--folder", metavar="FOLDER", help="Where the servers keep their files.", show_default=False),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", min=1, metavar="N", help="Only the first N flights of 336,776.", show_default=False),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+) -> None:
+    """Kill a node of three while a year of flights is loaded, and prove that nothing was lost.
+
+    Starts three NATS servers on this machine, kills the leader with kill -9 in the middle, starts it again, reads the
+    whole log as a new host does, and compares it with every acknowledgement. Exit code 0 if it is all there, once.
+    """
+    try:
+        from eventfold.demo.cluster import run
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            f"The demo needs a package that is not installed ({error.name}).",
+            'Install it: pip install "eventfold[demo,jetstream]".',
+            extra="jetstream",
+        ) from error
+    raise typer.Exit(run(folder, limit, as_json))

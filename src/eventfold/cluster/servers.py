@@ -18,6 +18,8 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
+
 from eventfold.cluster.accounts import development_accounts
 from eventfold.cluster.configuration import NodeAddress, node_configuration
 from eventfold.cluster.files import data_folder
@@ -48,6 +50,25 @@ def find_program() -> str:
             program=PROGRAM,
         )
     return path
+
+
+class _Messages(msgspec.Struct):
+    messages: int = 0
+
+
+class _Stream(msgspec.Struct):
+    name: str
+    state: _Messages
+
+
+class _Account(msgspec.Struct):
+    stream_detail: list[_Stream] = []
+
+
+class _Said(msgspec.Struct):
+    """What a node says of its streams."""
+
+    account_details: list[_Account] = []
 
 
 class LocalNodes:
@@ -93,12 +114,7 @@ class LocalNodes:
             self._start(node)
         ends = time.monotonic() + START_TIMEOUT_S
         for node in self.nodes:
-            while not self._is_ready(node):
-                if self._processes[node.name].poll() is not None:
-                    raise self._failed(node, "ended")
-                if time.monotonic() > ends:
-                    raise self._failed(node, f"was not ready after {START_TIMEOUT_S:.0f} s")
-                time.sleep(CHECK_EACH_S)
+            self._wait_until_ready(node, ends)
 
     def ended(self) -> Iterator[str]:
         """The names of nodes that have ended since the last call, each once."""
@@ -115,6 +131,34 @@ class LocalNodes:
     def pids(self) -> dict[str, int]:
         """The processes, by the names of their nodes."""
         return {name: process.pid for name, process in self._processes.items()}
+
+    def kill(self, name: str) -> int:
+        """Send kill -9 to a node, and wait for its end. Returns the number that its process had."""
+        process = self._processes.pop(name)
+        process.kill()
+        process.wait()
+        return process.pid
+
+    def start_again(self, name: str) -> None:
+        """Start a node that has ended, and wait until it is ready: it has what the others have."""
+        node = next(each for each in self.nodes if each.name == name)
+        self._start(node)
+        self._wait_until_ready(node, time.monotonic() + START_TIMEOUT_S)
+
+    def messages(self, stream: str) -> dict[str, int]:
+        """How many messages of a stream each node has, by its name. A node that does not answer is left out."""
+        found: dict[str, int] = {}
+        for node in self.nodes:
+            url = f"http://{HOST}:{node.monitoring_port}/jsz?accounts=1&streams=1"
+            try:
+                with urllib.request.urlopen(url, timeout=5.0) as answer:
+                    said = msgspec.json.decode(answer.read(), type=_Said)
+            except (OSError, ValueError):
+                continue
+            for each in (detail for account in said.account_details for detail in account.stream_detail):
+                if each.name == stream:
+                    found[node.name] = each.state.messages
+        return found
 
     def stop(self) -> None:
         """Stop every node in order, and wait for it."""
@@ -138,6 +182,14 @@ class LocalNodes:
                 stderr=log,
                 start_new_session=True,  # so that Ctrl-C reaches this process only, which stops the nodes in order
             )
+
+    def _wait_until_ready(self, node: NodeAddress, ends: float) -> None:
+        while not self._is_ready(node):
+            if self._processes[node.name].poll() is not None:
+                raise self._failed(node, "ended")
+            if time.monotonic() > ends:
+                raise self._failed(node, f"was not ready after {START_TIMEOUT_S:.0f} s")
+            time.sleep(CHECK_EACH_S)
 
     def _is_ready(self, node: NodeAddress) -> bool:
         try:
