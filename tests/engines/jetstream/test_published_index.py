@@ -22,6 +22,7 @@ from eventfold.core.envelope import NewEvent
 from eventfold.engines import open_engine
 from eventfold.engines.jetstream.published_index import PARTIAL, Description
 from eventfold.errors import InvalidInput, NotSupported
+from tests.cli.commands import run as command
 from tests.support.servers import nats as servers
 
 pytestmark = servers.needed
@@ -274,3 +275,15 @@ def test_what_cannot_be_published_is_refused(empty: str, tmp_path: Path) -> None
         store.append_encoded(*events(1))
     with pytest.raises(InvalidInput):
         publish_snapshot(empty, to="http://127.0.0.1:9/", keep=1, **SEEN)
+
+
+def test_the_command_says_what_it_published(given: Given, tmp_path: Path) -> None:
+    """`eventfold cluster snapshot` prints name, events and sizes, or the description as JSON."""
+    ran = command("cluster", "snapshot", given.url("first"), "--to", str(tmp_path / "copies"), "--json")
+    assert ran.code == 0, ran.err
+    assert json.loads(ran.out)["position"] == EVENTS
+    ran = command("cluster", "snapshot", given.url("first"))
+    assert ran.code == 0, ran.err
+    assert f"{EVENTS} events" in ran.out
+    given.append_one()
+    given.verify("second", restored=True)
