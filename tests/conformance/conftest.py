@@ -12,6 +12,7 @@ import pytest
 from eventfold.testing.conformance.engine_under_test import EngineUnderTest
 from eventfold.testing.conformance.fixtures import *
 from tests.conformance.engines import ENGINES, MEMORY, MODES
+from tests.support.stores import remove_stream
 
 
 @pytest.fixture
@@ -31,3 +32,4 @@ def engine_under_test(request: pytest.FixtureRequest, folder: Path) -> Iterator[
     under_test = EngineUnderTest(mode=mode, **ENGINES[engine](folder))
     yield under_test
     under_test.close()
+    remove_stream(under_test.url)

@@ -173,6 +173,8 @@ class JetStreamEngine:
         """See the port."""
         if self._closed:
             raise closed_error()
+        if not requests:
+            return []
         return self._append_blocking(requests) if self._is_sync else await self._append(requests)
 
     def _append_blocking(self, requests: Sequence[AppendRequest]) -> list[Outcome]:
