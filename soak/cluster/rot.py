@@ -13,10 +13,13 @@ from eventfold.core.envelope import StoredEvent
 from eventfold.errors import StoreDamaged
 from soak.cluster.flips import flip
 from soak.cluster.leaders import step_down
-from soak.cluster.rounds import STREAM, Stand, check, create
+from soak.cluster.rounds import STREAM, Stand, check, create, wait
 from soak.cluster.stores import whole_log
 from soak.rounds import Round
 from tests.support.servers.nats import Node, own
+
+REJOIN_S = 2.0  # until a node that was started answers reads again
+HOSTS = 6  # that read the log with an index of their own
 
 
 def flips(turn: Round) -> None:
@@ -35,29 +38,35 @@ def flips(turn: Round) -> None:
             node.stop()
             stand.fault("flips", partial(flip, cluster, node, STREAM, victim.data, turn.dice))
             cluster.start(node)
+            wait(REJOIN_S)
             if number:
                 step_down(cluster, STREAM, node)
-            read_on_new_host(stand, node, victim.position, log, f"rotten{number}")
+            read_on_new_hosts(stand, node, victim.position, log, f"rotten{number}")
             node.stop()  # the documented repair: an empty node is filled by the others
             node.wipe()
             cluster.start(node)
             cluster.wait_until_equal(STREAM)
-            read_on_new_host(stand, node, 0, log, f"repaired{number}")
+            read_on_new_hosts(stand, node, 0, log, f"repaired{number}")
         check(turn, cluster, stand.place)
         turn.count("events", len(log))
 
 
-def read_on_new_host(stand: Stand, rotten: Node, position: int, log: Sequence[StoredEvent], host: str) -> None:
-    """Read everything with a new index. `position`: where an error may say that nothing could be read; 0: nowhere."""
+def read_on_new_hosts(stand: Stand, rotten: Node, position: int, log: Sequence[StoredEvent], name: str) -> None:
+    """Read everything with new indexes: any replica answers, so that some of them meet the rotten one.
+
+    `position`: where an error may say that the event could not be read; 0: nowhere.
+    """
     findings = stand.turn.findings
-    try:
-        with ef.Store(stand.place.url, **stand.place.on(host)) as store:
-            found = whole_log(store)
-            stand.turn.count("healed", store.stats().get("healed", 0))
-        if found != list(log):
-            findings.add(f"host {host} reads {len(found)} events, others than the {len(log)} that were appended")
-    except StoreDamaged as error:
-        stand.turn.count("reported")
-        named = [rotten.name, STREAM, str(position)]
-        if not position or any(word not in error.what for word in named):
-            findings.add(f"host {host} reports damage, and not at {named}: {error}")
+    for number in range(HOSTS):
+        host = f"{name}-{number}"
+        try:
+            with ef.Store(stand.place.url, **stand.place.on(host)) as store:
+                found = whole_log(store)
+                stand.turn.count("healed", store.stats().get("healed", 0))
+            if found != list(log):
+                findings.add(f"host {host} reads {len(found)} events, others than the {len(log)} that were appended")
+        except StoreDamaged as error:
+            stand.turn.count("reported")
+            named = [rotten.name, STREAM, str(position)]
+            if not position or any(word not in error.what for word in named):
+                findings.add(f"host {host} reports damage, and not at {named}: {error}")

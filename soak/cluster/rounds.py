@@ -26,6 +26,12 @@ from tests.support.servers.nats import Cluster, Node
 
 STORE, STREAM = "soak", "EF_soak"
 ROOT = Path(__file__).parents[2]
+CREATE = """
+import sys
+from eventfold.concurrency import run
+from eventfold.engines import create_store, open_engine
+run(create_store(open_engine(sys.argv[1], "sync", True, {})))
+"""
 START_S = 60.0  # for the first acknowledgement
 OUTAGE_S = 60.0  # until appends go on after a fault, or the round has a problem
 CALL_TIMEOUT_S = 15.0  # of a client's call: longer than most elections, so that some outcomes are unknown
@@ -33,16 +39,12 @@ SOME = 25  # appends between two faults
 
 
 def create(cluster: Cluster, folder: Path, **options: str) -> Place:
-    """Create the store by the command, and return where it is."""
+    """Create the store in a process of its own, and return where it is."""
     url = cluster.url(STORE, **options)
-    program = (
-        "import sys; from eventfold.concurrency import run; from eventfold.engines import *; "
-        "run(create_store(open_engine(sys.argv[1], 'sync', True, {})))"
-    )
-    command = [sys.executable, "-c", program, url]
+    command = [sys.executable, "-c", CREATE, url]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     if done.returncode:
-        raise OSError(f"eventfold init failed: {done.stdout}{done.stderr}")
+        raise OSError(f"the store was not created: {done.stdout}{done.stderr}")
     return Place(url, folder, {"timeout": CALL_TIMEOUT_S, "target": f"sqlite:{folder / 'rows.db'}"})
 
 

@@ -204,10 +204,9 @@ def changed_stream(where: str, why: str) -> StoreDamaged:
 def missing_message(where: str, node: str, stream: str, sequence: int, why: str) -> StoreDamaged:
     """The error of an event that no node returns."""
     return StoreDamaged(
-        f"The stream {stream} of {where} does not return the event at sequence {sequence}, asked through node {node} "
-        f"and from its leader: {why}.",
-        "Find the node whose store is damaged by eventfold cluster status, wipe it and let it resync; nothing was "
-        "skipped.",
+        f"The stream {stream} of {where} does not return the event at sequence {sequence} as it was written, neither "
+        f"from the node {node}, which leads it, nor from another one: {why}.",
+        "Nothing was skipped. Let another node lead it, wipe the store of this one and let it resync, then read again.",
         where=where,
         node=node,
         stream=stream,

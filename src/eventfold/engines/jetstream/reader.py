@@ -1,7 +1,7 @@
 """Reading the stream: ranges of events from any replica, one event or the last sequence from the leader.
 
 Every sequence must come, each with its checksum. A replica that leaves one out, or has it damaged, does not say so;
-then the leader is asked, and if it does not have the event either, that is an error: never a skip.
+then the leader is asked, then the others again, and if none has the event, that is an error: never a skip.
 Knows: JetStream's requests for messages. Does not know: what the events are for.
 """
 
@@ -34,6 +34,8 @@ BATCH_BYTES = 8 * 2**20
 ANSWER_S = 5.0  # for the next message of a range; another replica is asked then
 AGAIN_S = 0.02
 BEHIND_S = 0.2  # a replica that lags gets so much time, then the leader is asked
+BEHIND = "the replica is behind"
+REPLICA_QUESTIONS = 24  # for one event that the leader does not return: each is answered by any of the replicas
 _log = logging.getLogger("eventfold")
 Keyed = tuple[StoredEvent, str | None]
 
@@ -99,7 +101,7 @@ class StreamReader:
     def __init__(self, connection: ClusterConnection, names: StoreNames) -> None:
         self._connection, self._names = connection, names
         self._direct = f"$JS.API.DIRECT.GET.{names.stream}".encode()
-        self.healed = 0  # events that a replica did not return, and the leader did
+        self.healed = 0  # events that a replica did not return, and another one did
 
     async def info(self, deadline: float | None = None) -> StreamInfo:
         """Ask the leader for the stream's configuration and state."""
@@ -142,7 +144,7 @@ class StreamReader:
                 return found.events
             behind_since = behind_since or loop.time()  # this replica has not applied it yet
             if loop.time() - behind_since > BEHIND_S:
-                return [await self._heal(after + 1, "the replica is behind", deadline)]
+                return [await self._heal(after + 1, BEHIND, deadline)]
             await asyncio.sleep(AGAIN_S / 10)
         raise no_answer(self._connection.where, why)
 
@@ -168,26 +170,45 @@ class StreamReader:
         return found
 
     async def _heal(self, sequence: int, why: str, deadline: float) -> Keyed:
-        """Return an event that a replica did not. Raises StoreDamaged if the leader does not have it."""
-        found = await self.from_leader(sequence, deadline, why)
-        if found is None:  # by a leader that was cut from the others, perhaps: then the next answer is of the new one
-            await self.info(deadline)
-            found = await self.from_leader(sequence, deadline, why)
+        """Return an event that a replica did not, from the leader or else from another replica.
+
+        Raises StoreDamaged if none of them returns it as it was written.
+        """
+        found = _decode(sequence, await self._get(sequence, deadline))
+        if found is not None:
+            if why != BEHIND:
+                self._report(f"A replica that was asked through node {self._connection.node}", sequence, why)
+            return found
+        cluster = (await self.info(deadline)).cluster  # a leader that was cut from the others may have been asked
+        leader = cluster.leader if cluster else self._connection.node
+        found = _decode(sequence, await self._get(sequence, deadline)) or await self._from_replicas(sequence, deadline)
         if found is None:
-            raise missing_message(
-                self._connection.where, self._connection.node, self._names.stream, sequence, why.rstrip(".")
-            )
-        if why != "the replica is behind":
-            self.healed += 1
-            _log.warning(
-                "A replica of the stream %s, asked through node %s, did not return sequence %s as it was written (%s);"
-                " the leader did. Compare the nodes by eventfold cluster status.",
-                self._names.stream,
-                self._connection.node,
-                sequence,
-                why,
-            )
+            raise missing_message(self._connection.where, leader, self._names.stream, sequence, why.rstrip("."))
+        self._report(f"The leader, node {leader},", sequence, why)
         return found
+
+    async def _from_replicas(self, sequence: int, deadline: float) -> Keyed | None:
+        """Ask for one event until a replica returns it; each question may reach another one."""
+        for _ in range(REPLICA_QUESTIONS):
+            try:
+                found = await self._ask(sequence - 1, sequence, deadline)
+            except RequestFailed:
+                found = None
+            if found is not None and found.events:
+                return found.events[0]
+            await asyncio.sleep(AGAIN_S)
+        return None
+
+    def _report(self, node: str, sequence: int, why: str) -> None:
+        self.healed += 1
+        _log.warning(
+            "%s did not return sequence %s of the stream %s as it was written (%s); another node did. Find the node "
+            "whose store is damaged, wipe it and let it resync.",
+            node,
+            sequence,
+            self._names.stream,
+            why.rstrip("."),
+        )
 
     async def from_leader(
         self, sequence: int, deadline: float, why: str = "", *, client: RawClient | None = None
@@ -197,14 +218,11 @@ class StreamReader:
         `client`: see ClusterConnection.ask.
         """
         message = await self._get(sequence, deadline, client)
-        if message is None:
-            return None
-        try:
-            return decode_event(sequence, base64.b64decode(message.hdrs), base64.b64decode(message.data))
-        except CorruptEvent as error:
-            raise missing_message(
-                self._connection.where, self._connection.node, self._names.stream, sequence, why or error.what
-            ) from error
+        found = _decode(sequence, message)
+        if found is None and message is not None:
+            why = why or "its checksum is wrong"
+            raise missing_message(self._connection.where, self._connection.node, self._names.stream, sequence, why)
+        return found
 
     async def commit_at(self, sequence: int, deadline: float) -> bytes | None:
         """Return the number of the batch that begins at a sequence, from the leader; None if nothing is there.
@@ -226,3 +244,13 @@ class StreamReader:
                 return None
             raise error_of_api(error.failure, self._connection.where) from None
         return answer.message
+
+
+def _decode(sequence: int, message: _Message | None) -> Keyed | None:
+    """Return the event of a message; None without a message, or if it is damaged."""
+    if message is None:
+        return None
+    try:
+        return decode_event(sequence, base64.b64decode(message.hdrs), base64.b64decode(message.data))
+    except CorruptEvent:
+        return None
