@@ -74,7 +74,7 @@ EVENTS = ((4, "INSERT"), (16, "UPDATE"), (8, "DELETE"), (32, "TRUNCATE"))  # bit
 
 def read_schema(connection: Connection) -> Schema:
     """Read the catalogue: seven queries, however many tables there are."""
-    found = [row for row in connection.rows(TABLES) if row[1] not in OURS]
+    found = [row for row in connection.rows(TABLES) if row[1] not in OURS and not row[2].startswith("eventfold_")]
     labels = {oid: name if is_default else f"{schema}.{name}" for oid, schema, name, _, _, _, is_default, *_ in found}
     oids = list(labels)
     columns = _columns(connection, oids)

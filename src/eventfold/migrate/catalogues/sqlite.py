@@ -18,7 +18,7 @@ TRIGGER_EVENT = re.compile(
     r"\b(?:BEFORE|AFTER|INSTEAD\s+OF)?\s*\b(DELETE|INSERT|UPDATE)\b(?:\s+OF\s+[^;]*?)?\s+ON\b", re.IGNORECASE
 )
 COLLATE = re.compile(r"\bCOLLATE\s+[\"'`]?(\w+)", re.IGNORECASE)
-IGNORED_PREFIXES = ("sqlite_", "eventfold_change", "eventfold_migrate")
+IGNORED_PREFIXES = ("sqlite_", "eventfold_")
 GENERATED = (2, 3)  # values of `hidden` in table_xinfo
 ROWS_OF_A_SMALL_FILE = 64 << 20  # bytes: rows are counted in smaller files
 
