@@ -45,6 +45,8 @@ GROUPS = (
     Group("alerts", "rules over the log, from an event to its fact", 60),
     Group("postgres", "PostgreSQL", 140, True),
     Group("server", "the server over HTTP: appends, reads, followers", 90, True),
+    Group("jetstream", "a cluster of three NATS servers: appends beside raw nats-py, reads, an outage", 240, True),
+    Group("hosts", "a new host opens a log of a cluster, by a published copy of the index and without", 300, True),
     Group("monitoring", "what counting costs, and /metrics under load and with many read models", 150, True),
     Group("traces", "appends with traces: off, and collected", 30),
     Group("paging", "pages of a read model of a million rows, on SQLite and PostgreSQL", 240, True),

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import os
 from collections.abc import Awaitable, Callable
 from importlib import import_module
 from pathlib import Path
@@ -142,8 +141,3 @@ class RawNats:
 
 async def _ignore(error: Exception) -> None:
     """Errors of the connection are those of the calls."""
-
-
-def is_large_wanted() -> bool:
-    """Return whether the largest log of the curve is measured, which takes half an hour."""
-    return os.environ.get("EVENTFOLD_BENCH_LARGE") == "1"
