@@ -9,8 +9,6 @@ some lives it is killed at a certain point instead: after the facts of a page ar
 from __future__ import annotations
 
 import os
-import random
-import select
 import signal
 import sys
 import time
@@ -19,6 +17,7 @@ from typing import Any
 import eventfold as ef
 from eventfold.alerts.episode_log import EpisodeLog
 from tests.alerts.rules import CardTesting, PaymentDeclined, QuietCard
+from tests.support.lives import run_lives
 
 
 def die_after_facts() -> None:
@@ -46,26 +45,9 @@ def live(url: str, life: int, begun: int) -> None:
 
 def main(url: str, lives: int, seed: int, longest: float) -> None:
     """Run that many lives, one after the other. Print how many were killed."""
-    chance = random.Random(seed)
     with ef.Store(url) as store:  # whatever is loaded once is loaded before the first life begins
         store.run_until_idle(CardTesting, QuietCard)
-    killed = 0
-    for life in range(lives):
-        begun, begins = os.pipe()
-        child = os.fork()
-        if child == 0:
-            try:
-                live(url, life, begins)
-            finally:
-                os._exit(1)
-        select.select([begun], [], [], 60.0)  # however busy the machine is
-        time.sleep(chance.uniform(0.0, longest))
-        os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
-        killed += os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-        os.close(begun)
-        os.close(begins)
-    print(killed)
+    print(run_lives(live, url, lives, seed, longest))
 
 
 if __name__ == "__main__":

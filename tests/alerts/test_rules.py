@@ -156,7 +156,17 @@ def test_rules_that_cannot_work_are_refused_when_they_are_compiled() -> None:
 
         def evolve(self, event) -> None: ...  # type: ignore[no-untyped-def]
 
+    class Mixed(ef.Alert):
+        card: int | str
+        times: int = 0
+
+        def evolve(self, event: OrderPlaced) -> None: ...
+
+        def judge(self) -> str | None:
+            return "often" if self.times else None
+
     for rule, message in (
+        (Mixed, "The key card of Mixed has several types"),
         (OfFacts, r"evolve takes \$alert-raised, and alerts write \$alert-"),
         (OfEverything, "evolve takes every event"),
         (OtherKey, "has account, but PaymentDeclined has no field of that name"),

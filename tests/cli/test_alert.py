@@ -70,6 +70,17 @@ def test_a_store_behind_http_is_listed_tested_and_replayed(db: str) -> None:
         assert len(run("alert", "replay", address, "cards:CardTesting").lines) == 2
 
 
+def test_a_store_behind_http_takes_the_target_that_its_error_names(db: str, tmp_path: Path) -> None:
+    """`--target`: the database in which what was delivered is kept. A command that only looks creates none."""
+    with serving(application({"shop": db})) as url:
+        refused = run("alert", "targets", f"{url}/shop")
+        assert refused.code == 1 and "--target URL" in refused.err
+        missing = run("alert", "targets", f"{url}/shop", "--target", "new.db")
+        assert "no database of read models at new.db" in missing.err
+        assert not (tmp_path / "new.db").exists()
+        assert [each["target"] for each in run("alert", "targets", f"{url}/shop", "--target", db).lines] == ["me"]
+
+
 def test_acknowledge_and_snooze_say_who_and_until_when(db: str) -> None:
     """The user of the login, unless another is named; the list shows the state, `show` the reason."""
     (done,) = run("alert", "ack", db, "card_testing", "c-1", "--because", "the bank calls back").lines

@@ -8,14 +8,12 @@ Each life opens the store, takes orders, runs the process and the effect, and is
 from __future__ import annotations
 
 import os
-import random
-import select
-import signal
 import sys
 import time
 
 import eventfold as ef
 from tests.processes.shop import OrderPlaced, Paid, Payment, mail
+from tests.support.lives import run_lives
 
 
 def live(url: str, life: int, begun: int) -> None:
@@ -31,27 +29,9 @@ def live(url: str, life: int, begun: int) -> None:
 
 def main(url: str, lives: int, seed: int, longest: float) -> None:
     """Run that many lives, one after the other. Print how many were killed."""
-    chance = random.Random(seed)
     with ef.Store(url) as store:  # whatever is loaded once is loaded before the first life begins
         store.run_until_idle(Payment, mail)
-    killed = 0
-    for life in range(lives):
-        begun, begins = os.pipe()
-        child = os.fork()
-        if child == 0:
-            try:
-                live(url, life, begins)
-            finally:
-                os._exit(1)
-        if chance.random() < 0.8:  # the others are killed while they begin
-            select.select([begun], [], [], 60.0)  # however busy the machine is
-        time.sleep(chance.uniform(0.0, longest))
-        os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
-        killed += os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-        os.close(begun)
-        os.close(begins)
-    print(killed)
+    print(run_lives(live, url, lives, seed, longest, early=0.2))
 
 
 if __name__ == "__main__":

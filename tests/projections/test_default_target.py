@@ -23,6 +23,7 @@ from eventfold.engines.sqlite import SqliteEngine
 from eventfold.errors import InvalidUrl, NotSupported
 from eventfold.ports.engine import Engine
 from eventfold.testing.faults import Faulty
+from tests.cli.commands import run as eventfold
 from tests.projections.flights import CarrierMonth, Departed, flights
 from tests.support.servers.postgres import PostgresServer
 
@@ -196,3 +197,20 @@ def test_wrappers_say_what_the_engine_within_says(tmp_path: Path, monkeypatch: p
     for wrapper in (Faulty, Offload):
         assert cast(Any, wrapper)(memory).default_target == "memory:"
         assert cast(Any, wrapper)(file).default_target == expected
+
+
+@pytest.mark.parametrize("address", ["new.db", "sqlite:new.db", "sqlite:///new.db", "duckdb:new.db"])
+@pytest.mark.parametrize("words", [["projections", "status"], ["projections", "list"]])
+def test_a_command_that_only_looks_creates_no_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], address: str
+) -> None:
+    """The error names the file; `eventfold run` creates it, after which the command finds it."""
+    monkeypatch.chdir(tmp_path)
+    ef.Store("store.db").close()
+    refused = eventfold(*words, "store.db", "--target", address)
+    assert "There is no database of read models at new.db" in refused.err
+    assert not (tmp_path / "new.db").exists()
+    if "duckdb" not in address:
+        with ef.Store("store.db", target=address) as store:
+            store.project(CarrierMonth)
+        assert eventfold(*words, "store.db", "--target", address).code == 0

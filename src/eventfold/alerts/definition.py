@@ -6,8 +6,9 @@ Knows: annotations, fields, what makes a rule impossible. Does not know: positio
 from __future__ import annotations
 
 import inspect
+import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from operator import attrgetter
 from typing import Any
@@ -27,7 +28,7 @@ from eventfold.core.annotations import (
 from eventfold.core.class_data import visible_names
 from eventfold.core.event import stored_names_of
 from eventfold.core.fingerprint import fingerprint_of_rules, report_unknown
-from eventfold.core.table import row_codec_of
+from eventfold.core.table import Table, row_codec_of
 from eventfold.errors import InvalidProjection
 from eventfold.ports.sink import Sink
 from eventfold.projections.classes import ClassOptions, Projection
@@ -71,6 +72,7 @@ def compile_alert(cls: type[Alert]) -> ProjectionDefinition:
     row_class = row_class_of(plan)
     columns = {ALERT_FIELD: str} | {field: _without_variable(hint) for field, hint in hints.items()} | OWN_COLUMNS
     codec = row_codec_of(row_class, name, columns, key_fields or (ALERT_FIELD,), (*terms.indexes, ("due",)))
+    _refuse_mixed_keys(cls, codec.table, key_fields, hints)
     key, by_name = _key_of(cls, name, key_fields, events)
     query = query_of_events(events)
     rule = {field: msgspec.json.encode(each).decode() for field, each in detectors.items()}
@@ -101,6 +103,20 @@ def compile_alert(cls: type[Alert]) -> ProjectionDefinition:
         prints=[_fingerprint_of(cls, name, events, key, shape, meaning, terms)],
         watch=partial(AlertWatcher, plan, options.severity),
     )
+
+
+def _refuse_mixed_keys(cls: type[Alert], table: Table, fields: Collection[str], hints: Mapping[str, Any]) -> None:
+    """Raise InvalidProjection where a field of the key may have values of several types: 1 and "1" are one text."""
+    for field in [column.name for column in table.columns if column.kind == "json" and column.name in fields]:
+        hint = _without_variable(hints[field])
+        members = [each for each in typing.get_args(hint) if each is not types.NoneType]
+        if typing.get_origin(hint) in (typing.Union, types.UnionType) and len(members) > 1:
+            raise InvalidProjection(
+                f"The key {field} of {cls.__name__} has several types, and values of two types may have one text, "
+                "by which episodes are named.",
+                "Give it one type.",
+                field=field,
+            )
 
 
 def _refuse_impossible(cls: type[Alert], terms: ClassOptions) -> None:

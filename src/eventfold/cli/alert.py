@@ -19,7 +19,7 @@ from eventfold.alerts.episode_view import episode_view, state_of
 from eventfold.cli.command import Command, Group, help_text
 from eventfold.cli.exit_codes import print_note
 from eventfold.cli.formatting import count_of, escape_control
-from eventfold.cli.options import Json, Url, Wide, open_store, parse_since, split_store_argument
+from eventfold.cli.options import Json, Target, Url, Wide, open_store, parse_since, split_store_argument
 from eventfold.cli.output import Column, Output, progress_bar
 from eventfold.cli.run import import_projections, stop_on_signals
 from eventfold.cli.state import ImportPath
@@ -119,10 +119,10 @@ def show(
         _print_episode(output, each, states)
 
 
-def targets(url: Url = None, as_json: Json = None, wide: Wide = False) -> None:
+def targets(url: Url = None, target: Target = None, as_json: Json = None, wide: Wide = False) -> None:
     """List the targets to which messages are delivered, and what was not delivered."""
     output = Output(as_json, wide)
-    with open_store(split_store_argument(url, [])[0]) as store:
+    with open_store(split_store_argument(url, [])[0], target=target) as store:
         found = store.alerts.targets()
     if output.is_json:
         for each in found:
@@ -310,6 +310,7 @@ def watch(
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="The name of the alert.")] = "ad_hoc",
     severity: Annotated[str, typer.Option("--severity", metavar="SEVERITY", help="page or ticket.")] = "page",
     config: Config = None,
+    target: Target = None,
 ) -> None:
     """Watch events by a filter, without a class, until Ctrl-C: an alert is raised at more than N within a time.
 
@@ -332,7 +333,7 @@ def watch(
     watched = FilterAlert(name, others[0], float(found[1]), per, "page" if severity == "page" else "ticket")
     targets = deliveries_of(config) if config is not None else [delivery.log(name="terminal", group=1, group_page=0)]
     stop = stop_on_signals()
-    with open_store(url) as store:
+    with open_store(url, target=target, creates_target=True) as store:
         store.search(others[0]).explain()  # a filter that cannot be parsed is named before anything runs
         with store.run(watched, *targets) as running:
             print_note(

@@ -24,8 +24,9 @@ from eventfold.core.moments import parse_time
 from eventfold.core.query import Cursor, Query
 from eventfold.engines.addresses import without_secrets
 from eventfold.engines.entry_points import has_registered_scheme
-from eventfold.errors import EventfoldError, InvalidInput, InvalidQuery, StoreNotFound
+from eventfold.errors import EventfoldError, InvalidInput, InvalidQuery, StoreNotFound, TargetUnavailable
 from eventfold.store import Store
+from eventfold.targets import file_of
 
 
 def parse_since(text: str | None) -> datetime | None:
@@ -230,13 +231,22 @@ def _looks_like_a_store(text: str) -> bool:
 
 
 @contextmanager
-def open_store(url: str | None, *, create: bool = False, target: str | None = None) -> Generator[Store, None, None]:
+def open_store(
+    url: str | None, *, create: bool = False, target: str | None = None, creates_target: bool = False
+) -> Generator[Store, None, None]:
     """Open the store at an address, and close it afterwards. It is created only if `create`. Raises StoreNotFound.
 
-    `target`: the address of the database of its read models; None: its own.
+    `target`: the address of the database of its read models; None: its own. A file that does not exist is created only
+    if `creates_target`: a command that only looks would leave an empty database. Raises TargetUnavailable.
     """
     if not url:
         raise typer.BadParameter(f"name the store, or set {STORE_VARIABLE}.", param_hint="STORE")
+    if target and not creates_target and (path := file_of(target)) is not None and not os.path.exists(path):
+        raise TargetUnavailable(
+            f"There is no database of read models at {path}.",
+            "Correct --target. `eventfold run` creates it when it runs read models there.",
+            address=hide_password(target),
+        )
     try:
         store = Store(url, create=create, target=target)
     except StoreNotFound as error:

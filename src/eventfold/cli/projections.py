@@ -47,13 +47,13 @@ Because = Annotated[str, typer.Option("--because", metavar="WHY", help="The reas
 
 @contextmanager
 def open_projection(
-    url: str | None, name: str | None, import_path: str, target: str | None
+    url: str | None, name: str | None, import_path: str, target: str | None, *, creates_target: bool = False
 ) -> Generator[tuple[ProjectionAdmin, Any]]:
-    """The administration of a store's projections, and the projection that is meant."""
+    """The administration of a store's projections, and the projection that is meant. See open_store."""
     store_url, others = split_store_argument(url, [name] if name else [], needed=1)
     if len(others) != 1:
         raise typer.BadParameter("name the projection.", param_hint="NAME")
-    with open_store(store_url, target=target) as store:
+    with open_store(store_url, target=target, creates_target=creates_target) as store:
         (named,) = import_projections(others, import_path)
         yield store.projections, named
 
@@ -202,7 +202,7 @@ def rebuild(
     compared with the live one; `switch` makes it live.
     """
     output = Output(as_json)
-    with open_projection(url, name, import_path, target) as (admin, named):
+    with open_projection(url, name, import_path, target, creates_target=True) as (admin, named):
         with progress_bar(output, "building") as bar:
             generation = admin.rebuild(named, at=None if at is None else parse_position_or_time(at), progress=bar)
         found = admin.compare(named, generation)
@@ -446,7 +446,7 @@ def begin(
     """
     if at is None:
         raise typer.BadParameter("name the last event that is done.", param_hint="--at")
-    with open_projection(url, name, import_path, target) as (admin, named):
+    with open_projection(url, name, import_path, target, creates_target=True) as (admin, named):
         position = admin.begin(named, parse_position_or_time(at))
     known_as = admin.catalog.name_of(named)
     report(as_json, known_as, f"continues after position {position:,}.", done="begun", position=position)

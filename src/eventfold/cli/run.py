@@ -79,7 +79,7 @@ def run(
 
         found += deliveries_of(config)
     warnings.showwarning = print_warning
-    with open_store(store_url, target=target) as store:
+    with open_store(store_url, target=target, creates_target=True) as store:
         if stop is None:
             run_until_idle(store, found)
             return

@@ -63,6 +63,18 @@ def own_target(engine: Engine, given: str | Target | None = None) -> Target:
     return open_target(engine, address, refuse)
 
 
+def file_of(address: str) -> str | None:
+    """The path of the file in which a target keeps its rows; None for a target that is no single file."""
+    scheme, colon, rest = address.partition(":")
+    scheme = scheme.lower()
+    if not colon or len(scheme) < 2 or "/" in scheme or "." in scheme:
+        return address
+    if scheme in ("sqlite", "file"):
+        path = file_path(rest, scheme, address)
+        return None if path == ":memory:" else path
+    return rest.removeprefix("//") if scheme == "duckdb" else None
+
+
 def open_target(engine: Engine, address: str | Sink, own: Callable[[], Target]) -> Target:
     """Open the target at an address. `own` returns the store's own target, from which rows are sent to a sink.
 
