@@ -2,7 +2,7 @@
 
     EVENTS         has the streams; its users are operators, who may do everything with them
     APPLICATIONS   has no streams; it imports from EVENTS what appending and reading needs, store by store
-    SYSTEM         has the nodes' own requests; APPLICATIONS and EVENTS import the two that say what a node is
+    SYSTEM         has the nodes' own requests; APPLICATIONS and EVENTS import the one that says what a node is
 
 Permissions of users would not protect a stream: a server sends what it is asked for to any reply subject, so that a
 user who may only append and read can let it send an event to the subject that changes or deletes the stream. The reply
@@ -21,13 +21,13 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from eventfold.engines.jetstream.names import StoreNames, check_store_name
-from eventfold.engines.jetstream.nodes import JETSTREAM_SUBJECT, STATISTICS_SUBJECT
+from eventfold.engines.jetstream.nodes import JETSTREAM_SUBJECT
 from eventfold.errors import InvalidInput, MissingExtra
 
 EVENTS, APPLICATIONS, SYSTEM = "EVENTS", "APPLICATIONS", "SYSTEM"
 Role = Literal["application", "operator", "system"]
 ACCOUNT_OF: dict[Role, str] = {"application": APPLICATIONS, "operator": EVENTS, "system": SYSTEM}
-ASKED = (JETSTREAM_SUBJECT, STATISTICS_SUBJECT)
+ASKED = (JETSTREAM_SUBJECT,)
 BUCKETS = ("locks", "snapshots", "keys")  # of keys and values, beside each store's stream
 UNSERVED = "ef-unserved"
 OBJECTS = ("index",)  # buckets of objects

@@ -75,3 +75,11 @@ def test_it_creates_no_store_and_opens_no_other(deployed: Deployed, tmp_path: Pa
         run(create_store(open_engine(deployed.url("other"), "sync", True, {"index": str(tmp_path / "d.db")})))
     with pytest.raises(StoreReadOnly, match="eventfold cluster accounts"):
         ef.Store(deployed.url("other"), index=str(tmp_path / "e.db"))
+
+
+def test_its_facts_name_the_leader_and_nodes_that_were_not_verified(store: ef.Store) -> None:
+    """For metrics and alerts: `eventfold stats` prints them."""
+    facts = run(store.engine.stats())
+    assert facts["leader"] in ("n1", "n2", "n3")
+    assert (facts["replicas"], facts["replicas_behind"], facts["nodes_unverified"]) == (3, [], [])
+    assert facts["durability"] == "checked"

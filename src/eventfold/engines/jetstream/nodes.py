@@ -23,7 +23,6 @@ from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeout
 
 JETSTREAM_SUBJECT = "$SYS.REQ.SERVER.PING.JSZ"
-STATISTICS_SUBJECT = "$SYS.REQ.SERVER.PING.STATSZ"
 QUIET_S = 0.5
 MAX_BYTES = 4 << 20  # of an answer of the monitoring
 

@@ -70,6 +70,7 @@ class Session:
         self._mutex = Mutex()
         self._users = 0
         self._following: Following | None = None
+        self._unseen: frozenset[str] = frozenset()  # nodes that did not answer when they were verified
         self._retired: list[Following] = []  # of earlier epochs: calls in progress may still read them
         self._watchers: list[Callable[[], None]] = []
         self._announced = 0
@@ -357,6 +358,7 @@ class Session:
             "replicas": info.replicas,
             "leader": cluster.leader if cluster else self.connection.node,
             "replicas_behind": [each.name for each in cluster.replicas if not each.current] if cluster else [],
+            "nodes_unverified": sorted(self._unseen),
             "events": info.state.last_seq,
             "stream_bytes": info.state.bytes,
             "durability": self.options.durability,
