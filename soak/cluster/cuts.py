@@ -24,7 +24,7 @@ def cuts(turn: Round) -> None:
 
     A client that reaches only the minority gets no acknowledgement there; after the network heals, all goes on.
     """
-    with networked(hosts=5) as (cluster, network):
+    with networked(hosts=5, advertise=False) as (cluster, network):
         stand = Stand(turn, cluster, create(cluster, turn.folder))
         stand.start(network.hosts[3:])
         for number in range(2):

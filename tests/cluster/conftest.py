@@ -23,17 +23,24 @@ Isolated = Callable[[Callable[[Path], Any]], Any]
 @pytest.fixture
 def isolated(tmp_path: Path) -> Isolated:
     """Run a function with a folder in a child with mounts of its own, which end with it, and return its result."""
+    return lambda function: in_child(tmp_path, function, machine.own_mounts)
 
-    def run(function: Callable[[Path], Any]) -> Any:
-        def work() -> None:
-            machine.own_mounts()
-            result = function(tmp_path)
-            (tmp_path / "result.json").write_text(json.dumps(result))
 
-        pid = children.fork(tmp_path, work)
-        failed = children.wait([pid], LONGEST_S)
-        errors = "".join(path.read_text() for path in tmp_path.glob("*.stderr"))
-        assert not failed, errors
-        return json.loads((tmp_path / "result.json").read_text())
+@pytest.fixture
+def isolated_without_mounts(tmp_path: Path) -> Isolated:
+    """Do the same in a child that needs no rights: its own children are not the tests'."""
+    return lambda function: in_child(tmp_path, function, lambda: None)
 
-    return run
+
+def in_child(folder: Path, function: Callable[[Path], Any], prepare: Callable[[], object]) -> Any:
+    """Run a function in a child, and return its result. Raises AssertionError with the child's errors."""
+
+    def work() -> None:
+        prepare()
+        result = function(folder)
+        (folder / "result.json").write_text(json.dumps(result))
+
+    failed = children.wait([children.fork(folder, work)], LONGEST_S)
+    errors = "".join(path.read_text() for path in folder.glob("*.stderr"))
+    assert not failed, errors
+    return json.loads((folder / "result.json").read_text())
