@@ -263,6 +263,11 @@ class Session:
         head = run(following.replica.head())
         if not head.position:
             return
+        if (
+            head.position > info.state.last_seq
+        ):  # another process of this host may have imported more since it was asked
+            client = self.connection.client
+            info = await stream_info(self.connection, self.address.names, client=client, deadline=end)
         if head.position > info.state.last_seq:
             raise stale_index(following.path, self.address.where, head.position, info.state.last_seq)
         found = await self.reader.from_leader(head.position, end, client=self.connection.client)
