@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 import eventfold as ef
 
 TASKS = 256  # appends on their way, of all processes together
-ROUNDS = 3
-WARM_S, SECONDS = 1.5, 4.0
+ROUNDS = 2
+WARM_S, SECONDS = 1.0, 2.5
 PATIENCE_S = 60.0
 MIN_SHARE = 0.8  # of the rate of one writer
 
@@ -122,7 +122,7 @@ def main() -> None:
     rates: dict[Case, list[float]] = {case: [] for case in CASES}
     shares: dict[Case, list[float]] = {case: [] for case in CASES}
     last: dict[Case, list[dict[str, float]]] = {}
-    with tempfile.TemporaryDirectory() as at, networked(Path(at), hosts=5) as (cluster, network):
+    with tempfile.TemporaryDirectory() as at, networked(5) as (cluster, network):
         for turn in range(ROUNDS):
             for case in CASES if turn % 2 == 0 else reversed(CASES):
                 url = cluster.url(f"bench-{turn}-{CASES.index(case)}")

@@ -22,6 +22,7 @@ from eventfold.errors import AppendUnconfirmed, EventfoldError, PositionBeyondHe
 from eventfold.ports.messages import AppendRequest, Outcome
 
 MAX_SENT = 8  # forwarded batches without an answer
+GATHER_S = 0.005  # at most, for processes that were answered just now and are about to send again
 END_TIMEOUT_S = 1.0  # for what is on its way when the store is closed
 
 
@@ -102,6 +103,9 @@ class AppendQueue:
         self._sent: set[asyncio.Task[None]] = set()
         self._on_their_way: set[_Batch] = set()
         self._writing = asyncio.Lock()
+        self._arrived = asyncio.Event()
+        self._answered = 0  # calls of other processes in the last batch
+        self._took_s = 0.0  # by the last batch
         self._closed = False
 
     def submit(self, appending: Appending, deadline: float) -> None:
@@ -111,6 +115,7 @@ class AppendQueue:
             appending.end([], closed_error())
             return
         self._queue.append(appending)
+        self._arrived.set()
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run())
 
@@ -125,6 +130,7 @@ class AppendQueue:
     async def _run(self) -> None:
         while self._queue:
             if self.forwarding is None or not self.forwarding.forwards():
+                await self._gather()
                 await self._finish(self._take())
                 continue
             while len(self._sent) >= MAX_SENT:
@@ -133,6 +139,17 @@ class AppendQueue:
             self._sent.add(task)
             task.add_done_callback(self._sent.discard)
             await asyncio.sleep(0)  # it is sent before others are taken
+
+    async def _gather(self) -> None:
+        """Wait a little for those processes whose appends were in the last batch: one batch takes less than two."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + min(GATHER_S, self._took_s / 2)
+        while self._answered > sum(each.is_foreign for each in self._queue) and (left := end - loop.time()) > 0:
+            self._arrived.clear()
+            try:
+                await asyncio.wait_for(self._arrived.wait(), left)
+            except TimeoutError:
+                return
 
     def _take(self) -> list[Appending]:
         """Remove from the queue what one batch may have: at least one call, unless all were withdrawn."""
@@ -157,6 +174,8 @@ class AppendQueue:
             return
         batch = _Batch(calls)
         self._on_their_way.add(batch)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
             while rest := batch.rest():
                 await self._route(batch, rest)
@@ -164,6 +183,8 @@ class AppendQueue:
             batch.fail(error)
         finally:
             self._on_their_way.discard(batch)
+            self._answered = sum(each.is_foreign for each in calls)
+            self._took_s = loop.time() - began
 
     async def _route(self, batch: _Batch, requests: Sequence[AppendRequest]) -> None:
         """Add the outcomes of the first of these requests, at least of one."""
