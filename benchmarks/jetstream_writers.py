@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 import eventfold as ef
 
 TASKS = 256  # appends on their way, of all processes together
-ROUNDS = 2
-WARM_S, SECONDS = 1.0, 2.5
+ROUNDS = 3
+WARM_S, SECONDS = 1.5, 4.0
 PATIENCE_S = 60.0
 MIN_SHARE = 0.8  # of the rate of one writer
 
