@@ -33,6 +33,7 @@ from eventfold.ports.messages import AppendRequest, Outcome
 
 KEY = "writer"  # of the lease, in the bucket of locks
 LEASE_TTL_S = 3
+ATTEMPTS = 5  # to replace a holder
 REFUSALS, WINDOW_S = 3, 2.0
 PING_AFTER_S = 0.5  # without an answer, the holder is asked whether it is there
 HOLDER_TIMEOUT_S = 1.5  # without any answer, another process takes its lease
@@ -109,25 +110,31 @@ class Forwarding:
 
     async def _seek(self, instead_of: str | None) -> None:
         """Acquire the lease, if it is free or `instead_of` has it; otherwise note its holder."""
-        self._holder = None
+        self._holder = holder = None
         now = asyncio.get_running_loop().time()
         try:
-            found = await self._leases.holder(KEY)
-            if found is None or found[0] in (instead_of, self.acceptor.holder):
-                await self.acceptor.start()  # first: who reads the lease may send at once
-                revision = None if found is None else found[1].revision
-                lease = await self._leases.acquire(KEY, self.acceptor.holder, instead_of=revision)
-                if isinstance(lease, Lease):
-                    self._hold(lease)
-                    return
-                holder = lease.note
-            else:
-                holder = found[0]
+            for _ in range(ATTEMPTS):  # a holder that is replaced may renew its lease meanwhile
+                holder = await self._acquire_or_find(instead_of)
+                if holder is None or holder != instead_of:
+                    break
         except EventfoldError:  # without the lease the writers compete
             self._not_before = now + AGAIN_S
             return
-        if holder != self.acceptor.holder:
+        if holder not in (None, instead_of, self.acceptor.holder):
             self._holder, self._forwarded_at = holder, now
+
+    async def _acquire_or_find(self, instead_of: str | None) -> str | None:
+        """Acquire the lease, if it is free or `instead_of` has it, and return None; otherwise return its holder."""
+        found = await self._leases.holder(KEY)
+        if found is not None and found[0] not in (instead_of, self.acceptor.holder):
+            return found[0]
+        await self.acceptor.start()  # first: who reads the lease may send at once
+        revision = None if found is None else found[1].revision
+        lease = await self._leases.acquire(KEY, self.acceptor.holder, instead_of=revision)
+        if not isinstance(lease, Lease):
+            return lease.note
+        self._hold(lease)
+        return None
 
     def _hold(self, lease: Lease) -> None:
         self._lease = lease
