@@ -173,4 +173,6 @@ def assert_equal(shop: Shop, session: Session) -> None:
     for label, events in session.plan.events.items():
         ours = {key: row.values for key, row in folded.table(label).items() if row.values is not None}
         theirs = {events.key(row): row for row in shop.rows(session, label)}
-        assert ours == theirs, label
+        assert ours.keys() == theirs.keys(), label
+        differing = {key: names for key, row in ours.items() if (names := events.codec.differing(row, theirs[key]))}
+        assert not differing, label

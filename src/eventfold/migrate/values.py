@@ -124,6 +124,8 @@ def _postgres(column: Column, kind: Kind) -> Codec:
             return Codec(kind=kind, read=_postgres_decimal, write=str, is_equal=_same_decimal, **as_text)
         case "text" if declared in ("text", "citext") or declared.startswith("character varying"):
             return Codec(kind=kind, read=_str, write=_same)
+        case "text" if declared == "character" or declared.startswith("character("):
+            return Codec(kind=kind, read=_without_padding, write=str, **as_text)
         case _:
             reads: dict[str, Convert] = {
                 "datetime": _naive,
@@ -150,6 +152,11 @@ def _lists_equal(inner: Codec) -> Equal:
         return inner.equal(some, other)
 
     return equal
+
+
+def _without_padding(value: Any) -> str:
+    """Return a CHAR as a cast to text gives it; the text of a record, or of decoding, has the padding."""
+    return _str(value).rstrip(" ")
 
 
 def _postgres_bool(value: Any) -> bool:

@@ -36,10 +36,10 @@ class Decoder:
         self._wanted = wanted
         self.relations: dict[int, Relation | None] = {}
 
-    def transactions(self, messages: Iterable[bytes], newest: int) -> list[Transaction]:
-        """Return the transactions of some messages. `newest`: a recent transaction id of 64 bits.
+    def transactions(self, messages: Iterable[bytes], near: int) -> list[Transaction]:
+        """Return the transactions of some messages. `near`: a recent transaction id of 64 bits.
 
-        Messages have ids of 32 bits, which are extended by the bits of `newest`.
+        Messages have ids of 32 bits, which are extended to the nearest ones: some may be greater than `near`.
         """
         found: list[Transaction] = []
         changes: list[Change] = []
@@ -48,7 +48,7 @@ class Decoder:
             match message[:1]:
                 case b"B":
                     final, at, short = _begin.unpack_from(message, 1)
-                    xid, changes = _full(short, newest), []
+                    xid, changes = _full(short, near), []
                 case b"C":
                     _, _, end, at = _commit.unpack_from(message, 1)
                     found.append(Transaction(str(xid), xid, _lsn(end), at + EPOCH_US, tuple(changes), True))
@@ -143,7 +143,7 @@ def _lsn(number: int) -> str:
     return f"{number >> 32:X}/{number & 0xFFFFFFFF:X}"
 
 
-def _full(short: int, newest: int) -> int:
-    """Return a transaction id of 64 bits: the greatest one with these 32 low bits that is not above `newest`."""
-    found = (newest >> 32 << 32) | short
-    return found if found <= newest else found - (1 << 32)
+def _full(short: int, near: int) -> int:
+    """Return a transaction id of 64 bits: the one with these 32 low bits that is nearest to another one."""
+    ahead = (short - near) & 0xFFFFFFFF
+    return near + ahead if ahead < 1 << 31 else near + ahead - (1 << 32)

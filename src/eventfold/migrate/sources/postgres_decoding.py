@@ -32,9 +32,11 @@ class PostgresDecoding:
 
     def __init__(self, address: str, name: str, tables: Sequence[Table]) -> None:
         self._connection: Connection = connect(address, readonly=False)
-        self.slot = f"eventfold_{name}"
         self._tables = {each.label: each for each in tables}
-        default = self._connection.rows("SELECT current_schema()")[0][0]
+        default, database = self._connection.rows(
+            "SELECT current_schema(), oid FROM pg_database WHERE datname = current_database()"
+        )[0]
+        self.slot = f"eventfold_{name}_{database}"  # a server's databases share the names of slots
         self._decoder = Decoder({(each.schema or default, each.name): each.label for each in tables})
         self._advanced = time.monotonic()
 
@@ -121,7 +123,7 @@ class PostgresDecoding:
     def changes(self, limit: int) -> list[Transaction]:
         """Return the next transactions: the last one is complete, however many changes it has."""
         self._refuse_lost()
-        flushed, newest = self._connection.rows(
+        flushed, near = self._connection.rows(
             "SELECT pg_current_wal_flush_lsn()::text, pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
         )[0]
         rows = self._connection.rows(
@@ -129,7 +131,7 @@ class PostgresDecoding:
             "'publication_names', %s)",
             [self.slot, limit, self.slot],
         )
-        found = self._decoder.transactions((bytes(row[0]) for row in rows), newest)
+        found = self._decoder.transactions((bytes(row[0]) for row in rows), near)
         if not rows and time.monotonic() - self._advanced > IDLE_S:
             self._advance(flushed)  # every commit up to there was looked at just now
         return found

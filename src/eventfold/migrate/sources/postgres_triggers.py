@@ -58,18 +58,27 @@ class PostgresTriggers:
         refuse_missing(missing, role, f"GRANT CREATE ON DATABASE … TO {role}, and use the role that owns the tables.")
 
     def install(self) -> dict[str, str]:
-        """Create schema, table, function and triggers; each table's triggers in one transaction."""
+        """Create schema, table and function, then the triggers of each table that has none, in one transaction each.
+
+        What is there is not touched: a statement that waits for its lock would make writers wait.
+        """
         ask, schema = self._connection, self._schema
         if not self._has_schema():
-            ask.run(f"CREATE SCHEMA IF NOT EXISTS {schema}")
-        ask.run(
-            f"CREATE TABLE IF NOT EXISTS {schema}.change (seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "
-            'xid bigint NOT NULL, at bigint NOT NULL, label text NOT NULL, op "char" NOT NULL, before text, after text)'
-        )
-        ask.run(f"CREATE INDEX IF NOT EXISTS change_xid ON {schema}.change (xid, seq)")
-        ask.run(_function(schema))
-        for table in self._tables.values():
-            self._install_on(table)
+            ask.begin()
+            for statement in (
+                f"CREATE SCHEMA {schema}",
+                f"CREATE TABLE {schema}.change (seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "
+                'xid bigint NOT NULL, at bigint NOT NULL, label text NOT NULL, op "char" NOT NULL, '
+                "before text, after text)",
+                f"CREATE INDEX change_xid ON {schema}.change (xid, seq)",
+                _function(schema),
+            ):
+                ask.run(statement)
+            ask.commit()
+        there = self._triggered()
+        for label, table in self._tables.items():
+            if label not in there:
+                self._install_on(table)
         return {}
 
     def remove(self, undo: Mapping[str, str]) -> None:
@@ -85,14 +94,7 @@ class PostgresTriggers:
 
     def is_installed(self) -> bool:
         """Whether each table has its two triggers, which fire ALWAYS."""
-        if not self._has_schema():
-            return False
-        count = self._connection.rows(
-            f"SELECT count(*) FROM pg_trigger WHERE tgname IN ('{TRIGGER}', '{TRUNCATE_TRIGGER}') "  # noqa: S608
-            "AND tgenabled = 'A' AND tgparentid = 0 AND tgrelid = ANY(%s::regclass[])",
-            [[each.sql for each in self._tables.values()]],
-        )
-        return count[0][0] == 2 * len(self._tables)
+        return self._has_schema() and self._triggered() == self._tables.keys()
 
     def snapshot(self, connection: Connection) -> Snapshot:
         """Return PostgreSQL's own snapshot of the transaction."""
@@ -156,6 +158,17 @@ class PostgresTriggers:
 
     def _has_schema(self) -> bool:
         return bool(self._connection.rows("SELECT 1 FROM pg_namespace WHERE nspname = %s", [self._schema]))
+
+    def _triggered(self) -> set[str]:
+        """Return the tables that have both triggers, switched on."""
+        found = dict(
+            self._connection.rows(
+                "SELECT n, count(*) FROM unnest(%s::text[]) AS n JOIN pg_trigger ON tgrelid = to_regclass(n) "
+                f"WHERE tgname IN ('{TRIGGER}', '{TRUNCATE_TRIGGER}') AND tgenabled = 'A' GROUP BY n",
+                [[each.sql for each in self._tables.values()]],
+            )
+        )
+        return {label for label, each in self._tables.items() if found.get(each.sql) == 2}
 
     def _install_on(self, table: Table) -> None:
         label = table.label.replace("'", "''")
