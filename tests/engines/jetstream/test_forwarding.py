@@ -227,7 +227,7 @@ def test_an_append_whose_answer_was_lost_is_written_once(stores: list[ef.Store])
     acceptor._take = take  # type: ignore[method-assign]
     receipt = other.append(Booked("all", "other"), key="k")
     assert (receipt.first, receipt.repeated) == (1, False)
-    assert forwarding_of(other).taken_over == 1
+    assert forwarding_of(other).taken_over >= 1
     assert forwarding_of(other).is_holder()
     assert other.append(Booked("all", "again"), key="k").repeated
     assert holder.head() == 1

@@ -17,13 +17,16 @@ from eventfold.concurrency.offload import WorkerThreads
 from eventfold.concurrency.run import run
 from eventfold.core.envelope import StoredEvent
 from eventfold.engines.jetstream.messages import whole_appends
+from eventfold.engines.jetstream.pending import PendingEvents
 from eventfold.engines.jetstream.reader import Keyed, StreamReader
 from eventfold.engines.jetstream.stream import Identity
 from eventfold.ports.engine import Engine
-from eventfold.ports.services import Replica, require
+from eventfold.ports.messages import AppendRequest
+from eventfold.ports.services import Judged, Replica, require
 
 T = TypeVar("T")
 IMPORTED_AT_ONCE = 64  # events: within about a millisecond
+IMPORT_AFTER_S = 0.005  # of the first of them; any read imports them at once
 
 
 class _Imports(WorkerThreads):
@@ -67,8 +70,15 @@ class CurrentLog(Protocol):
 class Following:
     """Brings the replica up to positions of the stream, once for all who wait."""
 
-    def __init__(self, replica: Engine, reader: StreamReader, notify: Callable[[], None], path: str) -> None:
-        self.replica, self.path = replica, path
+    def __init__(
+        self,
+        replica: Engine,
+        reader: StreamReader,
+        notify: Callable[[], None],
+        path: str,
+        is_watched: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self.replica, self.path, self.is_watched = replica, path, is_watched
         self.service: Replica = require(replica, "replica")
         self._reader, self._notify = reader, notify
         self._imports = _Imports()
@@ -77,6 +87,8 @@ class Following:
         self._wanted = 0
         self._task: asyncio.Task[None] | None = None
         self._own: asyncio.Future[None] | None = None  # the import of the last append of this process
+        self._pending = PendingEvents()
+        self._timer: asyncio.TimerHandle | None = None
 
     def read_head(self) -> int:
         """Read the head of the replica, to which other processes may have added."""
@@ -98,6 +110,11 @@ class Following:
 
     async def settled(self) -> None:
         """Wait until what this process wrote is in the replica, or its import has failed: it is then read again."""
+        self.import_pending()
+        await self.written()
+
+    async def written(self) -> None:
+        """Wait for the import of more events than are kept as pending."""
         own = self._own
         if own is not None:
             with suppress(Exception):
@@ -126,21 +143,56 @@ class Following:
         await self._imports.run(partial(self.service.import_events, events, keys))
         self._imported(events[-1].position)
 
-    async def add_own(self, events: Sequence[StoredEvent], keys: Sequence[tuple[str, int]]) -> None:
+    def judge(self, requests: Sequence[AppendRequest], now: int) -> Judged:
+        """Judge requests against the replica and what this process has written since. See services.Replica."""
+        if self._pending.events:
+            judged = self._pending.judge(self.service, requests, now)
+            if judged is not None:
+                return judged
+            self.import_pending()
+        return run(self.service.judge(requests, now))
+
+    def add_own(self, events: Sequence[StoredEvent], keys: Sequence[tuple[str, int]]) -> None:
         """Import events that this process has written, directly after the head of the replica.
 
-        A few are imported at once, which takes less time than to hand them to the thread; more of them beside the
-        caller. An error is not raised: what is missing is read from the stream later.
+        A few are imported together with those of the next appends: when a read needs them, after IMPORT_AFTER_S, or
+        while the next append is on its way if anyone waits for commits. More of them are imported beside the caller.
+        An error is not raised: what is missing is read from the stream later.
         """
-        if len(events) <= IMPORTED_AT_ONCE:
-            with suppress(Exception):
-                run(self.service.import_events(events, keys))
-                self._imported(events[-1].position)
+        if len(self._pending.events) + len(events) <= IMPORTED_AT_ONCE:
+            self._pending.add(events, keys)
+            if self._timer is None:
+                self._timer = asyncio.get_running_loop().call_later(IMPORT_AFTER_S, self.import_pending)
             return
+        self.import_pending()
         self._own = asyncio.ensure_future(self._import_own(events, keys))
 
+    def import_soon(self) -> None:
+        """Import what is pending after the caller has gone on, if anyone waits for commits."""
+        if self._pending.events and self.is_watched():
+            asyncio.get_running_loop().call_soon(self.import_pending)
+
+    def import_pending(self) -> None:
+        """Import what is pending, in this thread: some fifty microseconds."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        events, keys = self._pending.take()
+        if not events:
+            return
+        try:
+            run(self.service.import_events(events, keys))
+        except Exception:  # noqa: BLE001 (reads wait for it, and read it from the stream)
+            self.expect(events[-1].position)
+        else:
+            self._imported(events[-1].position)
+
     async def _import_own(self, events: Sequence[StoredEvent], keys: Sequence[tuple[str, int]]) -> None:
-        await self._imports.run(partial(self.service.import_events, events, keys))
+        try:
+            await self._imports.run(partial(self.service.import_events, events, keys))
+        except Exception:
+            self.expect(events[-1].position)
+            raise
         self._imported(events[-1].position)
 
     def _imported(self, position: int) -> None:

@@ -211,7 +211,7 @@ class Session:
             replica = await self._open_replica_at(path, identity)
         if self._following is not None:
             self._retired.append(self._following)
-        self._following = Following(replica, self.reader, self._on_import, path)
+        self._following = Following(replica, self.reader, self._on_import, path, lambda: bool(self._watchers))
         self.identity = identity
         self._announced = self._notified = 0
         call_all(tuple(self._watchers))

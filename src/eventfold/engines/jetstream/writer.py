@@ -134,10 +134,10 @@ class Writer:
         began, is_current = loop.time(), False
         while loop.time() < deadline:
             following, identity = self._log.following, self._log.identity
-            await following.settled()
+            await following.written()
             known = await self._keys.receipts([each.key for each in requests if each.key is not None], deadline)
             to_judge = [each for each in requests if each.key not in known] if known else requests
-            judged = run(following.service.judge(to_judge, now_micros()))
+            judged = following.judge(to_judge, now_micros())
             if not is_current and any(map(_may_pass, judged.verdicts)):
                 await self._catch_up(deadline)
                 is_current = True
@@ -181,7 +181,7 @@ class Writer:
 
     async def import_written(self, written: Written) -> None:
         """Import what was written, and tell other processes."""
-        await written.following.add_own(written.events, written.keys)
+        written.following.add_own(written.events, written.keys)
         self._announced = written.events[-1].position
         if self._announcing is None:
             self._announcing = asyncio.get_running_loop().call_later(ANNOUNCE_S, self._announce)
@@ -307,6 +307,7 @@ class Writer:
                 parts.append(publish_command(subject(event.type), answer, message.payload, header))
             commands = b"".join(parts)
         await client.send(commands)
+        self._log.following.import_soon()
         raw, _ = await client.answer(future, max(0.05, end - asyncio.get_running_loop().time()))
         return _decode_ack(raw).error
 
