@@ -233,6 +233,25 @@ def test_an_append_whose_answer_was_lost_is_written_once(stores: list[ef.Store])
     assert holder.head() == 1
 
 
+def test_a_holder_that_has_written_and_is_gone_is_not_taken_for_one_that_heard_nothing(stores: list[ef.Store]) -> None:
+    """It listens no more when it is asked whether it is there, which does not mean that it never got the request."""
+    holder, other, _ = stores
+    let_hold(holder, other)
+    acceptor = forwarding_of(holder).acceptor
+    answer, client = acceptor._answer, session_of(holder).connection.client
+    subject = acceptor.subject(acceptor.holder).decode()
+
+    async def take(message: Forwarded) -> None:
+        for each in [found for found in client._subs.values() if found.subject == subject]:
+            await each.unsubscribe()
+        await answer(message)
+
+    acceptor._take = take  # type: ignore[method-assign]
+    receipt = other.append(Booked("all", "other"))
+    assert (receipt.first, receipt.repeated) == (1, False)
+    assert holder.head() == 1
+
+
 def test_a_holder_that_writes_late_writes_nothing_again(stores: list[ef.Store]) -> None:
     """It wakes up after the sender has written the request itself: both get one receipt, and it is written once."""
     holder, other, _ = stores

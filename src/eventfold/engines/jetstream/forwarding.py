@@ -215,7 +215,9 @@ class Forwarding:
             self._compete_if_not_permitted(holder)
             # What was not sent, and a lost connection of this process, say nothing of the holder.
             is_lost = failed.is_unheard or (failed.was_sent and client.is_connected)
-            raise _Gone(may_be_written=failed.was_sent and not failed.is_unheard, is_lost=is_lost) from failed
+            # That a later question was not heard does not say so of the requests.
+            may_be_written = not answer.done() or (failed.was_sent and not failed.is_unheard)
+            raise _Gone(may_be_written=may_be_written, is_lost=is_lost) from failed
         finally:
             answer.cancel()
             if ping is not None:

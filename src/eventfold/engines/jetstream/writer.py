@@ -102,8 +102,9 @@ class Writer:
 
     @property
     def head(self) -> int:
-        """A position up to which the replica has everything."""
-        return self._log.following.head
+        """A position that this process knows: its replica has it, or a receipt named it."""
+        following = self._log.following
+        return max(following.head, following.expected)
 
     def expect(self, outcomes: Sequence[Outcome]) -> None:
         """Let reads of this process wait for what another process has written for it."""
