@@ -181,7 +181,7 @@ class Session:
             raise wrong_store(self.address.where, self.identity.store_id, identity.store_id)
         if self._following is None or identity != self.identity:
             await self._open_at(identity)
-        await self._check_replica(info, end)
+        await self._check_replica(info, self.deadline())  # opening may have taken long
 
     async def _verify_durability(self, stream: dict[str, Any]) -> None:
         """Verify that every node of the stream writes to disk before it confirms. Raises StoreUnsafe."""
