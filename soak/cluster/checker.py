@@ -39,7 +39,7 @@ def check_history(log: Sequence[StoredEvent], lines: Iterable[Line]) -> list[str
 
 def _foreign(seen: Observed) -> Iterator[str]:
     for what in seen.foreign:
-        yield f"an error of another library reached the caller: {what}"
+        yield f"an error that must not be reached the caller: {what}"
 
 
 def _positions(log: Sequence[StoredEvent]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import eventfold as ef
-from eventfold.errors import EventfoldError
+from eventfold.errors import EventfoldError, StoreDamaged
 from soak import children
 from soak.cluster.facts import PerGroup
 from soak.cluster.network import Host
@@ -59,6 +59,8 @@ async def opened(place: Place, host: str) -> AsyncGenerator[ef.AsyncStore]:
         try:
             store = await ef.AsyncStore(place.url, **place.on(host)).open()
             break
+        except StoreDamaged:  # of an index or a node: nothing is damaged in these rounds
+            raise
         except EventfoldError:
             if over():
                 raise
@@ -95,6 +97,8 @@ def write(place: Place, name: str, seed: str, host: str = "h1", threads: int = 2
         try:
             store = ef.Store(place.url, **place.on(host))
             break
+        except StoreDamaged:
+            raise
         except EventfoldError:
             if over():
                 raise
@@ -117,6 +121,9 @@ def follow(place: Place, name: str, host: str = "h1") -> None:
                         fresh, cursor = False, follower.cursor
                     if over():
                         return
+        except StoreDamaged as error:
+            recorder.foreign(error)
+            return
         except EventfoldError:
             time.sleep(PAUSE_S)
         except Exception as error:  # noqa: BLE001 - an error of another library is a violation
@@ -132,6 +139,9 @@ def project(place: Place, host: str = "h1") -> None:
             with ef.Store(place.url, **place.on(host)) as store, store.run(PerGroup) as running:
                 while not over():
                     running.wait(PAUSE_S)
+        except StoreDamaged as error:
+            recorder.foreign(error)
+            return
         except EventfoldError:
             time.sleep(PAUSE_S)
         except Exception as error:  # noqa: BLE001

@@ -84,7 +84,7 @@ class Seen(msgspec.Struct, tag="seen"):
 
 
 class Foreign(msgspec.Struct, tag="foreign"):
-    """An error that is not the library's reached a caller: always a violation."""
+    """An error that is not the library's reached a caller, or says that a store is damaged: always a violation."""
 
     what: str
 
@@ -148,7 +148,7 @@ class Recorder:
         self._write(Seen(follower, events[0].position, [each.id.hex for each in events], fresh))
 
     def foreign(self, error: BaseException) -> None:
-        """Note an error of another library."""
+        """Note an error that must not be."""
         self._write(Foreign(f"{self._client}: {type(error).__name__}: {error}"[:400]))
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from eventfold.core.envelope import NewEvent, Receipt
 from eventfold.core.query import ConditionClause, Item, Query
-from eventfold.errors import AppendConflict, AppendUnconfirmed, EventfoldError
+from eventfold.errors import AppendConflict, AppendUnconfirmed, EventfoldError, StoreDamaged
 from soak.cluster.facts import TYPES, fact
 from soak.cluster.record import Recorder, now
 
@@ -134,6 +134,8 @@ class Writer:
                 self._recorder.failed(step.op, number, "unknown", error)
             except EventfoldError as error:
                 self._recorder.failed(step.op, number, "refused", error)
+                if isinstance(error, StoreDamaged):
+                    raise
             except Exception as error:
                 self._recorder.failed(step.op, number, "unknown", error)
                 raise
@@ -158,6 +160,8 @@ async def work(
                 await writer.read()
             else:
                 await writer.perform(planned(dice, name, number))
+        except StoreDamaged as error:  # nothing is damaged in these rounds
+            recorder.foreign(error)
         except EventfoldError:  # of a read: the store is unreachable
             await asyncio.sleep(PAUSE_S * dice.random())
         except Exception as error:  # noqa: BLE001 - an error of another library is a violation
