@@ -233,7 +233,7 @@ def _soft_delete(dialect: Dialect, column: Column) -> SoftDelete:
     kind = kind_of(dialect, column)
     if kind == "boolean":
         return SoftDelete(column=column.name, when="true")
-    return SoftDelete(column=column.name, when="1" if kind == "integer" else "set")
+    return SoftDelete(column=column.name, when="nonzero" if kind == "integer" else "set")
 
 
 # ---------------------------------------------------------------------------------------- personal data

@@ -91,6 +91,7 @@ class TableEvents:
                 filter(
                     None,
                     (
+                        own.created,
                         own.opening,
                         own.changed,
                         own.removed,
@@ -115,13 +116,16 @@ class TableEvents:
         """Return what the metadata of its events say of the row."""
         return f"{self.label}/{key}"
 
-    def loaded(self, row: Row, run: int) -> Iterator[tuple[int | None, NewEvent]]:
+    def loaded(self, row: Row, run: int, proved: int | None = None) -> Iterator[tuple[int | None, NewEvent]]:
         """Yield the events of a loaded row, each with the moment by which it is sorted: facts, then the opening.
 
-        The opening is as of the latest moment that the row names. A row that is marked as deleted is removed after it.
+        The opening is as of the latest moment that the row names, or that its history proves (`proved`). A row that is
+        marked as deleted is removed after it.
         """
         key = self.key(row)
         latest = None if self._moment is None else self._moment.of(row)
+        if proved is not None:
+            latest = proved if latest is None else max(latest, proved)
         for clock, type in self._dates:
             moment = clock.of(row)
             if moment is not None:
@@ -136,6 +140,24 @@ class TableEvents:
             data = {each: row[each] for each in self._with_key(row, self._soft_fields())}
             origin = Origin(evidence, "fact", self.source(key), run=run)
             yield latest, self._event(self.mapping.removed, data, row, key, latest, origin, "soft")
+
+    def proved(
+        self, operation: str, before: Row, after: Row, moment: int | None, source: str, who: str | None, run: int
+    ) -> NewEvent | None:
+        """Return the event of a change that a history proves; None for one that events say nothing of."""
+        own, key = self.mapping, self.key(after)
+        if operation == "insert":
+            type, data = own.created, {name: value for name, value in after.items() if value is not None}
+        elif operation == "delete":
+            type, data = own.removed, {each: after[each] for each in self.key_fields}
+        else:
+            names = [own.field(each) for each in self.codec.differing(before, after) if each not in own.no_fact]
+            type = self._type_of_change(before, after, names) if names else ""
+            data = {each: after[each] for each in self._with_key(after, names)}
+        if not type:
+            return None
+        origin = Origin("history", "fact", self.source(key), run=run, actor=who)
+        return self._event(type, data, after, key, moment, origin, source)
 
     def opened(self, row: Row, about: Circumstances) -> NewEvent:
         """Return the event of a row that was inserted, or that was missing."""
@@ -211,8 +233,8 @@ class TableEvents:
         if soft is None:
             return False
         value = row.get(self.mapping.field(soft.column))
-        if soft.when == "set":
-            return value is not None
+        if soft.when in ("set", "nonzero"):
+            return value is not None and (soft.when == "set" or value not in (0, "0", ""))
         return value is not None and (value if isinstance(value, str) else _encode(value).decode()) == soft.when
 
 

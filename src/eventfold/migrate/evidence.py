@@ -17,6 +17,9 @@ import msgspec
 from eventfold.migrate.columns import ColumnEvidence, read_columns
 from eventfold.migrate.connection import Connection
 from eventfold.migrate.histories import recognise
+from eventfold.migrate.histories.auditlog import NAME as AUDITLOG
+from eventfold.migrate.histories.change import column_names, recorded_tables
+from eventfold.migrate.histories.reversion import NAME as REVERSION
 from eventfold.migrate.histories.states import NAME as STATES
 from eventfold.migrate.histories.system_versioned import own_history
 from eventfold.migrate.mapping import History, Role, TableMapping
@@ -39,6 +42,7 @@ TECHNICAL = {
 }
 ROUNDUP = ("ids", "schema", "otks", "sessions", "__textids", "__words")
 DERIVED = re.compile(r"(?:al|ally|ed|er|or|ing|ion|s)[a-z]")  # conditional is no part of condition
+OF_DJANGO = (AUDITLOG, REVERSION)  # histories of many tables in one
 SMALL_ROWS = 300  # of a table that only names things
 SMALL_COLUMNS = 6
 
@@ -65,6 +69,7 @@ def guess(connection: Connection, schema: Schema) -> dict[str, Guess]:
         for each in found
         if not each.refused and each.reference.table != label and label not in histories
     )
+    proved = _tables_with_births(connection, schema, histories)
     found: dict[str, Guess] = {}
     for table in schema.tables:
         label = table.label
@@ -79,9 +84,21 @@ def guess(connection: Connection, schema: Schema) -> dict[str, Guess]:
         mapping = _mapping(table, role, of, names[label], keys[label], usable, columns)
         said = (*because, keys[label][1], *(each.because for each in usable), *columns.because)
         own_past = history or own_history(table)
+        born = f"{mapping.name}Created" if label in proved or own_history(table) else ""
         mapping = msgspec.structs.replace(mapping, because=tuple(filter(None, said)), history=own_past)
+        if mapping.is_migrated and born:
+            mapping = msgspec.structs.replace(mapping, created=born)
         found[label] = Guess(mapping=mapping, columns=columns, references=tuple(references[label]))
     return _without_repeated_types(found)
+
+
+def _tables_with_births(connection: Connection, schema: Schema, histories: dict[str, History]) -> set[str]:
+    """Return the tables of whose rows a history may prove how they began."""
+    found = {each.of for each in histories.values() if each.of and each.package != STATES}
+    for label, history in histories.items():
+        if history.package in OF_DJANGO and "content_type_id" in column_names(schema.table(label)):
+            found |= recorded_tables(connection, schema, label)
+    return found
 
 
 def _technical(table: Table, histories: dict[str, History]) -> str | None:

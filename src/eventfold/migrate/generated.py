@@ -76,7 +76,8 @@ class _TableClasses:
         key = [each for each in self._columns if each.name in own.key]
         rest = [each for each in self._columns if each.name not in own.key]
         soft = [each for each in rest if own.soft_delete and each.name == own.soft_delete.column]
-        blocks = [self._class(own.opening, f"A row of {label} as it was when it was loaded.", self._columns)]
+        blocks = [self._class(own.created, f"A row of {label} was made, as a history proves.", key, rest)]
+        blocks += [self._class(own.opening, f"A row of {label} as it was when it was loaded.", self._columns)]
         for name, values in self._transitions().items():
             said = f"The column {own.transition.column if own.transition else ''} of a row of {label} became {values}."
             blocks.append(self._class(name, said, key, rest))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from eventfold.migrate.connection import Connection
 from eventfold.migrate.events import Circumstances, Row, TableEvents
 from eventfold.migrate.plan import Plan
 from eventfold.migrate.progress import AlarmsSettled, Ledger, LoadAdvanced, LoadDone, LoadStarted, Migration
+from eventfold.migrate.proved import ProvedFacts
 from eventfold.migrate.rows import FoldedRows, live_keys, origin_of
 from eventfold.migrate.sorting import Sorter
 from eventfold.migrate.sources.changes import Snapshot
@@ -115,6 +116,10 @@ class Loader:
         examples: list[NewEvent] = []
         self._source.begin(snapshot=True)
         try:
+            for _, _, event in ProvedFacts(self._plan, self._source).events(1):
+                types[event.type] += 1
+                if types[event.type] <= EXAMPLES:
+                    examples.append(event)
             for label, read in self._pages(pace):
                 rows[label] += len(read)
                 for row in read:
@@ -135,8 +140,11 @@ class Loader:
             pace = Pace(self._rate)
             started = self._begin(run, (), "")
             try:
+                facts = ProvedFacts(self._plan, self._source)
+                for number, (label, moment, event) in enumerate(facts.events(run)):
+                    sorter.add((EARLY if moment is None else moment, self._rank(label), -1, number), event)
                 for label, read in self._pages(pace):
-                    self._sort(sorter, label, read, rows[label], run)
+                    self._sort(sorter, label, read, rows[label], run, facts.latest)
                     rows[label] += len(read)
             finally:
                 self._source.rollback()
@@ -197,11 +205,20 @@ class Loader:
                 done += len(page)
                 self._tell("reading", done, max(total, done), pace)
 
-    def _sort(self, sorter: Sorter, label: str, rows: Sequence[Row], number: int, run: int) -> None:
-        loaded = self._plan.events[label].loaded
+    def _sort(
+        self,
+        sorter: Sorter,
+        label: str,
+        rows: Sequence[Row],
+        number: int,
+        run: int,
+        proved: Mapping[tuple[str, str], int],
+    ) -> None:
+        events = self._plan.events[label]
         rank, undated = self._rank(label), LATE if label in self._plan.late else EARLY
         for row in rows:
-            for index, (moment, event) in enumerate(loaded(row, run)):
+            last = proved.get((label, events.key(row))) if proved else None
+            for index, (moment, event) in enumerate(events.loaded(row, run, last)):
                 sorter.add((undated if moment is None else moment, rank, number, index), event)
             number += 1
 

@@ -57,7 +57,7 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 
 
 class SoftDelete(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """A column that marks a row as deleted: `when` it is not NULL ("set"), or has this value ("0", "1", "true", …)."""
+    """A column that marks a row as deleted: `when` it is "set", "nonzero", or has this value ("0", "1", "true", …)."""
 
     column: str
     when: str = "set"
@@ -98,6 +98,7 @@ class TableMapping(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     key: tuple[str, ...] = ()
     of: str = ""  # of a part: the label of the table that it belongs to
     references: tuple[Reference, ...] = ()
+    created: str = ""  # of a row whose birth a history proves
     opening: str = ""
     changed: str = ""
     removed: str = ""

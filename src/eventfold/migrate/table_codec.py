@@ -88,6 +88,15 @@ class TableCodec:
         """Whether events have a hash of this column, which cannot be turned back."""
         return column in self._hidden
 
+    def hidden(self, column: str, value: Any) -> Any:
+        """Return a JSON value as events have it: the hash of a hidden column, other values unchanged."""
+        domain = self._hidden.get(column)
+        if domain is None or value is None:
+            return value
+        if self._hide is None:
+            raise ValueError(f"no key to hide {self.table.label}.{column} was given")
+        return self._hide(domain, value)
+
     @property
     def _needs_care(self) -> bool:
         """Whether `==` of two rows may be true where they differ: 1 is True, 0.0 is -0.0."""

@@ -138,6 +138,13 @@ def content_types(connection: Connection, schema: Schema) -> dict[int, str]:
     return {int(number): f"{app}_{model}" for number, app, model in found if f"{app}_{model}" in labels}
 
 
+def recorded_tables(connection: Connection, schema: Schema, label: str) -> set[str]:
+    """Return the tables that a history with content types has rows of."""
+    labels = content_types(connection, schema)
+    found = connection.rows(f"SELECT DISTINCT content_type_id FROM {schema.table(label).sql}")  # noqa: S608
+    return {labels[int(number)] for (number,) in found if int(number) in labels}
+
+
 def field_columns(table: Table, fields: dict[str, Any]) -> dict[str, str]:
     """Return the column of each field of a Django model: `boss` is boss_id. Fields without a column are left out."""
     names = column_names(table)
