@@ -26,7 +26,7 @@ from soak import (
 )
 from soak.cluster import cuts as cluster_cuts
 from soak.cluster import faults as cluster_faults
-from soak.cluster import races, rot
+from soak.cluster import holders, races, rot
 from soak.rounds import Family
 
 FAMILIES = (
@@ -60,6 +60,7 @@ FAMILIES = (
     Family("cluster-pauses", "pauses", 24, cluster_faults.pauses, nats=True, longest=300.0),
     Family("cluster-delays", "cluster faults", 40, cluster_faults.delays, nats=True, longest=300.0),
     Family("cluster-writers", "cluster faults", 60, cluster_faults.writers, nats=True, longest=300.0),
+    Family("cluster-holders", "cluster faults", 40, holders.holders, nats=True, longest=300.0),
     Family("cluster-cuts", "cuts", 24, cluster_cuts.cuts, nats=True, root=True, longest=300.0),
     Family("cluster-races", "races", 120, races.racing, nats=True, longest=300.0),
     Family("cluster-flips", "flips", 24, rot.flips, nats=True, longest=300.0),

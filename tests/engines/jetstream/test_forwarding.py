@@ -374,3 +374,20 @@ def test_writers_without_the_bucket_compete(stores: list[ef.Store]) -> None:
     in_threads(*(lambda each=each: append(each) for each in stores))
     assert Counter(ids_in(stores[0])) == Counter(ids)
     assert not any(forwarding_of(each).is_holder() for each in stores)
+
+
+def test_an_append_that_a_holder_wrote_before_it_was_closed_is_no_repetition(stores: list[ef.Store]) -> None:
+    """The holder writes it and is gone before it answers: the sender learns that it is gone, and finds the receipt."""
+    holder, other, _ = stores
+    let_hold(holder, other)
+    acceptor = forwarding_of(holder).acceptor
+    answer = acceptor._answer
+
+    async def take(message: Forwarded) -> None:
+        await answer(message)
+        await session_of(holder).connection.client.close()  # no process takes messages on its subject any more
+
+    acceptor._take = take  # type: ignore[method-assign]
+    receipt = other.append(Booked("all", "other"))
+    assert (receipt.first, receipt.repeated) == (1, False)
+    assert (other.head(), forwarding_of(other).taken_over) == (1, 1)

@@ -7,6 +7,7 @@ Knows: the messages. Does not know: who holds the lease, how appends are written
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from uuid import uuid4
 
@@ -64,7 +65,7 @@ class Acceptor:
         write: Write,
         is_holder: Callable[[], bool],
     ) -> None:
-        self.holder = uuid4().hex
+        self.holder = f"{os.getpid()}-{uuid4().hex}"
         self.senders: dict[str, float] = {}  # when each process sent something last, in the time of the loop
         self._connection, self._identity, self._write, self._is_holder = connection, identity, write, is_holder
         self._running: set[asyncio.Task[None]] = set()

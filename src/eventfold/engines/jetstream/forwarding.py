@@ -213,10 +213,11 @@ class Forwarding:
                 ping.result()
         except RequestFailed as failed:
             self._compete_if_not_permitted(holder)
-            # What was not sent, and a lost connection of this process, say nothing of the holder.
+            # What was not sent, and a lost connection of this process, say nothing of the holder. A failed question
+            # whether it is there says nothing of the requests: it may have written them before.
             is_lost = failed.is_unheard or (failed.was_sent and client.is_connected)
-            # That a later question was not heard does not say so of the requests.
-            may_be_written = not answer.done() or (failed.was_sent and not failed.is_unheard)
+            is_of_requests = answer.done() and answer.exception() is failed
+            may_be_written = not is_of_requests or (failed.was_sent and not failed.is_unheard)
             raise _Gone(may_be_written=may_be_written, is_lost=is_lost) from failed
         finally:
             answer.cancel()
