@@ -11,9 +11,10 @@ import pytest
 from tests.packaging.dependencies import direct
 from tests.packaging.environments import new_environment, run
 from tests.support.programs import Missing, needs_ability
-from tests.support.servers import redis
+from tests.support.servers import nats, redis
 from tests.support.servers.http import ServerProcess
 from tests.support.servers.postgres import shared
+from tests.support.stores import new_stream
 
 SEATS = """
 import eventfold as ef
@@ -115,6 +116,13 @@ with opened({url!r}) as connection:
     print(reflect(connection).dialect)
 """
     assert program(python, folder, text) == "postgresql\n"
+
+
+def use_jetstream(python: Path, folder: Path) -> None:
+    """A store on a cluster, whose read model is in a file here."""
+    url = new_stream(nats.shared())
+    text = SEATS.format(options=", target='sqlite:rows.db'", store=f"{url}&index=index.db")
+    assert program(python, folder, text) == "[('a', 2), ('b', 1)]\n"
 
 
 def use_duckdb(python: Path, folder: Path) -> None:

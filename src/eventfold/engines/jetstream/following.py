@@ -18,7 +18,7 @@ from eventfold.concurrency.run import run
 from eventfold.core.envelope import StoredEvent
 from eventfold.engines.jetstream.messages import whole_appends
 from eventfold.engines.jetstream.pending import PendingEvents
-from eventfold.engines.jetstream.reader import Keyed, StreamReader
+from eventfold.engines.jetstream.reader import FEW, Keyed, StreamReader
 from eventfold.engines.jetstream.stream import Identity
 from eventfold.ports.engine import Engine
 from eventfold.ports.messages import AppendRequest
@@ -140,7 +140,10 @@ class Following:
     async def _import(self, found: Sequence[Keyed]) -> None:
         events = [event for event, _ in found]
         keys = [(key, event.first) for event, key in found if key is not None]
-        await self._imports.run(partial(self.service.import_events, events, keys))
+        if len(events) <= FEW and self._own is None:
+            run(self.service.import_events(events, keys))  # it takes less time than to hand them to the thread
+        else:
+            await self._imports.run(partial(self.service.import_events, events, keys))
         self._imported(events[-1].position)
 
     def judge(self, requests: Sequence[AppendRequest], now: int) -> Judged:

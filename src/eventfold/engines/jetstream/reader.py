@@ -33,6 +33,7 @@ BATCH_MESSAGES = 2_000
 BATCH_BYTES = 8 * 2**20
 ANSWER_S = 5.0  # for the next message of a range; another replica is asked then
 AGAIN_S = 0.02
+FEW = 4  # events that are asked of the leader, one by one: those of the last commits
 BEHIND_S = 0.2  # a replica that lags gets so much time, then the leader is asked
 BEHIND = "the replica is behind"
 REPLICA_QUESTIONS = 24  # for one event that the leader does not return: each is answered by any of the replicas
@@ -128,6 +129,8 @@ class StreamReader:
     async def _piece(self, after: int, until: int, deadline: float) -> Sequence[Keyed]:
         """Return events from `after` on, at least one."""
         loop = asyncio.get_running_loop()
+        if until - after <= FEW and (few := await self._few(after, until, deadline)):
+            return few
         behind_since: float | None = None
         why = "no answer came"
         while loop.time() < deadline:
@@ -147,6 +150,16 @@ class StreamReader:
                 return [await self._heal(after + 1, BEHIND, deadline)]
             await asyncio.sleep(AGAIN_S / 10)
         raise no_answer(self._connection.where, why)
+
+    async def _few(self, after: int, until: int, deadline: float) -> list[Keyed] | None:
+        """Return a few events from the leader, asked for together: replicas may not have the newest ones yet.
+
+        None if the leader does not return them all: replicas are asked then.
+        """
+        asked = [self.from_leader(sequence, deadline) for sequence in range(after + 1, until + 1)]
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        events = [each for each in found if isinstance(each, tuple)]
+        return events if len(events) == len(found) else None
 
     async def _ask(self, after: int, until: int, deadline: float) -> _Range:
         loop = asyncio.get_running_loop()

@@ -50,7 +50,7 @@ MAX_BATCH_MESSAGES = 1_000  # of one atomic batch, in every server
 MAX_BATCH_BYTES = 8 * 2**20  # of events that are appended together; one append may have more
 FIRST_ANSWER_S = 1.0  # then the stream is asked whether the batch is there
 BYTES_PER_S = 4 * 2**20  # the answer may take longer for a large batch
-ANNOUNCE_S = 0.001  # after a commit: others that follow within this time are announced with it
+ANNOUNCE_S = 0.001  # between announcements: commits that follow within this time are announced together
 PROBE_S = 0.1  # between questions while there is no leader
 LARGE_TEXT_BYTES = 16_384  # of the type, tags and keys of an event, encoded: the limit of a header is far
 
@@ -97,7 +97,7 @@ class Writer:
     ) -> None:
         self._connection, self._names, self._reader = connection, names, reader
         self._log, self._keys = log, keys
-        self._announced = 0
+        self._announced, self._announced_at = 0, 0.0
         self._announcing: asyncio.TimerHandle | None = None
 
     @property
@@ -185,7 +185,11 @@ class Writer:
         written.following.add_own(written.events, written.keys)
         self._announced = written.events[-1].position
         if self._announcing is None:
-            self._announcing = asyncio.get_running_loop().call_later(ANNOUNCE_S, self._announce)
+            loop = asyncio.get_running_loop()
+            if loop.time() >= self._announced_at + ANNOUNCE_S:
+                self._announce()
+            else:
+                self._announcing = loop.call_later(ANNOUNCE_S, self._announce)
 
     async def write_at(self, events: Sequence[StoredEvent], keys: dict[str, int], deadline: float) -> dict[str, int]:
         """Write events of another log at their positions, directly after the head, in whole appends.
@@ -315,6 +319,7 @@ class Writer:
     def _announce(self) -> None:
         """Tell other processes of the last commit. It is not stored, and costs no answer."""
         self._announcing = None
+        self._announced_at = asyncio.get_running_loop().time()
         if self._connection.is_ready:
             self._connection.client.send_soon(publish_command(self._names.heads.encode(), b"", b"%d" % self._announced))
 
