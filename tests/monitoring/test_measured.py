@@ -390,3 +390,25 @@ def test_the_verification_of_a_read_model_that_was_removed_is_not_shown() -> Non
         store.projections.remove(Sold)
         for each in (reader, StateReader(store.projections)):
             assert {one.labels for one in each.read() if one.metric.startswith("verify_")} == {("log",)}
+
+
+def test_the_time_of_the_last_backup_is_shown_once_it_is_recorded(tmp_path: Path) -> None:
+    """`eventfold backup --record` notes it; one without the flag is not shown, and without one nothing is."""
+    from eventfold.monitoring.state import StateReader
+    from tests.cli.commands import run as eventfold
+
+    path = str(tmp_path / "shop.db")
+
+    def shown(store: ef.Store) -> list[float]:
+        reader = StateReader(store.projections)
+        return [each.value for each in reader.read() if each.metric == "backup_timestamp_seconds"]
+
+    with ef.Store(path) as store:
+        store.append(Placed("a"))
+        assert eventfold("backup", path, str(tmp_path / "1.db")).code == 0
+        assert shown(store) == []
+        for number in (2, 3):
+            assert eventfold("backup", path, str(tmp_path / f"{number}.db"), "--record").code == 0
+        noted = [each for each in store.read() if each.type == "$backed-up"]
+        assert [each.event.head for each in noted] == [1, 2]
+        assert shown(store) == [noted[-1].time.timestamp()]

@@ -18,6 +18,7 @@ from eventfold.concurrency.run import run
 from eventfold.engines import begin_epoch_after_restore, create_store, open_engine, rebuild_index, upgrade_layout
 from eventfold.errors import InvalidInput, StoreNotFound
 from eventfold.ports.services import require
+from eventfold.projections.backed_up import TAG, TYPE, BackedUp
 from eventfold.store import Store
 
 
@@ -54,6 +55,9 @@ def store_identity(store: Store) -> dict[str, Any]:
 def backup(
     url: Url = None,
     path: Annotated[str | None, typer.Argument(metavar="PATH", help="Path of the copy.", show_default=False)] = None,
+    record: Annotated[
+        bool, typer.Option("--record", help="Note it in the log, as an event $backed-up: for the metric of its age.")
+    ] = False,
     as_json: Json = None,
 ) -> None:
     """Copy a store, while it is in use.
@@ -73,6 +77,9 @@ def backup(
     with open_store(f"sqlite:{target}") as copy:
         facts = store_identity(copy)
     size = Path(target).stat().st_size
+    if record:
+        with open_store(url) as store:
+            store.projections.append_fact(TYPE, TAG, BackedUp(facts["head"], size))
     if output.is_json:
         output.write_value({"path": target, "bytes": size, **facts})
     else:

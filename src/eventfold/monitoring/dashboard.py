@@ -128,8 +128,11 @@ PANELS: tuple[Panel, ...] = (
     ),
     Panel(
         row="Log",
-        title="Last verification",
-        queries=((f"time() - {_max('verify_timestamp_seconds', 'store, what')}", "{{store}} {{what}}"),),
+        title="Last verification, last backup",
+        queries=(
+            (f"time() - {_max('verify_timestamp_seconds', 'store, what')}", "{{store}} {{what}}"),
+            (f"time() - {_max('backup_timestamp_seconds', 'store')}", "{{store}} backup"),
+        ),
         unit="s",
     ),
     Panel(

@@ -28,6 +28,7 @@ from eventfold.processes.effects import Effect
 from eventfold.processes.retries import first_parked_by_key
 from eventfold.processes.timers import TimerQueue
 from eventfold.projections.admin import ProjectionAdmin
+from eventfold.projections.backed_up import last_backup_at
 from eventfold.projections.statuses import Observed
 from eventfold.projections.verified import LOG, TYPE, Verified
 
@@ -193,6 +194,8 @@ class StateReader:
     # Verifications
 
     def _of_proofs(self, head: Head, observed: list[Observed]) -> Iterator[Sample]:
+        if (backed_up := last_backup_at(self._log, head.position)) is not None:
+            yield Sample("backup_timestamp_seconds", (), backed_up / 1e6)
         self._read_verifications(head.position)
         names = {each.status.name for each in observed}
         if any(what != LOG and self._subject(what) not in names for what in self._verified):

@@ -265,6 +265,13 @@ METRICS: tuple[Metric, ...] = (
         ("what",),
         "seconds since 1970",
     ),
+    _state(
+        "backup_timestamp_seconds",
+        "proof",
+        "When the last backup was recorded (eventfold backup --record); there is none if it never was.",
+        (),
+        "seconds since 1970",
+    ),
     _state("verify_ok", "proof", "1 if that verification found nothing wrong, else 0.", ("what",)),
     _state(
         "alerts",

@@ -38,10 +38,11 @@ OWN_TYPES = {
     **dict.fromkeys(("$timer-set", "$timer-cancelled"), Scope.APPEND),
     "$projection-acted": Scope.MANAGE,
     "$verified": Scope.MANAGE,
+    "$backed-up": Scope.MANAGE,
     **dict.fromkeys((f"$alert-{each}" for each in "watching raised cleared message target".split()), Scope.APPEND),
     **dict.fromkeys(("$alert-acknowledged", "$alert-snoozed"), Scope.MANAGE),
 }
-OWN_TAG_PREFIXES = ("$process:", "$fired:", "$projection:", "$alert:", "$deliver:", "$verified:")
+OWN_TAG_PREFIXES = ("$process:", "$fired:", "$projection:", "$alert:", "$deliver:", "$verified:", "$backed-up:")
 EPOCH_ATTEMPTS = 3  # of a call during which the store changed its epoch
 MAX_BOUNDS = 10_001
 
