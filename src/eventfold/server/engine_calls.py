@@ -36,9 +36,7 @@ T = TypeVar("T")
 # What stores record themselves, by processes and operators of their own read models; and the scope that it needs.
 OWN_TYPES = {
     **dict.fromkeys(("$timer-set", "$timer-cancelled"), Scope.APPEND),
-    "$projection-acted": Scope.MANAGE,
-    "$verified": Scope.MANAGE,
-    "$backed-up": Scope.MANAGE,
+    **dict.fromkeys(("$projection-acted", "$verified", "$backed-up"), Scope.MANAGE),
     **dict.fromkeys((f"$alert-{each}" for each in "watching raised cleared message target".split()), Scope.APPEND),
     **dict.fromkeys(("$alert-acknowledged", "$alert-snoozed"), Scope.MANAGE),
 }
