@@ -18,11 +18,12 @@ import pytest
 import eventfold as ef
 from eventfold.errors import EventfoldError, InvalidInput, MappingIncomplete
 from eventfold.migrate.connection import opened
-from eventfold.migrate.hidden import hide_with, key_check, read_key
+from eventfold.migrate.hidden import hide_with, read_key
 from eventfold.migrate.inspection import Decisions, Inspection, inspect
 from eventfold.migrate.mapping import Mapping, TableMapping, read_mapping, require_complete
 from eventfold.migrate.mapping_text import mapping_text
 from eventfold.migrate.reflection import Schema, reflect
+from eventfold.migrate.session import open_session
 from eventfold.migrate.table_codec import TableCodec, select_of
 from tests.cli.commands import run
 from tests.migrate.sources import SOURCES, address_of
@@ -253,7 +254,23 @@ def test_the_key_of_hidden_columns_is_refused_where_it_is_not_safe(tmp_path: Pat
     hide, other = hide_with(b"a" * 32), hide_with(b"b" * 32)
     assert hide("t.c", "x") == hide("t.c", "x") != hide("t.d", "x")
     assert hide("t.c", "x") != other("t.c", "x")
-    assert key_check(b"a" * 32) != key_check(b"b" * 32)
+
+
+def test_another_key_of_hidden_columns_is_noticed_before_anything_is_written(tmp_path: Path) -> None:
+    """The log keeps a hash by which the key is known again, and no key."""
+    address, folder = shop("sqlite", tmp_path), tmp_path / "out"
+    inspect(address, folder, Decisions(hide=["customers.contact"], drop=["customers.full_name"]))
+    text = (folder / "migration.toml").read_text().replace('is = "undecided"', 'is = "ignored"')
+    (folder / "migration.toml").write_text(text)
+    mapping = read_mapping(folder / "migration.toml")
+    with ef.Store(str(tmp_path / "store.db")) as store:
+        for _ in range(2):
+            with open_session(store, mapping, address, hide=hide_with(b"a" * 32)) as session:
+                planned = session.state().planned
+        assert planned is not None and planned.key_check.startswith("hidden-")
+        other = open_session(store, mapping, address, hide=hide_with(b"b" * 32))
+        with pytest.raises(InvalidInput, match="not the one with which"), other:
+            pass
 
 
 def test_what_a_mapping_says_that_cannot_be_is_named() -> None:

@@ -27,7 +27,6 @@ KEY_NAME = "hide.key"
 KEY_BYTES = 32
 HASH_BYTES = 16
 PREFIX = "hidden-"
-CHECKED = b"eventfold migrate: the key of hidden columns"
 
 
 def hide_with(key: bytes) -> Hide:
@@ -38,11 +37,6 @@ def hide_with(key: bytes) -> Hide:
         return PREFIX + hmac.new(key, message, hashlib.sha256).digest()[:HASH_BYTES].hex()
 
     return hide
-
-
-def key_check(key: bytes) -> str:
-    """Return what the log keeps of a key: another key has another check, and the check says nothing about the key."""
-    return hmac.new(key, CHECKED, hashlib.sha256).hexdigest()[:16]
 
 
 def read_key(place: str, folder: Path) -> bytes:

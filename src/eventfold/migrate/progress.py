@@ -35,13 +35,17 @@ KEPT_ALARMS = 20
 
 
 class MigrationPlanned(Event, type="$migration-planned"):
-    """A migration began. `source`: its address without secrets. `began`: µs since 1970 UTC, for ids without moments."""
+    """A migration began. `source`: its address without secrets. `began`: µs since 1970 UTC, for ids without moments.
+
+    `key_check`: a hash by which another key of hidden columns is noticed; empty if none was given.
+    """
 
     name: str
     source: str
     dialect: str
     tables: tuple[str, ...]
     began: int
+    key_check: str = ""
 
 
 class CaptureInstalled(Event, type="$migration-capture-installed"):
@@ -322,15 +326,23 @@ class Ledger:
         """Append a fact."""
         self.store.projections.append_fact(declaration_of(type(fact)).type, migration_tag(self.name), fact)
 
-    def begin(self, source: str, dialect: str, tables: tuple[str, ...]) -> Migration:
-        """Return where the migration is; a new one is planned first. Raises InvalidInput if it has another source."""
+    def begin(self, source: str, dialect: str, tables: tuple[str, ...], key_check: str = "") -> Migration:
+        """Return where the migration is; a new one is planned first.
+
+        Raises InvalidInput if it has another source, or another key of hidden columns.
+        """
         found = self.read()
         if found.planned is None:
-            self.add(MigrationPlanned(self.name, source, dialect, tables, time.time_ns() // 1_000))
+            self.add(MigrationPlanned(self.name, source, dialect, tables, time.time_ns() // 1_000, key_check))
             return self.read()
         if found.planned.dialect != dialect:
             raise InvalidInput(
                 f"The migration {self.name} in this store is of {found.planned.source} ({found.planned.dialect}).",
                 "Name that source, or begin another migration with --name.",
+            )
+        if key_check and found.planned.key_check not in ("", key_check):
+            raise InvalidInput(
+                f"The key of hidden columns is not the one with which the migration {self.name} began.",
+                "Bring the first key back: with another one every hidden value would seem to have changed.",
             )
         return found

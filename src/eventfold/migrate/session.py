@@ -36,6 +36,7 @@ from eventfold.store import Store
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 DEFAULT_NAME = "migration"
+KEY_CHECK = "eventfold: the key of hidden columns"  # the domain of a value that is hidden to know the key again
 NOTHING_RECORDED = Snapshot(0, 0)
 OWN_TABLE = re.compile(r"eventfold_[a-z0-9_]+([_.]change|_read)")  # what recorders make in a source
 
@@ -61,7 +62,8 @@ class Session:
         self.store, self.name, self._address, self.source = store, name, address, source
         self._replica = replica
         self.ledger = Ledger(store, name)
-        planned = self.ledger.begin(shown(address), mapping.dialect, tuple(mapping.migrated)).planned
+        check = "" if hide is None else hide(KEY_CHECK, "")
+        planned = self.ledger.begin(shown(address), mapping.dialect, tuple(mapping.migrated), check).planned
         assert planned is not None
         self.plan: Plan = plan_of(mapping, application_schema(source), name, planned.began, hide)
 
