@@ -24,6 +24,7 @@ SUITES: tuple[tuple[str, ...], ...] = (
     ("tests/projections/test_killed.py", "tests/projections/inline/test_races.py"),
     ("tests/processes/test_killed.py",),
     ("tests/migrate/test_killed.py",),
+    ("tests/migrate/test_flights.py",),
     ("tests/targets/test_duckdb.py", "tests/targets/test_sinks.py"),
     ("tests/targets/conformance/test_random_queries.py", "tests/targets/test_interleaved.py"),
     ("tests/packaging/test_extras.py",),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from eventfold.migrate.session import Session
 
 SOURCE_VARIABLE = "EVENTFOLD_SOURCE"
-IDLE_S = 0.2  # between two looks when nothing was recorded
+PAUSE_S = 0.25  # between two looks, unless more is waiting: each look costs the source something
 RECONNECT_S = 5.0  # until a source that cannot be used is tried again
 COMPARE_KEYS_S = 300.0
 
@@ -167,6 +167,8 @@ def _change_source(output: Output, session: Session, by: Any, remove: bool) -> N
 
 
 def _follow(output: Output, session: Session, once: bool, compare_keys: float | None) -> None:
+    from eventfold.migrate.capture import CHANGES
+
     every = compare_keys
     if every is None:  # on PostgreSQL nothing escapes its triggers, nor its log
         every = 0.0 if session.plan.schema.dialect == "postgresql" else COMPARE_KEYS_S
@@ -175,14 +177,14 @@ def _follow(output: Output, session: Session, once: bool, compare_keys: float | 
         while True:
             count = capture.once()
             total += count
-            if count:
+            if count >= CHANGES or (count and once):
                 continue
-            if every and (once or time.monotonic() - compared > every):
+            if not count and every and (once or time.monotonic() - compared > every):
                 capture.compare_keys()
                 compared = time.monotonic()
             if once:
                 break
-            time.sleep(IDLE_S)
+            time.sleep(PAUSE_S)
     if output.is_json:
         output.write_value({"changes": total})
     else:
