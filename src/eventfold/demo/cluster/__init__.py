@@ -9,14 +9,16 @@ replicated (the servers do it).
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
 import tempfile
 import textwrap
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
@@ -84,6 +86,8 @@ def run(folder: str | None = None, limit: int | None = None, as_json: bool = Fal
     if folder is not None and Path(folder).exists() and any(Path(folder).iterdir()):
         raise InvalidInput(f"{folder} has files.", "Give the name of a new folder, or leave out --folder.")
     tell: Tell = show_nothing if as_json else show
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _stop)  # or the servers would go on
     with tempfile.TemporaryDirectory(prefix="eventfold-cluster-") as temporary:
         result = survive(Path(folder or temporary), limit, tell)
     result.seconds["total"] = round(time.monotonic() - begun, 1)
@@ -92,6 +96,10 @@ def run(folder: str | None = None, limit: int | None = None, as_json: bool = Fal
     else:
         _report(result, tell)
     return 0 if result.holds else 1
+
+
+def _stop(number: int, _frame: object) -> NoReturn:
+    raise SystemExit(128 + number)
 
 
 def survive(folder: Path, limit: int | None, tell: Tell) -> Survived:
