@@ -56,10 +56,11 @@ class Stand:
         self.crowd = Crowd(place)
         self._faults: list[int] = []
 
-    def start(self, hosts: Sequence[Host] = (), pace: float = 0.0) -> None:
+    def start(self, hosts: Sequence[Host] = (), pace: float = 0.0, processes: int = 4) -> None:
         """Start eight writers in four processes, two followers and the runner of a read model, on two hosts."""
         seed, on = self.turn.seed, [*hosts, None, None]
-        for number, function in enumerate((clients.write_async, clients.write, clients.write_async, clients.write)):
+        modes = (clients.write_async, clients.write, clients.write_async, clients.write)
+        for number, function in enumerate(modes[:processes]):
             host = number % 2
             arguments = (f"w{number}", f"{seed}/{number}", f"h{host + 1}", 2, pace)
             self.crowd.add(function, *arguments, within=on[host], name="write")
