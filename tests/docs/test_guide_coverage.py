@@ -21,7 +21,7 @@ def test_the_table_has_a_row_for_each_line() -> None:
     assert len(ROWS) == len(lines) > 70
 
 
-@pytest.mark.parametrize(("page", "shown"), {row[1:] for row in ROWS}, ids=lambda value: value)
+@pytest.mark.parametrize(("page", "shown"), sorted({row[1:] for row in ROWS}), ids=lambda value: value)
 def test_what_shows_a_claim_is_there(page: str, shown: str) -> None:
     """The page exists; the command, the file or the code of the page exists, or the row says that it does not yet."""
     path = (PAGE.parent / page).resolve()
