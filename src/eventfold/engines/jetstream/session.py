@@ -464,9 +464,11 @@ class Session:
                 while self._announced > self._notified:
                     await self.following.reach(self._announced, self.deadline())
                     self._on_import()
+                    await asyncio.sleep(0)  # what is there already is reached without a pause
             except EventfoldError:  # watchers learn the reason from their own reads
                 call_all(tuple(self._watchers))
                 pause = AFTER_FAILURE_S
+                await asyncio.sleep(pause)  # the rest may fail at once, again and again
             while self._announced <= self.following.head:
                 self._wake.clear()
                 try:
