@@ -282,7 +282,7 @@ def test_the_command_says_what_it_published(given: Given, tmp_path: Path) -> Non
     ran = command("cluster", "snapshot", given.url("first"), "--to", str(tmp_path / "copies"), "--json")
     assert ran.code == 0, ran.err
     assert json.loads(ran.out)["position"] == EVENTS
-    ran = command("cluster", "snapshot", given.url("first"))
+    ran = command("cluster", "snapshot", given.url("first"), "--table")
     assert ran.code == 0, ran.err
     assert f"{EVENTS} events" in ran.out
     given.append_one()
