@@ -59,6 +59,8 @@ def event_classes(
             found.extend(alternatives(get_args(each)[0]))
         else:
             found.append(each)
+    from eventfold.core.upcast import current_classes  # imported here: upcasters read annotations by this module
+
     for each in found:
         if not (isinstance(each, type) and (each is Event or is_event_class(each))):
             silent = hint in (None, Any, types.NoneType)
@@ -66,6 +68,13 @@ def event_classes(
                 "does not name the event classes it takes" if silent else f"takes {each!r}, which is not an event class"
             )
             raise refuse(what, hint_for_generic(each))
+        newer = current_classes(each)
+        if newer != (each,):
+            names = " and ".join(dict.fromkeys(cls.__qualname__ for cls in newer))
+            raise refuse(
+                f"takes {each.__qualname__}, whose events are upcast to {names} and never reach it",
+                f"Name {names} instead.",
+            )
     return EventHint(tuple(found), is_list, is_recorded)
 
 

@@ -28,7 +28,7 @@ from eventfold.engines.postgres.pool import (
     split_pool_size,
 )
 from eventfold.errors import EventfoldError, StoreUnavailable, TargetUnavailable
-from eventfold.targets.sql.driver import Parameters, damaged_text_error
+from eventfold.targets.sql.driver import MISSING_COLUMN_REMEDY, Parameters, damaged_text_error
 from eventfold.targets.sql.nul_escaping import escape, escape_json, may_need_escaping, unescape, unescape_json
 from eventfold.targets.sql.statements import (
     Statements,
@@ -417,6 +417,8 @@ class PostgresDriver:
             remedy = "Grant the user the right to write there, or name another database (target=…)."
         elif state[:2] in ("", "08", "57", "53"):
             remedy = "Check that the server is running. A runner retries until it answers; other calls do not."
+        elif state == "42703":  # undefined_column
+            remedy = MISSING_COLUMN_REMEDY
         else:
             remedy = "Check the SQL, and the tables it names."
         return TargetUnavailable(what, remedy, address=self.address, sqlstate=state, detail=detail)

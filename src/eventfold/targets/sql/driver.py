@@ -153,6 +153,11 @@ class Driver(Protocol):
 
 
 Translate = Callable[[BaseException], EventfoldError]
+# A class has a field that its rows were not folded with.
+MISSING_COLUMN_REMEDY = (
+    "If a read model has a new field, rebuild it and switch: eventfold projections rebuild STORE NAME --switch. "
+    "Otherwise check the SQL."
+)
 
 
 def damaged_text_error(address: str, error: UnicodeDecodeError) -> ProjectionDamaged:

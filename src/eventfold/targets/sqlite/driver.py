@@ -8,6 +8,7 @@ files. Does not know: projections.
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,7 +32,7 @@ from eventfold.engines.sqlite.file_guards import FileGuard, refuse_links
 from eventfold.engines.sqlite.schema import APPLICATION_ID
 from eventfold.errors import EventfoldError, StoreUnavailable, TargetUnavailable
 from eventfold.targets.sql.connections import ConnectionPool, Loan, SharedConnection
-from eventfold.targets.sql.driver import Parameters, damaged_text_error
+from eventfold.targets.sql.driver import MISSING_COLUMN_REMEDY, Parameters, damaged_text_error
 from eventfold.targets.sql.statements import quote_identifier
 from eventfold.targets.sqlite.statements import add_functions, order_column_name
 
@@ -41,6 +42,7 @@ WRITE_LOCK_BYTE = "120"  # the byte of the -shm file that SQLite locks for a wri
 MAX_ROWS_PER_STATEMENT = 500
 MAX_STATEMENT_CHARS = 15_000  # apsw does not cache prepared statements longer than 16,384
 CHECKPOINT_PAGES = 4_000  # 16 MB of WAL
+_MISSING_COLUMN = re.compile(r'no such column: "?([^"\s]+)')
 
 
 def _to_text(value: Any) -> Any:
@@ -350,6 +352,8 @@ class SqliteDriver:
                 what, remedy = f"{self.path} is not a SQLite file.", "Name another file for the rows."
             case UnicodeDecodeError():
                 return damaged_text_error(self.address, error)
+            case apsw.SQLError() if (column := _MISSING_COLUMN.search(str(error))) is not None:
+                what, remedy = f"The rows have no column {column[1]}.", MISSING_COLUMN_REMEDY
             case _:
                 what = f"SQLite refused: {error} ({type(error).__name__})."
                 remedy = "Check the SQL, and the tables it names."

@@ -23,7 +23,12 @@ from eventfold.targets.sql.statements import Statements, quote_identifier
 
 
 def add_functions(connection: apsw.Connection) -> None:
-    """Register the SQL functions that `SqliteStatements` uses with a connection."""
+    """Register the SQL functions that `SqliteStatements` uses with a connection.
+
+    A name in double quotes that is no column becomes an error: SQLite would take it as a text, and a column that the
+    table does not have yet would be read as its own name.
+    """
+    connection.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)
     for kind, order in TEXT_ORDER.items():
         connection.create_scalar_function(FUNCTIONS[kind], cast("Any", order), 1, deterministic=True)
 

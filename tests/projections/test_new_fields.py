@@ -1,0 +1,91 @@
+"""A read model whose class has a field that its rows were not folded with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import eventfold as ef
+from eventfold.errors import InvalidProjection, InvalidState, TargetUnavailable
+
+
+class ToolAdded(ef.Event, type="new-fields.tool-added"):
+    tool: ef.Tag
+
+
+class Shelf(ef.Projection):
+    tool: str
+    added: int = 0
+
+    def evolve(self, event: ToolAdded) -> None:
+        self.added += 1
+
+
+class ShelfOfToday(ef.Projection, name="shelf"):
+    tool: str
+    added: int = 0
+    kind: str = "tool"
+    stock: int = 0
+
+    def evolve(self, event: ToolAdded) -> None:
+        self.added += 1
+        self.stock += 1
+
+
+def test_a_column_that_the_rows_do_not_have_is_an_error_and_never_a_text(tmp_path: Path) -> None:
+    """SQLite would read a quoted name that is no column as a text; after the rebuild the rows have it."""
+    with ef.Store(str(tmp_path / "s.db")) as store:
+        store.append(ToolAdded("drill"))
+        store.project(Shelf)
+        for ask in (
+            lambda: store.rows(ShelfOfToday),
+            lambda: store.rows(ShelfOfToday, kind="kind"),
+            lambda: store.select(ShelfOfToday).sum(ef.col(ShelfOfToday.stock)),
+        ):
+            with pytest.raises(TargetUnavailable, match="have no column") as refused:
+                ask()
+            assert "rebuild it and switch" in str(refused.value)
+        store.projections.rebuild(ShelfOfToday)
+        store.projections.switch(ShelfOfToday)
+        assert store.rows(ShelfOfToday, kind="tool") == [ShelfOfToday("drill", 1, "tool", 1)]
+
+
+class RepairedAtFirst(ef.Event, type="new-fields.repaired", version=1):
+    tool: ef.Tag
+
+
+class Repaired(ef.Event, type="new-fields.repaired", version=2):
+    tool: ef.Tag
+    workshop: str
+
+
+@ef.upcast
+def with_workshop(old: RepairedAtFirst) -> Repaired:
+    """Repairs of the first years were made by the library itself."""
+    return Repaired(old.tool, "our own")
+
+
+def test_a_fold_that_names_a_class_whose_events_are_upcast_is_refused() -> None:
+    """It would get none of them: states and read models name the class of today."""
+
+    class Tool(ef.State):
+        tool: ef.Tag
+        repaired: int = 0
+
+        def evolve(self, event: RepairedAtFirst) -> None:
+            self.repaired += 1
+
+    class Repairs(ef.Projection):
+        tool: str
+        repaired: int = 0
+
+        def evolve(self, event: ToolAdded | RepairedAtFirst) -> None:
+            self.repaired += 1
+
+    with ef.Store("memory:") as store:
+        store.append(Repaired("drill", "Meyer"))
+        with pytest.raises(InvalidState, match="upcast to Repaired and never reach it"):
+            store.state(Tool("drill"))
+        with pytest.raises(InvalidProjection, match="Name Repaired instead"):
+            store.project(Repairs)
