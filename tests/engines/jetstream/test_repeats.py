@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -11,8 +12,9 @@ import pytest
 import eventfold as ef
 from eventfold.concurrency import run
 from eventfold.engines.jetstream import request_keys as module
+from eventfold.engines.jetstream.failures import ApiFailure
 from eventfold.engines.jetstream.request_keys import Assigned
-from eventfold.errors import EventIdReused
+from eventfold.errors import AppendUnconfirmed, EventIdReused, StoreUnavailable
 from eventfold.ports.services import require
 from tests.engines.jetstream.conftest import Open
 from tests.engines.jetstream.writers import Booked, forwarding_of, in_threads, let_hold, on_loop, session_of
@@ -122,3 +124,45 @@ def test_many_keys_are_looked_up_one_by_one(opening: Open, monkeypatch: pytest.M
     assert fresh.append(one("other"), key="k3").first == first.first
     assert fresh.append(one("other"), key="new").first == 2
     assert len(run(require(fresh.engine, "replication").keys())) == 6
+
+
+def let_an_old_leader_answer(store: ef.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the next batch be written, and its answer be that of another leader, which knows fewer events."""
+    writer = session_of(store).writer
+    publish, answers = writer._publish, [ApiFailure(400, 10071, "wrong last sequence: 0")]
+
+    async def refused(*arguments: Any) -> ApiFailure | None:
+        answer = await publish(*arguments)
+        return answers.pop() if answers and answer is None else answer
+
+    monkeypatch.setattr(writer, "_publish", refused)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_append_that_an_old_leader_refuses_and_the_new_one_writes_is_no_repetition(
+    opening: Open, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """While a node that was cut off believes that it leads, a batch reaches both; the first answer decides nothing."""
+    here = opening()
+    let_an_old_leader_answer(here, monkeypatch)
+    drafts = [one() for _ in range(count)]
+    receipt = here.append(*drafts, key="k")
+    assert (receipt.first, receipt.last, receipt.repeated) == (1, count, False)
+    assert opening().append(*drafts, key="k").repeated
+    assert here.head() == count
+
+
+def test_an_append_that_an_old_leader_refuses_is_unconfirmed_until_the_stream_is_asked(
+    opening: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not known that nothing was written."""
+    here = opening().using(attempts=1)
+    let_an_old_leader_answer(here, monkeypatch)
+
+    async def fail(*_: Any) -> bytes:
+        raise StoreUnavailable("No leader answers.", "Nothing was written: try again.")
+
+    monkeypatch.setattr(session_of(here).reader, "commit_at", fail)
+    monkeypatch.setattr(session_of(here), "last_sequence", fail)
+    with pytest.raises(AppendUnconfirmed, match="No leader answers"):
+        here.append(one())

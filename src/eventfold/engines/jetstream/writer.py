@@ -1,7 +1,7 @@
 """Appending: requests are judged against the replica and written as one atomic batch with the expected last sequence.
 
-The expected sequence is that of the whole stream, so that it can be used once only: if an answer is lost, the event at
-the next position says whether this batch was written, and if nothing is there, it is sent again, unchanged.
+The expected sequence is that of the whole stream, so that it can be used once only. If an answer is lost or refuses the
+batch, the event at the next position says whether it was written; if nothing is there, it is sent again, unchanged.
 Knows: batches, judging. Does not know: how the replica decides.
 """
 
@@ -249,17 +249,18 @@ class Writer:
             try:
                 acked = await self._publish(events, messages, expected, min(patience, deadline - loop.time()))
             except RequestFailed as failed:
+                if not sent:  # an earlier attempt may have been written
+                    self._connection.refuse_if_not_permitted(self._names.subject(events[0].type).decode())
                 sent, why = sent or failed.was_sent, failed.why
-                self._connection.refuse_if_not_permitted(self._names.subject(events[0].type).decode())
             else:
                 if acked is None:
                     return
-                if acked.err_code in WRONG_LAST_SEQUENCE:
-                    if not sent:
-                        raise Refused
-                elif not sent and not acked.may_pass:
+                # Until a leader that was cut off learns of its successor, both receive the batch; it may refuse what
+                # the other one writes. So the stream is asked after a refusal too.
+                is_doubted = acked.err_code in WRONG_LAST_SEQUENCE or acked.err_code == STORE_FAILED
+                if not sent and not is_doubted and not acked.may_pass:
                     raise error_of_api(acked, self._connection.where)
-                sent, why = sent or acked.err_code == STORE_FAILED, acked.description
+                sent, why = sent or is_doubted, acked.description
             if not sent:
                 await asyncio.sleep(PROBE_S)
                 continue
@@ -268,7 +269,7 @@ class Writer:
         raise unconfirmed(self._connection.where, why) if sent else no_answer(self._connection.where, why)
 
     async def _is_written(self, commit: bytes, expected: int, deadline: float, why: str) -> bool:
-        """Whether a batch whose answer was lost is in the stream; False: not yet. Raises Refused if it never will be.
+        """Whether a batch that was sent is in the stream; False: not yet. Raises Refused if it never will be.
 
         Raises AppendUnconfirmed if the leader does not say in time.
         """
