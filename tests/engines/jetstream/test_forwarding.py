@@ -252,6 +252,22 @@ def test_a_holder_that_has_written_and_is_gone_is_not_taken_for_one_that_heard_n
     assert holder.head() == 1
 
 
+def test_an_append_that_has_the_key_meanwhile_is_reported_as_one_that_was_repeated(stores: list[ef.Store]) -> None:
+    """The holder has not written the request, and another process has appended with its key: the receipt says so."""
+    holder, other, third = stores
+    let_hold(holder, other)
+    written: list[ef.Receipt] = []
+
+    async def take(message: Forwarded) -> None:
+        if message.requests:
+            written.append(await asyncio.to_thread(third.append, Booked("all", "third"), key="k"))
+
+    forwarding_of(holder).acceptor._take = take  # type: ignore[method-assign]
+    receipt = other.append(Booked("all", "other"), key="k")
+    assert (receipt.ids, receipt.repeated) == (written[0].ids, True)
+    assert holder.head() == 1
+
+
 def test_a_holder_that_writes_late_writes_nothing_again(stores: list[ef.Store]) -> None:
     """It wakes up after the sender has written the request itself: both get one receipt, and it is written once."""
     holder, other, _ = stores

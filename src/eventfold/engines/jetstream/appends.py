@@ -12,9 +12,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from msgspec.structs import replace
-
-from eventfold.core.envelope import Receipt
+from eventfold.core.envelope import Receipt, as_first_answer
 from eventfold.engines.jetstream.failures import closed_error, unconfirmed
 from eventfold.engines.jetstream.forwarding import Forwarding, message_size
 from eventfold.engines.jetstream.writer import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, Outpaced, Writer
@@ -199,7 +197,7 @@ class AppendQueue:
                 result = await forwarding.forward(part, batch.deadline)
                 if result.outcomes is not None:
                     self._writer.expect(result.outcomes)
-                    batch.add(result.outcomes if not may_be_written else self._decided(result.outcomes, head))
+                    batch.add(result.outcomes if not may_be_written else self._decided(part, result.outcomes, head))
                     return
                 may_be_written = may_be_written or result.may_be_written
             else:
@@ -226,7 +224,7 @@ class AppendQueue:
                 if since is None or isinstance(error, AppendUnconfirmed):
                     raise
                 raise unconfirmed(self._where, error.what.rstrip(".")) from error
-            batch.add(outcomes if since is None else self._decided(outcomes, since))
+            batch.add(outcomes if since is None else self._decided(part, outcomes, since))
             if self.forwarding is not None and batch.is_own:
                 self.forwarding.on_write()
             if written is not None:
@@ -240,15 +238,16 @@ class AppendQueue:
         await forwarding.on_refusal()
         return forwarding.forwards()
 
-    def _decided(self, outcomes: Sequence[Outcome], since: int) -> list[Outcome]:
+    def _decided(self, requests: Sequence[AppendRequest], outcomes: Sequence[Outcome], since: int) -> list[Outcome]:
         """Outcomes of requests that another process may have written, or may write later.
 
-        A conflict stays one, as events do not change. A position beyond the head may be reached later.
+        A conflict stays one, as events do not change. A position beyond the head may be reached later. A receipt stays
+        that of a repeat if it is another append's with the same key.
         """
         decided: list[Outcome] = []
-        for each in outcomes:
-            if isinstance(each, Receipt) and each.repeated and each.first > since:
-                decided.append(replace(each, repeated=False))
+        for request, each in zip(requests, outcomes, strict=True):
+            if isinstance(each, Receipt) and each.first > since:
+                decided.append(as_first_answer(each, request.events))
             elif isinstance(each, PositionBeyondHead):
                 decided.append(unconfirmed(self._where, each.what.rstrip(".")))
             else:
