@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -15,12 +16,15 @@ from typing import Any
 
 import pytest
 from nats.aio.client import Client
+from nats.errors import NoServersError
 
 import eventfold as ef
 from eventfold.core.envelope import NewEvent
+from eventfold.engines.jetstream import connection
 from eventfold.engines.jetstream.client import RawClient
-from eventfold.errors import StoreClosed
+from eventfold.errors import StoreClosed, StoreUnavailable
 from tests.engines.jetstream.conftest import Open
+from tests.engines.jetstream.writers import on_loop, session_of
 from tests.support.servers.nats import Cluster, own
 from tests.support.stores import new_stream
 
@@ -213,6 +217,78 @@ def test_a_call_fails_in_its_time_while_no_server_runs(alone: Cluster, tmp_path:
         assert raised.value.code in ("store-unavailable", "append-unconfirmed"), raised.value
         assert time.monotonic() - began < 15
     store.close()
+
+
+class Refused(RawClient):
+    """A client that no server accepts. Closing it does not end, and suppresses one cancellation, as nats-py may."""
+
+    async def connect(self, *_: Any, **__: Any) -> None:
+        """Refuse."""
+        raise NoServersError
+
+    async def close(self) -> None:
+        """Wait until the test is over."""
+        with contextlib.suppress(asyncio.CancelledError):
+            while connection.RawClient is Refused:  # noqa: ASYNC110 (another thread ends it)
+                await asyncio.sleep(0.05)
+
+
+def test_a_call_ends_in_its_time_while_a_connection_is_being_closed(
+    opening: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its time limit ends the closing of a connection that was refused, and with it the call."""
+    store = opening(timeout=0.5)
+    closed = session_of(store).connection.client.close
+    monkeypatch.setattr(connection, "RawClient", Refused)
+    on_loop(store, closed)
+    with ThreadPoolExecutor(1) as pool:
+        calling = pool.submit(store.head)
+        try:
+            with pytest.raises(StoreUnavailable):
+                calling.result(5.0)
+        finally:
+            monkeypatch.undo()
+    assert store.append_encoded(event()).first == 1
+
+
+def test_a_store_is_closed_although_its_connection_does_not_close(opening: Open) -> None:
+    """A peer that is gone takes no more, and what was sent to it is waited for: for a short time."""
+    store = opening()
+    client, began = session_of(store).connection.client, time.monotonic()
+    close = client.close
+
+    async def never() -> None:
+        try:
+            await asyncio.sleep(1_000)
+        finally:
+            await close()
+
+    client.close = never  # type: ignore[method-assign]
+    store.close()
+    assert time.monotonic() - began < 8
+    assert not session_of(store).loop._thread.is_alive()  # type: ignore[union-attr]
+
+
+def test_calls_that_connect_at_once_make_one_connection(opening: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node is left, outside of the check after a connect, while another call finds the connection closed."""
+    store = opening()
+    made: list[RawClient] = []
+
+    class Counted(RawClient):
+        def __init__(self) -> None:
+            super().__init__()
+            made.append(self)
+
+    async def connect_twice() -> None:
+        here = session_of(store).connection
+        await here.client.close()
+        async with asyncio.timeout(LIMIT_S) as limit:
+            await asyncio.gather(here._connected(limit), here._connected(limit))
+
+    monkeypatch.setattr(connection, "RawClient", Counted)
+    on_loop(store, connect_twice)
+    assert len(made) == 1
+    assert store.append_encoded(event()).first == 1
 
 
 def test_the_client_of_nats_has_what_is_used_of_it() -> None:

@@ -36,6 +36,7 @@ Check = Callable[[], Awaitable[None]]
 PING_INTERVAL_S = 2  # a node that is gone without closing is noticed after three of them
 CONNECT_TIMEOUT_S = 2
 RECONNECT_WAIT_S = 0.1
+CLOSE_TIMEOUT_S = 2.0
 FIRST_ATTEMPTS = 1  # at each server, after the first one; a connection that was there is made again without limit
 AGAIN_S = 0.05  # between attempts at a request without an answer
 FIRST_ANSWER_S = 2.0  # for one attempt at a request that only reads
@@ -65,7 +66,7 @@ class ClusterConnection:
         self._check = check
         self._client: RawClient | None = None
         self._is_checked = False
-        self._checking = asyncio.Lock()
+        self._checking, self._connecting = asyncio.Lock(), asyncio.Lock()
         self._changed = asyncio.Event()  # set when the state of the connection has changed
         self._last_error: BaseException | None = None
         self._refused: dict[str, str] = {}  # by subject: what the account may not do
@@ -109,7 +110,7 @@ class ClusterConnection:
                 while not self.is_ready:
                     if self._closed:
                         raise closed_error()
-                    await self._connected()
+                    await self._connected(limit)
                     await self._check_now()
         except TimeoutError:
             if self._last_error is not None or self._client is None or not self._client.is_connected:
@@ -127,21 +128,33 @@ class ClusterConnection:
         await self._check()
         self._is_checked = before == self.connects
 
-    async def _connected(self) -> None:
-        """Wait until the client is connected; make a new one if it is closed for good, as by expired credentials."""
+    async def _connected(self, limit: asyncio.Timeout) -> None:
+        """Wait until the client is connected; make a new one if it is closed for good, as by expired credentials.
+
+        `limit`: the time limit around this call, which is looked at too: nats-py suppresses a cancellation that comes
+        while it closes a connection, and this would go on for ever.
+        """
         while self._client is None or not self._client.is_connected:
             if self._closed:
                 raise closed_error()
+            if limit.expired():
+                raise TimeoutError
             if self._client is None or self._client.is_closed:
-                try:
-                    await self._connect()
-                except StoreUnavailable:
-                    if not self._was_connected:
-                        raise
-                    await asyncio.sleep(RECONNECT_WAIT_S)
+                await self._try_to_connect()
                 continue
             self._changed.clear()
             await self._changed.wait()
+
+    async def _try_to_connect(self) -> None:
+        """Make a client, once for all calls, or pause. Raises StoreUnavailable if there has never been a connection."""
+        try:
+            async with self._connecting:  # of two clients, one would stay open for ever
+                if self._client is None or self._client.is_closed:
+                    await self._connect()
+        except StoreUnavailable:
+            if not self._was_connected:
+                raise
+            await asyncio.sleep(RECONNECT_WAIT_S)
 
     async def _connect(self) -> None:
         """Make a client. Raises StoreUnavailable if no server accepts it."""
@@ -171,11 +184,10 @@ class ClusterConnection:
             for subject, received in self._subscriptions:
                 await client.subscribe_raw(subject, received)
         except driver.Error as error:
-            await client.close()
+            await _end(client)
             raise connect_error(self._last_error or error, self.where) from None
         except BaseException:
-            with suppress(Exception):
-                await client.close()
+            await _end(client)
             raise
         self._client, self._was_connected = client, True
         self.connects += 1
@@ -303,8 +315,8 @@ class ClusterConnection:
         _log.warning("The node %s finds no leader for %s: another node is asked.", self.node, self.where)
         await client.force_reconnect()
         with suppress(TimeoutError):
-            async with asyncio.timeout_at(deadline):
-                await self._connected()
+            async with asyncio.timeout_at(deadline) as limit:
+                await self._connected(limit)
 
     def invalidate(self) -> None:
         """Let the next call check the store again."""
@@ -323,5 +335,11 @@ class ClusterConnection:
         client, self._client = self._client, None
         if client is not None:
             client.fail_waiting("the store was closed")
-            with suppress(driver.Error, OSError):
-                await client.close()
+            await _end(client)
+
+
+async def _end(client: Client) -> None:
+    """Close a connection, within a limit: what a peer that is gone has not taken is waited for otherwise."""
+    with suppress(Exception):
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            await client.close()
