@@ -16,13 +16,14 @@ from typing import Any
 
 import pytest
 from nats.aio.client import Client
+from nats.errors import Error as NatsError
 from nats.errors import NoServersError
 
 import eventfold as ef
 from eventfold.core.envelope import NewEvent
 from eventfold.engines.jetstream import connection
-from eventfold.engines.jetstream.client import RawClient
-from eventfold.errors import StoreClosed, StoreUnavailable
+from eventfold.engines.jetstream.client import RawClient, RequestFailed
+from eventfold.errors import StoreClosed, StoreReadOnly, StoreUnavailable
 from tests.engines.jetstream.conftest import Open
 from tests.engines.jetstream.writers import on_loop, session_of
 from tests.support.servers.nats import Cluster, own
@@ -288,6 +289,29 @@ def test_calls_that_connect_at_once_make_one_connection(opening: Open, monkeypat
     monkeypatch.setattr(connection, "RawClient", Counted)
     on_loop(store, connect_twice)
     assert len(made) == 1
+    assert store.append_encoded(event()).first == 1
+
+
+def test_what_an_account_may_not_do_is_asked_again_after_a_new_connection(
+    opening: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer that is lost later does not mean "not permitted, nothing was written" any more."""
+    store = opening()
+    session, refused = session_of(store), 'nats: Permissions Violation for Publish to "%s"'
+    subject = session.address.names.subject("Noted").decode()
+    on_loop(store, lambda: session.connection._on_error(NatsError(refused % subject)))
+    with pytest.raises(StoreReadOnly):
+        session.connection.refuse_if_not_permitted(subject)
+    on_loop(store, session.connection.client.force_reconnect)
+    publish, lost = session.writer._publish, [RequestFailed("the answer was lost")]
+
+    async def lose(*arguments: Any) -> Any:
+        answer = await publish(*arguments)
+        if lost:
+            raise lost.pop()
+        return answer
+
+    monkeypatch.setattr(session.writer, "_publish", lose)
     assert store.append_encoded(event()).first == 1
 
 

@@ -245,6 +245,7 @@ class ClusterConnection:
     async def _on_disconnect(self) -> None:
         self._is_checked = False
         self.connects += 1
+        self._refused.clear()  # the next connection may have other credentials
         if self._client is not None:
             self._client.fail_waiting("the connection was lost")
         self._changed.set()
