@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from nats.aio.client import Client
+from nats.aio.transport import TcpTransport
 from nats.errors import Error as NatsError
 from nats.errors import NoServersError
 
@@ -23,7 +24,7 @@ import eventfold as ef
 from eventfold.core.envelope import NewEvent
 from eventfold.engines.jetstream import connection
 from eventfold.engines.jetstream.client import RawClient, RequestFailed
-from eventfold.errors import StoreClosed, StoreReadOnly, StoreUnavailable
+from eventfold.errors import AppendUnconfirmed, StoreClosed, StoreReadOnly, StoreUnavailable
 from tests.engines.jetstream.conftest import Open
 from tests.engines.jetstream.writers import on_loop, session_of
 from tests.support.servers.nats import Cluster, own
@@ -292,6 +293,22 @@ def test_calls_that_connect_at_once_make_one_connection(opening: Open, monkeypat
     assert store.append_encoded(event()).first == 1
 
 
+def test_a_large_append_ends_in_its_time_while_the_server_takes_nothing(alone: Cluster, tmp_path: Path) -> None:
+    """The server is stopped, and the network takes only a part of what is sent; later the store goes on."""
+    store = ef.Store(new_stream(alone), index=str(tmp_path / "i.db"), timeout=2.0)
+    large = [NewEvent.of("Noted", b'"%b"' % (b"x" * 900_000)) for _ in range(20)]
+    alone.nodes[0].pause()
+    with ThreadPoolExecutor(1) as pool:
+        calling = pool.submit(store.using(attempts=1).append_encoded, *large)
+        try:
+            with pytest.raises(AppendUnconfirmed):
+                calling.result(10.0)
+        finally:
+            alone.nodes[0].resume()
+    assert store.append_encoded(event()).first in (1, 21)
+    store.close()
+
+
 def test_what_an_account_may_not_do_is_asked_again_after_a_new_connection(
     opening: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -322,8 +339,9 @@ def test_the_client_of_nats_has_what_is_used_of_it() -> None:
     parameters = list(inspect.signature(Client._process_msg).parameters)  # pyright: ignore[reportPrivateUsage]
     assert parameters == ["self", "sid", "subject", "reply", "data", "headers"]
     client = RawClient()
-    for name in ("_pending", "_transport", "_send_command", "_flush_pending", "_server_info"):
+    for name in ("_pending", "_transport", "_send_command", "_flush_pending", "_server_info", "_attempt_reconnect"):
         assert hasattr(client, name), name
+    assert "self._io_writer" in inspect.getsource(TcpTransport)
 
 
 def test_an_event_that_a_replica_leaves_out_is_read_from_the_leader(

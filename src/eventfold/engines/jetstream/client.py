@@ -104,7 +104,7 @@ class RawClient(Client):
     async def ask(self, subject: bytes, payload: bytes, timeout: float, headers: bytes = b"") -> tuple[bytes, bytes]:
         """Send a request and return the payload and the header block of its answer. Raises RequestFailed."""
         reply, future = self.new_reply()
-        await self.send(publish_command(subject, reply, payload, headers))
+        await self.send(publish_command(subject, reply, payload, headers), timeout)
         return await self.answer(future, timeout)
 
     async def ask_many(self, subject: bytes, payload: bytes, received: Received, failed: Callable[[], None]) -> bytes:
@@ -126,8 +126,11 @@ class RawClient(Client):
         """End a request with several answers: later ones are ignored."""
         self._many.pop(token, None)
 
-    async def send(self, commands: bytes) -> None:
-        """Send complete commands of the protocol. Raises RequestFailed while there is no connection."""
+    async def send(self, commands: bytes, timeout: float | None = None) -> None:
+        """Send complete commands of the protocol. Raises RequestFailed while there is no connection.
+
+        `timeout`: for many bytes, which a server that is stopped or cut off does not take.
+        """
         if not self.is_connected:
             raise RequestFailed("there is no connection to the cluster", was_sent=False)
         if self._pending or self._transport is None:
@@ -137,7 +140,10 @@ class RawClient(Client):
         try:
             self._transport.write(commands)  # at once: the client's own task for it would run later
             if len(commands) > LARGE_BYTES:
-                await self._transport.drain()
+                async with asyncio.timeout(timeout):
+                    await self._transport.drain()
+        except TimeoutError:  # an OSError as well
+            raise RequestFailed("it was not taken within the timeout") from None
         except OSError as error:
             raise RequestFailed(f"the connection was lost ({error})") from error
 
@@ -145,6 +151,17 @@ class RawClient(Client):
         """Send commands without an answer, if there is a connection; short ones."""
         if self.is_connected and not self._pending and self._transport is not None:
             self._transport.write(commands)
+
+    async def _attempt_reconnect(self) -> None:
+        """Give up what the last server has not taken: the client's method waits for that before it connects again."""
+        self.abort()
+        await super()._attempt_reconnect()
+
+    def abort(self) -> None:
+        """Close the connection at once, also if the server takes nothing any more."""
+        writer = getattr(self._transport, "_io_writer", None)
+        if writer is not None:
+            writer.transport.abort()
 
     def fail_waiting(self, why: str) -> None:
         """End the requests that wait: their answers cannot come any more."""

@@ -339,8 +339,9 @@ class ClusterConnection:
             await _end(client)
 
 
-async def _end(client: Client) -> None:
+async def _end(client: RawClient) -> None:
     """Close a connection, within a limit: what a peer that is gone has not taken is waited for otherwise."""
     with suppress(Exception):
         async with asyncio.timeout(CLOSE_TIMEOUT_S):
             await client.close()
+    client.abort()

@@ -234,7 +234,7 @@ class Forwarding:
         if len(message) > client.max_payload:  # conditions of thousands of items
             future.cancel()
             raise RequestFailed("the message would be too large", was_sent=False)
-        await client.send(publish_command(self.acceptor.subject(holder), reply, message))
+        await client.send(publish_command(self.acceptor.subject(holder), reply, message), timeout)
         answer, _ = await client.answer(future, timeout)
         try:
             return decode_answer(answer)

@@ -312,9 +312,10 @@ class Writer:
                 answer = reply if number == last else b""  # the server answers each message that asks for it
                 parts.append(publish_command(subject(event.type), answer, message.payload, header))
             commands = b"".join(parts)
-        await client.send(commands)
+        loop = asyncio.get_running_loop()
+        await client.send(commands, max(0.05, end - loop.time()))
         self._log.following.import_soon()
-        raw, _ = await client.answer(future, max(0.05, end - asyncio.get_running_loop().time()))
+        raw, _ = await client.answer(future, max(0.05, end - loop.time()))
         return _decode_ack(raw).error
 
     def _announce(self) -> None:
