@@ -28,7 +28,7 @@ def main(folder: Path) -> int:
     """Build the site. Returns the exit code of MkDocs."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
     settings = {"NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(ROOT / "src")}
-    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--config-file", str(ROOT / "mkdocs.yml")]
+    command = [sys.executable, "-m", "mkdocs", "build", "--config-file", str(ROOT / "mkdocs.yml")]
     done = subprocess.run([*command, "--site-dir", str(folder / version)], env={**os.environ, **settings}, check=False)
     if done.returncode:
         return done.returncode

@@ -93,8 +93,9 @@ def container(host: str, function: Callable[[], None]) -> None:
 
 
 def command(*words: str) -> None:
-    """Run a program. Raises OSError with the program's error output if it fails."""
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    """Run a program, also one of the system's administrator. Raises OSError with its error output if it fails."""
+    settings = {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=settings)
     if done.returncode:
         raise OSError(f"{' '.join(words)}: {done.stderr.strip()}")
 

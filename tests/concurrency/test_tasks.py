@@ -144,7 +144,7 @@ def test_loops_in_several_threads_share_a_store(address: Address) -> None:
         receipts = await asyncio.gather(*[store.append(Written(name, n)) for n in range(20)])
         return len(receipts)
 
-    if address[0].startswith("postgres"):
+    if address[0].startswith(("postgres", "nats")):
         asyncly(store.open)  # a connection belongs to the loop it was opened on
         asyncly(store.close)
         return

@@ -29,6 +29,7 @@ from eventfold.monitoring.scrapes import BoundedState, Measured, Scrapes, StateN
 from eventfold.monitoring.state import Sample
 from eventfold.monitoring.table import METRICS
 from eventfold.ports.messages import AppendRequest
+from eventfold.projections.backed_up import TAG, TYPE, BackedUp
 from eventfold.server import Settings, application
 from eventfold.server.scopes import Scope
 from eventfold.server.settings import EventSettings, LimitSettings, MetricsSettings
@@ -93,6 +94,7 @@ def test_every_metric_of_the_table_is_shown_after_something_happened(busy: Path)
             store.append(Paid("c"))
         with pytest.raises(ProcessError):
             store.run_until_idle(mail)
+        store.projections.append_fact(TYPE, TAG, BackedUp(1, 1))
         used = Samples(monitoring.collector(store))
     settings = msgspec.structs.replace(OPEN, limits=LimitSettings(calls=1))
     with client_of(application(str(busy), settings=settings)) as client:

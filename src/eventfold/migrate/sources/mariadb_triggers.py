@@ -9,6 +9,7 @@ Knows: SQL and triggers of MariaDB and MySQL. Does not know: events.
 from __future__ import annotations
 
 import hashlib
+import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -26,7 +27,10 @@ from eventfold.migrate.values import codec_of
 OPERATIONS: dict[str, Operation] = {"I": "insert", "U": "update", "D": "delete"}
 LOCK_WAIT = 1205
 NOW_US = "CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)"
-FRESH_ATTEMPTS, FRESH_PAUSE_S = 100, 0.02  # the list of transactions is up to 0.1 s old
+FRESH_ATTEMPTS, FRESH_PAUSE_S = (
+    100,
+    (0.11, 0.3),
+)  # the list of transactions is renewed if none asked for it within 0.1 s
 _decode = msgspec.json.decode
 
 
@@ -178,7 +182,7 @@ class MariadbTriggers:
                 found = other.rows("SELECT trx_id, trx_mysql_thread_id FROM information_schema.innodb_trx")
                 if any(thread == own for _, thread in found):
                     return frozenset(str(trx) for trx, thread in found if thread != own)
-                time.sleep(FRESH_PAUSE_S)
+                time.sleep(random.uniform(*FRESH_PAUSE_S))  # noqa: S311
         finally:
             other.close()
         raise SourceUnavailable(
