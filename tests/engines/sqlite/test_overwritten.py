@@ -77,8 +77,8 @@ def test_a_backup_under_way_leaves_no_copy(path: str, old: Path, monkeypatch: py
         store.append(noted(2))
         copy = engine_module.backup
 
-        def overwritten(connection: Any, to: str) -> None:
-            copy(connection, to)
+        def overwritten(connection: Any, to: str, **options: Any) -> None:
+            copy(connection, to, **options)
             shutil.copyfile(old, path)
 
         monkeypatch.setattr(engine_module, "backup", overwritten)
