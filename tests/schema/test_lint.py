@@ -113,11 +113,11 @@ def test_a_comment_allows_a_rule_for_a_class_or_for_one_field(lint_source: Lint)
 def test_old_versions_that_are_upcast_are_not_judged(lint_source: Lint) -> None:
     """What was written years ago cannot be declared better."""
     source = """
-class Paid1(ef.Event, type="Paid", version=1):
+class Paid1(ef.Event, type="linted.paid", version=1):
     order: ef.Tag
     price: float
 
-class Paid(ef.Event, version=2):
+class Paid(ef.Event, type="linted.paid", version=2):
     order: ef.Tag
     price: Decimal
 
