@@ -119,7 +119,7 @@ def test_an_engine_is_its_own_address() -> None:
         ("mem:", "memory"),
         ("mysql://x", ""),
         ("memroy:", "memory"),
-        ("nats://x", ""),
+        ("natz://x", "nats"),
     ],
 )
 def test_an_unknown_scheme_is_refused(address: str, near: str) -> None:

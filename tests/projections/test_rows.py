@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import eventfold as ef
+from eventfold.core.envelope import NewEvent
 from eventfold.errors import InvalidInput, InvalidProjection, TargetUnavailable
 from tests.projections.flights import CarrierMonth, Departed, flights, folded
 
@@ -125,16 +126,16 @@ def test_a_table_of_another_owner_is_not_changed(file_store: ef.Store) -> None:
 def test_a_type_that_nothing_wrote_is_warned_of_with_near_matches(store: ef.Store) -> None:
     """A handler for a type that is not in the log, while a similar name is, is probably a slip."""
 
-    class Departd(ef.Event):
+    class RowsDepartd(ef.Event):
         carrier: ef.Tag
 
     class Slip(ef.Projection):
         carrier: str
 
-        def evolve(self, event: Departd) -> None: ...
+        def evolve(self, event: RowsDepartd) -> None: ...
 
-    store.append(Departed("a", 1, 1))
-    with pytest.warns(UserWarning, match="Departd, which the log does not have; it has Departed"):
+    store.append_encoded(NewEvent.of("RowsDeparted", b"{}"))  # a type that no class of this process has
+    with pytest.warns(UserWarning, match="RowsDepartd, which the log does not have; it has RowsDeparted"):
         store.project(Slip)
 
 
