@@ -85,10 +85,15 @@ class Reversed:
     def decide(self, *events: tuple[str, dict[str, Any]]) -> None:
         """Append events of these types and data, in one append."""
         encoded = [
-            NewEvent(uuid4().bytes, name, 1, msgspec.json.encode(data), (f"{name[:4].lower()}:1",), None, None)
+            NewEvent(uuid4().bytes, name, 1, msgspec.json.encode(data), (self.tag(name, data),), None, None)
             for name, data in events
         ]
         self.store.append_encoded(*encoded)
+
+    def tag(self, name: str, data: dict[str, Any]) -> str:
+        """Return the tag of the row that an event is of."""
+        events = next(each for each in self.plan.events.values() if name in each.types)
+        return events.tag(events.key({"id": 0} | data))
 
     def rows(self, table: str, columns: str) -> list[tuple[Any, ...]]:
         """Return the rows of a table."""

@@ -211,11 +211,11 @@ class Capture:
         folded = self._folded.get(label, key)
         if self._is_known(label, folded, transaction.unit, about):
             return
-        ours = folded.values
-        if _same(events, ours, after):
+        ours, completed = folded.values, folded.completed(before)
+        if _same(events, completed, after):
             return  # what it leads to is what the events say
-        if not _same(events, ours, before):
-            self._missed(events, key, ours, before)
+        if not _same(events, completed, before):
+            self._missed(events, key, completed, before)
         event: NewEvent | None
         if after is None:
             event = None if ours is None else events.removed(ours, about)

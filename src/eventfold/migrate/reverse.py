@@ -95,7 +95,10 @@ class ReverseProjection:
         head = self._store.head()
         effects = Effects(self._plan)
         reader = Reader(
-            self._store.projections.log, Query.of(types=effects.types), Bounds(after=position, until=head), raw=True
+            self._store.projections.log,
+            Query.of(types=effects.decided.types),
+            Bounds(after=position, until=head),
+            raw=True,
         )
         events = rows = 0
         while (page := run(reader.next_stored())) is not None:

@@ -10,25 +10,16 @@ Knows: plans, codecs, SQL of rows. Does not know: logs, checkpoints.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from eventfold.core.envelope import StoredEvent
-from eventfold.errors import InvalidInput, MappingIncomplete, MigrationError
+from eventfold.errors import MigrationError
 from eventfold.migrate.connection import Connection
-from eventfold.migrate.events import TableEvents
+from eventfold.migrate.decided import DecidedEvents
 from eventfold.migrate.plan import Plan
 from eventfold.migrate.reflection import Table
-
-Effect = Literal["open", "change", "remove"]
-
-
-class Target(msgspec.Struct, frozen=True):
-    """What an event type does to a row of which table."""
-
-    label: str
-    effect: Effect
 
 
 class RowEffect(msgspec.Struct):
@@ -42,27 +33,13 @@ class RowEffect(msgspec.Struct):
     was_removed: bool = False
 
 
-def targets_of(plan: Plan) -> dict[str, list[Target]]:
-    """Return what each event type of the mapping does."""
-    found: dict[str, list[Target]] = {}
-    for label in plan.tables:
-        own = plan.mapping.tables[label]
-        changes = [own.changed, *own.dates.values(), *(own.transition.types.values() if own.transition else ())]
-        pairs: list[tuple[str, Effect]] = [(own.opening, "open"), (own.removed, "remove")]
-        for name in dict.fromkeys(changes):
-            pairs.append((name, "change"))  # noqa: PERF401 - a list would have a wider type
-        for name, effect in pairs:
-            if name:
-                found.setdefault(name, []).append(Target(label, effect))
-    return found
-
-
 def obstacles(plan: Plan) -> list[str]:
     """Return why new rows of a table could not be written back: a column that must have a value is not in events."""
     found: list[str] = []
     for label, table in plan.tables.items():
         own = plan.mapping.tables[label]
         written = set(own.keep)
+        found += [f"{label}.{each} is of the key, and is hidden" for each in own.key if each in own.hide]
         for column in table.columns:
             may_be_left_out = column.is_nullable or column.default is not None or column.is_identity
             if column.name not in written and not column.is_generated and not may_be_left_out:
@@ -75,26 +52,20 @@ class Effects:
     """The effects of a batch of events, by row, in the order in which rows first appear."""
 
     def __init__(self, plan: Plan) -> None:
-        self._plan, self._targets = plan, targets_of(plan)
+        self._plan = plan
+        self.decided = DecidedEvents(plan.events)
         self.rows: dict[tuple[str, str], RowEffect] = {}
-
-    @property
-    def types(self) -> tuple[str, ...]:
-        """The event types that are written."""
-        return tuple(self._targets)
 
     def add(self, event: StoredEvent) -> None:
         """Fold an event. Raises InvalidInput if its key is missing, MappingIncomplete for a field that is no column."""
-        data: dict[str, Any] = msgspec.json.decode(event.data)
-        target = self._target(event, data)
-        table = self._plan.events[target.label]
-        values = self._columns(event, table, data)
-        key = table.key({field: data[field] for field in table.key_fields})
-        row = self.rows.get((target.label, key))
+        decided = self.decided.read(event)
+        codec = self._plan.events[decided.label].codec
+        by_field = dict(zip(codec.fields, codec.columns, strict=True))
+        values = {by_field[field]: value for field, value in decided.values.items()}
+        row = self.rows.get((decided.label, decided.key))
         if row is None:
-            identity = tuple(data[field] for field in table.key_fields)
-            row = self.rows[target.label, key] = RowEffect(target.label, identity, {})
-        match target.effect:
+            row = self.rows[decided.label, decided.key] = RowEffect(decided.label, decided.identity, {})
+        match decided.effect:
             case "open":
                 row.was_removed = row.was_removed or row.removed
                 row.values, row.opened, row.removed = values, True, False
@@ -102,46 +73,7 @@ class Effects:
                 row.values = row.values | values
                 row.removed = False
             case "remove":
-                if _is_soft(table, values):
-                    row.values = row.values | values
-                else:
-                    row.values, row.removed = {}, True
-
-    def _target(self, event: StoredEvent, data: dict[str, Any]) -> Target:
-        found = [each for each in self._targets[event.type] if self._is_of(each.label, event, data)]
-        if len(found) != 1:
-            labels = ", ".join(each.label for each in self._targets[event.type])
-            raise InvalidInput(
-                f"The event at position {event.position} ({event.type}) does not say which row of {labels} it is of.",
-                "An event that is written back has the fields of the key, and the tag of the row.",
-                position=event.position,
-            )
-        return found[0]
-
-    def _is_of(self, label: str, event: StoredEvent, data: dict[str, Any]) -> bool:
-        table = self._plan.events[label]
-        if not all(field in data for field in table.key_fields):
-            return False
-        return len(self._targets[event.type]) == 1 or table.tag(table.key(data)) in event.tags
-
-    def _columns(self, event: StoredEvent, table: TableEvents, data: dict[str, Any]) -> dict[str, Any]:
-        """Return the values by column. Hidden columns are left out; a field that is no column stops by its name."""
-        codec = table.codec
-        by_field = dict(zip(codec.fields, codec.columns, strict=True))
-        unknown = [field for field in data if field not in by_field]
-        if unknown:
-            raise MappingIncomplete(
-                f"The event at position {event.position} ({event.type}) has the field {unknown[0]}, and no column of "
-                f"{table.label} is mapped to it.",
-                "Add the column to the table and to keep in migration.toml, or leave the field out of that event.",
-                missing=[f"{table.label}.{field}" for field in unknown],
-            )
-        return {by_field[field]: value for field, value in data.items() if not codec.is_hidden(by_field[field])}
-
-
-def _is_soft(table: TableEvents, values: dict[str, Any]) -> bool:
-    soft = table.mapping.soft_delete
-    return soft is not None and soft.column in values
+                row.values, row.removed = {}, True
 
 
 # ---------------------------------------------------------------------------------------- statements
