@@ -12,7 +12,7 @@ from tests.migrate.test_reverse import BOSS, CLERK, TEAM, Reversed, reversed_int
 
 
 def folded(made: Reversed) -> FoldedRows:
-    """Return the folded rows of a store, read anew."""
+    """Return the folded rows of a store, as a new reader sees them."""
     return FoldedRows(made.store, made.plan.events)
 
 
