@@ -6,15 +6,17 @@ Knows: how these are made from an address and a mapping. Does not know: commands
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
-from eventfold.core.query import Item, Query
-from eventfold.errors import InvalidInput
+from eventfold.core.query import Cursor, Item, Query
+from eventfold.errors import InvalidInput, StoreBusy
 from eventfold.migrate.capture import Capture
+from eventfold.migrate.compare import PATIENCE_S, SHOWN, Comparer
+from eventfold.migrate.comparison import Comparison
 from eventfold.migrate.connection import Connection, opened, shown
 from eventfold.migrate.load import Loaded, Loader, Progress
 from eventfold.migrate.mapping import Mapping
@@ -29,6 +31,7 @@ from eventfold.migrate.progress import (
     migration_tag,
 )
 from eventfold.migrate.reflection import Schema, Table, reflect
+from eventfold.migrate.reverse import TABLE as REVERSE_TABLE
 from eventfold.migrate.sources.changes import Snapshot
 from eventfold.migrate.sources.source import Recorder
 from eventfold.migrate.table_codec import Hide
@@ -170,6 +173,62 @@ class Session:
                 yield capture
             finally:
                 capture.close()
+
+    def compare(
+        self,
+        labels: Collection[str] = (),
+        *,
+        catch_up: Callable[[], None] | None = None,
+        patience: float = PATIENCE_S,
+        max_rate: float | None = None,
+        progress: Callable[[Progress], None] = lambda _progress: None,
+        folder: Path | None = None,
+        shown: int = SHOWN,
+    ) -> Comparison:
+        """Compare every row and column of some tables, by default of all, with their events, and record the result.
+
+        `catch_up` captures what waits in the source; by default it is captured here, unless another process captures.
+        """
+        reading = self._replica or self.source
+
+        def compared(recorder: Recorder | None) -> Comparison:
+            return Comparer(
+                self.ledger,
+                self.plan,
+                reading,
+                recorder,
+                catch_up or self._capture_waiting,
+                labels=labels,
+                reverse=self._reverse_position,
+                patience=patience,
+                max_rate=max_rate,
+                progress=progress,
+                folder=folder,
+                shown=shown,
+            ).compare()
+
+        if self.state().capture is None:
+            return compared(None)
+        with self.recorder() as recorder:
+            return compared(recorder)
+
+    def _capture_waiting(self) -> None:
+        """Capture what waits; another process that captures does so itself."""
+        try:
+            with self.alone(), self.capture() as capture:
+                capture.drain()
+        except StoreBusy:
+            return
+
+    def _reverse_position(self, reading: Connection) -> int | None:
+        """Return up to where the tables follow the log, as a snapshot of the source shows it."""
+        if not self.state().moved:
+            return None
+        found = reading.rows(
+            f"SELECT progress FROM {REVERSE_TABLE} WHERE name = {reading.mark}",  # noqa: S608 - constants
+            [self.name],
+        )
+        return self.store.verify(Cursor.parse(str(found[0][0]))) if found else None
 
     @contextmanager
     def _loader(

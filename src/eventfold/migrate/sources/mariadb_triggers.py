@@ -121,6 +121,19 @@ class MariadbTriggers:
         seen = connection.rows(f'SELECT seq FROM "{self._change}" WHERE seq > {passed}')  # noqa: S608
         return Snapshot.of_seen([row[0] for row in seen], passed)
 
+    def point(self, connection: Connection) -> str:
+        """Return nothing: the snapshot says it all."""
+        del connection
+        return ""
+
+    def waits(self, snapshot: Snapshot, point: str) -> bool:
+        """Whether a recorded change that the snapshot sees is still there."""
+        del point
+        numbers = self._connection.rows(
+            f'SELECT seq FROM "{self._change}" WHERE seq < {snapshot.end} ORDER BY seq LIMIT {len(snapshot.open) + 1}'  # noqa: S608
+        )
+        return any(snapshot.sees(row[0]) for row in numbers)
+
     def changes(self, limit: int) -> list[Transaction]:
         """Return the first changes, each as a transaction of its own, up to a number that may still appear."""
         passed = int(self._connection.rows(f'SELECT passed FROM "{self._read}"')[0][0])  # noqa: S608

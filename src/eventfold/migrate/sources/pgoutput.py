@@ -51,7 +51,7 @@ class Decoder:
                     xid, changes = _full(short, near), []
                 case b"C":
                     _, _, end, at = _commit.unpack_from(message, 1)
-                    found.append(Transaction(str(xid), xid, _lsn(end), at + EPOCH_US, tuple(changes), True))
+                    found.append(Transaction(str(xid), xid, lsn_text(end), at + EPOCH_US, tuple(changes), True))
                 case b"R":
                     self._learn(message)
                 case b"I" | b"U" | b"D":
@@ -139,7 +139,8 @@ def _text(message: bytes, at: int) -> tuple[str, int]:
     return message[at:end].decode(), end + 1
 
 
-def _lsn(number: int) -> str:
+def lsn_text(number: int) -> str:
+    """Return a place in the write-ahead log as PostgreSQL writes it."""
     return f"{number >> 32:X}/{number & 0xFFFFFFFF:X}"
 
 

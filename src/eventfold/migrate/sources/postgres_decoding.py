@@ -16,13 +16,14 @@ from eventfold.migrate.connection import Connection, connect
 from eventfold.migrate.progress import Way
 from eventfold.migrate.reflection import Table
 from eventfold.migrate.sources.changes import Backlog, Snapshot, Transaction
-from eventfold.migrate.sources.pgoutput import Decoder
+from eventfold.migrate.sources.pgoutput import Decoder, lsn_text
 from eventfold.migrate.sources.postgres_triggers import not_owned, snapshot_of, with_lock_timeout
 from eventfold.migrate.sources.source import refuse_missing
 
 IDENTITIES = {"d": "DEFAULT", "f": "FULL", "n": "NOTHING"}
 SLOT_TIMEOUT_S = 60  # how long making the slot may wait for open transactions
-IDLE_S = 5.0  # without changes of these tables the slot is advanced this often, so that the log of others is released
+WAL_HEADERS_BYTES = (24, 40)  # of a page of the log, and of the first page of a file
+IDLE_S = 1.0  # without changes of these tables the slot is advanced this often, so that the log of others is released
 
 
 class PostgresDecoding:
@@ -119,6 +120,27 @@ class PostgresDecoding:
     def snapshot(self, connection: Connection) -> Snapshot:
         """Return PostgreSQL's own snapshot of the transaction."""
         return snapshot_of(connection)
+
+    def point(self, connection: Connection) -> str:
+        """Return up to where the server has written its log: what is committed is before that."""
+        point, block = connection.rows(
+            "SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END "
+            "- '0/0'::pg_lsn)::bigint, current_setting('wal_block_size')::int"
+        )[0]
+        if point % block in WAL_HEADERS_BYTES:  # the place of the next record, which may not be written for long
+            point -= point % block
+        return lsn_text(point)
+
+    def waits(self, snapshot: Snapshot, point: str) -> bool:
+        """Whether the slot was not advanced up to the point yet."""
+        del snapshot
+        self._refuse_lost()
+        return bool(
+            self._connection.rows(
+                "SELECT 1 FROM pg_replication_slots WHERE slot_name = %s AND confirmed_flush_lsn < %s::pg_lsn",
+                [self.slot, point],
+            )
+        )
 
     def changes(self, limit: int) -> list[Transaction]:
         """Return the next transactions: the last one is complete, however many changes it has."""

@@ -100,6 +100,22 @@ class PostgresTriggers:
         """Return PostgreSQL's own snapshot of the transaction."""
         return snapshot_of(connection)
 
+    def point(self, connection: Connection) -> str:
+        """Return nothing: the snapshot says it all."""
+        del connection
+        return ""
+
+    def waits(self, snapshot: Snapshot, point: str) -> bool:
+        """Whether a recorded change of a transaction that the snapshot sees is still there."""
+        del point
+        return bool(
+            self._connection.rows(
+                f"SELECT 1 FROM {self._schema}.change WHERE pg_visible_in_snapshot(xid::text::xid8, %s::pg_snapshot) "
+                "LIMIT 1",
+                [str(snapshot)],
+            )
+        )
+
     def changes(self, limit: int) -> list[Transaction]:
         """Return transactions all of whose changes are among the first ones, which are at least `limit`."""
         ask, table = self._connection, f"{self._schema}.change"

@@ -47,6 +47,14 @@ class Recorder(Protocol):
         """Return which changes the snapshot of this transaction sees."""
         ...
 
+    def point(self, connection: Connection) -> str:
+        """Return how far the source has written when this transaction sees it; empty if `waits` needs no such point."""
+        ...
+
+    def waits(self, snapshot: Snapshot, point: str) -> bool:
+        """Whether a change that a snapshot sees is not acknowledged yet; `point` was asked within the snapshot."""
+        ...
+
     def changes(self, limit: int) -> list[Transaction]:
         """Return the next transactions, in an order that respects what each saw: about `limit` changes."""
         ...

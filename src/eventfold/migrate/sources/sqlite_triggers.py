@@ -96,6 +96,16 @@ class SqliteTriggers:
         last = found[0][0] if found else 0
         return Snapshot(last + 1, last + 1)
 
+    def point(self, connection: Connection) -> str:
+        """Return nothing: the snapshot says it all."""
+        del connection
+        return ""
+
+    def waits(self, snapshot: Snapshot, point: str) -> bool:
+        """Whether a recorded change that the snapshot sees is still there."""
+        del point
+        return bool(self._connection.rows(f"SELECT 1 FROM {self._change} WHERE seq < ? LIMIT 1", [snapshot.end]))
+
     def changes(self, limit: int) -> list[Transaction]:
         """Return the first changes, each as a transaction of its own."""
         rows = self._connection.rows(
