@@ -228,7 +228,7 @@ def refuse_unready(migration: Migration, plan: Plan, labels: Sequence[str]) -> N
 
 
 def refuse_alarms(migration: Migration) -> None:
-    """Raise CaptureStopped if an alarm is not settled: what was missed cannot be told from what differs."""
+    """Raise CaptureStopped for an alarm that is not settled: what differs may be what was missed, or more."""
     if migration.alarms:
         alarm = migration.alarms[0]
         raise CaptureStopped(
