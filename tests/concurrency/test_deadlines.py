@@ -21,7 +21,7 @@ def test_what_a_call_does_is_returned_or_raised() -> None:
 
 
 def test_a_call_that_hangs_is_abandoned_at_the_deadline() -> None:
-    """`abandon` ends it, so that its thread is not left for ever."""
+    """`abandon` ends it, so that its thread is not left forever."""
     gate, ended = threading.Event(), threading.Event()
 
     def hang() -> None:

@@ -377,7 +377,7 @@ def test_a_store_that_is_measured_under_two_names_is_counted_under_both() -> Non
 
 
 def test_the_verification_of_a_read_model_that_was_removed_is_not_shown() -> None:
-    """It would be reported as old for ever, since it cannot be verified again."""
+    """It would be reported as old forever, since it cannot be verified again."""
     from eventfold.monitoring.state import StateReader
 
     with ef.Store("memory:") as store:

@@ -37,7 +37,7 @@ def unfrozen() -> Iterator[None]:
 
 
 def test_what_is_freeze_objects_is_not_looked_through_and_garbage_before_and_after_is_freed() -> None:
-    """Garbage of an application that was replaced would otherwise stay for ever."""
+    """Garbage of an application that was replaced would otherwise stay forever."""
     kept, before = Node(), weakref.ref(Node())
     freeze_objects()
     assert gc.get_freeze_count() > 1_000

@@ -61,7 +61,7 @@ RULES: dict[str, str] = {
     "required: Annotated[datetime, msgspec.Meta(tz=True)].",
     "personal": "An event is never changed, so personal data in it cannot be erased. Keep it beside the log and store "
     "a reference.",
-    "secret": "An event is kept for ever and read by every follower. Store no secret in it: store a hash or a "
+    "secret": "An event is kept forever and read by every follower. Store no secret in it: store a hash or a "
     "reference, or nothing.",
     "unused": "No state, read model or process of these modules takes it. Delete it if it was never written, or name "
     "the module that folds it.",

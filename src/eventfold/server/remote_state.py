@@ -47,6 +47,6 @@ class RemoteState:
             await locks.close()
 
     async def close(self) -> None:
-        """Do so for every store."""
+        """Do so forevery store."""
         for store in {*self._commits, *self._locks}:
             await self.forget(store)

@@ -281,7 +281,7 @@ def test_a_holder_that_writes_late_writes_nothing_again(stores: list[ef.Store]) 
 
 
 def test_an_outcome_that_the_holder_may_still_change_is_not_reported(stores: list[ef.Store]) -> None:
-    """A conflict stays one for ever. "Beyond the head" does not: the holder may write it when it gets there."""
+    """A conflict stays one forever. "Beyond the head" does not: the holder may write it when it gets there."""
     holder, other, _ = stores
     let_hold(holder, other)
     holder.append(Booked("c-1", "x"))

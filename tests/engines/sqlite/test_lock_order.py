@@ -1,4 +1,4 @@
-"""The order in which callers acquire the writer lock: appends before read models, and no read model waits for ever."""
+"""The order in which callers acquire the writer lock: appends before read models, and no read model waits forever."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ SPAWN = multiprocessing.get_context("spawn")
 
 
 def events(first: int, last: int) -> list[StoredEvent]:
-    """Events of one log, each an append of its own, but for every tenth and the one before it."""
+    """Events of one log, each an append of its own, but forevery tenth and the one before it."""
     found: list[StoredEvent] = []
     for position in range(first, last + 1):
         offset, size = {9: (0, 2), 0: (1, 2)}.get(position % 10, (0, 1))

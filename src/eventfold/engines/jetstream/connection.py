@@ -132,7 +132,7 @@ class ClusterConnection:
         """Wait until the client is connected; make a new one if it is closed for good, as by expired credentials.
 
         `limit`: the time limit around this call, which is looked at too: nats-py suppresses a cancellation that comes
-        while it closes a connection, and this would go on for ever.
+        while it closes a connection, and this would go on forever.
         """
         while self._client is None or not self._client.is_connected:
             if self._closed:
@@ -148,7 +148,7 @@ class ClusterConnection:
     async def _try_to_connect(self) -> None:
         """Make a client, once for all calls, or pause. Raises StoreUnavailable if there has never been a connection."""
         try:
-            async with self._connecting:  # of two clients, one would stay open for ever
+            async with self._connecting:  # of two clients, one would stay open forever
                 if self._client is None or self._client.is_closed:
                     await self._connect()
         except StoreUnavailable:

@@ -64,7 +64,7 @@ class Pool:
 
     `set_up` prepares and checks each new connection. `reconnect_timeout_s`: how long to retry a server that was reached
     before. `acquire_timeout_s`: how long to wait for a connection that others use, before StoreBusy. `max_kept`: how
-    many idle connections are kept open (None: all); `max_idle_s`: for how long (None: for ever). A thread in
+    many idle connections are kept open (None: all); `max_idle_s`: for how long (None: forever). A thread in
     `thread_checkouts` does not wait: it is given an additional connection, which is closed when it is released.
     """
 
