@@ -20,7 +20,7 @@ PIP     = $(BIN)/python -m pip --disable-pip-version-check -q
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-cluster test check static fix bench bench-quick soak mutants docs setup clean distclean
+.PHONY: help demo demo-cluster fields fields-data test check static fix bench bench-quick soak mutants docs setup clean distclean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,12 @@ demo: $(VENV)/.demo ## what the library does, on real flights
 
 demo-cluster: $(VENV)/.dev ## three servers, one of them killed while the flights are loaded: what is lost
 	$(BIN)/eventfold demo cluster
+
+fields-data: $(VENV)/.demo ## fetch the data sets of the examples of ten fields
+	$(BIN)/eventfold demo fetch
+
+fields: $(VENV)/.dev fields-data ## the examples of ten fields on their whole data; ARGS="ledger shop" for some
+	$(BIN)/python -m examples.fields $(ARGS)
 
 # Each process begins with a half of the tests, in their order, so that what a file shares is made once.
 test: $(VENV)/.dev ## the whole test suite, on two processes

@@ -24,7 +24,7 @@ ROOT_PAGES = {
     "CONTRIBUTING.md": "Contributing",
     "CHANGELOG.md": "Changes",
 }
-SECTIONS = ("understand", "tutorial", "build", "how-to", "compare", "explanation", "reference")
+SECTIONS = ("understand", "tutorial", "build", "fields", "how-to", "compare", "explanation", "reference")
 LINK = re.compile(r"(?P<start>\[[^\]]*\]\()(?P<target>[^)\s#]+)(?P<rest>(?:#[^)\s]*)?(?: \"[^\"]*\")?\))")
 LANGUAGES = {".py": "python", ".toml": "toml", ".sh": "bash", ".yml": "yaml", ".ts": "typescript", ".sql": "sql"}
 SOURCES = "source"  # the folder of the site for files of the repository to which pages link

@@ -37,6 +37,8 @@
     │   └── ProcessLoops            a chain of its own reactions is longer than allowed
     ├── DeliveryFailed              an effect was not delivered; it is retried
     ├── SourceUnavailable           a system outside, to be compared with, cannot be read
+    ├── DataMissing                 a data set of an example is not on this machine
+    ├── DataChanged                 the file of a data set is not the one that the figures are about
     ├── MigrationError              a migration from tables cannot go on; nothing was lost
     │   ├── MappingIncomplete       a table or a column that no entry of migration.toml maps, or is undecided
     │   ├── ValueNotExact           a column holds a value that its type in events cannot hold exactly
@@ -431,6 +433,20 @@ class SourceUnavailable(EventfoldError):
     """A system outside that a store is compared with cannot be read. Fields: ``source``."""
 
     code = "source-unavailable"
+
+
+class DataMissing(EventfoldError):
+    """A data set of an example is not on this machine. Fields: ``data``, ``package``, ``digest``, ``command``."""
+
+    code = "data-missing"
+
+
+class DataChanged(EventfoldError):
+    """The file of a data set differs from the one that the figures are about. Fields: ``data``, ``digest``, ``found``,
+    ``path``, ``command``.
+    """
+
+    code = "data-changed"
 
 
 class MigrationError(EventfoldError):

@@ -46,8 +46,8 @@ def test_no_example_is_left_over() -> None:
     assert set(EXAMPLES) <= {words[-1] for words in NAMES}
 
 
-# Examples that take minutes or need a cluster: tests/demo and tests/engines/jetstream/test_published_index.py run them.
-ELSEWHERE = {"flights", "cluster", "snapshot"}
+# Examples that take minutes, a network or a cluster: tests/demo and tests/engines/jetstream run them.
+ELSEWHERE = {"flights", "fetch", "cluster", "snapshot"}
 LINES = [pytest.param(line, id=line) for name, each in EXAMPLES.items() if name not in ELSEWHERE for _, line in each]
 
 

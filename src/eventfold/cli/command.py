@@ -115,6 +115,10 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         ("a year of flights", "eventfold demo flights"),
         ("a small one, in seconds", "eventfold demo flights --limit 2000 --db first.db"),
     ),
+    "fetch": (
+        ("one data set", "eventfold demo fetch online-retail"),
+        ("which there are, and which are here", "eventfold demo fetch --list"),
+    ),
     "watch": (("kill a service and see the alert", "eventfold demo watch"),),
     "cluster": (("kill a node of three, and count what is lost", "eventfold demo cluster"),),
     "snapshot": (

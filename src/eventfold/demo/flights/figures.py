@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 import eventfold as ef
+from eventfold.demo.fields.run import peak_memory, size_of
 from eventfold.demo.flights import gates
 from eventfold.demo.flights.checks import Checks, Mismatch
 from eventfold.demo.flights.events import FlightDeparted
@@ -186,7 +187,7 @@ def _run_chapters(
         airlines=names[0],
         airports=names[1],
         seconds=clock.all(),
-        size=_size(database),
+        size=size_of(database),
         memory=peak_memory(),
     )
 
@@ -267,20 +268,6 @@ def _by_hour_of_day(hours: Iterable[AirportHour]) -> list[int]:
     for each in hours:
         by_hour[each.hour.astimezone(NEW_YORK).hour] += each.departures
     return by_hour
-
-
-def _size(database: str) -> int:
-    """The size of the store on disk in bytes, with its write-ahead log; 0 if the store is not a file."""
-    return sum(path.stat().st_size for end in ("", "-wal") if (path := Path(database + end)).is_file())
-
-
-def peak_memory() -> int | None:
-    """The peak memory of this process in bytes, if the system reports it."""
-    try:
-        status = Path("/proc/self/status").read_text()
-        return int(status.split("VmHWM:")[1].split()[0]) * 1024
-    except (OSError, IndexError, ValueError):
-        return None
 
 
 def total(months: Iterable[CarrierMonth], field: str) -> int:
