@@ -1,4 +1,4 @@
-"""What holds forevery test: how many examples Hypothesis tries, and that a slow machine is no failure."""
+"""What holds for every test: how many examples Hypothesis tries, and that a slow machine is no failure."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
     python -m tests.test_public_api
 
-writes `tests/public_api.txt`; the test compares it. From 1.0 on a line that changes or goes is a change forevery user:
+writes `tests/public_api.txt`; the test compares it. From 1.0 on a line that changes or goes is a change for every user:
 a new one is added to the table in `core/renamed.py`, or to a new major version. Knows: which classes are public. Does
 not know: what any of them means.
 """

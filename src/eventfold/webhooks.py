@@ -100,7 +100,7 @@ def verify(
 def post(url: str, body: bytes, headers: Mapping[str, str], timeout: float, identity: str) -> Answer:
     """Post a message and return the response, whatever its status.
 
-    `timeout`: seconds foreverything together, however slowly the host answers. Raises DeliveryFailed if there is no
+    `timeout`: seconds for everything together, however slowly the host answers. Raises DeliveryFailed if there is no
     response until then, or until a second after the runner of this thread was stopped.
     """
     parts = urlsplit(url)

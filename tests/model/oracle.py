@@ -1,4 +1,4 @@
-"""The log as a list: the oracle forevery engine, written as plainly as the promises.
+"""The log as a list: the oracle for every engine, written as plainly as the promises.
 
 Knows: queries and what they match. Does not know: engines, bytes, speed.
 """

@@ -98,7 +98,7 @@ class BillDue(ef.Event, type="instances-bill-due"):
 
 
 class Sitting(ef.Process, start="beginning", name="instances_sitting"):
-    """One instance forevery guest at every table."""
+    """One instance for every guest at every table."""
 
     guest: ef.Tag
     table: ef.Tag

@@ -268,7 +268,7 @@ def test_events_carry_the_trace_of_their_request_on_both_ways() -> None:
 
 
 def test_a_server_in_read_only_mode_refuses_appends_of_both_ways() -> None:
-    """403, as forevery other call that writes."""
+    """403, as for every other call that writes."""
     settings = msgspec.structs.replace(ANY_TYPE, read_only=True)
     found = both(on_one_connection(TAKEN["an event"]), lambda name: in_memory(name, settings), taken=1)
     assert found[0][9:12] == b"403"
@@ -344,7 +344,7 @@ def test_a_call_waits_for_a_place_and_is_refused_without_one(tmp_path: Path) -> 
 
 
 def test_a_client_that_leaves_gets_nothing_and_its_append_is_finished(tmp_path: Path) -> None:
-    """The end of the server waits for it, as forevery call in progress."""
+    """The end of the server waits for it, as for every call in progress."""
     path = str(tmp_path / "log.db")
     ef.Store(path).close()
 

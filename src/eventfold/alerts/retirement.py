@@ -21,7 +21,7 @@ MAX_ATTEMPTS = 20  # a rule that is run no more writes nothing
 
 
 async def end_episodes(log: Log, options: Options, alert: str, because: str, metadata: bytes) -> list[str]:
-    """Append a cleared fact forevery open episode of an alert. Returns their keys, in the order they were raised.
+    """Append a cleared fact for every open episode of an alert. Returns their keys, in the order they were raised.
 
     Raises AppendConflict where runners go on writing facts of the alert.
     """

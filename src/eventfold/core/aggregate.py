@@ -9,7 +9,7 @@
                 raise InsufficientFunds(self.account)
             self.record(MoneyWithdrawn(self.account, amount))
 
-        def evolve(self, event: MoneyWithdrawn) -> None:   # the fold: runs forevery event, refuses nothing
+        def evolve(self, event: MoneyWithdrawn) -> None:   # the fold: runs for every event, refuses nothing
             self.balance -= event.amount
 
 A method can be called and tested without a log. Knows: states and events. Does not know: the log.

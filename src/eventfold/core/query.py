@@ -86,7 +86,7 @@ class Query(msgspec.Struct, frozen=True):
         if not kept:
             raise InvalidQuery(
                 "A query was built from no items, so no event could match it.",
-                "Give at least one item; forevery event use Query().",
+                "Give at least one item; for every event use Query().",
             )
         return cls() if any(not item.types and not item.tags for item in kept) else cls(kept)
 
@@ -112,7 +112,7 @@ class Query(msgspec.Struct, frozen=True):
 
     def names_moments(self) -> bool:
         """Whether the value of one of its tags is a moment, which events may have in other time zones."""
-        for item in self.items:  # a loop, not any(…): it is evaluated forevery condition
+        for item in self.items:  # a loop, not any(…): it is evaluated for every condition
             for tag in item.tags:
                 if "T" in tag and is_moment(tag):
                     return True

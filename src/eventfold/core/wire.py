@@ -145,7 +145,7 @@ def to_query(given: QueryJson | None, where: str = "query") -> Query:
     if not given.items:
         raise InvalidQuery(
             f"{where}.items is empty, so no event could match.",
-            f"Name types or tags in an item; forevery event leave {where}.items away.",
+            f"Name types or tags in an item; for every event leave {where}.items away.",
         )
     return check_limits(Query(tuple(_to_item(item, f"{where}.items[{i}]") for i, item in enumerate(given.items))))
 
@@ -158,7 +158,7 @@ def _to_item(given: ItemJson, where: str) -> Item:
     except InvalidEvent as error:
         raise InvalidQuery(f"{where}: {error.what}", error.remedy, **error.fields) from None
     if not given.types and not tags:
-        raise InvalidQuery(f"{where} has no type and no tag.", "Name one; forevery event send a query without items.")
+        raise InvalidQuery(f"{where} has no type and no tag.", "Name one; for every event send a query without items.")
     return Item(given.types, tuple(sorted(tags)))
 
 

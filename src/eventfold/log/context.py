@@ -167,7 +167,7 @@ def _meant_option(name: str) -> str | None:
 
 @contextmanager
 def context(metadata: dict[str, Any]) -> Generator[None, None, None]:
-    """Set metadata foreverything that is written inside the block, by any store, sync or async.
+    """Set metadata for everything that is written inside the block, by any store, sync or async.
 
     A framework may leave the block in another `contextvars.Context` than it entered it in (a thread pool may run each
     half of a generator in its own copy). Nothing is raised then: the value to reset ended with the first context.

@@ -100,7 +100,7 @@ class Process(_Struct):
                     case ReminderDue():
                         yield decide(remind, Order(self.order))
 
-    The tag fields of the question determine which instance an event belongs to. `react` is pure: it is called forevery
+    The tag fields of the question determine which instance an event belongs to. `react` is pure: it is called for every
     event that its annotation names, with the state right after that event, and returns or yields actions: `decide(…)`,
     `after(…)`, `at(…)`, `cancel(…)`, or an event to record. It may be called again for an event; each action is carried
     out once. Replaying events folds the state and never reacts.

@@ -1,4 +1,4 @@
-"""Effects: functions or signed HTTP POSTs that are called at least once forevery event of their classes.
+"""Effects: functions or signed HTTP POSTs that are called at least once for every event of their classes.
 
 Knows: functions, annotations, retry policies, the body of a webhook. Does not know: the log, an effect's progress, HTTP
 and signatures (webhooks.py does).
@@ -98,7 +98,7 @@ def effect(
 ) -> Callable[[Callable[[Any], Any]], Effect]:
     """Declare a function of one event as an effect: `@effect(start="now")` above `def send(event: Paid) -> None`.
 
-    The function is called at least once forevery event that its annotation names: `Paid`, a union, or
+    The function is called at least once for every event that its annotation names: `Paid`, a union, or
     `ef.Recorded[Paid]`, whose `id` is the same at each call and serves as an idempotency key.
     `start`        "now" or "beginning": whether it is called for the events before its first run; there is no default.
     `attempts`     how often an event is tried if the function raises; then it is parked until an operator retries or

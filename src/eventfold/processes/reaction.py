@@ -44,7 +44,7 @@ class ProcessWorker:
         self._unverified = 0  # how many of the next events may have been read in an earlier epoch
 
     async def react(self, recorded: Recorded[Any], keys: Iterable[tuple[Any, ...]] | None = None) -> None:
-        """React to one event, forevery instance it belongs to. Raises ProcessError, which names the react method.
+        """React to one event, for every instance it belongs to. Raises ProcessError, which names the react method.
 
         The actions are written only in the epoch in which the event is in the log: nothing is written after a failover
         that lost the event. Raises CursorMismatch if the event is lost already.

@@ -132,7 +132,7 @@ def fired_id(timer: UUID, due: int) -> UUID:
 def fired_event(timer: UUID, fact: TimerSet, trace: dict[str, str] | None = None) -> NewEvent:
     """Return the event by which a timer fires, encoded. Every process makes the same bytes.
 
-    Its `occurred` is when the timer was due; its `time` is when it is recorded, as forevery event. `trace`: the trace
+    Its `occurred` is when the timer was due; its `time` is when it is recorded, as for every event. `trace`: the trace
     context of the event that set the timer.
     """
     tags = tuple(sorted({*fact.tags, f"$fired:{fact.process}"}))

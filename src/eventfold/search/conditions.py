@@ -344,7 +344,7 @@ class Binding:
         if steps is None:
             raise InvalidFilter(
                 f"{f'{root}.{path}'[:60]!r} is no path of a field, at character {at}.",
-                f"Write names with dots between them, and [] forevery element: {KEYS['data'].example}.",
+                f"Write names with dots between them, and [] for every element: {KEYS['data'].example}.",
                 at=at,
             )
         return steps

@@ -51,7 +51,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def query(self) -> Query | None:
-        """A query forevery event that matches, and perhaps others; None: no event can match.
+        """A query for every event that matches, and perhaps others; None: no event can match.
 
         With `matches`, for a reader of events that are not written yet, if the plan was made `live`.
         """

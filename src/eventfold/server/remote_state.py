@@ -47,6 +47,6 @@ class RemoteState:
             await locks.close()
 
     async def close(self) -> None:
-        """Do so forevery store."""
+        """Do so for every store."""
         for store in {*self._commits, *self._locks}:
             await self.forget(store)

@@ -32,7 +32,7 @@ class Certificates:
         self._state = self._file_state()
         self._current = self._context()
         self.context = self._context()
-        self.context.sni_callback = self._choose  # called forevery handshake, also without a name
+        self.context.sni_callback = self._choose  # called for every handshake, also without a name
 
     def reload(self) -> bool:
         """Use the files as they are now for new handshakes. False if they cannot be used: the ones before stay."""

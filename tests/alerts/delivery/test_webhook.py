@@ -182,7 +182,7 @@ def dripping(line: bytes) -> Iterator[str]:
     [(b"HTTP/1.1 200 O", "has not answered within 0.5 s"), (b"HTTP/1.1 500 No\r\n\r\n", "answered 500 No")],
 )
 def test_a_host_that_answers_byte_by_byte_has_no_more_than_the_timeout(line: bytes, says: str) -> None:
-    """Each byte comes in time, and the answer does not: `timeout` is foreverything together. A status is an answer."""
+    """Each byte comes in time, and the answer does not: `timeout` is for everything together. A status is an answer."""
     with dripping(line) as url, pytest.raises(DeliveryFailed, match=says):
         delivery.webhook(url, secret=SECRET, timeout=0.5).send_test()
 

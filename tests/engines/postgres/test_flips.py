@@ -155,7 +155,7 @@ def changed(url: str, schema: str, table: str, column: str, change: str) -> None
 def test_a_changed_value_gives_the_right_answer_or_an_error(
     url: str, schema: str, opening: Open, table: str, column: str, change: str
 ) -> None:
-    """This holds forevery column of every table; errors have two sentences, and none is the driver's."""
+    """This holds for every column of every table; errors have two sentences, and none is the driver's."""
     engine = opening()
     fill(engine)
     before = answers(opening)

@@ -66,7 +66,7 @@ class Cut:
 
 @pytest.fixture
 def cut(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cut]:
-    """A plan forevery connection of this process."""
+    """A plan for every connection of this process."""
     planned = Cut()
     for kind in (SyncConnection, AsyncConnection):
         for name in ("fetch", "execute_script", "begin_and_fetch", "write_and_commit"):

@@ -162,7 +162,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, dict[str, An
 def test_a_changed_value_gives_the_right_answer_or_an_error(
     path: str, whole: tuple[bytes, dict[str, Any]], table: str, column: str, change: str
 ) -> None:
-    """This holds forevery column of every table; errors have two sentences, none is apsw's; a check finds each."""
+    """This holds for every column of every table; errors have two sentences, none is apsw's; a check finds each."""
     content, before = whole
     Path(path).write_bytes(content)
     where = f"WHERE {ROW[table]}" if table in ROW else f"WHERE rowid = (SELECT max(rowid) FROM {table})"

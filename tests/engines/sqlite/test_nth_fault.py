@@ -1,4 +1,4 @@
-"""The nth call of the file system fails, forevery n: the error is correct, what was acknowledged exists, and the store
+"""The nth call of the file system fails, for every n: the error is correct, what was acknowledged exists, and the store
 works afterwards.
 """
 

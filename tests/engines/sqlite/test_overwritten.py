@@ -54,7 +54,7 @@ ASKING: tuple[Callable[[ef.Store], Any], ...] = (
 def test_the_first_call_after_the_overwrite_raises(
     path: str, old: Path, ask: Callable[[ef.Store], Any], checkpointed: bool
 ) -> None:
-    """This holds forevery call, with the events in the log or in the file: it acknowledges and returns nothing."""
+    """This holds for every call, with the events in the log or in the file: it acknowledges and returns nothing."""
     with ef.Store(path) as store:
         for n in range(2, 30):
             store.append(noted(n))

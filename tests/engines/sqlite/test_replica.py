@@ -17,6 +17,7 @@ from eventfold.core.envelope import NewEvent, StoredEvent
 from eventfold.core.query import Query
 from eventfold.engines.sqlite import SqliteEngine
 from eventfold.engines.sqlite.replica_engine import SqliteReplica
+from eventfold.engines.sqlite.writer import Writer
 from eventfold.errors import EventfoldError, ReplicaMismatch, StoreDamaged, StoreReadOnly
 from eventfold.ports.messages import AppendRequest, Span
 from eventfold.ports.services import ReplicaOf, require
@@ -27,7 +28,7 @@ SPAWN = multiprocessing.get_context("spawn")
 
 
 def events(first: int, last: int) -> list[StoredEvent]:
-    """Events of one log, each an append of its own, but forevery tenth and the one before it."""
+    """Events of one log, each an append of its own, but for every tenth and the one before it."""
     found: list[StoredEvent] = []
     for position in range(first, last + 1):
         offset, size = {9: (0, 2), 0: (1, 2)}.get(position % 10, (0, 1))
@@ -221,6 +222,28 @@ def verify(path: str, last: int) -> None:
     assert run(engine.head()).position == last
     assert run(engine.count(Query.of(tags=["account:3"]))) == sum(n % 7 == 3 for n in range(1, last + 1))
     run(engine.close())
+
+
+@pytest.mark.parametrize("moment", ["_open_as_copy", "_transact_alone"])
+def test_another_process_may_mark_and_fill_the_file_while_it_is_opened(
+    path: str, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """A process that read the identity of the new file before another one made it a copy opens that copy."""
+    target = SqliteReplica if moment == "_open_as_copy" else Writer
+    original = getattr(target, moment)
+
+    def late(self: Any, *arguments: Any) -> Any:
+        monkeypatch.setattr(target, moment, original)
+        other = opened(path)
+        run(require(other, "replica").import_events(events(1, 10)))
+        run(other.close())
+        return original(self, *arguments)
+
+    monkeypatch.setattr(target, moment, late)
+    copy = opened(path)
+    run(require(copy, "replica").import_events(events(1, 20)))
+    assert (copy.store_id, copy.epoch, run(copy.head()).position) == (OF.store_id, OF.epoch, 20)
+    run(copy.close())
 
 
 def test_several_processes_import_the_same_log_at_once(path: str) -> None:

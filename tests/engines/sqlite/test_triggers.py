@@ -24,7 +24,7 @@ def is_off(store: ef.Store) -> bool:
 
 
 def test_the_log_is_guarded_against_others_while_the_writer_runs_no_triggers(path: str) -> None:
-    """The switch is one of the writer's connection; the triggers stay in the file and run forevery other one."""
+    """The switch is one of the writer's connection; the triggers stay in the file and run for every other one."""
     with ef.Store(path) as store:
         for n in range(3):
             store.append(noted(n))

@@ -187,7 +187,7 @@ def _is_stopped(pid: int) -> bool:
 class Cluster:
     """A number of nodes. With one node it is a single server without routes.
 
-    `extra`: further text forevery configuration file, such as TLS; it replaces ACCOUNTS if it has accounts.
+    `extra`: further text for every configuration file, such as TLS; it replaces ACCOUNTS if it has accounts.
     `within(i)`: the command that runs node i in a namespace. `hosts`: addresses of the nodes. `folder`: where the
     stores are; without it, in memory. `advertise`: clients learn from each node the addresses of the others.
     """

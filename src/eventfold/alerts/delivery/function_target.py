@@ -1,4 +1,4 @@
-"""A target that is a function of the user: forevery service that has no target of its own.
+"""A target that is a function of the user: for every service that has no target of its own.
 
 Knows: that it takes one message. Does not know: what it does.
 """

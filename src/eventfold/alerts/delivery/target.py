@@ -42,7 +42,7 @@ def without_secrets(text: str, secrets: Iterable[str]) -> str:
 
 
 def guarded(send: Callable[[Message], None], target: Target, message: Message) -> None:
-    """Send a message. Raises DeliveryFailed forevery error, without secrets and without the error that it hides."""
+    """Send a message. Raises DeliveryFailed for every error, without secrets and without the error that it hides."""
     try:
         send(message)
         return

@@ -92,7 +92,7 @@ def guard_epoch(function: str) -> str:
 
 
 def append_arguments(batch: AppendBatch) -> dict[str, Any]:
-    """The arguments that describe the batch, without those that have their default forevery event."""
+    """The arguments that describe the batch, without those that have their default for every event."""
     requests = batch.requests
     if len(requests) == len(requests[0].events) == 1:
         arguments = _one_event(requests[0].events[0])

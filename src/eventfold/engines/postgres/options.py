@@ -38,7 +38,7 @@ class PostgresOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     `pool`             the maximum of connections for reading; writing needs one or two more
     `lock_timeout`     seconds to wait for another writer before StoreBusy
     `patience`         seconds to retry a server that was reached before (a failover)
-    `read_url`         a replica foreverything that only reads; conditions are judged on the primary
+    `read_url`         a replica for everything that only reads; conditions are judged on the primary
     `read_your_writes` reads on the replica wait for what this engine has written
     `replica_wait`     seconds to wait for a replica that lags, before the primary is asked instead
     `poll`             seconds between reads of the head where LISTEN does not work (PgBouncer)

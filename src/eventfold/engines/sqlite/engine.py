@@ -34,7 +34,7 @@ from eventfold.engines.sqlite.named_locks import NamedLocks
 from eventfold.engines.sqlite.overwrite_detection import Mark
 from eventfold.engines.sqlite.read import Names, RowDecoder, decode_request_key, missing_error, read_page
 from eventfold.engines.sqlite.reindex import reindex
-from eventfold.engines.sqlite.replica import check_mark, mark, read_mark
+from eventfold.engines.sqlite.replica import is_copy, mark, read_mark
 from eventfold.engines.sqlite.saved_segments import read_from
 from eventfold.engines.sqlite.schema import read_identity, read_through
 from eventfold.engines.sqlite.services import (
@@ -151,13 +151,12 @@ class SqliteEngine:
 
     def _open_as_copy(self, of: ReplicaOf, writer: Writer) -> None:
         """Mark the file as a copy of a log, unless it is. Raises ReplicaMismatch if it is a copy of another one."""
-        if self._run_read(lambda connection: connection.execute(schema.HEAD).fetchone()) is not None:
-            identity = self._run_read(read_identity)
-            check_mark(writer.copy_of, identity, of, self._file.path)
-        if writer.copy_of != of.address or (self.store_id, self.epoch) != (of.store_id, of.epoch):
+        is_marked = self._run_read(lambda connection: is_copy(connection, of, self._file.path))
+        # Set first: another process may mark the file and import events before this one has the lock.
+        self._set_identity(of.store_id, of.epoch)
+        if not is_marked:
             writer.transact(lambda connection: mark(connection, of, self._file.path))
-            writer.copy_of = of.address
-            self._set_identity(of.store_id, of.epoch)
+        writer.copy_of = of.address
 
     @translate_errors
     async def upgrade(self, copy: str | None = None, *, copies: bool = True) -> UpgradeResult:

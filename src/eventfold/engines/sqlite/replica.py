@@ -80,6 +80,18 @@ def mark(connection: apsw.Connection, of: ReplicaOf, path: str) -> None:
         schema.write_identity(connection, of.store_id, of.epoch)
 
 
+def is_copy(connection: apsw.Connection, of: ReplicaOf, path: str) -> bool:
+    """Return whether the file is marked as a copy of a log. Raises ReplicaMismatch as `mark` does.
+
+    Other processes may mark it meanwhile, and do so before they import events: hence the events are looked for first.
+    """
+    has_events = connection.execute(schema.HEAD).fetchone() is not None
+    address, identity = read_mark(connection), schema.read_identity(connection)
+    if has_events:
+        check_mark(address, identity, of, path)
+    return address == of.address and (identity.id, identity.epoch) == (of.store_id, of.epoch)
+
+
 def check_mark(address: str | None, identity: schema.Identity, of: ReplicaOf, path: str) -> None:
     """Raises ReplicaMismatch unless a file with this mark and identity is a copy of that log, in that epoch."""
     remedy = f"Rename {path}, and open the log again: a new copy is made from it."

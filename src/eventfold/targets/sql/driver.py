@@ -128,7 +128,7 @@ class Driver(Protocol):
         ...
 
     def key_condition(self, columns: Sequence[tuple[str, ColumnKind]], count: int) -> str:
-        """The SQL condition for `count` keys of these columns, with a `?` forevery value."""
+        """The SQL condition for `count` keys of these columns, with a `?` for every value."""
         ...
 
     def has_relation(self, connection: Any, name: str) -> bool:

@@ -80,7 +80,7 @@ def test_tags_of_a_refused_request_can_be_used_afterwards(store: Store, port: An
 
 
 def test_tags_of_a_reused_id_are_not_stored(store: Store, port: Any, open_again: Callable[[], Store]) -> None:
-    """An engine that repeats a commit after a known id stores every event under its own tags, forevery reader."""
+    """An engine that repeats a commit after a known id stores every event under its own tags, for every reader."""
     store.append(draft(deposit("a-1"), 1))
     for turn in range(3):
         refused, written = port.append_many(

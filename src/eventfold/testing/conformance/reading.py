@@ -72,7 +72,7 @@ def test_a_query_selects_what_it_matches(store: Store) -> None:
 
 
 def test_bounds_cut_a_query(store: Store) -> None:
-    """`after` is exclusive and `until` inclusive, forevery query, in both directions, for `count` as for `read`."""
+    """`after` is exclusive and `until` inclusive, for every query, in both directions, for `count` as for `read`."""
     small_log(store)
     for (name, (query, found)), after, until in product(QUERIES.items(), [0, 1, 3, 5, 6], [1, 2, 5, 6]):
         whole = {1: 2, 3: 5}.get(until, until)  # the last position of the append that wrote `until`
