@@ -252,11 +252,10 @@ class AsyncStore:
 
     async def history(self, question: S, *, after: int = 0, until: int | date | None = None) -> AsyncIterator[Step[S]]:
         """See Store.history."""
-        history = History(await self._opening.log(), question, Bounds(until=until))
+        history = History(await self._opening.log(), question, after, until)
         while (steps := await history.next_steps()) is not None:
             for step in steps:
-                if step.recorded.position > after:
-                    yield step
+                yield step
 
     def follow(
         self, query: Query = EVERYTHING, *, name: str | None = None, after: int | Cursor | str = 0, raw: bool = False
@@ -273,7 +272,7 @@ class AsyncStore:
     async def count(self, query: Query = EVERYTHING, *, after: int = 0, until: int | date | None = None) -> int:
         """See Store.count."""
         log = await self._opening.log()
-        start = await known_position(log, after)
+        start = await known_position(log, after, "after")
         return await log.engine.count(
             query_of(query), start, None if until is None else await resolve_position(log, until)
         )

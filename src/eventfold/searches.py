@@ -18,6 +18,7 @@ from eventfold.core.event import Recorded
 from eventfold.core.query import Cursor, Query
 from eventfold.core.registry import raw_event
 from eventfold.errors import InvalidQuery
+from eventfold.log.append import query_of
 from eventfold.log.context import Log
 from eventfold.log.cursors import known_position, position_of
 from eventfold.ports.messages import Span
@@ -67,7 +68,8 @@ class AsyncSearch:
         offload: Offload | None = in_thread,
     ) -> None:
         self._log, self._text, self._backwards = log, text, backwards
-        self._within, self._names, self._offload = within, names, offload
+        self._within = None if within is None else query_of(within)
+        self._names, self._offload = names, offload
 
     async def plan(self, *, live: bool = False) -> Plan:
         """See Search.plan."""
@@ -183,7 +185,7 @@ async def _position(log: Log, after: After) -> int | None:
         return None
     if isinstance(after, str):
         after = Cursor.parse(after)
-    return await position_of(log, after) if isinstance(after, Cursor) else await known_position(log, after)
+    return await position_of(log, after) if isinstance(after, Cursor) else await known_position(log, after, "after")
 
 
 def _span(behind: int | None, backwards: bool) -> Span:

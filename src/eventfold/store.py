@@ -287,11 +287,11 @@ class Store:
         """Iterate over the steps of a state: each event that it is folded from, with the state after it.
 
         `after` is an exclusive position: earlier events are folded, but their steps are not returned. `until` as in
-        `read`.
+        `read`. Raises PositionBeyondHead.
         """
-        history = History(self._log, question, Bounds(until=until))
+        history = History(self._log, question, after, until)
         while (steps := run(history.next_steps())) is not None:
-            yield from (step for step in steps if step.recorded.position > after)
+            yield from steps
 
     def follow(
         self, query: Query = EVERYTHING, *, name: str | None = None, after: int | Cursor | str = 0, raw: bool = False
@@ -311,7 +311,7 @@ class Store:
         Raises PositionBeyondHead.
         """
         end = None if until is None else run(resolve_position(self._log, until))
-        return run(self.engine.count(query_of(query), run(known_position(self._log, after)), end))
+        return run(self.engine.count(query_of(query), run(known_position(self._log, after, "after")), end))
 
     def counts(self, query: Query, bounds: Sequence[int | date]) -> list[int]:
         """Return how many events match in each range between two of the ascending `bounds`, for a histogram.

@@ -10,7 +10,16 @@ import pytest
 import eventfold as ef
 from eventfold.processes import after, cancel, decide, effect
 from eventfold.testing import given
-from eventfold.testing.properties import effect_takes_repeats, process_takes_repeats, projection_folds_soundly
+from eventfold.testing.properties import (
+    decision_is_deterministic,
+    effect_takes_repeats,
+    events_come_back,
+    process_takes_repeats,
+    projection_folds_soundly,
+    replay_equals_incremental,
+    snapshot_equals_replay,
+    upcasts_round_trip,
+)
 
 
 class Placed(ef.Event):
@@ -130,6 +139,31 @@ def test_properties_accept_sound_code_and_reject_faulty_code() -> None:
 
     with pytest.raises(AssertionError, match="called twice"):
         effect_takes_repeats(careless, events, lambda: len(calls))
+
+
+def test_every_property_and_scenario_holds_without_events() -> None:
+    """Hypothesis tries the empty list first: a read model, a process and an effect that nothing happened to."""
+
+    class Counts(ef.SqlProjection):
+        tables = {"no_events_counted": "order_id TEXT PRIMARY KEY"}
+
+        def placed(self, event: Placed, tx: ef.Transaction) -> None:
+            tx.execute("INSERT INTO {no_events_counted} VALUES (?)", (event.order,))
+
+    @effect(start="beginning", name="no_events_effect")
+    def idle(event: Paid) -> None:
+        raise AssertionError(event)
+
+    for projection in (Orders, Counts):
+        projection_folds_soundly(projection, [])
+    process_takes_repeats(Payment, [])
+    effect_takes_repeats(idle, [], list)
+    replay_equals_incremental(Order("o-1"), [])
+    snapshot_equals_replay(Order("o-1"), [])
+    events_come_back([])
+    upcasts_round_trip([])
+    decision_is_deterministic(remind, [], Order("o-1"))
+    given().rows(Orders).are()
 
 
 def test_a_projection_that_depends_on_other_data_is_rejected() -> None:

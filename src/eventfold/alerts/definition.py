@@ -28,6 +28,7 @@ from eventfold.core.annotations import (
 from eventfold.core.class_data import visible_names
 from eventfold.core.event import stored_names_of
 from eventfold.core.fingerprint import fingerprint_of_rules, report_unknown
+from eventfold.core.parameters import takes_envelope
 from eventfold.core.table import Table, row_codec_of
 from eventfold.errors import InvalidProjection
 from eventfold.ports.sink import Sink
@@ -38,7 +39,9 @@ from eventfold.projections.definition import (
     ProjectionDefinition,
     class_fingerprint,
     key_by_name,
+    key_takes_envelope,
     query_of_events,
+    refuse_row_events,
 )
 
 OWN_COLUMNS = dict.fromkeys(OWN_FIELDS, int | None) | {"opened_by": str | None, "reason": str | None, "clock": int}
@@ -100,6 +103,7 @@ def compile_alert(cls: type[Alert]) -> ProjectionDefinition:
         without_key=terms.without_key,
         version=terms.version,
         key_fields=by_name,
+        key_recorded=bool(key_fields) and not by_name and key_takes_envelope(cls),
         prints=[_fingerprint_of(cls, name, events, key, shape, meaning, terms)],
         watch=partial(AlertWatcher, plan, options.severity),
     )
@@ -141,9 +145,10 @@ def _events_of(cls: type[Alert]) -> tuple[tuple[type, ...], bool]:
         evolve = typing.get_type_hints(cls.evolve, None, visible_names(cls))
     parameters = [p for p in inspect.signature(cls.evolve).parameters if p != "self"]
     hint = evolve.get(parameters[0]) if parameters else None
-    events = event_classes(hint, partial(_refuse, cls), recorded=True, batch=True).classes
+    recorded = takes_envelope(cls.evolve, f"{cls.__name__}.evolve", InvalidProjection) or len(parameters) > 1
+    events = event_classes(hint, partial(refuse_row_events, cls)).classes
     _refuse_own_facts(cls, events)
-    return events, len(parameters) > 1
+    return events, recorded
 
 
 def _fingerprint_of(
@@ -171,7 +176,7 @@ def _key_of(
         return _constant(name), ()
     own: Any = None if "key" in cls.__struct_fields__ else getattr(cls, "key", None)
     if own is not None:
-        return getattr(own, "__func__", own), ()
+        return own, ()
     return key_by_name(cls, key_fields, events), key_fields
 
 
@@ -189,10 +194,3 @@ def _refuse_own_facts(cls: type[Alert], events: tuple[type, ...]) -> None:
                 f"{cls.__name__}.evolve takes {own[0] if own else 'every event'}, and alerts write $alert-… events.",
                 "Annotate it with the event classes of your own that it watches.",
             )
-
-
-def _refuse(cls: type, what: str, remedy: str | None) -> InvalidProjection:
-    return InvalidProjection(
-        f"{cls.__name__}.evolve {what}.",
-        remedy or "Annotate it with event classes: def evolve(self, event: Opened | Closed) -> None.",
-    )

@@ -7,7 +7,6 @@ of the fold. Knows: event classes, queries. Does not know: bytes, the log, where
 from __future__ import annotations
 
 import copy
-import inspect
 import sys
 import types
 import typing
@@ -32,6 +31,7 @@ from eventfold.core.event import (
     declarations_version,
     stored_names_of,
 )
+from eventfold.core.parameters import takes_envelope
 from eventfold.core.query import Item, Query, check_limits
 from eventfold.core.tags import fields_by_tag, tag_fields, tag_values
 from eventfold.errors import InvalidProjection, InvalidState
@@ -188,9 +188,6 @@ def _hashable(value: Any) -> Any:
     return value
 
 
-_OF_ANY_NUMBER = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-
-
 def state_definition_of(cls: type[State]) -> StateDefinition:
     """Return the compiled definition of a State class. Raises InvalidState if it cannot be folded."""
     plan = cls.__eventfold_plan__
@@ -209,6 +206,7 @@ def _compile(cls: type[State]) -> StateDefinition:
     mixed = zip(fields[first:], defaults, strict=True)  # with kw_only, fields without a default may come late
     question = fields[:first] + tuple(field for field, default in mixed if default is msgspec.NODEFAULT)
     tags = tuple((field, key) for field, key in tag_fields(hints).items() if field in question)
+    recorded = takes_envelope(cls.evolve, f"{cls.__name__}.evolve", InvalidState)
     hint = evolve.get("event", next(iter(evolve.values()), None))
     events = event_classes(hint, partial(_refuse, cls)).classes
     names: dict[str, None] = {}
@@ -219,20 +217,7 @@ def _compile(cls: type[State]) -> StateDefinition:
         _check_tags(cls, events, {key for _, key in tags})
     copiers = tuple((name, c) for name in fields if (c := copier_for(hints[name])) is not None)
     types = () if anything else tuple(names)
-    return StateDefinition(cls, events, types, question, tags, copiers, declarations_version(), _wants_envelope(cls))
-
-
-def _wants_envelope(cls: type[State]) -> bool:
-    """Whether evolve has a second parameter, for the Recorded. Raises InvalidState if it has more."""
-    signature = inspect.signature(cls.evolve)
-    more = [each for each in list(signature.parameters.values())[2:] if each.kind not in _OF_ANY_NUMBER]
-    wanted = [each for each in more if each.default is each.empty or each.name == "recorded"]
-    if len(wanted) > 1 or any(each.kind is each.KEYWORD_ONLY for each in wanted):
-        raise InvalidState(
-            f"{cls.__name__}.evolve takes more than an event and its envelope: {signature}.",
-            "Write def evolve(self, event: …, recorded: ef.Recorded) -> None.",
-        )
-    return bool(wanted)
+    return StateDefinition(cls, events, types, question, tags, copiers, declarations_version(), recorded)
 
 
 def _refuse(cls: type, what: str, remedy: str | None) -> InvalidState:

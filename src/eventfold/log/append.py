@@ -213,7 +213,7 @@ async def clauses_of(log: Log, unless: Unless, after: int | Cursor) -> tuple[Con
 
 def clause(query: Asked, after: int) -> ConditionClause:
     """Return one clause of a condition. Raises InvalidQuery if `after` is not a position."""
-    if check_position(after) < 0:
+    if check_position(after, "after") < 0:
         raise InvalidQuery(
             f"A condition was given after={after}.", "Positions are not negative; 0 is before the first event."
         )

@@ -5,6 +5,7 @@ Knows: which events a log has. Does not know: what is read or appended there.
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 from eventfold.core.query import Cursor
@@ -58,17 +59,19 @@ async def cursor_after(log: Log, position: int) -> Cursor:
 
 
 async def position_of(log: Log, cursor: Cursor) -> int:
-    """Return the position of a cursor after verifying it against this store. Raises CursorMismatch."""
+    """Return the position of a cursor after verifying it against this store. Raises CursorMismatch, InvalidQuery."""
+    if not isinstance(cursor, Cursor):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidQuery(f"{cursor!r} is no cursor.", "Give a Cursor or its text, as store.cursor() returns it.")
     await verify(log, cursor)
     return cursor.position
 
 
-async def known_position(log: Log, position: Any) -> int:
+async def known_position(log: Log, position: Any, parameter: str = "") -> int:
     """Return a position that a caller passed, if it is not beyond the head; 0 is before the first event.
 
-    Raises PositionBeyondHead, or InvalidQuery if it is not a position.
+    Raises PositionBeyondHead, or InvalidQuery if it is not a position. `parameter`: its name, for the message.
     """
-    position = check_position(position)
+    position = check_position(position, parameter)
     if position < 0:
         raise InvalidQuery(f"{position} is no position.", "Positions are counted from 1; 0 is before the first event.")
     if position and (position > LAST_POSITION or await log.engine.event_id(position) is None):
@@ -76,10 +79,20 @@ async def known_position(log: Log, position: Any) -> int:
     return position
 
 
-def check_position(position: Any) -> int:
-    """Return `position` if it is a number. Raises InvalidQuery otherwise: often a receipt or an event is passed."""
+def check_position(position: Any, parameter: str = "") -> int:
+    """Return `position` if it is a number. Raises InvalidQuery otherwise: often a receipt or an event is passed.
+
+    `parameter`: its name, for the message.
+    """
     if not isinstance(position, int) or isinstance(position, bool):
+        shown = f"{parameter}={position!r}" if parameter else repr(position)
+        if isinstance(position, date):
+            raise InvalidQuery(
+                f"{shown} is a moment, where a position is expected.",
+                "Give a number, such as receipt.last or recorded.position; moments are taken by since= and until= of "
+                "read, at= of state and view, and the bounds of counts.",
+            )
         raise InvalidQuery(
-            f"{position!r} is no position.", "Give a number, such as receipt.last or recorded.position, or a Cursor."
+            f"{shown} is no position.", "Give a number, such as receipt.last or recorded.position, or a Cursor."
         )
     return position

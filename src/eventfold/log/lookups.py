@@ -27,18 +27,31 @@ def checked_limit(limit: int) -> int:
     return min(int(limit), LAST_POSITION)
 
 
+def _check_texts(prefix: str, after: str) -> None:
+    """Raise InvalidQuery unless both are text: `after` is a tag, not a position."""
+    for name, given in (("prefix", prefix), ("after", after)):
+        if not isinstance(given, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidQuery(
+                f"Tags were asked for with {name}={given!r:.60}.",
+                "Give text: the last tag of a page is after= of the next.",
+            )
+
+
 async def tags_of(log: Log, prefix: str, limit: int, after: str) -> list[TagCount]:
     """Return tags in order, with counts. See Store.tags."""
+    _check_texts(prefix, after)
     return await log.engine.tags(prefix, checked_limit(limit), after)
 
 
 async def tag_keys_of(log: Log, prefix: str, limit: int, after: str) -> list[str]:
     """Return the keys of tags in order. See Store.tag_keys."""
+    _check_texts(prefix, after)
     return await require(log.engine, "lookups").tag_keys(prefix, checked_limit(limit), after)
 
 
 async def tag_names_of(log: Log, prefix: str, limit: int, after: str) -> list[str]:
     """Return tags in order, without counts. See Store.tag_names."""
+    _check_texts(prefix, after)
     limit, lookups = checked_limit(limit), log.engine.services.lookups
     if lookups is not None:
         return await lookups.tag_names(prefix, limit, after)

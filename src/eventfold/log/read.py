@@ -53,7 +53,7 @@ async def span_of(log: Log, bounds: Bounds) -> Span:
     """Return bounds as positions and µs. Raises InvalidQuery or InvalidInput if they are invalid."""
     after = bounds.after
     after = await position_of(log, after) if isinstance(after, Cursor) else after
-    if check_position(after) < 0 or (bounds.limit is not None and bounds.limit < 0):
+    if check_position(after, "after") < 0 or (bounds.limit is not None and bounds.limit < 0):
         raise InvalidQuery(
             f"A read was given after={after}, limit={bounds.limit}.", "Positions and limits are not negative."
         )
@@ -335,13 +335,20 @@ async def state_at(log: Log, question: S, at: int | date | None, occurred_until:
 class History:
     """Every step of a state, page by page: `await next_steps()` until it returns None."""
 
-    def __init__(self, log: Log, question: State, bounds: Bounds) -> None:
+    def __init__(self, log: Log, question: State, after: int, until: int | date | None) -> None:
+        self._log, self._after, self._is_known = log, check_position(after, "after"), False
         self._folding = StateFold(log, question)
-        self._reader = Reader(log, self._folding.query, bounds)
+        self._reader = Reader(log, self._folding.query, Bounds(until=until))
         self._state = self._folding.plan.initial(question)
 
     async def next_steps(self) -> list[Step] | None:
-        """Return the next events, each with a copy of the state after it; None at the end."""
+        """Return the next events behind `after`, each with a copy of the state after it; None at the end.
+
+        Raises PositionBeyondHead.
+        """
+        if not self._is_known:
+            await known_position(self._log, self._after)
+            self._is_known = True
         page = await self._reader.next_stored()
         if page is None:
             return None
@@ -349,5 +356,6 @@ class History:
         for stored, event in self._folding.steps(page):
             recorded = Recorded(stored, event)
             evolve_recorded(self._state, (recorded,))
-            steps.append(Step(recorded, copy_state(self._state)))
+            if stored.position > self._after:
+                steps.append(Step(recorded, copy_state(self._state)))
         return steps

@@ -30,7 +30,7 @@ from eventfold.errors import (
     Unreadable,
 )
 from eventfold.log.context import Log, Options
-from eventfold.log.cursors import verify
+from eventfold.log.cursors import check_position, verify
 from eventfold.ports.services import require
 from eventfold.ports.target import (
     ELSEWHERE,
@@ -223,7 +223,9 @@ class ProjectionAdmin:
     def wait(self, projection: Named, position: int | None = None, timeout: float = CATCH_UP_TIMEOUT_S) -> int:
         """See Store.wait."""
         name, target = self.catalog.find(projection)
-        position_wanted = run(self.log.engine.head()).position if position is None else position
+        position_wanted = (
+            run(self.log.engine.head()).position if position is None else check_position(position, "position")
+        )
         ends, pause = time.monotonic() + timeout, 0.001
         while True:
             try:
@@ -335,7 +337,7 @@ class ProjectionAdmin:
     ) -> Selection[P]:
         """See Store.select."""
         if wait is not None:
-            self.wait(projection, wait)
+            self.wait(projection, check_position(wait, "wait"))
         definition = projection_definition(projection)
         codec_of(definition)
         target = self.catalog.target_of(definition)

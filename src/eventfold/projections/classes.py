@@ -131,14 +131,14 @@ class Projection(_Struct):
     """A row of a read model: fields without a default are its key, `evolve` updates the others.
 
     The table has the class's name in snake_case (`name=` gives another). The key's values are an event's fields of the
-    same names, unless a static method `key(event)` returns them: a key, a list of keys, or None for an event that
-    concerns no row. Class keywords: `target`: the address of another database, or a sink. `on_error`: "stop" or "park"
-    (a failing event and later ones of its key wait, other keys continue). `without_key="park"`: park a failing event
-    that has no key or cannot be decoded; no event waits for it. `attempts`: how often to handle an event before it
-    is parked or stops the projection. `indexes`: names of fields, or tuples of them, `-` before a name: descending.
-    `partitions`: how many runners may share the work; events are in order within a key. `version`: a value to change
-    when the rule changes, where it uses objects that cannot be compared between releases (a warning in Python's log
-    names them).
+    same names, unless a static method `key(event)` or `key(event, recorded)` returns them: a key, a list of keys, or
+    None for an event that concerns no row. Class keywords: `target`: the address of another database, or a sink.
+    `on_error`: "stop" or "park" (a failing event and later ones of its key wait, other keys continue).
+    `without_key="park"`: park a failing event that has no key or cannot be decoded; no event waits for it. `attempts`:
+    how often to handle an event before it is parked or stops the projection. `indexes`: names of fields, or tuples of
+    them, `-` before a name: descending. `partitions`: how many runners may share the work; events are in order within
+    a key. `version`: a value to change when the rule changes, where it uses objects that cannot be compared between
+    releases (a warning in Python's log names them).
     """
 
     if TYPE_CHECKING:  # any further parameters: an evolve with a parameter for the Recorded is a valid override as well
@@ -166,7 +166,7 @@ class SqlProjection:
     departed(self, event: FlightDeparted, tx: ef.Transaction) -> None`; the event may be annotated with a union, with
     `ef.Recorded[…]`, or with a list of either (then it is called with a page of events, in order). In
     `tx.execute(sql, …)` write `{table}` for a declared table, since there are two of them while a rebuild runs.
-    Keywords as in Projection; `on_error="park"` needs a static method `key(event)`.
+    Keywords as in Projection; `on_error="park"` needs a static method `key(event)` or `key(event, recorded)`.
     """
 
     tables: ClassVar[dict[str, str]] = {}

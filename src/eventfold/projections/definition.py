@@ -12,6 +12,7 @@ import sys
 import textwrap
 import typing
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from operator import attrgetter
 from types import CodeType
@@ -30,6 +31,7 @@ from eventfold.core.annotations import (
 from eventfold.core.class_data import visible_names
 from eventfold.core.event import Event, Recorded, stored_names_of
 from eventfold.core.fingerprint import fingerprint_of_rules, report_unknown
+from eventfold.core.parameters import takes_envelope
 from eventfold.core.query import Item, Query
 from eventfold.core.syntax import parsed
 from eventfold.core.table import RowCodec, row_codec_of
@@ -45,7 +47,7 @@ from eventfold.projections.classes import (
 from eventfold.projections.row_watcher import RowWatcher
 
 Key = tuple[Any, ...]
-KeyOf = Callable[[Any], Any]
+KeyOf = Callable[..., Any]  # of an event, and of its Recorded where `key_recorded`
 MAX_NAME_BYTES = 63  # the shortest limit for table names among the supported databases
 LIBRARY_MODULES = {
     "abc",
@@ -124,6 +126,7 @@ class ProjectionDefinition(msgspec.Struct):
     version: str | int | None = None
     events_per_checkpoint: int = 1  # of effects: as many may be repeated after a crash
     key_fields: tuple[str, ...] = ()
+    key_recorded: bool = False  # whether `key` takes the event's Recorded as well
     prints: list[str] = []  # computed at first use: the fingerprint, and the one of the first releases
     watch: Callable[..., RowWatcher] | None = None  # makes what watches the rows of a partition: see row_watcher.py
 
@@ -232,16 +235,16 @@ def _compile_rows(cls: type[Projection], name: str, terms: ClassOptions) -> Proj
             "Declare the fields of the key first, without defaults: carrier: str.",
         )
     parameters = [p for p in inspect.signature(cls.evolve).parameters if p != "self"]
+    recorded = takes_envelope(cls.evolve, f"{cls.__name__}.evolve", InvalidProjection) or len(parameters) > 1
     evolve = typing.get_type_hints(cls.evolve, None, visible_names(cls))
     hint = evolve.get(parameters[0]) if parameters else None
-    events = event_classes(hint, partial(_refuse, cls, "evolve"), recorded=True, batch=True).classes
+    events = event_classes(hint, partial(refuse_row_events, cls)).classes
     key = None if "key" in fields else getattr(cls, "key", None)
     rows = row_codec_of(cls, name, hints, key_fields, terms.indexes)
     by_name = key is None
     if by_name:
         key = key_by_name(cls, key_fields, events)
-    else:
-        key = getattr(key, "__func__", key)
+    key_recorded = not by_name and key_takes_envelope(cls)
     query = query_of_events(events)
     shape = f"{rows.table.columns} {rows.table.key} {rows.table.indexes}"
     return ProjectionDefinition(
@@ -260,15 +263,49 @@ def _compile_rows(cls: type[Projection], name: str, terms: ClassOptions) -> Proj
         terms.start or "beginning",
         key,
         rows,
-        recorded=len(parameters) > 1,
+        recorded=recorded,
         keeps=cls.keep is not Projection.keep,
         without_key=terms.without_key,
         version=terms.version,
         key_fields=key_fields if by_name else (),
+        key_recorded=key_recorded,
     )
 
 
-def _key_by_name(cls: type, fields: tuple[str, ...], events: tuple[type, ...]) -> KeyOf:
+def key_takes_envelope(cls: type, *, of_rows: bool = True) -> bool:
+    """Whether the `key` of a class has a second parameter, for the Recorded. Raises InvalidProjection.
+
+    `of_rows`: it is called without an instance, since rows are found by it.
+    """
+    name, kept, key = f"{cls.__name__}.key", inspect.getattr_static(cls, "key"), cast("Any", cls).key
+    method = not isinstance(kept, staticmethod | classmethod) and inspect.isfunction(kept)
+    if of_rows and (isinstance(kept, classmethod) or (method and len(inspect.signature(key).parameters) > 1)):
+        raise InvalidProjection(
+            f"{name} is no static method, but it is called without a row.",
+            "Write @staticmethod above it, and def key(event: …): a second parameter gets the event's ef.Recorded.",
+        )
+    recorded = takes_envelope(key, name, InvalidProjection, method=method and not of_rows)
+    with suppress(NameError, TypeError):  # of an annotation that is visible to a type checker only
+        hint = next(iter(typing.get_type_hints(key, None, visible_names(cls)).values()), None)
+        if Recorded in (hint, typing.get_origin(hint)):
+            raise InvalidProjection(
+                f"{name} takes a Recorded, but its first parameter gets the event alone.",
+                "Write def key(event: …, recorded: ef.Recorded).",
+            )
+    return recorded
+
+
+def refuse_row_events(cls: type, what: str, remedy: str | None) -> InvalidProjection:
+    """Return the error for an `evolve` of rows that takes something other than one event."""
+    return InvalidProjection(
+        f"{cls.__name__}.evolve {what}.",
+        remedy
+        or "Annotate it with event classes: def evolve(self, event: Opened | Closed) -> None; a second parameter "
+        "gets the event's ef.Recorded.",
+    )
+
+
+def _key_by_name(cls: type, fields: tuple[str, ...], events: tuple[type, ...]) -> Callable[[Any], Any]:
     """Return the function that reads an event's key from its fields of these names. Raises InvalidProjection."""
     for event in events:
         missing = [field for field in fields if field not in typing.get_type_hints(event)]
@@ -304,6 +341,7 @@ def _compile_handlers(projection: Any, cls: type, name: str, terms: ClassOptions
             f"{cls.__name__} parks events or has partitions, but does not declare the key of an event.",
             "Write @staticmethod def key(event: …) -> str.",
         )
+    key_recorded = key is not None and key_takes_envelope(cls, of_rows=False)
     tables: dict[str, str] = getattr(instance, "tables", {})
     for table in tables:
         if not table.isidentifier():
@@ -332,6 +370,7 @@ def _compile_handlers(projection: Any, cls: type, name: str, terms: ClassOptions
         tables=tables,
         without_key=terms.without_key,
         version=terms.version,
+        key_recorded=key_recorded,
     )
 
 

@@ -14,6 +14,7 @@ import msgspec
 
 from eventfold.concurrency import run
 from eventfold.errors import EventNotParked, InvalidProjection, LeaseHeld, ProjectionDamaged
+from eventfold.log.cursors import check_position
 from eventfold.log.read import resolve_position
 from eventfold.ports.target import (
     ELSEWHERE,
@@ -92,6 +93,8 @@ class ProjectionOperations:
     def retry(self, projection: Named, position: int | None = None) -> int:
         """Mark parked events due for a retry, one or all, and later ones of their keys; return how many."""
         name, target = self._catalog.find(projection)
+        if position is not None:
+            check_position(position, "position")
 
         def attempt() -> int:
             require_record(target, name)
@@ -120,7 +123,7 @@ class ProjectionOperations:
         name, target = self._catalog.find(projection)
         if not because.strip():
             raise InvalidProjection("The skip has no reason.", "Give one, which the log records: --because ….")
-        identity = (run(self._log.engine.event_id(position)) or b"").hex()
+        identity = (run(self._log.engine.event_id(check_position(position, "position"))) or b"").hex()
 
         def attempt() -> None:
             require_record(target, name)

@@ -161,7 +161,8 @@ class PageDecoder:
             if columns is not None:
                 return columns
         items: list[DecodedEvent] = []
-        codecs, decode, key_of, size = self._codecs, self._registry.decode_as, self._definition.key, self._key_size
+        codecs, decode, size = self._codecs, self._registry.decode_as, self._key_size
+        key_of, recorded = self._definition.key, self._definition.key_recorded
         split = self._partitions > 1
         for at, stored in enumerate(events):
             if parked and stored.position in parked:
@@ -174,7 +175,9 @@ class PageDecoder:
                 decoded = decode(codec, stored)
                 if codec.upcaster is None:
                     event = decoded[0]
-                    key: Any = None if key_of is None else key_of(event)
+                    key: Any = None
+                    if key_of is not None:
+                        key = key_of(event, Recorded(stored, event)) if recorded else key_of(event)
                     keys: tuple[Key, ...]
                     if type(key) is tuple and (not size or len(cast("Key", key)) == size):
                         keys = (cast("Key", key),)
@@ -183,7 +186,9 @@ class PageDecoder:
                     parts: Parts = ((event, keys),)
                 else:
                     # An upcaster may also return events that this projection does not handle.
-                    parts = tuple([(e, self._keys(e)) for e in decoded if isinstance(e, self._definition.events)])
+                    parts = tuple(
+                        [(e, self._keys(e, stored)) for e in decoded if isinstance(e, self._definition.events)]
+                    )
                     keys = tuple(dict.fromkeys(key for _, own in parts for key in own))
             except self._catches as error:
                 raise HandlerFailed(at, error, "key") from error
@@ -204,7 +209,7 @@ class PageDecoder:
             if self._field_values is not None:
                 keys = self._field_values(decoded)
             else:
-                keys = self._uniform(list(map(cast("Callable[[Any], Any]", self._definition.key), decoded)))
+                keys = self._uniform(self._key_results(events, decoded))
         except self._catches:  # of user code: decoding one by one finds the event
             return None
         if keys is None:
@@ -216,6 +221,12 @@ class PageDecoder:
         of_rows = isinstance(events, EventRows)
         stored = EventRows(list(compress(events.rows, mine)), events.types) if of_rows else list(compress(events, mine))
         return ColumnarPage(indexes, stored, list(compress(decoded, mine)), list(compress(keys, mine)))
+
+    def _key_results(self, events: Sequence[StoredEvent], decoded: list[Any]) -> list[Any]:
+        of = cast("Callable[..., Any]", self._definition.key)
+        if self._definition.key_recorded:
+            return list(map(of, decoded, map(Recorded[Any], events, decoded)))
+        return list(map(of, decoded))
 
     def _uniform(self, keys: list[Any]) -> list[Key] | None:
         """Return results of the `key` function as keys; None if one is not one key of the right size."""
@@ -262,8 +273,11 @@ class PageDecoder:
         self._codecs[stored.type, stored.version] = codec
         return codec
 
-    def _keys(self, event: Any) -> tuple[Key, ...]:
-        return () if self._definition.key is None else self._checked(self._definition.key(event))
+    def _keys(self, event: Any, stored: StoredEvent) -> tuple[Key, ...]:
+        of = self._definition.key
+        if of is None:
+            return ()
+        return self._checked(of(event, Recorded(stored, event)) if self._definition.key_recorded else of(event))
 
     def _checked(self, result: Any) -> tuple[Key, ...]:
         keys = keys_of(result)

@@ -96,6 +96,11 @@ async def view(
     definition = projection_definition(projection)
     if definition.rows is None:
         raise InvalidProjection(f"{definition.name} is written in SQL, so it needs a table.", "Use store.project(…).")
+    if since is not None and (not isinstance(since, View) or since._definition.cls is not definition.cls):  # pyright: ignore[reportUnnecessaryIsInstance, reportPrivateUsage]
+        raise InvalidInput(
+            f"since={since!r} is no view of {definition.cls.__name__}.",
+            "Give an earlier view of it, to continue from; for the rows as of a moment or a position, use at=.",
+        )
     if occurred_until is not None and since is not None:
         raise InvalidInput(
             "occurred_until= cannot be combined with since=, whose rows were folded without it.",

@@ -135,6 +135,7 @@ def projection_folds_soundly(projection: type[Projection] | type[SqlProjection],
     at_once, step_by_step = Store("memory:"), Store("memory:")
     at_once.extend(events)
     at_once.project(projection)
+    step_by_step.project(projection)  # so that it exists without any event
     for event in events:
         step_by_step.append(event)
         step_by_step.project(projection)
