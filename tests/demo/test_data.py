@@ -6,6 +6,8 @@ import hashlib
 import io
 import json
 import lzma
+import os
+import pickle
 import re
 import subprocess
 import sys
@@ -18,9 +20,11 @@ import pytest
 
 from eventfold.demo import data
 from eventfold.demo.data import download, files
+from eventfold.demo.data.frames import columns_of
 from eventfold.demo.data.sources import SOURCES, Distribution, Source
 from eventfold.errors import DataChanged, DataMissing, InvalidInput
 from tests.cli.commands import run
+from tests.support.data import need
 
 CONTENT = b"day,count\n1,2\n3,4\n"
 
@@ -205,3 +209,48 @@ def test_each_source_is_pinned(name: str) -> None:
     assert re.fullmatch(r"[\d.]+", each.of.version)
     assert each.what.endswith((".", ")."))
     assert msgspec.json.encode(each)
+
+
+def test_the_columns_of_a_frame_are_those_that_pandas_reads() -> None:
+    """Numbers, truth values, texts and missing numbers, in both layouts of a block."""
+    pandas = pytest.importorskip("pandas")
+    for name in ("posts", "movielens"):
+        need(name)
+        found = data.read_frame(name)
+        frame = pandas.read_pickle(data.source_path(name), compression="xz")
+        assert list(found) == list(frame.columns)
+        for column, values in found.items():
+            expected = frame[column].tolist()
+            assert len(values) == len(expected)
+            assert all(
+                mine == theirs or (mine != mine and theirs != theirs)
+                for mine, theirs in zip(values, expected, strict=True)
+            )
+
+
+def test_some_columns_of_a_frame_are_read_alone_and_an_unknown_one_is_refused() -> None:
+    """The error lists the columns that there are."""
+    need("posts")
+    assert list(data.read_frame("posts", "id_str", "is_retweet")) == ["id_str", "is_retweet"]
+    with pytest.raises(InvalidInput, match="no column likes") as caught:
+        data.read_frame("posts", "likes")
+    assert "favorite_count" in caught.value.remedy
+
+
+def test_a_frame_that_names_a_function_is_refused_and_the_function_is_not_called(tmp_path: Path) -> None:
+    """Loading a pickle calls what it names; here only the names of a frame are known."""
+    marker = tmp_path / "called"
+
+    class Trap:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.mkdir, (str(marker),)
+
+    with pytest.raises(InvalidInput, match="mkdir"):
+        columns_of(io.BytesIO(pickle.dumps(Trap())))
+    assert not marker.exists()
+
+
+def test_another_pickled_object_is_no_frame() -> None:
+    """A list, for example."""
+    with pytest.raises(InvalidInput, match="no data frame"):
+        columns_of(io.BytesIO(pickle.dumps([1, 2])))

