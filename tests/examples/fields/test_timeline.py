@@ -1,4 +1,4 @@
-"""The timeline: each reaction counted once, however often it is clicked, and what stood there at a moment in the past."""
+"""The timeline: a reaction counts once, however often it is clicked, and what stood there at a moment in the past."""
 
 from __future__ import annotations
 
