@@ -15,7 +15,7 @@ from typing import Any
 from typer.main import get_command
 
 from eventfold.cli import app
-from eventfold.cli.command import EXAMPLES
+from eventfold.cli.command import examples_of
 from eventfold.cli.exit_codes import EXIT_CODE_MEANINGS
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"
@@ -69,7 +69,7 @@ def section(path: str, command: Any) -> str:
     for title, kind in (("Argument", "argument"), ("Option", "option")):
         if rows := parameters(command, kind):
             lines += [f"| {title} | |", "|---|---|", *rows, ""]
-    if examples := EXAMPLES.get(command.name, ()):
+    if examples := examples_of(path):
         lines += ["```sh", *(line for what, text in examples for line in (f"# {what}", text)), "```", ""]
     return "\n".join(lines)
 

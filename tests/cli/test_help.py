@@ -13,7 +13,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from eventfold.cli.command import EXAMPLES
+from eventfold.cli.command import EXAMPLES, examples_of
 from tests.cli.commands import APPS, PATIENCE, environment, plain, run, started, too_wide
 from tests.cli.reference import PAGE, commands, rewritten
 from tests.cli.stores import bank_file
@@ -30,11 +30,14 @@ def test_help_fits_eighty_columns(words: list[str]) -> None:
     assert "Usage: eventfold" in ran.out
 
 
-@pytest.mark.parametrize("words", [words for words in NAMES if len(words) == 1 or words[0] == "demo"], ids=" ".join)
+WITH_EXAMPLES = [words for words in NAMES if len(words) == 1 or words[0] in ("demo", "migrate")]
+
+
+@pytest.mark.parametrize("words", WITH_EXAMPLES, ids=" ".join)
 def test_each_command_has_examples_in_its_help(words: list[str]) -> None:
     """In full, one in a line, to be typed as they stand."""
     shown = plain(run(*words, "--help").out)
-    examples = EXAMPLES[words[-1]]
+    examples = examples_of(" ".join(words))
     assert examples
     for _, line in examples:
         assert f"     {line}" in shown
@@ -43,12 +46,28 @@ def test_each_command_has_examples_in_its_help(words: list[str]) -> None:
 
 def test_no_example_is_left_over() -> None:
     """Every example belongs to a command."""
-    assert set(EXAMPLES) <= {words[-1] for words in NAMES}
+    assert set(EXAMPLES) <= {words[-1] for words in NAMES} | {" ".join(words) for words in NAMES}
 
 
 # Examples that take minutes, a network or a cluster: tests/demo and tests/engines/jetstream run them.
 ELSEWHERE = {"flights", "fetch", "cluster", "snapshot"}
 LINES = [pytest.param(line, id=line) for name, each in EXAMPLES.items() if name not in ELSEWHERE for _, line in each]
+
+
+# The steps of a migration that come before a command, in their order.
+STEPS = (
+    "migrate inspect shop.db --keep customer.email",
+    "migrate capture events.db shop.db --install",
+    "migrate load events.db shop.db",
+)
+
+
+def prepare_migration(line: str, folder: Path) -> None:
+    """Take the steps of a migration that come before a line."""
+    before = {"inspect": 0, "load": 2, "capture": 1 if "--install" in line else 3}.get(line.split()[2], len(STEPS))
+    with contextlib.chdir(folder):
+        for step in STEPS[:before]:
+            assert run(*step.split()).code == 0
 
 
 @pytest.mark.parametrize("line", LINES)
@@ -60,7 +79,9 @@ def test_every_example_runs(line: str, tmp_path: Path) -> None:
     if "shop.db" in line:
         with contextlib.closing(apsw.Connection(str(tmp_path / "shop.db"))) as shop:
             shop.execute("CREATE TABLE customer (id INTEGER PRIMARY KEY, email TEXT NOT NULL)")
-    endless = line.startswith(("eventfold tail", "eventfold serve", "eventfold dev"))
+    if line.startswith("eventfold migrate"):
+        prepare_migration(line, tmp_path)
+    endless = line.startswith(("eventfold tail", "eventfold serve", "eventfold dev")) or "--watch" in line
     if endless and not {"--once", "--print-config"} & {*line.split()}:
         with started(*line.split()[1:], folder=tmp_path) as running:
             assert running.line()

@@ -22,7 +22,8 @@ from eventfold.cli.inspection import cursor, stats, tags, types
 from eventfold.cli.key import key
 from eventfold.cli.maintenance import backup, init, reindex, restored, snapshots, upgrade
 from eventfold.cli.migrate import migrate
-from eventfold.cli.migration_steps import STEPS
+from eventfold.cli.migration_compare import compare
+from eventfold.cli.migration_steps import capture, load, status
 from eventfold.cli.monitoring import alert_rules, grafana
 from eventfold.cli.processes import processes
 from eventfold.cli.projections import projections
@@ -93,7 +94,7 @@ app.add_typer(key, name="key", rich_help_panel=SERVER_PANEL)
 app.add_typer(cluster, name="cluster", rich_help_panel=CLUSTER_PANEL)
 app.add_typer(dev, name="dev", rich_help_panel=CLUSTER_PANEL)
 app.add_typer(alert, name="alert", rich_help_panel=MONITORING_PANEL)
-for step in STEPS:
+for step in (load, capture, compare, status):
     migrate.command(step.__name__, cls=Command, help=help_text(step.__doc__))(step)
 app.add_typer(migrate, name="migrate", rich_help_panel=MIGRATION_PANEL)
 app.add_typer(demo, name="demo", rich_help_panel="Demo")

@@ -85,6 +85,24 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         ("how the tables of a database become events", "eventfold migrate inspect shop.db --out migration"),
         ("without a column, and with one hidden", "eventfold migrate inspect shop.db --hide customer.email"),
     ),
+    "migrate load": (
+        ("what would be appended", "eventfold migrate load events.db shop.db --dry-run"),
+        ("no client writes to the source", "eventfold migrate load events.db shop.db --no-capture"),
+        ("at most 2,000 rows a second", "eventfold migrate load events.db shop.db --max-rate 2000"),
+    ),
+    "migrate capture": (
+        ("record changes, before the load", "eventfold migrate capture events.db shop.db --install"),
+        ("append what was recorded", "eventfold migrate capture events.db shop.db --once"),
+    ),
+    "migrate compare": (
+        ("every row and column, now", "eventfold migrate compare events.db shop.db"),
+        ("one table, all differences", "eventfold migrate compare events.db shop.db --only customer --limit 999"),
+        ("for days", "eventfold migrate compare events.db shop.db --watch --every 10m --for 2d"),
+    ),
+    "migrate status": (
+        ("how far it is", "eventfold migrate status events.db"),
+        ("and what waits in the source", "eventfold migrate status events.db shop.db"),
+    ),
     "grafana": (("a file to import", "eventfold grafana > dashboard.json"),),
     "alert-rules": (("a file for rule_files", "eventfold alert-rules > rules.yml"),),
     "cursor": (
@@ -195,9 +213,15 @@ class Command(TyperCommand):
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print the help, then the examples; each can be typed as shown."""
         super().format_help(ctx, formatter)
-        examples = EXAMPLES.get(self.name or "", ())
+        examples = examples_of(ctx.command_path)
         if examples:
             print_examples(examples)
+
+
+def examples_of(path: str) -> tuple[Example, ...]:
+    """The examples of a command: under its last two words, if others have the same last one, or under its last word."""
+    words = path.split()
+    return EXAMPLES.get(" ".join(words[-2:])) or EXAMPLES.get(words[-1], ())
 
 
 def print_examples(examples: tuple[tuple[str, str], ...]) -> None:

@@ -55,7 +55,7 @@ EXIT_CODE_MEANINGS: tuple[tuple[int, str], ...] = (
     (5, "the store exists and cannot be used now: busy, full, read-only, damaged, of another version"),
     (6, "the append is unconfirmed; it is safe to repeat it with the same ids"),
     (7, "the cursor belongs to another store, or to history this store no longer has"),
-    (DIFFERENT, "`reconcile` found differences"),
+    (DIFFERENT, "`reconcile` or `migrate compare` found differences"),
     (
         INTERRUPTED,
         "interrupted by Ctrl-C, also `tail`; `run` exits with 0, and with this code at a second Ctrl-C",

@@ -72,7 +72,7 @@ def load(
     """
     output = Output(as_json, wide)
     with (
-        _session(url, source, mapping, name, replica, create=True, is_dry=dry_run) as session,
+        migration_session(url, source, mapping, name, replica, create=True, is_dry=dry_run) as session,
         session.alone(),
         progress_bar(output, "reading") as bar,
     ):
@@ -141,12 +141,12 @@ def capture(
     if by not in (None, "triggers", "decoding"):
         raise InvalidInput(f"--by {by!r} is no way to record changes.", "Write triggers or decoding.")
     if remove or install:
-        with _session(url, source, mapping, name, create=True) as session, session.alone():
+        with migration_session(url, source, mapping, name, create=True) as session, session.alone():
             _change_source(output, session, by, remove)
         return
     while True:
         try:
-            with _session(url, source, mapping, name) as session, session.alone():
+            with migration_session(url, source, mapping, name) as session, session.alone():
                 _follow(output, session, once, compare_keys)
             return
         except SourceUnavailable as error:
@@ -265,7 +265,7 @@ def _print_status(output: Output, found: Migration, waiting: Any) -> None:
 
 
 @contextmanager
-def _session(
+def migration_session(
     url: str | None,
     source: str | None,
     mapping: Path,
@@ -275,7 +275,7 @@ def _session(
     create: bool = False,
     is_dry: bool = False,
 ) -> Generator[Session, None, None]:
-    """Open store and source. `is_dry`: a store in memory instead, which nothing outlives."""
+    """Open store and source for the block. `is_dry`: a store in memory instead, which nothing outlives."""
     from eventfold.migrate.hidden import hide_with, read_key
     from eventfold.migrate.mapping import read_mapping
     from eventfold.migrate.session import open_session
@@ -291,6 +291,3 @@ def _session(
         open_session(store, read, others[0], name=name, hide=hide, replica=replica) as session,
     ):
         yield session
-
-
-STEPS = (load, capture, status)

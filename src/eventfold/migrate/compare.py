@@ -35,7 +35,7 @@ from eventfold.migrate.progress import Compared, Ledger, Migration
 from eventfold.migrate.row_log import CHANGED, DECIDED, OPENED, REMOVED, RowLog, Watermark, merged
 from eventfold.migrate.sources.changes import Snapshot
 from eventfold.migrate.sources.source import Recorder
-from eventfold.migrate.spool import PARTITIONS, Spool
+from eventfold.migrate.spool import PARTITIONS, Record, Spool
 from eventfold.migrate.table_codec import select_of
 
 PAGE_ROWS = 2_000
@@ -125,7 +125,7 @@ class Comparer:
             if before.snapshots.keys() != after.snapshots.keys() or before.generation != after.generation:
                 return None
             log = RowLog(self._ledger.store, self._plan, self._labels)
-            count = log.read(watermark, events.add)
+            events.extend(log.read(watermark))
             if log.newest_run > watermark.run:
                 return None
             for number in range(PARTITIONS):
@@ -137,7 +137,6 @@ class Comparer:
             differences,
             watermark.position,
             str(seen.snapshot or ""),
-            count,
             round(time.monotonic() - began, 3),
             tuple(_left_out(self._plan, self._labels)),
         )
@@ -156,7 +155,7 @@ class Comparer:
                 events = self._plan.events[label]
                 counted = findings.tables[label]
                 for page in source.pages(select_of(events.codec), size=PAGE_ROWS):
-                    _add_page(events, page, rows, findings)
+                    rows.extend(_records(events, page, findings))
                     counted.rows += len(page)
                     done += len(page)
                     pace.add(len(page))
@@ -285,27 +284,28 @@ class _Findings:
             some.append(found)
 
 
-def _add_page(events: TableEvents, page: Sequence[Sequence[Any]], rows: Spool, findings: _Findings) -> None:
-    read, key, prefix, add = events.codec.read, events.key, f"{events.label}/", rows.add
+def _records(events: TableEvents, page: Sequence[Sequence[Any]], findings: _Findings) -> Iterator[Record]:
+    """Yield the rows of a page as JSON, by their names."""
+    read, key, prefix = events.codec.read, events.key, f"{events.label}/"
     for values in page:
         try:
             row = read(values)
         except ValueNotExact as error:
-            _add_unreadable(events, values, error, rows, findings)
-            continue
-        add(prefix + key(row), READABLE, _encode(row))
+            yield from _unreadable(events, values, error, findings)
+        else:
+            yield prefix + key(row), READABLE, _encode(row)
 
 
-def _add_unreadable(
-    events: TableEvents, values: Sequence[Any], error: ValueNotExact, rows: Spool, findings: _Findings
-) -> None:
+def _unreadable(
+    events: TableEvents, values: Sequence[Any], error: ValueNotExact, findings: _Findings
+) -> Iterator[Record]:
     codec = events.codec
     try:
         parts = [codec.read_value(name, values[codec.columns.index(name)]) for name in events.mapping.key]
     except ValueNotExact:
         findings.add(_Found(events.label, str(error.fields.get("key", "")), "unreadable", reason=error.what))
-        return
-    rows.add(f"{events.label}/{key_text(parts)}", UNREADABLE, error.what.encode())
+    else:
+        yield f"{events.label}/{key_text(parts)}", UNREADABLE, error.what.encode()
 
 
 def _compare_part(rows: Spool, events: Spool, number: int, findings: _Findings) -> None:

@@ -73,7 +73,6 @@ class Comparison(msgspec.Struct, frozen=True):
     differences: tuple[Difference, ...]
     position: int
     point: str
-    events: int
     seconds: float
     left_out: tuple[str, ...] = ()
 

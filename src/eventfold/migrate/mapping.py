@@ -270,6 +270,8 @@ def key_text(values: Iterable[Any]) -> str:
     has characters that a tag may not have, is replaced by a digest of it.
     """
     parts = [_part(each) for each in values]
+    if len(parts) == 1 and len(parts[0]) <= MAX_KEY_BYTES and parts[0].isascii() and parts[0].isalnum():
+        return parts[0]
     text = parts[0] if len(parts) == 1 else "/".join(part.replace("%", "%25").replace("/", "%2F") for part in parts)
     if len(text.encode("utf-8", "surrogatepass")) > MAX_KEY_BYTES or not text.isprintable() or text != text.strip():
         return "sha256-" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
@@ -277,6 +279,8 @@ def key_text(values: Iterable[Any]) -> str:
 
 
 def _part(value: Any) -> str:
+    if type(value) is int:
+        return str(value)
     if isinstance(value, bool):
         return str(value).lower()
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()

@@ -7,7 +7,7 @@ Knows: metadata of events, watermarks. Does not know: sources, what is compared.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import msgspec
@@ -20,6 +20,7 @@ from eventfold.migrate.comparison import GivenBy
 from eventfold.migrate.events import Origin
 from eventfold.migrate.plan import Plan
 from eventfold.migrate.sources.changes import Snapshot
+from eventfold.migrate.spool import Record
 from eventfold.store import Store
 
 OPENED, CHANGED, REMOVED, DECIDED = range(4)  # what an event does; DECIDED: a decision opened the row
@@ -60,9 +61,8 @@ class RowLog:
         self._has_others = set(labels) != set(plan.tables)
         self.newest_run = 0
 
-    def read(self, watermark: Watermark, add: Callable[[str, int, bytes], None]) -> int:
-        """Give each event that the watermark covers to `add`: its row, what it does, its fields. Returns how many."""
-        count = 0
+    def read(self, watermark: Watermark) -> Iterator[Record]:
+        """Yield each event that the watermark covers: the name of its row, what it does, its fields."""
         types = tuple(dict.fromkeys(name for each in self._labels for name in self._plan.events[each].types))
         for stored in self._events(Query.of(types=types), watermark.position):
             origin = origin_of_stored(stored)
@@ -77,9 +77,7 @@ class RowLog:
             else:
                 continue
             if watermark.covers(stored, origin):
-                add(source, what, stored.data)
-                count += 1
-        return count
+                yield source, what, stored.data
 
     def given(self, label: str, key: str, watermark: Watermark) -> dict[str | None, GivenBy]:
         """Return the event that gave each field of a row its value; under None the last event of the row."""

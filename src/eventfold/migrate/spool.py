@@ -8,7 +8,7 @@ Knows: files, encoded records. Does not know: what a record means.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,6 +16,7 @@ import msgspec
 
 PARTITIONS = 128
 MAX_MEMORY_BYTES = 64 * 2**20
+STEP_BYTES = 2**20  # between two looks at how much memory is used
 RECORD_BYTES = 200  # of a record in memory, besides its payload
 FRAME_RECORDS = 500  # encoded together
 LENGTH_BYTES = 4
@@ -26,14 +27,14 @@ _decode = msgspec.msgpack.Decoder(list[Record]).decode
 
 
 class Spool:
-    """Records in the order in which they were added, within each key. `with Spool(folder) as spool: spool.add(…)`"""
+    """Records in the order in which they were added, within each key. `with Spool(folder) as spool: spool.extend(…)`"""
 
     def __init__(self, folder: Path | None = None, limit: int = MAX_MEMORY_BYTES) -> None:
         self._parent, self._limit = folder, limit
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._files: list[BinaryIO] = []
         self._parts: list[list[Record]] = [[] for _ in range(PARTITIONS)]
-        self._bytes = self.count = 0
+        self._bytes = 0
 
     def __enter__(self) -> Spool:
         return self
@@ -49,11 +50,19 @@ class Spool:
         """Whether more was added than memory may hold."""
         return self._folder is not None
 
-    def add(self, key: str, what: int, payload: bytes) -> None:
-        """Add a record."""
-        self._parts[hash(key) % PARTITIONS].append((key, what, payload))
-        self.count += 1
-        self._bytes += len(payload) + RECORD_BYTES
+    def extend(self, records: Iterable[Record]) -> None:
+        """Add records."""
+        parts, size = self._parts, 0
+        for record in records:
+            parts[hash(record[0]) % PARTITIONS].append(record)
+            size += len(record[2]) + RECORD_BYTES
+            if size > STEP_BYTES:
+                self._count(size)
+                size = 0
+        self._count(size)
+
+    def _count(self, size: int) -> None:
+        self._bytes += size
         if self._bytes > self._limit:
             self._write()
 

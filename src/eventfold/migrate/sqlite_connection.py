@@ -44,6 +44,8 @@ class SqliteConnection:
             start_new_session=True,  # Ctrl-C ends the command, which ends the process
         )
         self._encoder = msgspec.msgpack.Encoder()
+        self._is_awaited = False  # a page was asked for in advance
+        self._next: dict[str, Any] | None = None
         try:
             self.version = str(self._answer())
         except SourceUnavailable:
@@ -57,7 +59,15 @@ class SqliteConnection:
     def pages(self, sql: str, parameters: Sequence[Any] = (), size: int = 2000) -> Iterator[list[Row]]:
         """Run a query and yield its rows in pages. One such query is open at a time."""
         self._ask(do="open", sql=sql, parameters=list(parameters))
-        while page := self._ask(do="next", size=size):
+        while True:
+            if self._next is None and not self._is_awaited:
+                self._ask_next(size)
+            self._receive_next()
+            answer, self._next = self._next, None
+            page = self._value(answer)
+            if not page:
+                return
+            self._ask_next(size)  # the process reads it while this page is used
             yield [tuple(row) for row in page]
 
     def run(self, sql: str, parameters: Sequence[Any] = ()) -> int:
@@ -97,6 +107,23 @@ class SqliteConnection:
             self._process.wait()
 
     def _ask(self, **request: Any) -> Any:
+        self._receive_next()  # or both sides would wait for each other to read
+        if request["do"] == "open":
+            self._next = None
+        self._send(**request)
+        return self._answer()
+
+    def _ask_next(self, size: int) -> None:
+        self._send(do="next", size=size)
+        self._is_awaited = True
+
+    def _receive_next(self) -> None:
+        """Receive the page that was asked for in advance."""
+        if self._is_awaited:
+            self._is_awaited = False
+            self._next = self._received()
+
+    def _send(self, **request: Any) -> None:
         message = self._encoder.encode(request)
         stdin = cast("BinaryIO", self._process.stdin)
         try:
@@ -104,15 +131,21 @@ class SqliteConnection:
             stdin.flush()
         except (OSError, ValueError) as error:  # ValueError: it is closed
             raise self._ended() from error
-        return self._answer()
 
     def _answer(self) -> Any:
+        return self._value(self._received())
+
+    def _received(self) -> dict[str, Any]:
         stdout = cast("BinaryIO", self._process.stdout)
         length = stdout.read(LENGTH_BYTES)
         message = stdout.read(int.from_bytes(length, "big")) if len(length) == LENGTH_BYTES else b""
         if not message:
             raise self._ended()
-        answer = msgspec.msgpack.decode(message)
+        return msgspec.msgpack.decode(message)
+
+    def _value(self, answer: dict[str, Any] | None) -> Any:
+        if answer is None:
+            raise self._ended()
         if "error" in answer:
             raise unavailable(self.address, answer["error"])
         return answer["value"]

@@ -35,7 +35,7 @@ class TableCodec:
             self.codecs[name] = codec_of(dialect, table.column(name), detail.kind, detail.form)
         self._hidden = {name: mapping.detail(name).domain or f"{table.label}.{name}" for name in mapping.hide}
         self._hide = hide
-        self._readers = [(mapping.field(name), self._reader(name)) for name in self.columns]
+        self._readers = [self._reader(name) for name in self.columns]
 
     def select_list(self, prefix: str = "") -> str:
         """Return the expressions of the columns for a SELECT or a trigger; `prefix` is such as "NEW."."""
@@ -51,13 +51,11 @@ class TableCodec:
 
     def read(self, row: Sequence[Any]) -> dict[str, Any]:
         """Return a selected row as JSON, by field. Raises ValueNotExact, which names the column and the key."""
-        found: dict[str, Any] = {}
         try:
-            for (field, reader), value in zip(self._readers, row, strict=True):
-                found[field] = None if value is None else reader(value)
+            values = [None if v is None else reader(v) for reader, v in zip(self._readers, row, strict=True)]
         except ValueError as error:
-            raise self._refusal(len(found), row, str(error)) from error
-        return found
+            raise self._refusal(row, error) from error
+        return dict(zip(self.fields, values, strict=True))
 
     def read_value(self, column: str, value: Any) -> Any:
         """Return one selected value as JSON. Raises ValueNotExact."""
@@ -112,7 +110,16 @@ class TableCodec:
             raise ValueError(f"no key to hide {self.table.label}.{column} was given")
         return lambda value: hide(domain, read(value))
 
-    def _refusal(self, index: int, row: Sequence[Any], reason: str) -> ValueNotExact:
+    def _refusal(self, row: Sequence[Any], error: ValueError) -> ValueNotExact:
+        """Return the error for the first value of a row that cannot be read."""
+        index, reason = 0, str(error)
+        for at, (reader, value) in enumerate(zip(self._readers, row, strict=True)):
+            try:
+                if value is not None:
+                    reader(value)
+            except ValueError as its:
+                index, reason = at, str(its)
+                break
         keys = [f"{name}={row[self.columns.index(name)]!r}" for name in self.mapping.key if name in self.columns]
         return self._refused(self.columns[index], row[index], ", ".join(keys), reason)
 

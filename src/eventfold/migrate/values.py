@@ -266,6 +266,10 @@ def _sqlite_decimal(scale: int | None) -> Convert:
     quantum = None if scale is None else Decimal(1).scaleb(-scale)
 
     def read(value: Any) -> str:
+        if scale and type(value) is float:
+            whole, _, fraction = repr(value).partition(".")
+            if fraction.isdigit() and whole[-1].isdigit() and len(fraction) <= scale:
+                return f"{whole}.{fraction.ljust(scale, '0')}"
         if isinstance(value, (str, bool, bytes)) or value != value or value in (float("inf"), float("-inf")):
             raise ValueError("it is no number")
         found = Decimal(repr(value))
@@ -305,8 +309,12 @@ def _formed(form: str) -> tuple[Convert, Convert]:
             written += "." + rest.ljust(6, "0")[:digits]
         return written + suffix
 
+    is_plain = separator in " T" and not suffix and (not digits or may_be_left_out)  # nothing is behind whole seconds
+
     def read(value: Any) -> str:
         text = _str(value)
+        if is_plain and text[10:11] == separator and _is_whole_second(text):
+            return f"{text[:10]}T{text[11:]}"
         found = MOMENT.fullmatch(text)
         if found is None:
             raise ValueError(f"it is not in the form {form}")
@@ -391,6 +399,8 @@ def _bytes(value: Any) -> str:
 
 def _naive(value: Any) -> str:
     text = _str(value)
+    if text[10:11] in ("T", " ") and _is_whole_second(text):
+        return f"{text[:10]}T{text[11:]}"
     found = MOMENT.fullmatch(text)
     if found is None or found[4]:
         raise ValueError("it is no time of the years 1 to 9999")
@@ -403,6 +413,14 @@ def _moment(value: Any) -> str:
     if found is None or not found[4]:
         raise ValueError("it is no moment of the years 1 to 9999")
     return _valid(_iso(found[1], found[2], found[3]) + "Z")
+
+
+def _is_whole_second(text: str) -> bool:
+    """Whether a text is a time of the form YYYY-MM-DD?hh:mm:ss, quickly. Raises ValueError if there is no such time."""
+    if len(text) != 19 or text[4] != "-" or text[7] != "-" or text[13] != ":" or text[16] != ":":
+        return False
+    datetime.fromisoformat(text)
+    return True
 
 
 def _iso(day: str, clock: str, fraction: str | None) -> str:
