@@ -50,7 +50,7 @@ def test_no_example_is_left_over() -> None:
 
 
 # Examples that take minutes, a network or a cluster: tests/demo and tests/engines/jetstream run them.
-ELSEWHERE = {"flights", "fetch", "cluster", "snapshot"}
+ELSEWHERE = {"exchange", "flights", "fetch", "cluster", "snapshot"}
 LINES = [pytest.param(line, id=line) for name, each in EXAMPLES.items() if name not in ELSEWHERE for _, line in each]
 
 
@@ -100,7 +100,9 @@ def test_every_example_runs(line: str, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("line", [line for _, line in EXAMPLES["flights"] if "--limit" in line])
+@pytest.mark.parametrize(
+    "line", [line for name in ("exchange", "flights") for _, line in EXAMPLES[name] if "--limit" in line]
+)
 def test_the_demo_runs_from_the_command_line(line: str, tmp_path: Path) -> None:
     """Its short example, whose store can be read afterwards."""
     words = [word if word != "2000" else "200" for word in line.split()[1:]]

@@ -133,6 +133,10 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         ("a year of flights", "eventfold demo flights"),
         ("a small one, in seconds", "eventfold demo flights --limit 2000 --db first.db"),
     ),
+    "exchange": (
+        ("a book rewound to a millisecond", "eventfold demo exchange"),
+        ("without the file of real trades, in seconds", "eventfold demo exchange --drawn --limit 2000 --db first.db"),
+    ),
     "fetch": (
         ("one data set", "eventfold demo fetch online-retail"),
         ("which there are, and which are here", "eventfold demo fetch --list"),

@@ -47,6 +47,27 @@ def flights(
     raise typer.Exit(run(db, limit, as_json))
 
 
+@demo.command("exchange", cls=Command, no_args_is_help=False)
+def exchange(
+    db: Annotated[str, typer.Option("--db", metavar="FILE", help="The store to create.")] = "exchange.db",
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, metavar="N", help="How many orders and cancellations, in steps of 50.")
+    ] = 20_000,
+    drawn: Annotated[
+        bool, typer.Option("--drawn", help="Draw the trades, also if the file of real ones is here.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Match orders on a futures exchange, and rewind its book to a millisecond.
+
+    The trades are those of the E-mini future, if `eventfold demo fetch emini` has brought them, else drawn ones; the
+    orders around them are drawn. Every trade is compared with a second matcher.
+    """
+    from eventfold.demo.exchange import run
+
+    raise typer.Exit(run(db, limit, drawn, as_json))
+
+
 @demo.command("watch", cls=Command, no_args_is_help=False)
 def watch(
     db: Annotated[
