@@ -1,4 +1,4 @@
-"""Runs the exchange, which is part of the package: `python -m examples.fields.exchange.check`, as `eventfold demo exchange`.
+"""Runs the exchange, which is part of the package: the same as `eventfold demo exchange`, in a temporary file.
 
 Knows: where the exchange is. Does not know: how it works; open `src/eventfold/demo/exchange/app.py`.
 """

@@ -31,6 +31,7 @@ class Book(ef.State):
     halted: bool = False
 
     def evolve(self, event: OrderSubmitted | OrderTraded | OrderCancelled | TradingHalted | TradingResumed) -> None:
+        """Put an order into its queue, or take contracts out of it."""
         match event:
             case OrderSubmitted(side=side):
                 insert(self.queue(side), side, Resting(event.order, event.account, event.price, event.size))
@@ -44,9 +45,11 @@ class Book(ef.State):
                 self.halted = isinstance(event, TradingHalted)
 
     def queue(self, side: Side) -> list[Resting]:
+        """The orders of a side."""
         return self.buy if side == "buy" else self.sell
 
     def opposite(self, side: Side) -> list[Resting]:
+        """The orders with which one of this side trades."""
         return self.sell if side == "buy" else self.buy
 
 
@@ -59,6 +62,7 @@ class Account(ef.State):
     open: dict[str, int] = {}
 
     def evolve(self, event: LimitSet | OrderSubmitted | OrderTraded | OrderCancelled | TradeBusted) -> None:
+        """Count what the account holds and what it has open."""
         match event:
             case LimitSet():
                 self.limit = event.contracts
@@ -93,6 +97,7 @@ class Trade(ef.State):
     busted: bool = False
 
     def evolve(self, event: OrderTraded | TradeBusted) -> None:
+        """Remember the trade, and whether it stands."""
         if isinstance(event, OrderTraded):
             self.made = event
         else:
@@ -175,6 +180,7 @@ class Minute(ef.Projection, name="exchange_minute"):
         return event.instrument, event.at.replace(second=0, microsecond=0)
 
     def evolve(self, event: OrderTraded | TradeBusted) -> None:
+        """Count a trade, or take a busted one out again."""
         sign = 1 if isinstance(event, OrderTraded) else -1
         self.trades += sign
         self.volume += sign * event.size
