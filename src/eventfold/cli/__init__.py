@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from eventfold.errors import MissingExtra
 
 if TYPE_CHECKING:
-    from eventfold.cli.application import app
+    import typer
+
+    app: typer.Typer
 
 __all__ = ["app", "main"]
 
@@ -21,9 +23,10 @@ __all__ = ["app", "main"]
 def __getattr__(name: str) -> Any:
     """Create the typer application `app` on first use."""
     if name == "app":
-        from eventfold.cli.application import app
+        from eventfold.cli.application import application
 
-        return app
+        globals()["app"] = application()
+        return globals()["app"]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -38,7 +41,9 @@ def main() -> None:
         return
     try:
         try:
-            from eventfold.cli.application import app
+            from eventfold.cli.application import application
+
+            app = application(sys.argv[1] if len(sys.argv) > 1 else None)
         except ModuleNotFoundError as error:
             raise missing_package_error(error) from error
         app(prog_name="eventfold")

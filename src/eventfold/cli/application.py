@@ -1,41 +1,17 @@
-"""The typer application: every command under its name.
+"""The typer application: every command under its name, in the order of the help.
 
-Knows: the commands and their order in the help. Does not know: what they do.
+Knows: in which module each command is. Does not know: what they do. A module is imported when its command is needed:
+a run of one command imports that one only, which halves the time in which it starts.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
 
-from eventfold.cli.alert import alert
-from eventfold.cli.append import append
-from eventfold.cli.cluster import cluster
 from eventfold.cli.command import Command, Group, help_text, print_version
-from eventfold.cli.copy import copy
-from eventfold.cli.demo import demo
-from eventfold.cli.dev import dev
-from eventfold.cli.find import find
-from eventfold.cli.history import history
-from eventfold.cli.inspection import cursor, stats, tags, types
-from eventfold.cli.key import key
-from eventfold.cli.maintenance import backup, init, reindex, restored, snapshots, upgrade
-from eventfold.cli.migrate import migrate
-from eventfold.cli.migration_compare import compare
-from eventfold.cli.migration_steps import capture, load, status
-from eventfold.cli.monitoring import alert_rules, grafana
-from eventfold.cli.processes import processes
-from eventfold.cli.projections import projections
-from eventfold.cli.read import read
-from eventfold.cli.reconcile import reconcile
-from eventfold.cli.rows import rows
-from eventfold.cli.run import run
-from eventfold.cli.schema import schema
-from eventfold.cli.serve import serve
-from eventfold.cli.state import state
-from eventfold.cli.tail import tail
-from eventfold.cli.verify import verify
 
 HELP = """One ordered log of events; every state is a fold over it.
 
@@ -45,62 +21,70 @@ out if EVENTFOLD_URL is set. Output is tables on a terminal, JSON lines in a pip
 EXIT_CODES = """Exit codes: 0 done, 1 failed, 2 invalid input, 3 conflict, 4 no such store, 5 store unavailable,
 6 unconfirmed append, 7 cursor of another store, 8 `reconcile` found differences, 130 Ctrl-C."""
 
-app = typer.Typer(
-    name="eventfold",
-    cls=Group,
-    help=help_text(HELP),
-    epilog=help_text(EXIT_CODES),
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["--help", "-h"]},
+EVENTS, STATE, WRITE, MODELS, PROCESSES, MAINTENANCE, SERVER, CLUSTER, MONITORING, MIGRATION, DEMO = (
+    "Events", "State", "Write", "Read models", "Processes", "Maintenance", "Server", "Cluster", "Monitoring",
+    "Migration", "Demo",
+)  # fmt: skip
+# Each command or group: its panel in the help, its module, and its name.
+COMMANDS = (
+    (EVENTS, "read", "read"),
+    (EVENTS, "find", "find"),
+    (EVENTS, "tail", "tail"),
+    (EVENTS, "inspection", "types"),
+    (EVENTS, "inspection", "tags"),
+    (EVENTS, "inspection", "stats"),
+    (EVENTS, "inspection", "cursor"),
+    (STATE, "state", "state"),
+    (STATE, "history", "history"),
+    (WRITE, "maintenance", "init"),
+    (WRITE, "append", "append"),
+    (WRITE, "maintenance", "backup"),
+    (WRITE, "copy", "copy"),
+    (WRITE, "maintenance", "restored"),
+    (MAINTENANCE, "maintenance", "upgrade"),
+    (MAINTENANCE, "maintenance", "reindex"),
+    (MODELS, "run", "run"),
+    (MODELS, "rows", "rows"),
+    (MODELS, "verify", "verify"),
+    (PROCESSES, "processes", "processes"),
+    (SERVER, "serve", "serve"),
+    (MONITORING, "reconcile", "reconcile"),
+    (MONITORING, "monitoring", "grafana"),
+    (MONITORING, "monitoring", "alert-rules"),
+    (MODELS, "projections", "projections"),
+    (MAINTENANCE, "maintenance", "snapshots"),
+    (MAINTENANCE, "schema", "schema"),
+    (SERVER, "key", "key"),
+    (CLUSTER, "cluster", "cluster"),
+    (CLUSTER, "dev", "dev"),
+    (MONITORING, "alert", "alert"),
+    (MIGRATION, "migration", "migrate"),
+    (DEMO, "demo", "demo"),
 )
 
-EVENTS_PANEL, STATE_PANEL, WRITE_PANEL = "Events", "State", "Write"
-MODELS_PANEL, PROCESSES_PANEL, MAINTENANCE_PANEL = "Read models", "Processes", "Maintenance"
-SERVER_PANEL, CLUSTER_PANEL, MONITORING_PANEL, MIGRATION_PANEL = "Server", "Cluster", "Monitoring", "Migration"
-for panel, command in (
-    (EVENTS_PANEL, read),
-    (EVENTS_PANEL, find),
-    (EVENTS_PANEL, tail),
-    (EVENTS_PANEL, types),
-    (EVENTS_PANEL, tags),
-    (EVENTS_PANEL, stats),
-    (EVENTS_PANEL, cursor),
-    (STATE_PANEL, state),
-    (STATE_PANEL, history),
-    (WRITE_PANEL, init),
-    (WRITE_PANEL, append),
-    (WRITE_PANEL, backup),
-    (WRITE_PANEL, copy),
-    (WRITE_PANEL, restored),
-    (MAINTENANCE_PANEL, upgrade),
-    (MAINTENANCE_PANEL, reindex),
-    (MODELS_PANEL, run),
-    (MODELS_PANEL, rows),
-    (MODELS_PANEL, verify),
-    (PROCESSES_PANEL, processes),
-    (SERVER_PANEL, serve),
-    (MONITORING_PANEL, reconcile),
-    (MONITORING_PANEL, grafana),
-    (MONITORING_PANEL, alert_rules),
-):
-    text = help_text(command.__doc__)
-    app.command(command.__name__.replace("_", "-"), cls=Command, rich_help_panel=panel, help=text)(command)
-app.add_typer(projections, name="projections", rich_help_panel=MODELS_PANEL)
-app.add_typer(snapshots, name="snapshots", rich_help_panel=MAINTENANCE_PANEL)
-app.add_typer(schema, name="schema", rich_help_panel=MAINTENANCE_PANEL)
-app.add_typer(key, name="key", rich_help_panel=SERVER_PANEL)
-app.add_typer(cluster, name="cluster", rich_help_panel=CLUSTER_PANEL)
-app.add_typer(dev, name="dev", rich_help_panel=CLUSTER_PANEL)
-app.add_typer(alert, name="alert", rich_help_panel=MONITORING_PANEL)
-for step in (load, capture, compare, status):
-    migrate.command(step.__name__, cls=Command, help=help_text(step.__doc__))(step)
-app.add_typer(migrate, name="migrate", rich_help_panel=MIGRATION_PANEL)
-app.add_typer(demo, name="demo", rich_help_panel="Demo")
+
+def application(only: str | None = None) -> typer.Typer:
+    """The application. If `only` is the name of a command or group, it has this one and no other."""
+    made = typer.Typer(
+        name="eventfold",
+        cls=Group,
+        help=help_text(HELP),
+        epilog=help_text(EXIT_CODES),
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["--help", "-h"]},
+    )
+    for panel, module, name in [each for each in COMMANDS if each[2] == only] or COMMANDS:
+        found: Any = getattr(import_module(f"eventfold.cli.{module}"), name.replace("-", "_"))
+        if isinstance(found, typer.Typer):
+            made.add_typer(found, name=name, rich_help_panel=panel)
+        else:
+            made.command(name, cls=Command, rich_help_panel=panel, help=help_text(found.__doc__))(found)
+    made.callback()(root)
+    return made
 
 
-@app.callback()
 def root(
     version: Annotated[
         bool,
