@@ -112,7 +112,7 @@ async def _folded(store: ef.AsyncStore, given: Any) -> Any:
             return await store.state(given)
         case list():
             return [await _folded(store, each) for each in given]  # pyright: ignore[reportUnknownVariableType]
-        case tuple():
+        case tuple() if type(given) is tuple:  # pyright: ignore[reportUnknownArgumentType] - named tuples stay as they are
             return tuple([await _folded(store, each) for each in given])  # pyright: ignore[reportUnknownVariableType]
         case dict():
             return {key: await _folded(store, each) for key, each in given.items()}  # pyright: ignore[reportUnknownVariableType]

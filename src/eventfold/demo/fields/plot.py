@@ -70,7 +70,7 @@ def line_plot(
     """Lines through points (x, y), one for each series, named above; `labels`: texts below places on the x axis."""
     points = [point for each in series.values() for point in each]
     low, high = min([x for x, _ in points], default=0.0), max([x for x, _ in points], default=1.0)
-    least, most = min(0.0, *[y for _, y in points]), _ceiling(max([*(y for _, y in points), 0.0]))
+    least, most = min([*(y for _, y in points), 0.0]), _ceiling(max([*(y for _, y in points), 0.0]))
     parts, width = _axis(least, most, unit), (WIDTH - LEFT - RIGHT) / ((high - low) or 1.0)
     for place, words in (labels or {}).items():
         parts.append(text(LEFT + (place - low) * width, HEIGHT - BOTTOM + 18, words, size=11))
