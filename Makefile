@@ -33,6 +33,7 @@ demo-cluster: $(VENV)/.dev ## three servers, one of them killed while the flight
 
 fields-data: $(VENV)/.demo ## fetch the data sets of the examples of ten fields
 	$(BIN)/eventfold demo fetch
+	$(BIN)/python -m examples.fields.prescriptions.patients
 
 fields: $(VENV)/.dev fields-data ## the examples of ten fields on their whole data; ARGS="ledger shop" for some
 	$(BIN)/python -m examples.fields $(ARGS)
