@@ -1,4 +1,4 @@
-"""The match: no player runs faster than a person can, a tick counts once, and a session is replayed and judged again."""
+"""The match: no player runs faster than a person can, a tick counts once, a session is replayed and judged again."""
 
 from __future__ import annotations
 
