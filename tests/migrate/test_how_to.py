@@ -44,7 +44,7 @@ def test_the_page_about_sqlite_is_true(tmp_path: Path) -> None:
 
     run("-c", python)
     commands = re.findall(r"^\$ eventfold (.*)$", text, re.MULTILINE)
-    assert len(commands) == 8
+    assert len(commands) == 9
     for line in commands:
         if "--reread" in line:  # something to be found
             change = "UPDATE orders SET total = 7, status = 'paid' WHERE id = 2"

@@ -170,3 +170,23 @@ def test_a_capture_that_runs_is_killed_and_another_takes_over(tmp_path: Path) ->
     assert code == 0 and "capturing" in said
     assert run(shop, "compare")[0] == 0
     shop.application.close()
+
+
+def test_a_comparison_for_days_is_killed_and_begun_again(tmp_path: Path) -> None:
+    """Its results are in the store; the next one goes on, and a difference in any of its passes is its exit code."""
+    shop = Shop("sqlite", tmp_path)
+    shop.fill()
+    (tmp_path / "migration.toml").write_text(mapping_text(shop.mapping), "utf-8")
+    with shop.session() as session:
+        shop.begin(session)
+    words = "compare --watch --every 1s --for"
+    code, said = run(shop, f"{words} 50s", ("eventfold.migrate.compare:Comparer._record", 2, "after"))
+    assert code == -signal.SIGKILL, said
+    with ef.Store(shop.store_path) as store:
+        assert store.count(ef.Query.of(types="$migration-compared")) == 2
+    assert run(shop, f"{words} 1s")[0] == 0
+    shop.run("UPDATE orders SET note = 'unseen' WHERE id = 4")
+    shop.run("DELETE FROM eventfold_migration_change")
+    code, said = run(shop, f"{words} 1s")
+    assert code == 8 and "1 of 45 rows differ: orders: 1 different (note 1)" in said
+    shop.application.close()

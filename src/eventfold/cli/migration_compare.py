@@ -123,8 +123,7 @@ class Watching:
             self._output.write_value(as_json_value(found))
         else:
             self._output.write_text(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {escape_control(found.verdict)}")
-            if not found.equal:
-                _print(self._output, found)
+            _print_differences(self._output, found)
         self._output.flush()
         return self._pause
 
@@ -155,6 +154,14 @@ def _print(output: Output, found: Comparison) -> None:
     if output.is_json:
         output.write_value(as_json_value(found))
         return
+    _print_differences(output, found)
+    output.print(escape_control(found.verdict), style="green" if found.equal else "red")
+    if found.left_out:
+        output.print_hint(f"Not in events, so not compared: {escape_control(', '.join(found.left_out))}")
+    output.print_hint(f"Compared up to position {found.position:,} in {found.seconds:.1f} s")
+
+
+def _print_differences(output: Output, found: Comparison) -> None:
     if found.differences:
         columns = [
             Column("table"),
@@ -168,10 +175,6 @@ def _print(output: Output, found: Comparison) -> None:
         left = found.differing - len(found.differences)
         if left:
             output.print_hint(f"{left:,} more: --limit {found.differing}")
-    output.print(escape_control(found.verdict), style="green" if found.equal else "red")
-    if found.left_out:
-        output.print_hint(f"Not in events, so not compared: {escape_control(', '.join(found.left_out))}")
-    output.print_hint(f"Compared up to position {found.position:,} in {found.seconds:.1f} s")
 
 
 def _rows(each: Difference) -> Iterator[list[str]]:
