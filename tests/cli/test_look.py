@@ -10,6 +10,7 @@ import pytest
 
 from eventfold.cli.formatting import change_lines, name_width, render_change_lines
 from eventfold.cli.output import Column, fit_widths
+from eventfold.core.envelope import NewEvent
 from eventfold.core.state import ABSENT, Change
 from eventfold.store import Store
 from tests.cli.commands import on_terminal, plain, run, too_wide
@@ -155,7 +156,7 @@ def test_last_values_and_their_history(steady: str) -> None:
         account:a-1  (step by step)
         position  when UTC             type, and its changes below
         ──────────────────────────────────────────────────────────
-               1  2026-11-23 12:00:01  Opened
+               1  2026-11-23 12:00:01  Opened  actor=eve
                   account  a-1
                   owner    Ann Example
                2  2026-11-23 12:00:02  Deposited
@@ -167,6 +168,18 @@ def test_last_values_and_their_history(steady: str) -> None:
         account:a-1  (1 → 6)
         amount  30
     """)
+
+
+def test_a_history_names_the_actor_and_with_wide_all_metadata(tmp_path: Path) -> None:
+    """Who caused an event is on its line; control characters in metadata do not reach the terminal."""
+    url = str(tmp_path / "caused.db")
+    with Store(url) as store, store.context(actor="clerk\x1b[31m 4", correlation_id="ticket-881"):
+        store.append_encoded(NewEvent.of("Raised", b'{"cents":5}', tags=["account:a-1"]))
+    (shown,) = [line for line in looks("history", url, "--tag", "account:a-1").splitlines() if "Raised" in line]
+    assert shown.endswith(r'Raised  actor="clerk\u001b[31m 4"') and "ticket-881" not in shown
+    whole = run("history", url, "--tag", "account:a-1", "--wide", "--table").out
+    (wide,) = [line for line in whole.splitlines() if "Raised" in line]
+    assert wide.endswith("correlation_id=ticket-881")
 
 
 def test_objects_change_field_by_field() -> None:

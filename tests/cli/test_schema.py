@@ -41,6 +41,7 @@ def test_a_schema_is_locked_checked_and_found_broken(folder: Path) -> None:
     assert broken.returncode == 1
     assert "breaks  ShopOrderAccepted v3.price was object and is integer." in broken.stdout
     assert "@ef.upcast" in broken.stdout
+    assert "1 change is breaking" in eventfold(folder, "schema", "check", "shop").stderr
     assert eventfold(folder, "schema", "diff", "shop").returncode == 0
 
 
@@ -56,6 +57,16 @@ def test_an_outdated_lock_file_fails_the_check_too(folder: Path) -> None:
     outdated = eventfold(folder, "schema", "check", "shop", "--table")
     assert outdated.returncode == 1
     assert "out of date. Update it: eventfold schema export shop" in " ".join(outdated.stdout.split())
+    shutil.copy(folder / "eventfold.lock.json", folder / "my lock.json")
+    piped = eventfold(folder, "schema", "check", "shop", "--lock", "my lock.json")
+    assert piped.returncode == 1
+    assert {json.loads(line)["breaking"] for line in piped.stdout.splitlines()} == {False}
+    assert piped.stderr == (
+        "No change is breaking, but my lock.json is out of date. Update it: eventfold schema export shop "
+        "--lock 'my lock.json'\n"
+    )
+    assert eventfold(folder, "schema", "export", "shop", "--lock", "my lock.json").returncode == 0
+    assert eventfold(folder, "schema", "check", "shop", "--lock", "my lock.json").returncode == 0
 
 
 def test_a_check_without_a_lock_file_says_how_to_make_one(folder: Path) -> None:

@@ -78,6 +78,7 @@ def test_without_a_class_the_last_values_are_merged(steady: str) -> None:
 def test_last_values_have_a_history_and_differences_too(steady: str) -> None:
     """Fields that appear have no before."""
     steps = run("history", steady, "--tag", "account:a-2", "--until", "5").lines
+    assert [step.get("metadata") for step in steps] == [{"actor": "eve"}, {"actor": "eve"}]
     assert [step["changes"] for step in steps] == [
         {"account": {"after": "a-2"}, "owner": {"after": "Bob"}},
         {"amount": {"after": "30"}},

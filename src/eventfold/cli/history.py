@@ -17,6 +17,7 @@ from eventfold.cli.formatting import (
     change_to_json,
     count_of,
     escape_control,
+    format_pairs,
     format_second,
     name_width,
     render_change_lines,
@@ -38,6 +39,7 @@ from eventfold.cli.state import (
 from eventfold.cli.suggestions import print_suggestions
 from eventfold.cli.untyped_state import UntypedState
 from eventfold.core.envelope import StoredEvent
+from eventfold.core.event import Metadata, Recorded
 from eventfold.core.event_json import format_id
 from eventfold.core.state import Change, diff
 from eventfold.core.user_code import user_code_errors
@@ -58,6 +60,15 @@ class HistoryStep(NamedTuple):
 
     stored: StoredEvent
     changes: Mapping[str, Change]
+
+
+class StepHeading(NamedTuple):
+    """The parts of a step's first line."""
+
+    position: str
+    when: str
+    type: str
+    metadata: Text
 
 
 def history(
@@ -90,7 +101,8 @@ def history(
 ) -> None:
     """Show how a state developed, step by step.
 
-    Each event in order, with the fields it changed, before → after. Name the state as for `eventfold state`.
+    Each event in order, with who caused it (its `actor`; with --wide all its metadata) and the fields it changed,
+    before → after. Name the state as for `eventfold state`.
     """
     output = Output(as_json, wide)
     url, asked = parse_state_request(url, cls, words, build_query(types, tags, where), import_path)
@@ -143,16 +155,23 @@ def step_to_json(step: HistoryStep) -> dict[str, Any]:
     """A step as a JSON line."""
     stored = step.stored
     changes = {name: change_to_json(change) for name, change in step.changes.items()}
-    return {**event_origin(stored), "id": format_id(stored.id), "changes": changes}
+    found = {**event_origin(stored), "id": format_id(stored.id), "changes": changes}
+    metadata = metadata_of(stored)
+    return {**found, "metadata": metadata} if metadata else found
+
+
+def metadata_of(stored: StoredEvent) -> Metadata:
+    """Its metadata, empty if it has none."""
+    return Recorded(stored, None).metadata
 
 
 def print_steps(output: Output, steps: Iterator[HistoryStep]) -> int:
     """Print each event on a line, and a line for each field it changed; returns the number of steps."""
     shown, widths, names = 0, list[int](), 0
     for chunk in split_into_chunks(steps, CHUNK_EVENTS):
-        headed_steps = [(step_heading(step), list(change_lines(step.changes))) for step in chunk]
+        headed_steps = [(step_heading(step, output.is_wide), list(change_lines(step.changes))) for step in chunk]
         if not shown:
-            widths = output.print_table(COLUMNS, [lead for lead, _ in headed_steps], body=False)
+            widths = output.print_table(COLUMNS, [tuple(lead[:3]) for lead, _ in headed_steps], body=False)
             names = name_width([line for _, lines in headed_steps for line in lines], output.is_wide)
         output.console.print_lines(
             (line for lead, lines in headed_steps for line in render_step(lead, lines, widths[0], names)),
@@ -162,20 +181,27 @@ def print_steps(output: Output, steps: Iterator[HistoryStep]) -> int:
     return shown
 
 
-def step_heading(step: HistoryStep) -> tuple[str, str, str]:
-    """The first line of a step: its position, its time (occurred, else recorded), its type."""
+def step_heading(step: HistoryStep, wide: bool) -> StepHeading:
+    """The first line of a step: its position, its time (occurred, else recorded), its type, who caused it.
+
+    `wide`: all of its metadata instead.
+    """
     stored = step.stored
+    metadata = metadata_of(stored)
+    actor = metadata.get("actor")
+    pairs = format_pairs(metadata if wide else {} if actor is None else {"actor": actor})
     when = format_second(stored.time if stored.occurred is None else stored.occurred)
-    return (f"{stored.position:,}", when, escape_control(stored.type))
+    return StepHeading(f"{stored.position:,}", when, escape_control(stored.type), pairs)
 
 
-def render_step(lead: tuple[str, str, str], lines: list[ChangeLine], width: int, names: int) -> Iterator[Text]:
+def render_step(lead: StepHeading, lines: list[ChangeLine], width: int, names: int) -> Iterator[Text]:
     """A step as lines; its changes are indented by the width of the positions."""
     from rich.text import Text
 
-    position, when, kind = lead
-    line = Text(position.rjust(width), style="cyan") + " " * COLUMN_GAP + Text(when, style="dim") + " " * COLUMN_GAP
-    yield line + Text(kind, style="bold")
+    gap = " " * COLUMN_GAP
+    line = Text(lead.position.rjust(width), style="cyan") + gap + Text(lead.when, style="dim") + gap
+    line = line + Text(lead.type, style="bold")
+    yield line + gap + lead.metadata if lead.metadata else line
     if lines:
         yield from render_change_lines(lines, width + COLUMN_GAP, names)
     else:

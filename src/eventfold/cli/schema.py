@@ -6,6 +6,7 @@ Knows: modules to import, files to read and write. Does not know: which change i
 from __future__ import annotations
 
 import importlib
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -114,13 +115,22 @@ def check(
     output = Output(as_json)
     found = compare(read_lock_file(lock), build_lock(import_event_classes(modules, import_path)))
     print_findings(output, found)
+    if not found:
+        return
     breaking = sum(each.breaking for each in found)
-    if found and not breaking and not output.is_json:
-        output.print(
-            f"No change is breaking, but {lock} is out of date. Update it: eventfold schema export {' '.join(modules)}"
+    if breaking:
+        reason = (
+            f"{count_of(breaking, 'change')} {'is' if breaking == 1 else 'are'} breaking. Write what is given for each."
         )
-    if found:
-        raise typer.Exit(1)
+    else:
+        place = "" if lock == Path(DEFAULT_LOCK_FILE) else f" --lock {shlex.quote(str(lock))}"
+        update = f"eventfold schema export {' '.join(modules)}{place}"
+        reason = f"No change is breaking, but {lock} is out of date. Update it: {update}"
+    if output.is_json:  # the lines on standard output are the changes alone
+        typer.echo(reason, err=True)
+    elif not breaking:
+        output.print(reason)
+    raise typer.Exit(1)
 
 
 def print_findings(output: Output, found: list[Finding]) -> None:

@@ -16,6 +16,7 @@ from starlette.responses import Response, StreamingResponse
 
 from eventfold.aio import opened_log
 from eventfold.core.envelope import StoredEvent, new_id
+from eventfold.core.event import Recorded
 from eventfold.core.event_json import format_id, format_time
 from eventfold.core.fingerprint import fingerprint
 from eventfold.core.json_values import to_json_value
@@ -114,6 +115,7 @@ class HistoryStep(msgspec.Struct, omit_defaults=True):
     time: str
     changes: dict[str, FieldChange]
     occurred: str | None = None
+    metadata: dict[str, Any] = {}
 
 
 class History(msgspec.Struct, omit_defaults=True):
@@ -215,6 +217,7 @@ def _step(stored: StoredEvent, changes: dict[str, Change]) -> HistoryStep:
         format_time(stored.time),
         {name: FieldChange(_value(each.before), _value(each.after)) for name, each in changes.items()},
         None if stored.occurred is None else format_time(stored.occurred),
+        Recorded(stored, None).metadata,
     )
 
 
