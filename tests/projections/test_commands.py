@@ -144,6 +144,42 @@ def test_a_runner_asked_to_end_finishes_its_page(shell: Shell, number: signal.Si
         assert not [each.holder for each in store.projections.status() if each.holder]
 
 
+def test_a_changed_read_model_is_left_out_and_the_others_run(shell: Shell) -> None:
+    """The runner names it, with what to do; it goes on until it is stopped, and its exit code says that one failed."""
+    models = ("air_models:Plain", "air_models:Apart")
+    shell("run", *models, "--once", group="")
+    module = shell.folder / "air_models.py"
+    module.write_text(module.read_text().replace("event.delay == 5", "event.delay == 6"))
+    with ef.Store(shell.url) as store:
+        head = store.extend(flights(20, 200)) + 200
+    output = shell("run", *models, "--once", code=1, group="")
+    assert "The code of apart has changed" in output and "eventfold projections rebuild" in output
+    assert positions(shell) == {"plain": head, "apart": 200}
+    with ef.Store(shell.url) as store:
+        store.extend(flights(20, 220))
+        with started("run", shell.url, *models, folder=shell.folder) as running:
+            store.wait("plain", timeout=60)
+            running.send(signal.SIGTERM)
+            code, _, output = running.end()
+        assert code == 1
+        assert "apart is not run, the others are: The code of apart has changed" in output
+        assert "Then start this runner again." in output
+        assert positions(shell) == {"plain": head + 20, "apart": 200}
+    with started("run", shell.url, "air_models:Apart", folder=shell.folder) as running:
+        code, _, output = running.end()  # nothing is left to run
+    assert code == 1 and "The code of apart has changed" in output
+    shell("rebuild", "apart", "--switch")
+    shell("run", *models, "--once", group="")
+    found = positions(shell)  # the rebuild and the switch are events, too
+    assert found["plain"] == found["apart"] > head + 20
+
+
+def positions(shell: Shell) -> dict[str, int]:
+    """Return the positions of the read models."""
+    with ef.Store(shell.url) as store:
+        return {each.name: each.position for each in store.projections.status()}
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_a_runner_at_once(shell: Shell, number: signal.Signals) -> None:
     """The first signal waits for the current handler (endless here), the second does not: 128 + its number."""

@@ -33,6 +33,20 @@ class ShelfOfToday(ef.Projection, name="shelf"):
         self.stock += 1
 
 
+class ShelfThatDoubles(ef.Projection, name="shelf"):
+    """A field more, and a fault: everything is counted twice."""
+
+    tool: str
+    added: int = 0
+    kind: str = "tool"
+    stock: int = 0
+    size: str = ""
+
+    def evolve(self, event: ToolAdded) -> None:
+        self.added += 2
+        self.stock += 2
+
+
 def test_a_column_that_the_rows_do_not_have_is_an_error_and_never_a_text(tmp_path: Path) -> None:
     """SQLite would read a quoted name that is no column as a text; after the rebuild the rows have it."""
     with ef.Store(str(tmp_path / "s.db")) as store:
@@ -49,6 +63,28 @@ def test_a_column_that_the_rows_do_not_have_is_an_error_and_never_a_text(tmp_pat
         store.projections.rebuild(ShelfOfToday)
         store.projections.switch(ShelfOfToday)
         assert store.rows(ShelfOfToday, kind="tool") == [ShelfOfToday("drill", 1, "tool", 1)]
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_generations_are_compared_without_the_columns_that_one_does_not_have(
+    shared_url: str, tmp_path: Path, elsewhere: bool
+) -> None:
+    """Before the switch and after it, by either code: shared values are compared, the new fields are named."""
+    target = f"duckdb:{tmp_path / 'rows.duckdb'}" if elsewhere else None
+    with ef.Store(shared_url, target=target) as store:
+        store.append(ToolAdded("drill"), ToolAdded("saw"))
+        store.project(Shelf)
+        store.projections.rebuild(ShelfOfToday)
+        for code in (ShelfOfToday, ShelfOfToday, Shelf):
+            found = store.projections.compare(code)
+            assert (found.equal, found.rows) == (True, (2, 2))
+            assert found.left_out == (("kind", "stock") if code is ShelfOfToday else ())
+            if found.generations == (1, 2):
+                store.projections.switch(ShelfOfToday)
+        store.projections.rebuild(ShelfThatDoubles)
+        found = store.projections.compare(ShelfThatDoubles)
+        assert (found.different, found.left_out) == (2, ("size",))
+        assert found.differences[0].before is not None and len(found.differences[0].before) == 4
 
 
 class RepairedAtFirst(ef.Event, type="new-fields.repaired", version=1):

@@ -255,6 +255,11 @@ def print_comparison(output: Output, found: Comparison) -> None:
             f"generation {found.generations[side]}: {count_of(found.rows[side], 'row')}, digest "
             f"{found.digests[side][:16]}…, at position {found.positions[side]:,}"
         )
+    if found.left_out:
+        output.print(
+            f"Not compared: {', '.join(found.left_out)}, since one of the two was folded by code without "
+            f"{'it' if len(found.left_out) == 1 else 'them'}."
+        )
     if found.equal:
         output.print("All rows are equal.")
         return

@@ -19,6 +19,7 @@ import typer
 from eventfold.cli.options import Target, Url, open_store, split_store_argument
 from eventfold.cli.state import ImportPath
 from eventfold.errors import EventfoldError
+from eventfold.processes.runner import ProcessRunner
 from eventfold.processes.work import load
 from eventfold.projections.pace import MAX_PAUSE_S
 from eventfold.store import Store
@@ -67,6 +68,9 @@ def run(
     Start it any number of times, on any number of machines: the runners share the work. On Ctrl-C or SIGTERM it
     finishes the current page and exits with 0. On a second signal it exits at once, with 130 or 143; nothing is lost.
     With --once, Ctrl-C exits with 130.
+
+    A read model whose code has changed is not run, and an error says what to do: rebuild it, then start this again. The
+    others run, and the exit code is 1 at the end.
     """
     stop = None if once else stop_on_signals()
     store_url, others = split_store_argument(url, codes or [], needed=1)
@@ -85,7 +89,7 @@ def run(
             return
         if stop.is_set():
             return
-        with store.run(*found, max_pause=max_pause) as running:
+        with ProcessRunner(store.projections, found, max_pause=max_pause, partially=True) as running:
             if sys.stderr.isatty():
                 sys.stderr.write(f"Running {', '.join(others)}. Press Ctrl-C to stop.\n")
             while not stop.wait(0.5) and running.running:

@@ -27,6 +27,7 @@ from eventfold.processes.timers import TimerQueue
 from eventfold.processes.work import ProcessOrEffect, Work, name_of, partition_work, policy_of, register_all
 from eventfold.projections.admin import ProjectionAdmin
 from eventfold.projections.catch_up import CATCH_UP_TIMEOUT_S, wall_clock
+from eventfold.projections.definition import projection_definition, projection_definitions
 from eventfold.projections.pace import MAX_PAUSE_S
 from eventfold.projections.runner import Runner
 
@@ -47,6 +48,8 @@ class ProcessRunner:
     `failed`: errors that ended a part of it for good, by name (changed code, a cursor of another store). `trouble`:
     errors after which it is being tried again (a database that is unavailable). Errors of handlers are in the status
     of each projection. Stuck instances and undelivered effects do not end anything: see `eventfold processes`.
+    `partially`: run the others if the code of one has changed or its progress is unknown; it is in `failed`. If none is
+    left, the error is raised.
     """
 
     def __init__(
@@ -55,10 +58,14 @@ class ProcessRunner:
         work: Sequence[Work],
         clock: Clock = wall_clock,
         max_pause: float = MAX_PAUSE_S,
+        *,
+        partially: bool = False,
     ) -> None:
         plain, clocked = expand(work)
         projections, reacting = partition_work(plain) if plain or not clocked else ([], [])
-        subscriptions = register_all(admin, reacting)
+        refused: dict[str, EventfoldError] | None = {} if partially else None
+        subscriptions = register_all(admin, reacting, refused)
+        reacting = list(subscriptions)
         self._has_reactions = bool(plain)  # without any, it runs while its steps that are due at a time do
         self._failed: dict[str, EventfoldError] = {}
         self._trouble: dict[str, EventfoldError] = {}
@@ -67,7 +74,9 @@ class ProcessRunner:
         self._clock = clock
         self._stop = threading.Event()
         self._commits = CommitSignal(admin.log.engine.watch)
-        self._reactions: Runner = admin.run(*projections, *subscriptions, max_pause=max_pause, clock=clock)
+        self._reactions: Runner = admin.run(
+            *projections, *subscriptions.values(), max_pause=max_pause, clock=clock, refused=refused
+        )
         self._timer_thread = threading.Thread(target=self._fire_timers, name="eventfold-timers", daemon=True)
         if reacting or clocked:
             self._timer_thread.start()
@@ -206,18 +215,23 @@ def run_until_idle(
     """Handle all events and fire all timers that are due by `clock`, in the calling thread, until nothing is left.
 
     Parked events are tried once more, without a pause. Raises ProcessError if an event is parked in the end,
-    ProjectionBehind if another runner holds a lease for longer than `timeout` seconds.
+    ProjectionBehind if another runner holds a lease for longer than `timeout` seconds. If the code of one has changed
+    or its progress is unknown, the others do their work before that error is raised.
     """
     plain, clocked = expand(work)
     projections, reacting = partition_work(plain)
-    subscriptions = register_all(admin, reacting)
+    refused: dict[str, EventfoldError] = {}
+    subscriptions = register_all(admin, reacting, refused)
+    admin.catalog.register_each(projection_definitions(projections), refused)
+    projections = [each for each in projections if projection_definition(each).name not in refused]
+    reacting = list(subscriptions)
     target = admin.catalog.target_at()
     queues = [*_timers_of(reacting, admin), *make(clocked, admin)]
     retries = RetryScheduler(target, {name_of(each): policy_of(each) for each in reacting})
     retries.tick_all()
     head = -1
     while True:
-        admin.project(*projections, *subscriptions, timeout=timeout, clock=clock)
+        admin.project(*projections, *subscriptions.values(), timeout=timeout, clock=clock)
         for queue in queues:
             run(queue.fire(clock()))
         now = run(admin.log.engine.head()).position
@@ -235,3 +249,8 @@ def run_until_idle(
                 key=stuck[0].key,
                 position=stuck[0].position,
             )
+    if refused:
+        first, *others = refused.values()
+        for other in others:
+            first.add_note(str(other))
+        raise first

@@ -15,7 +15,7 @@ from typing import Any
 
 from eventfold.concurrency import run
 from eventfold.core.event import Recorded
-from eventfold.errors import InvalidProcess, ProjectionChanged
+from eventfold.errors import EventfoldError, InvalidProcess, ProgressUnknown, ProjectionChanged
 from eventfold.log.context import Log
 from eventfold.processes.classes import Process
 from eventfold.processes.definition import Key, key_text, process_definition
@@ -119,13 +119,16 @@ def partition_work(work: Sequence[Part]) -> tuple[list[ProjectionLike], list[Pro
     return projections, reacting
 
 
-def register_all(admin: ProjectionAdmin, work: Sequence[ProcessOrEffect]) -> list[SubscriptionSpec]:
+def register_all(
+    admin: ProjectionAdmin, work: Sequence[ProcessOrEffect], refused: dict[str, EventfoldError] | None = None
+) -> dict[ProcessOrEffect, SubscriptionSpec]:
     """Register processes and effects as subscriptions, and return these.
 
-    Changed code is accepted: a subscription has no rows that the earlier code made.
+    Changed code is accepted: a subscription has no rows that the earlier code made. `refused`: if given, one whose
+    progress is unknown is added to it, by name, and left out.
     """
     target = admin.catalog.target_at()
-    subscriptions: list[SubscriptionSpec] = []
+    subscriptions: dict[ProcessOrEffect, SubscriptionSpec] = {}
     for each in work:
         subscription = as_subscription(each, admin.log)
         try:
@@ -135,5 +138,10 @@ def register_all(admin: ProjectionAdmin, work: Sequence[ProcessOrEffect]) -> lis
                 run(register(projection_definition(subscription), admin.log, target))
         except ProjectionChanged:
             admin.accept(subscription)
-        subscriptions.append(subscription)
+        except ProgressUnknown as error:
+            if refused is None:
+                raise
+            refused[name_of(each)] = error
+            continue
+        subscriptions[each] = subscription
     return subscriptions

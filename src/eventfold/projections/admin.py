@@ -211,12 +211,17 @@ class ProjectionAdmin:
         *projections: ProjectionLike,
         max_pause: float = MAX_PAUSE_S,
         clock: Callable[[], int] = wall_clock,
+        refused: dict[str, EventfoldError] | None = None,
     ) -> Runner:
-        """See Store.run."""
-        definitions = [
-            (definition, self.catalog.register(definition)[0]) for definition in self._definitions(projections)
-        ]
-        runner = Runner(self.log, definitions, self.catalog.lease, max_pause, clock, self._observer)
+        """See Store.run. `refused`: projections that are not run, by name, each with the error.
+
+        If given, one whose code has changed or whose progress is unknown is added to it, and the others are run; if
+        none is left, the first error is raised.
+        """
+        definitions = self.catalog.register_each(self._definitions(projections), refused)
+        if refused and not definitions:
+            raise next(iter(refused.values()))
+        runner = Runner(self.log, definitions, self.catalog.lease, max_pause, clock, self._observer, refused)
         self._runners.append(runner)
         return runner
 

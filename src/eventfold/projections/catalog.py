@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from eventfold.concurrency import run
 from eventfold.core.state import State
-from eventfold.errors import InvalidProjection
+from eventfold.errors import EventfoldError, InvalidProjection, ProgressUnknown, ProjectionChanged
 from eventfold.log.context import Log
 from eventfold.ports.sink import Sink
 from eventfold.ports.target import ELSEWHERE, FORWARDED, ProjectionRecord, Target
@@ -146,6 +146,24 @@ class ProjectionCatalog:
             target.bind(definition.name, definition.rows)
         self._homes[definition.name] = target
         return target
+
+    def register_each(
+        self, definitions: Iterable[ProjectionDefinition], refused: dict[str, EventfoldError] | None
+    ) -> list[tuple[ProjectionDefinition, Target]]:
+        """Register projections; return each with its target, those that can be run.
+
+        One whose code has changed, or whose progress is unknown, is added to `refused`, by name; without a dict, the
+        error is raised.
+        """
+        found: list[tuple[ProjectionDefinition, Target]] = []
+        for definition in definitions:
+            try:
+                found.append((definition, self.register(definition)[0]))
+            except (ProjectionChanged, ProgressUnknown) as error:
+                if refused is None:
+                    raise
+                refused[definition.name] = error
+        return found
 
     def register(self, definition: ProjectionDefinition) -> tuple[Target, ProjectionRecord]:
         """Register a projection in its target; return both. The store's own database notes one in another database.

@@ -13,10 +13,10 @@ from typing import Any
 import msgspec
 
 from eventfold.concurrency import run
-from eventfold.core.table import Table, generation_table
+from eventfold.core.table import Column, Table, generation_table
 from eventfold.core.tally import MODULUS
 from eventfold.core.value_order import canonical
-from eventfold.errors import ProjectionError
+from eventfold.errors import EventfoldError, ProjectionError
 from eventfold.log.context import Log
 from eventfold.log.cursors import cursor_at
 from eventfold.ports.target import (
@@ -48,7 +48,10 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """The comparison of two generations, in order: positions, numbers of rows, digests, the first 20 differences."""
+    """The comparison of two generations, in order: positions, numbers of rows, digests, the first 20 differences.
+
+    `left_out`: columns that one of the two does not have, since its code had no such field; they are not compared.
+    """
 
     name: str
     generations: tuple[int, int]
@@ -57,18 +60,51 @@ class Comparison(msgspec.Struct, frozen=True):
     digests: tuple[str, str]
     different: int
     differences: tuple[Difference, ...]
+    left_out: tuple[str, ...] = ()
 
     @property
     def equal(self) -> bool:
-        """Whether every row is the same."""
+        """Whether every row is the same, as far as both generations have its columns."""
         return self.different == 0
 
 
 def compare(definition: ProjectionDefinition, target: Target, generations: tuple[int, int]) -> Comparison:
-    """Compare two generations, row by row."""
+    """Compare two generations, row by row; if one of them was folded with fewer fields, without these columns."""
+    table = None if definition.rows is None else definition.rows.table
+    try:
+        return _compare(definition, table, target, generations)
+    except EventfoldError:
+        shared = None if table is None else _shared_columns(table, target, generations)
+        if shared is None or shared == table:  # it was not refused for columns that it does not have
+            raise
+        return _compare(definition, shared, target, generations)
+
+
+def _shared_columns(table: Table, target: Target, generations: tuple[int, int]) -> Table | None:
+    """Return the table with those columns that both generations have; None if not even the keys can be read."""
+
+    def can_read(columns: Sequence[Column]) -> bool:
+        part = msgspec.structs.replace(table, columns=tuple(columns), indexes=())
+        try:
+            for generation in generations:
+                next(iter(target.scan(generation_table(part, generation))), None)
+        except EventfoldError:
+            return False
+        return True
+
+    key = [column for column in table.columns if column.name in table.key]
+    if not can_read(key):
+        return None
+    others = [column for column in table.columns if column.name not in table.key and can_read([*key, column])]
+    return msgspec.structs.replace(table, columns=(*key, *others), indexes=())
+
+
+def _compare(
+    definition: ProjectionDefinition, table: Table | None, target: Target, generations: tuple[int, int]
+) -> Comparison:
     counts, sums, different = [0, 0], [0, 0], 0
     differences: list[Difference] = []
-    for difference in _pairs(definition, target, generations):
+    for difference in _pairs(definition, table, target, generations):
         for side, row in enumerate((difference.before, difference.after)):
             if row is not None:
                 counts[side] += 1
@@ -86,7 +122,12 @@ def compare(definition: ProjectionDefinition, target: Target, generations: tuple
         (f"{sums[0]:032x}", f"{sums[1]:032x}"),
         different,
         tuple(differences),
+        () if table is None or definition.rows is None else _missing(definition.rows.table, table),
     )
+
+
+def _missing(table: Table, shared: Table) -> tuple[str, ...]:
+    return tuple(name for name in table.fields if name not in shared.fields)
 
 
 def _row_hash(row: tuple[Any, ...]) -> int:
@@ -94,9 +135,10 @@ def _row_hash(row: tuple[Any, ...]) -> int:
     return int.from_bytes(blake2b(repr(tuple(map(canonical, row))).encode(), digest_size=16).digest())
 
 
-def _pairs(definition: ProjectionDefinition, target: Target, generations: tuple[int, int]) -> Iterator[Difference]:
-    if definition.rows is not None:
-        table = definition.rows.table
+def _pairs(
+    definition: ProjectionDefinition, table: Table | None, target: Target, generations: tuple[int, int]
+) -> Iterator[Difference]:
+    if table is not None:
         yield from _merge_rows(
             table, *(_rows_in_order(target, generation_table(table, generation)) for generation in generations)
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -56,7 +56,8 @@ class _Shared(msgspec.Struct, frozen=True):
 class Runner:
     """Running projections: use `with store.run(CarrierMonth): …`, or call `stop()`.
 
-    `failed`: by projection, the error that ended its threads (its code changed, its cursor is of another store).
+    `failed`: by projection, the error that ended its threads (its code changed, its cursor is of another store), or for
+    which it was not run (`refused`).
     `trouble`: by projection, an error after which it is retrying (its database is unreachable). Errors of handlers are
     in the projection's status. All of these are also logged as warnings by the logger "eventfold".
     """
@@ -69,8 +70,9 @@ class Runner:
         max_pause: float = MAX_PAUSE_S,
         clock: Callable[[], int] = wall_clock,
         observer: Observer | None = None,
+        refused: Mapping[str, EventfoldError] | None = None,
     ) -> None:
-        self.failed: dict[str, EventfoldError] = {}
+        self.failed: dict[str, EventfoldError] = dict(refused or {})
         self.trouble: dict[str, EventfoldError] = {}
         self._stop = threading.Event()
         self._signals: list[CommitSignal] = []
@@ -107,6 +109,8 @@ class Runner:
                 work = _PartitionThread(shared, definition, target, partition, signal, heartbeat, assignment, own)
                 self._paused.append((definition.name, work.wanted))
                 self._threads.append(threading.Thread(target=work.run, name=name, daemon=True))
+        for name, error in self.failed.items():
+            WorkerLog(name).refused(error)
         for thread in self._threads:
             thread.start()
 
@@ -358,6 +362,10 @@ class WorkerLog:
     def failed(self, error: EventfoldError) -> None:
         """Log the error that ended its thread."""
         self._warn_once(f"{self._name} is no longer running: {error}")
+
+    def refused(self, error: EventfoldError) -> None:
+        """Log why it is not run, while others are."""
+        self._warn_once(f"{self._name} is not run, the others are: {error} Then start this runner again.")
 
     def _warn_once(self, text: str) -> None:
         if self._logged != text:

@@ -283,6 +283,7 @@ async def compare(call: Call) -> Response:
                 )
                 for each in found.differences
             ],
+            list(found.left_out),
         )
     )
 
@@ -296,7 +297,10 @@ class DifferenceJson(msgspec.Struct):
 
 
 class ComparisonJson(msgspec.Struct):
-    """The live generation beside another: positions, numbers of rows, and the first 20 differences."""
+    """The live generation beside another: positions, numbers of rows, and the first 20 differences.
+
+    `left_out`: columns that one of the two does not have.
+    """
 
     projection: str
     live: int
@@ -307,6 +311,7 @@ class ComparisonJson(msgspec.Struct):
     other_rows: int
     different: int
     differences: list[DifferenceJson]
+    left_out: list[str] = []
 
 
 NAME = Parameter(name="name", type=str, summary="The name of the projection.", place="path", required=True)
