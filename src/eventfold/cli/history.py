@@ -101,8 +101,8 @@ def history(
 ) -> None:
     """Show how a state developed, step by step.
 
-    Each event in order, with who caused it (its `actor`; with --wide all its metadata) and the fields it changed,
-    before → after. Name the state as for `eventfold state`.
+    Each event in order, with who caused it (--wide: its metadata) and the fields it changed, before → after. Name the
+    state as for `eventfold state`.
     """
     output = Output(as_json, wide)
     url, asked = parse_state_request(url, cls, words, build_query(types, tags, where), import_path)
