@@ -115,11 +115,9 @@ def history(
             return
         steps = read_steps(store, asked, after, resolve_position(store, until))
         if output.is_json:
-            given = False
-            for chunk in split_into_chunks(islice(steps, limit), CHUNK_EVENTS):
-                given = True
-                for step in chunk:
-                    output.write_value(step_to_json(step))
+            given = 0
+            for given, step in enumerate(islice(steps, limit), start=1):
+                output.write_value(step_to_json(step))
             if not given and limit != 0:
                 print_suggestions(store, asked.query)
             return
