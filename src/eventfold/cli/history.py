@@ -115,10 +115,10 @@ def history(
             return
         steps = read_steps(store, asked, after, resolve_position(store, until))
         if output.is_json:
-            _given = 0
-            for _given, step in enumerate(islice(steps, limit), start=1):
+            given = 0
+            for given, step in enumerate(islice(steps, limit), start=1):  # noqa: B007 (how many they were)
                 output.write_value(step_to_json(step))
-            if not _given and limit != 0:
+            if not given and limit != 0:
                 print_suggestions(store, asked.query)
             return
         most = TERMINAL_LIMIT if limit is None and output.is_terminal and not everything else limit
