@@ -28,7 +28,7 @@ from examples.fields.meters.app import (
 )
 from examples.fields.meters.fleet_load import AGES, FORECAST_BEFORE_DAYS, HORIZON_DAYS, LAST_LOOK
 from examples.fields.meters.load import CALIBRATIONS, METER, RULES, SOURCE, load
-from examples.fields.meters.seats import FLEET, Fleet, ReplacementsForecast, came, expected
+from examples.fields.meters.seats import FLEET, Fleet, ReplacementsForecast, came, expected, in_hindsight
 from examples.fields.meters.voltage import EVERY_MINUTE, STANDARD, VoltageLimitExceeded, WeekOfVoltage
 
 KWH = 60_000  # watt-minutes
@@ -242,9 +242,11 @@ def _seats(store: ef.Store, checked: Checked, source: Source) -> None:
         by_sql, came_by_sql = source.seats(before)
         checked.comparison.figure(f"forecast of {as_of:%Y-%m-%d}", round(stated.expected, 6), round(by_sql, 6))
         checked.comparison.figure(f"replacements after {as_of:%Y-%m-%d}", came(fleet, as_of, HORIZON_DAYS), came_by_sql)
-        lines.append((f"{as_of:%Y-%m-%d}", round(stated.expected, 1), round(constant, 1), came_by_sql))
-    total = ("sum", *(sum(line[column] for line in lines) for column in (1, 2, 3)))
-    head = ("as of", "by mean cumulative function", "at a constant rate", "came")
+        leaky = in_hindsight(fleet, LAST_LOOK, as_of, HORIZON_DAYS)
+        figures = [round(each, 1) for each in (stated.expected, constant, leaky)]
+        lines.append((f"{as_of:%Y-%m-%d}", *figures, came_by_sql))
+    total = ("sum", *(round(sum(line[column] for line in lines), 1) for column in (1, 2, 3, 4)))
+    head = ("as of", "mean cumulative", "constant rate", "in hindsight", "came")
     checked.add(f"Valve seats within {HORIZON_DAYS} days", table(head, [*lines, total]))
     checked.figures["seats"] = [list(line) for line in lines]
 

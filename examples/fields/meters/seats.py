@@ -104,6 +104,13 @@ def expected(then: Fleet, as_of: datetime, days: int) -> tuple[float, float]:
     return total, days * len(running) * seats / sum(ages.values())
 
 
+def in_hindsight(fleet: Fleet, now: datetime, as_of: datetime, days: int) -> float:
+    """The same replacements by the function that is known at the end: what a leaky score would have shown."""
+    steps = fleet.mean_cumulative(now)
+    ages = fleet.ages(as_of).values()
+    return sum(value_at(steps, age + days) - value_at(steps, age) for age in ages)
+
+
 def forecast(fleet: Fleet, as_of: datetime, days: int, replacements: float, constant: float) -> list[ef.Draft]:
     """Record a forecast, once for each moment."""
     if as_of in fleet.forecasts:

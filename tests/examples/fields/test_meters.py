@@ -80,7 +80,7 @@ def test_a_slice_is_accounted_for_and_sql_agrees(loaded: tuple[ef.Store, LoadCou
     checked = checks.check(store, SLICE)
     assert checked.comparison.mismatches == []
     assert (checked.figures["silences"], checked.figures["bills"]) == (2, 1)
-    assert [line[3] for line in checked.figures["seats"]] == [7, 8, 5, 14]
+    assert [line[4] for line in checked.figures["seats"]] == [7, 8, 5, 14]
 
 
 def test_a_second_load_writes_nothing(loaded: tuple[ef.Store, LoadCount]) -> None:
