@@ -148,7 +148,8 @@ def test_a_week_is_judged_by_the_rule_of_its_time() -> None:
     monday = day("2009-03-02")
     spike: list[int | None] = [25_400, *[23_000] * 59]
     with ef.Store("memory:") as store:
-        for week, volts in ((0, spike), (1, spike), (2, [25_400] * 60)):
+        high: list[int | None] = [25_400] * 60
+        for week, volts in ((0, spike), (1, spike), (2, high)):
             at = monday + timedelta(weeks=week)
             store.append(ReadingsTaken(METER, f"{at:%Y-%m}", at, [600] * 60, volts, ([], [], [])))
         store.append(ef.Draft(VoltageRuleAdopted(METER, EVERY_MINUTE, "ann"), occurred=day("2009-01-01")))
