@@ -332,6 +332,22 @@ def test_what_an_account_may_not_do_is_asked_again_after_a_new_connection(
     assert store.append_encoded(event()).first == 1
 
 
+def test_a_connection_that_has_just_ended_is_a_failed_request(opening: Open) -> None:
+    """The driver does not know it yet, and its transport refuses to write: no error of the driver gets through."""
+    store = opening()
+    client = session_of(store).connection.client
+
+    async def ask_at_once() -> None:
+        client.abort()
+        with pytest.raises(RequestFailed) as failed:
+            await client.ask(b"$JS.API.INFO", b"", 1.0)
+        assert not failed.value.was_sent
+        client.send_soon(b"PING\r\n")
+
+    on_loop(store, ask_at_once)
+    assert store.append_encoded(event()).first == 1
+
+
 def test_the_client_of_nats_has_what_is_used_of_it() -> None:
     """Attributes and methods that are not public: a new version of nats-py must still have them, as they were."""
     import inspect

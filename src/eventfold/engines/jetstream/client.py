@@ -131,7 +131,7 @@ class RawClient(Client):
 
         `timeout`: for many bytes, which a server that is stopped or cut off does not take.
         """
-        if not self.is_connected:
+        if not self.is_connected or self._is_lost():
             raise RequestFailed("there is no connection to the cluster", was_sent=False)
         if self._pending or self._transport is None:
             await self._send_command(commands)
@@ -149,8 +149,13 @@ class RawClient(Client):
 
     def send_soon(self, commands: bytes) -> None:
         """Send commands without an answer, if there is a connection; short ones."""
-        if self.is_connected and not self._pending and self._transport is not None:
+        if self.is_connected and not self._pending and self._transport is not None and not self._is_lost():
             self._transport.write(commands)
+
+    def _is_lost(self) -> bool:
+        """Whether the connection has ended and the client does not know it yet: uvloop refuses each write then."""
+        writer = getattr(self._transport, "_io_writer", None)
+        return writer is not None and writer.transport.is_closing()
 
     async def _attempt_reconnect(self) -> None:
         """Give up what the last server has not taken: the client's method waits for that before it connects again."""
