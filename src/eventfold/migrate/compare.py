@@ -32,7 +32,7 @@ from eventfold.migrate.load import Pace, Progress
 from eventfold.migrate.mapping import key_text
 from eventfold.migrate.plan import Plan
 from eventfold.migrate.progress import Compared, Ledger, Migration
-from eventfold.migrate.row_log import CHANGED, DECIDED, OPENED, REMOVED, RowLog, Watermark, merged
+from eventfold.migrate.row_log import AMENDED, CHANGED, DECIDED, OPENED, REMOVED, RowLog, Watermark, merged
 from eventfold.migrate.sources.changes import Snapshot
 from eventfold.migrate.sources.source import Recorder
 from eventfold.migrate.spool import PARTITIONS, Record, Spool
@@ -316,8 +316,10 @@ def _compare_part(rows: Spool, events: Spool, number: int, findings: _Findings) 
             ours[source] = data
             if what == DECIDED or decided:
                 (decided.add if what == DECIDED else decided.discard)(source)
-        elif what == CHANGED:
+        elif what in (CHANGED, AMENDED):
             ours[source] = merged(ours.get(source), data)
+            if what == AMENDED:
+                decided.add(source)
         elif what == REMOVED:
             ours.pop(source, None)
     records = list(rows.part(number))
@@ -342,7 +344,8 @@ def _difference(
 ) -> _Found | None:
     """Return how a row differs from its events; None if each column is equal by the equality of its type.
 
-    Of a row that a decision opened only those columns are compared that its events say something of.
+    Of a row that a decision wrote only those columns are compared that its events say something of, and none that the
+    database generates.
     """
     label, key = findings.split(source)
     if what == UNREADABLE:
@@ -353,7 +356,9 @@ def _difference(
     names = events.codec.differing(ours, theirs)
     fields = [(name, events.mapping.field(name)) for name in names]
     columns = tuple(
-        (name, ours.get(field), theirs.get(field)) for name, field in fields if field in ours or not is_decided
+        (name, ours.get(field), theirs.get(field))
+        for name, field in fields
+        if not is_decided or (field in ours and not events.codec.table.column(name).is_generated)
     )
     return _Found(label, key, "different", columns) if columns else None
 

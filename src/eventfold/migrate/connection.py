@@ -106,6 +106,18 @@ def opened(address: str, readonly: bool = True) -> Generator[Connection]:
         connection.close()
 
 
+def has_table(connection: Connection, name: str) -> bool:
+    """Whether there is a table of this name where unqualified names are looked up."""
+    match connection.dialect:
+        case "sqlite":
+            return bool(connection.rows("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", [name]))
+        case "postgresql":
+            return connection.rows("SELECT to_regclass(%s) IS NOT NULL", [quoted(name)])[0][0] is True
+        case _:
+            statement = "SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = %s"
+            return bool(connection.rows(statement, [name]))
+
+
 def quoted(name: str) -> str:
     """Return a name as an identifier of SQL; `schema.table` is two. Sessions on MySQL are set to ANSI_QUOTES."""
     return ".".join('"' + part.replace('"', '""') + '"' for part in name.split("."))

@@ -5,8 +5,11 @@ Knows: mapping, schema. Does not know: connections, stores.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
+from eventfold.errors import InvalidInput
 from eventfold.migrate.events import TableEvents
 from eventfold.migrate.mapping import Mapping, require_complete
 from eventfold.migrate.reflection import Schema, Table, definition
@@ -24,6 +27,32 @@ class Plan(msgspec.Struct, frozen=True):
     tables: dict[str, Table]
     events: dict[str, TableEvents]
     late: frozenset[str]
+
+    def only(self, labels: Iterable[str]) -> Plan:
+        """Return the plan of some of the tables."""
+        chosen = set(labels)
+        return msgspec.structs.replace(
+            self,
+            tables={label: each for label, each in self.tables.items() if label in chosen},
+            events={label: each for label, each in self.events.items() if label in chosen},
+        )
+
+    def with_parts(self, labels: Iterable[str]) -> list[str]:
+        """Return these tables and those that are parts of them, in the order of loading. Raises InvalidInput."""
+        chosen = set(labels)
+        unknown = sorted(chosen - self.tables.keys())
+        if unknown:
+            raise InvalidInput(
+                f"{unknown[0]} is no table of this migration.",
+                f"Its tables are {', '.join(list(self.tables)[:20])}.",
+                table=unknown[0],
+            )
+        grown = True
+        while grown:
+            more = {label for label in self.tables if label not in chosen and self.mapping.tables[label].of in chosen}
+            grown = bool(more)
+            chosen |= more
+        return [label for label in self.tables if label in chosen]
 
     def definitions(self) -> dict[str, str]:
         """Return the definition of each table as text."""

@@ -8,7 +8,8 @@
     $migration-captured           changes became events, up to a point of the source
     $migration-alarm              something was missed, or cannot go on; `$migration-settled` ends alarms of some tables
     $migration-compared           rows and events were compared
-    $migration-blocked            writers were blocked, `$migration-unblocked` lifts the block
+    $migration-blocked            writers are blocked from here on, `$migration-unblocked` lifts the block
+    $migration-refused            a blocked writer was refused: what, who, from where
     $migration-cut-over           tables are written by events from now on, `$migration-rolled-back` goes back
     $migration-capture-removed    what was installed in the source is removed
 
@@ -21,6 +22,8 @@ from __future__ import annotations
 import time
 from typing import Any, Literal, TypeVar
 
+import msgspec
+
 from eventfold.core.event import Event, Recorded, declaration_of
 from eventfold.core.query import Item, Query
 from eventfold.core.state import State
@@ -29,7 +32,7 @@ from eventfold.store import Store
 
 F = TypeVar("F", bound=Event)
 Way = Literal["triggers", "decoding"]
-AlarmKind = Literal["missed", "definition", "keys", "truncated", "unreadable", "slot"]
+AlarmKind = Literal["missed", "definition", "keys", "truncated", "unreadable", "slot", "bypassed"]
 MAX_SHOWN = 2_000  # characters of a sentence of a fact
 KEPT_ALARMS = 20
 
@@ -145,10 +148,29 @@ class Compared(Event, type="$migration-compared"):
 
 
 class WritersBlocked(Event, type="$migration-blocked"):
-    """Other writers of these tables are refused by the source from now on."""
+    """Other writers of these tables are refused: written before the block is made, so that it is never forgotten."""
 
     name: str
     tables: tuple[str, ...]
+
+
+class WriterRefused(Event, type="$migration-refused"):
+    """A writer was refused, `count` times since the last such fact. `number`: of the last refusal in the source.
+
+    `at`: of the last one, µs since 1970 UTC. Empty texts: the database does not say. Without a table: refusals whose
+    origin was not kept.
+    """
+
+    name: str
+    number: int
+    count: int
+    at: int = 0
+    table: str = ""
+    operation: str = ""
+    application: str = ""
+    user: str = ""
+    address: str = ""
+    process: str = ""
 
 
 class WritersUnblocked(Event, type="$migration-unblocked"):
@@ -191,6 +213,7 @@ Fact = (
     | AlarmsSettled
     | Compared
     | WritersBlocked
+    | WriterRefused
     | WritersUnblocked
     | CutOver
     | RolledBack
@@ -207,6 +230,7 @@ FACTS: tuple[type[Event], ...] = (
     AlarmsSettled,
     Compared,
     WritersBlocked,
+    WriterRefused,
     WritersUnblocked,
     CutOver,
     RolledBack,
@@ -222,6 +246,8 @@ def migration_tag(name: str) -> str:
 
 class Migration(State):
     """Where a migration is. `blocked`, `moved`: tables whose writers are blocked, and that were cut over.
+
+    `refused`: who was refused, with the counts; `refusals_read`: the number of the last refusal that is a fact.
 
     `snapshots`: by the number of a run, what it saw; `floors`: by table, the last complete run; `rereads`: by table,
     the last complete run that read it again. `generation`: how often recording began; its numbers begin again then.
@@ -243,6 +269,10 @@ class Migration(State):
     compared: Compared | None = None
     blocked: list[str] = []
     moved: list[str] = []
+    cut_over: CutOver | None = None
+    rolled_back: RolledBack | None = None
+    refused: dict[str, WriterRefused] = {}
+    refusals_read: int = 0
 
     def query(self) -> Query:
         """Return the query for the facts of this migration."""
@@ -272,11 +302,17 @@ class Migration(State):
                 self.compared = event
             case WritersBlocked():
                 self.blocked = sorted({*self.blocked, *event.tables})
+            case WriterRefused():
+                self._evolve_refused(event)
             case WritersUnblocked():
                 self.blocked = sorted({*self.blocked} - {*event.tables})
+                if not self.blocked:  # the source counts from the beginning the next time
+                    self.refusals_read = 0
             case CutOver():
+                self.cut_over = event
                 self.moved = sorted({*self.moved, *event.tables})
             case RolledBack():
+                self.rolled_back = event
                 self.moved = sorted({*self.moved} - {*event.tables})
 
     def _evolve_load(self, event: LoadStarted | LoadAdvanced | LoadDone) -> None:
@@ -291,6 +327,13 @@ class Migration(State):
             if self.load is not None and self.load.run == event.run and self.load.because:
                 self.rereads.update(dict.fromkeys(event.rows, event.run))
 
+    def _evolve_refused(self, event: WriterRefused) -> None:
+        self.refusals_read = event.number
+        origin = "\x1f".join((event.table, event.operation, event.application, event.user, event.address))
+        known = self.refused.get(origin)
+        count = event.count + (known.count if known is not None else 0)
+        self.refused[origin] = msgspec.structs.replace(event, count=count)
+
     @property
     def is_loading(self) -> bool:
         """Whether a run of the load began, and did not end."""
@@ -302,7 +345,8 @@ class Migration(State):
         if self.alarms:
             return "stopped"
         if self.moved:
-            return "cut over"
+            tables = len(self.planned.tables) if self.planned is not None else 0
+            return "cut over" if len(self.moved) >= tables else f"cut over ({len(self.moved)} of {tables} tables)"
         if self.blocked:
             return "blocked"
         if self.is_loading:

@@ -18,7 +18,7 @@ from eventfold.core.envelope import StoredEvent
 from eventfold.core.query import Cursor, Query
 from eventfold.errors import InvalidInput
 from eventfold.log.read import Bounds, Reader
-from eventfold.migrate.connection import Connection
+from eventfold.migrate.connection import Connection, has_table
 from eventfold.migrate.events import Origin
 from eventfold.migrate.plan import Plan
 from eventfold.migrate.reverse_rows import Effects, RowWriter, obstacles
@@ -37,15 +37,23 @@ class Written(msgspec.Struct, frozen=True):
 
 
 class ReverseProjection:
-    """The projection of one migration. `prepare`: statements at the beginning of each transaction, such as a setting by
-    which triggers that block other writers recognise this one.
+    """The projection of one migration, into the tables of a plan.
+
+    `prepare`, `finish`: statements at the beginning and at the end of each transaction, such as a setting by which
+    triggers that block other writers know this one.
     """
 
     def __init__(
-        self, store: Store, plan: Plan, connection: Connection, name: str, prepare: Sequence[str] = ()
+        self,
+        store: Store,
+        plan: Plan,
+        connection: Connection,
+        name: str,
+        prepare: Sequence[str] = (),
+        finish: Sequence[str] = (),
     ) -> None:
         self._store, self._plan, self._connection = store, plan, connection
-        self._name, self._prepare = name, prepare
+        self._name, self._prepare, self._finish = name, prepare, finish
         self._writer = RowWriter(connection, plan)
 
     def install(self, position: int | None = None) -> None:
@@ -70,16 +78,16 @@ class ReverseProjection:
             )
 
     def remove(self) -> None:
-        """Forget the progress; the rows stay as they are."""
+        """Forget the progress; the rows stay as they are. Safe to repeat."""
+        if not has_table(self._connection, TABLE):
+            return
         self._connection.run(f"DELETE FROM {TABLE} WHERE name = {self._connection.mark}", [self._name])  # noqa: S608
         if not self._connection.rows(f"SELECT name FROM {TABLE} LIMIT 1"):  # noqa: S608
             self._connection.run(f"DROP TABLE {TABLE}")
 
     def cursor(self) -> Cursor | None:
-        """Return up to where the tables follow the log; None if it is not installed."""
-        statement = f"SELECT progress FROM {TABLE} WHERE name = {self._connection.mark}"  # noqa: S608
-        found = self._connection.rows(statement, [self._name])
-        return Cursor.parse(str(found[0][0])) if found else None
+        """Return up to where the tables follow the log; None if it was never installed."""
+        return progress_in(self._connection, self._name)
 
     def catch_up(self) -> Written:
         """Write everything up to the head.
@@ -122,6 +130,8 @@ class ReverseProjection:
             if effects.rows and self._connection.dialect == "postgresql":
                 self._connection.run("SET CONSTRAINTS ALL DEFERRED")
             written = self._writer.write(effects.rows.values())
+            for statement in self._finish:
+                self._connection.run(statement)
             self._connection.run(
                 f"UPDATE {TABLE} SET progress = {mark} WHERE name = {mark}",  # noqa: S608 - constants
                 [str(self._store.cursor(position)), self._name],
@@ -131,6 +141,15 @@ class ReverseProjection:
             raise
         self._connection.commit()
         return written
+
+
+def progress_in(connection: Connection, name: str) -> Cursor | None:
+    """Return up to where the tables follow the log, as this connection sees it; None if they do not."""
+    if not has_table(connection, TABLE):
+        return None
+    statement = f"SELECT progress FROM {TABLE} WHERE name = {connection.mark}"  # noqa: S608
+    found = connection.rows(statement, [name])
+    return Cursor.parse(str(found[0][0])) if found else None
 
 
 def is_of_migration(event: StoredEvent) -> bool:

@@ -17,13 +17,15 @@ from eventfold.core.envelope import StoredEvent
 from eventfold.core.query import Item, Query
 from eventfold.log.read import Bounds, Reader
 from eventfold.migrate.comparison import GivenBy
+from eventfold.migrate.decided import DecidedEvents
 from eventfold.migrate.events import Origin
 from eventfold.migrate.plan import Plan
 from eventfold.migrate.sources.changes import Snapshot
 from eventfold.migrate.spool import Record
 from eventfold.store import Store
 
-OPENED, CHANGED, REMOVED, DECIDED = range(4)  # what an event does; DECIDED: a decision opened the row
+OPENED, CHANGED, REMOVED, DECIDED, AMENDED = range(5)  # what an event does; the last two: a decision opened, changed
+_DECIDED = {"open": DECIDED, "change": AMENDED, "remove": REMOVED}
 _OF = {"open": OPENED, "change": CHANGED, "remove": REMOVED}
 _origin = msgspec.json.Decoder(Origin).decode
 _decode = msgspec.json.decode
@@ -58,6 +60,7 @@ class RowLog:
 
     def __init__(self, store: Store, plan: Plan, labels: Collection[str]) -> None:
         self._log, self._plan, self._labels = store.projections.log, plan, labels
+        self._decided = DecidedEvents(plan.events)
         self._has_others = set(labels) != set(plan.tables)
         self.newest_run = 0
 
@@ -74,6 +77,13 @@ class RowLog:
                 source, what = origin.source, _OF[origin.op]
                 if self._has_others and self.label_of(source) not in self._labels:
                     continue
+            elif watermark.covers(stored, None):
+                decided = self._decided.read(stored)
+                if decided.label in self._labels:
+                    source = self._plan.events[decided.label].source(decided.key)
+                    add(source, _DECIDED[decided.effect], msgspec.json.encode(decided.values))
+                    count += 1
+                continue
             else:
                 continue
             if watermark.covers(stored, origin):
@@ -85,7 +95,11 @@ class RowLog:
         found: dict[str | None, GivenBy] = {}
         for stored in self._events(Query((Item(events.types, (events.tag(key),)),)), watermark.position):
             origin = origin_of_stored(stored)
-            is_of_row = origin is not None and origin.source == events.source(key) and origin.op != "fact"
+            if origin is None:
+                decided = self._decided.read(stored)
+                is_of_row = (decided.label, decided.key) == (label, key)
+            else:
+                is_of_row = origin.source == events.source(key) and origin.op != "fact"
             if is_of_row and watermark.covers(stored, origin):
                 by = GivenBy(stored.position, stored.type, stored.time, None if origin is None else origin.evidence)
                 found |= dict.fromkeys([*_decode(stored.data), None], by)

@@ -20,6 +20,7 @@ from eventfold.migrate.comparison import Comparison
 from eventfold.migrate.connection import Connection, opened, shown
 from eventfold.migrate.load import Loaded, Loader, Progress
 from eventfold.migrate.mapping import Mapping
+from eventfold.migrate.moved import MovedTables
 from eventfold.migrate.plan import Plan, plan_of
 from eventfold.migrate.progress import (
     TYPES,
@@ -41,7 +42,7 @@ NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 DEFAULT_NAME = "migration"
 KEY_CHECK = "eventfold: the key of hidden columns"  # the domain of a value that is hidden to know the key again
 NOTHING_RECORDED = Snapshot(0, 0)
-OWN_TABLE = re.compile(r"eventfold_[a-z0-9_]+([_.]change|_read)")  # what recorders make in a source
+OWN_TABLE = re.compile(r"eventfold_([a-z0-9_]+([_.]change|_read|_writer|_refused)|reverse)")  # made in a source
 
 
 class Session:
@@ -105,7 +106,13 @@ class Session:
 
     def remove(self) -> None:
         """Remove everything from the source that `install` made, also after an install that was interrupted."""
-        installed = self.state().capture
+        state = self.state()
+        if state.blocked or state.moved:
+            raise InvalidInput(
+                f"{(state.moved or state.blocked)[0]} is cut over, or its writers are blocked.",
+                "Run eventfold migrate rollback first.",
+            )
+        installed = state.capture
         with self.recorder() as recorder:
             recorder.remove(installed.undo if installed is not None else {})
         if installed is not None:
@@ -159,10 +166,32 @@ class Session:
         """Read tables again, after changes were missed or a definition was changed. Settles their alarms."""
         if not because.strip():
             raise InvalidInput("No reason was given.", "Add --because REASON: it is kept beside the events.")
+        if moved := [each for each in labels or self.plan.tables if each in self.state().moved]:
+            raise InvalidInput(
+                f"{moved[0]} is cut over: its rows follow the events, and may be behind them.",
+                f"To take its rows into the events, run eventfold migrate rollback --only {moved[0]} --because REASON.",
+            )
+        return self.take_rows(labels, because, max_rate=max_rate, progress=progress)
+
+    def take_rows(
+        self,
+        labels: Sequence[str],
+        because: str,
+        *,
+        max_rate: float | None = None,
+        progress: Callable[[Progress], None] = lambda _progress: None,
+    ) -> Loaded:
+        """Read tables again, also those that are cut over, whose rows must not be behind the events then."""
         if self.state().capture is not None:
             self.install()
         with self._loader(max_rate, progress, None) as loader:
             return loader.reread(self.state(), labels or list(self.plan.tables), because)
+
+    @contextmanager
+    def moved(self, labels: Sequence[str], recorder: Recorder) -> Generator[MovedTables]:
+        """Open tables that are cut over, or about to be, for writing."""
+        with opened(self._address, readonly=False) as connection:
+            yield MovedTables(self.ledger, self.plan, labels, connection, recorder)
 
     @contextmanager
     def capture(self) -> Generator[Capture]:

@@ -26,6 +26,7 @@ from eventfold.migrate.values import codec_of
 
 OPERATIONS: dict[str, Operation] = {"I": "insert", "U": "update", "D": "delete"}
 LOCK_WAIT = 1205
+OWN = "@eventfold_writer <=> '{}'"  # whether the session is ours, and its changes are not to be captured
 NOW_US = "CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)"
 FRESH_ATTEMPTS, FRESH_PAUSE_S = (
     100,
@@ -168,6 +169,12 @@ class MariadbTriggers:
         """Return how many changes wait."""
         return Backlog(self._connection.rows(f'SELECT count(*) FROM "{self._change}"')[0][0])  # noqa: S608
 
+    @property
+    def unrecorded(self) -> tuple[Sequence[str], Sequence[str]]:
+        """The variable by which the triggers know our session."""
+        name = self._prefix.removeprefix("eventfold_")
+        return (f"SET @eventfold_writer = '{name}'",), ("SET @eventfold_writer = NULL",)
+
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
@@ -227,11 +234,13 @@ class MariadbTriggers:
             ("U", "AFTER UPDATE", old, new),
             ("D", "AFTER DELETE", old, "NULL"),
         ):
-            digest = hashlib.sha256(f"{table.label}\n{before}\n{after}".encode()).hexdigest()[:16]
+            digest = hashlib.sha256(f"{table.label}\n{before}\n{after}\n{OWN}".encode()).hexdigest()[:16]
             name = f"{self._prefix[:40]}_{op}_{digest}"
             insert = f'INSERT INTO "{self._change}" (at, label, op, "before", "after")'
             values = f"VALUES ({NOW_US}, {label}, '{op}', {before}, {after})"
-            yield name, f'CREATE TRIGGER "{name}" {when} ON {table.sql} FOR EACH ROW {insert} {values}'
+            own = OWN.format(self._prefix.removeprefix("eventfold_"))
+            body = f"IF NOT ({own}) THEN {insert} {values}; END IF"
+            yield name, f'CREATE TRIGGER "{name}" {when} ON {table.sql} FOR EACH ROW {body}'
 
     def _installed(self) -> dict[str, str]:
         """Return our triggers, each with the name of its table."""

@@ -30,10 +30,13 @@ class Relation(msgspec.Struct, frozen=True):
 
 
 class Decoder:
-    """Turns messages into transactions. `wanted`: the names of tables by schema and name; others are left out."""
+    """Turns messages into transactions. `wanted`: the names of tables by schema and name; others are left out.
 
-    def __init__(self, wanted: Mapping[tuple[str, str], str]) -> None:
-        self._wanted = wanted
+    `own`: the prefix of an application's message by which a transaction says that it is ours: its changes are left out.
+    """
+
+    def __init__(self, wanted: Mapping[tuple[str, str], str], own: str = "") -> None:
+        self._wanted, self._own = wanted, own
         self.relations: dict[int, Relation | None] = {}
 
     def transactions(self, messages: Iterable[bytes], near: int) -> list[Transaction]:
@@ -44,21 +47,25 @@ class Decoder:
         found: list[Transaction] = []
         changes: list[Change] = []
         xid = final = at = 0
+        is_own = False
         for message in messages:
             match message[:1]:
                 case b"B":
                     final, at, short = _begin.unpack_from(message, 1)
-                    xid, changes = _full(short, near), []
+                    xid, changes, is_own = _full(short, near), [], False
                 case b"C":
                     _, _, end, at = _commit.unpack_from(message, 1)
-                    found.append(Transaction(str(xid), xid, lsn_text(end), at + EPOCH_US, tuple(changes), True))
+                    content = () if is_own else tuple(changes)
+                    found.append(Transaction(str(xid), xid, lsn_text(end), at + EPOCH_US, content, True))
                 case b"R":
                     self._learn(message)
                 case b"I" | b"U" | b"D":
                     self._add(message, changes, final)
                 case b"T":
                     self._add_truncated(message, changes, final)
-                case _:  # types, origins, messages of applications: no rows
+                case b"M" if message[1]:  # of a transaction
+                    is_own = is_own or (bool(self._own) and _text(message, 10)[0] == self._own)
+                case _:  # types, origins, messages outside transactions: no rows
                     continue
         return found
 

@@ -38,7 +38,7 @@ class PostgresDecoding:
             "SELECT current_schema(), oid FROM pg_database WHERE datname = current_database()"
         )[0]
         self.slot = f"eventfold_{name}_{database}"  # a server's databases share the names of slots
-        self._decoder = Decoder({(each.schema or default, each.name): each.label for each in tables})
+        self._decoder = Decoder({(each.schema or default, each.name): each.label for each in tables}, self.slot)
         self._advanced = time.monotonic()
 
     def refuse(self) -> None:
@@ -150,7 +150,7 @@ class PostgresDecoding:
         )[0]
         rows = self._connection.rows(
             "SELECT data FROM pg_logical_slot_peek_binary_changes(%s, NULL, %s, 'proto_version', '1', "
-            "'publication_names', %s)",
+            "'publication_names', %s, 'messages', 'true')",
             [self.slot, limit, self.slot],
         )
         found = self._decoder.transactions((bytes(row[0]) for row in rows), near)
@@ -173,6 +173,11 @@ class PostgresDecoding:
             [self.slot],
         )
         return Backlog(0, found[0][0], found[0][1]) if found else Backlog()
+
+    @property
+    def unrecorded(self) -> tuple[Sequence[str], Sequence[str]]:
+        """A message in the server's log, which belongs to the transaction: the decoder leaves its changes out."""
+        return (f"SELECT pg_logical_emit_message(true, '{self.slot}', '')",), ()
 
     def close(self) -> None:
         """Close the connection."""

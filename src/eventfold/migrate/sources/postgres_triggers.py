@@ -168,6 +168,12 @@ class PostgresTriggers:
         )[0]
         return Backlog(waiting, size)
 
+    @property
+    def unrecorded(self) -> tuple[Sequence[str], Sequence[str]]:
+        """Delete at the end what the triggers recorded in this transaction."""
+        own = "(SELECT pg_current_xact_id()::text::bigint)"
+        return (), (f"DELETE FROM {self._schema}.change WHERE xid = {own}",)  # noqa: S608
+
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()

@@ -67,6 +67,11 @@ class Recorder(Protocol):
         """Return what the source keeps."""
         ...
 
+    @property
+    def unrecorded(self) -> tuple[Sequence[str], Sequence[str]]:
+        """Statements at the beginning and at the end of a transaction of ours, whose changes are not to be captured."""
+        ...
+
     def close(self) -> None:
         """Close the connections."""
         ...

@@ -124,6 +124,15 @@ class SqliteTriggers:
         """Return how many changes wait."""
         return Backlog(self._connection.rows(f"SELECT count(*) FROM {self._change}")[0][0])  # noqa: S608
 
+    @property
+    def unrecorded(self) -> tuple[Sequence[str], Sequence[str]]:
+        """Delete at the end what the triggers recorded in this transaction; a file has one writer at a time."""
+        mark, since = quoted(f"{self._prefix}_writer"), f"{self._prefix}_change"
+        return (
+            (f"UPDATE {mark} SET seq = (SELECT seq FROM sqlite_sequence WHERE name = '{since}')",),
+            (f"DELETE FROM {self._change} WHERE seq > (SELECT coalesce(seq, 0) FROM {mark})",),
+        )
+
     def close(self) -> None:
         """End the process."""
         self._connection.close()
