@@ -99,6 +99,19 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         ("one table, all differences", "eventfold migrate compare events.db shop.db --only customer --limit 999"),
         ("for days", "eventfold migrate compare events.db shop.db --watch --every 10m --for 2d"),
     ),
+    "migrate cutover": (
+        ("what would stop it", "eventfold migrate cutover events.db shop.db --check"),
+        ("one entity with its parts", "eventfold migrate cutover events.db shop.db --only orders"),
+        ("everything", "eventfold migrate cutover events.db shop.db"),
+    ),
+    "migrate rollback": (
+        ("everything", "eventfold migrate rollback events.db shop.db"),
+        ("one entity", "eventfold migrate rollback events.db shop.db --only orders"),
+        (
+            "with rows that differ, as they are",
+            "eventfold migrate rollback events.db shop.db --because 'an import had passed the block'",
+        ),
+    ),
     "migrate status": (
         ("how far it is", "eventfold migrate status events.db"),
         ("and what waits in the source", "eventfold migrate status events.db shop.db"),

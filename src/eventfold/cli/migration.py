@@ -9,8 +9,9 @@ from eventfold.cli.command import Command, help_text
 from eventfold.cli.migrate import migrate
 from eventfold.cli.migration_compare import compare
 from eventfold.cli.migration_steps import capture, load, status
+from eventfold.cli.migration_switch import cutover, rollback
 
 __all__ = ["migrate"]
 
-for step in (load, capture, compare, status):
+for step in (load, capture, compare, cutover, rollback, status):
     migrate.command(step.__name__, cls=Command, help=help_text(step.__doc__))(step)

@@ -22,6 +22,7 @@ from eventfold.errors import InvalidInput, SourceUnavailable
 
 if TYPE_CHECKING:
     from eventfold.migrate.load import Loaded, Progress
+    from eventfold.migrate.moved import MovedTables
     from eventfold.migrate.progress import Migration
     from eventfold.migrate.session import Session
 
@@ -135,7 +136,8 @@ def capture(
     """Append the changes of a database as events, as they are committed, until it is ended.
 
     --install comes first, before load: from then on changes are recorded in the source. A change that was missed, or a
-    definition that was changed, stops the capture with the reason: nothing is merged.
+    definition that was changed, stops the capture with the reason: nothing is merged. After a cutover it also writes
+    what is decided into the tables.
     """
     output = Output(as_json)
     if by not in (None, "triggers", "decoding"):
@@ -172,11 +174,13 @@ def _follow(output: Output, session: Session, once: bool, compare_keys: float | 
     every = compare_keys
     if every is None:  # on PostgreSQL nothing escapes its triggers, nor its log
         every = 0.0 if session.plan.schema.dialect == "postgresql" else COMPARE_KEYS_S
-    with session.capture() as capture:
+    with session.capture() as capture, _moved(session) as moved:
         total, compared = 0, time.monotonic()
         while True:
             count = capture.once()
             total += count
+            if moved is not None:
+                moved.follow()
             if count >= CHANGES or (count and once):
                 continue
             if not count and every and (once or time.monotonic() - compared > every):
@@ -189,6 +193,17 @@ def _follow(output: Output, session: Session, once: bool, compare_keys: float | 
         output.write_value({"changes": total})
     else:
         output.print(f"{count_of(total, 'change')} captured.")
+
+
+@contextmanager
+def _moved(session: Session) -> Generator[MovedTables | None]:
+    """Open the tables that are cut over; None if there are none."""
+    labels = session.state().moved
+    if not labels:
+        yield None
+        return
+    with session.recorder() as recorder, session.moved(labels, recorder) as moved:
+        yield moved
 
 
 def status(url: Url = None, source: Source = None, name: Name = "migration", as_json: Json = None) -> None:
@@ -219,6 +234,7 @@ def _as_json(found: Migration, waiting: Any) -> dict[str, Any]:
         {"phase": found.phase}
         | {each: msgspec.to_builtins(getattr(found, each)) for each in facts}
         | {"alarms": msgspec.to_builtins(found.alarms), "blocked": found.blocked, "moved": found.moved}
+        | {"refused": [msgspec.to_builtins(last) | {"count": count} for last, count in found.refusals_by_origin]}
         | {"source": msgspec.to_builtins(waiting)}
     )
 
@@ -260,8 +276,30 @@ def _print_status(output: Output, found: Migration, waiting: Any) -> None:
         output.print(f"waiting: {count_of(waiting.waiting, 'change')}{kept}")
     if found.compared is not None:
         output.print(f"compare: {found.compared.verdict}")
+    _print_switch(output, found)
     for each in found.alarms:
         output.print(f"ALARM: {escape_control(each.what)}", style="red")
+
+
+def _print_switch(output: Output, found: Migration) -> None:
+    """Print which tables are cut over or blocked, and which writers were refused."""
+    waiting = [each for each in found.blocked if each not in found.moved]
+    if found.moved and found.cut_over is not None:
+        output.print(f"cut over at position {found.cut_over.position}: {escape_control(', '.join(found.moved))}")
+    if waiting:
+        output.print(
+            f"blocked, by a cutover or a rollback that was ended: {escape_control(', '.join(waiting))}. Run "
+            "eventfold migrate cutover again, or rollback, which lifts the block.",
+            style="yellow",
+        )
+    for last, count in found.refusals_by_origin:
+        origin = [
+            f"{what} {value}"
+            for what, value in (("application", last.application), ("user", last.user), ("from", last.address))
+            if value
+        ]
+        what = f"{last.operation} of {last.table}" if last.table else "others, whose origin was not kept"
+        output.print(escape_control(f"refused {count:,} times: {what}{': ' if origin else ''}{', '.join(origin)}"))
 
 
 @contextmanager

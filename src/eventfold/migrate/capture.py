@@ -40,9 +40,9 @@ CHECKED_S = 5.0  # between two looks at whether everything is installed
 SHOWN_ROW = 300  # characters
 NAMED_KEYS = 20
 BYPASSED = (
-    "find the writer: the owner of the table or a superuser, who disabled the triggers or set what lets ours pass. To take "
-    "its rows into the events, run `eventfold migrate rollback --only {0} --because REASON`, and cut over again; if you "
-    "corrected the rows, run `eventfold migrate cutover --only {0}`, which compares them"
+    "find the writer: the owner of the table or a superuser, who disabled the triggers or set what lets ours pass. To "
+    "take its rows into the events, run `eventfold migrate rollback --only {0} --because REASON`, and cut over again; "
+    "if you corrected the rows, run `eventfold migrate cutover --only {0}`, which compares them"
 )
 
 
@@ -406,8 +406,8 @@ class Capture:
         label, image = change.table, change.after or change.before or {}
         key = "/".join(str(image[each]) for each in self._plan.mapping.tables[label].key if each in image)
         what = (
-            f"a writer passed the block of {label}: {change.operation.upper()} of {key or 'all rows'} in the transaction "
-            f"{transaction.id}, which no event says"
+            f"a writer passed the block of {label}: {change.operation.upper()} of {key or 'all rows'} in the "
+            f"transaction {transaction.id}, which no event says"
         )
         self._stop("bypassed", label, key, what, BYPASSED.format(label))
 

@@ -80,8 +80,7 @@ def cut_over(session: Session, labels: Sequence[str], tell: Tell = lambda _text:
         if again:
             return _confirm(session, labels, moved)
         tell("capturing what waits")
-        with session.capture() as capture:
-            capture.drain()
+        capture_waiting(session)
         tell("blocking writers")
         session.ledger.add(WritersBlocked(session.name, tuple(labels)))
         began = time.monotonic()
@@ -100,7 +99,7 @@ def cut_over(session: Session, labels: Sequence[str], tell: Tell = lambda _text:
 
 
 def _confirm(session: Session, labels: Sequence[str], moved: MovedTables) -> Switched:
-    """Block and compare tables again that are cut over: after a writer passed the block, and its rows were corrected."""
+    """Block and compare tables again that are cut over: a writer passed the block, and its rows were corrected."""
     state, began = session.state(), time.monotonic()
     alarms = [each for each in state.alarms if each.table in labels]
     moved.block.install([session.plan.tables[each] for each in labels])
@@ -122,7 +121,7 @@ def _compare_equal(session: Session, labels: Sequence[str], otherwise: str) -> C
         session.source.begin(snapshot=True)
         snapshot = str(recorder.snapshot(session.source))
         session.source.rollback()
-    found = session.compare(labels)
+    found = session.compare(labels, catch_up=lambda: capture_waiting(session))
     if not found.equal:
         raise MigrationError(
             f"Rows and events are not equal: {found.verdict}; {otherwise}.",
@@ -144,6 +143,12 @@ def note_known(session: Session, labels: Sequence[str], snapshot: str, found: Co
     counts = {label: found.tables[label].rows for label in labels}
     session.ledger.add(LoadStarted(session.name, run, snapshot, found.rows, tuple(labels), because))
     session.ledger.add(LoadDone(session.name, run, counts, 0, found.rows, 0.0))
+
+
+def capture_waiting(session: Session) -> None:
+    """Capture what waits in the source."""
+    with session.capture() as capture:
+        capture.drain()
 
 
 def _lift(session: Session, labels: Sequence[str], moved: MovedTables) -> None:

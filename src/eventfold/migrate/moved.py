@@ -5,6 +5,7 @@ Knows: the block, the reverse projection, the ledger. Does not know: when tables
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 
@@ -23,6 +24,8 @@ from eventfold.migrate.reflection import Table
 from eventfold.migrate.reverse import ReverseProjection, Written, is_of_migration
 from eventfold.migrate.sources.source import Recorder
 
+LOOKED_S = 1.0  # between two looks at refusals and the block
+
 
 class MovedTables:
     """Tables of a migration that are cut over, or are about to be. `connection` may write.
@@ -34,6 +37,7 @@ class MovedTables:
         self, ledger: Ledger, plan: Plan, labels: Sequence[str], connection: Connection, recorder: Recorder
     ) -> None:
         self._ledger, self._connection = ledger, connection
+        self._looked = 0.0
         self.plan = plan.only(labels)
         self.block = block_of(connection, ledger.name)
         (first, last), (before, after) = self.block.permitted, recorder.unrecorded
@@ -49,6 +53,14 @@ class MovedTables:
     def catch_up(self) -> Written:
         """Write the rows of everything that was decided. Raises as ReverseProjection.catch_up does."""
         return self.projection.catch_up()
+
+    def follow(self) -> None:
+        """Write what was decided since the last call; from time to time, look who was refused, and at the block."""
+        self.catch_up()
+        if time.monotonic() - self._looked > LOOKED_S:
+            self.record_refusals()
+            self.check_block()
+            self._looked = time.monotonic()
 
     def record_refusals(self) -> int:
         """Record which writers were refused since the last look, by their origin. Returns how many were."""
@@ -71,7 +83,7 @@ class MovedTables:
         if not gaps:
             return
         label = gaps[0]
-        what = f"the block of {', '.join(gaps[:10])} was dropped or switched off in the source, so others may have written"
+        what = f"the block of {', '.join(gaps[:10])} was dropped or switched off, so others may have written"
         self._ledger.add(AlarmRaised(self._ledger.name, "bypassed", label, what))
         raise CaptureStopped(
             f"The migration stopped: {what}.",

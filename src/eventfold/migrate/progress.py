@@ -22,8 +22,6 @@ from __future__ import annotations
 import time
 from typing import Any, Literal, TypeVar
 
-import msgspec
-
 from eventfold.core.event import Event, Recorded, declaration_of
 from eventfold.core.query import Item, Query
 from eventfold.core.state import State
@@ -247,7 +245,7 @@ def migration_tag(name: str) -> str:
 class Migration(State):
     """Where a migration is. `blocked`, `moved`: tables whose writers are blocked, and that were cut over.
 
-    `refused`: who was refused, with the counts; `refusals_read`: the number of the last refusal that is a fact.
+    `refused`: by origin, the last refusal; `refusals`: how many; `refusals_read`: the number of the last one.
 
     `snapshots`: by the number of a run, what it saw; `floors`: by table, the last complete run; `rereads`: by table,
     the last complete run that read it again. `generation`: how often recording began; its numbers begin again then.
@@ -272,6 +270,7 @@ class Migration(State):
     cut_over: CutOver | None = None
     rolled_back: RolledBack | None = None
     refused: dict[str, WriterRefused] = {}
+    refusals: dict[str, int] = {}
     refusals_read: int = 0
 
     def query(self) -> Query:
@@ -330,9 +329,15 @@ class Migration(State):
     def _evolve_refused(self, event: WriterRefused) -> None:
         self.refusals_read = event.number
         origin = "\x1f".join((event.table, event.operation, event.application, event.user, event.address))
-        known = self.refused.get(origin)
-        count = event.count + (known.count if known is not None else 0)
-        self.refused[origin] = msgspec.structs.replace(event, count=count)
+        self.refused[origin] = event
+        self.refusals[origin] = self.refusals.get(origin, 0) + event.count
+
+    @property
+    def refusals_by_origin(self) -> list[tuple[WriterRefused, int]]:
+        """For each origin the last refusal, and how many there were, the most first."""
+        return sorted(
+            ((last, self.refusals[origin]) for origin, last in self.refused.items()), key=lambda pair: -pair[1]
+        )
 
     @property
     def is_loading(self) -> bool:

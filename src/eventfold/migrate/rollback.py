@@ -11,17 +11,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from eventfold.errors import InvalidInput, MigrationError
-from eventfold.migrate.cutover import Switched, Tell
+from eventfold.migrate.cutover import Switched, Tell, capture_waiting
 from eventfold.migrate.moved import MovedTables
 from eventfold.migrate.progress import AlarmsSettled, CutOver, RolledBack, WritersBlocked, WritersUnblocked
 from eventfold.migrate.session import Session
 
 
-def roll_back(
-    session: Session, labels: Sequence[str], because: str = "", tell: Tell = lambda _text: None
-) -> Switched:
+def roll_back(session: Session, labels: Sequence[str], because: str = "", tell: Tell = lambda _text: None) -> Switched:
     """Roll tables back, lift a block, or go on where that was killed.
 
     `because`: rows that differ from the events are taken into the events, for this reason; without one they stop the
@@ -39,6 +38,7 @@ def roll_back(
         if moved_labels:
             tell("writing what was decided into the tables")
             position = moved.catch_up().position
+            _refuse_deciding(moved, moved_labels, position, lambda: None)
             rows = _compare(session, moved_labels, because, tell)
             _refuse_deciding(moved, moved_labels, position, lambda: None)
             session.ledger.add(RolledBack(session.name, tuple(moved_labels), position))
@@ -50,7 +50,8 @@ def roll_back(
         tell("lifting the block")
         moved.block.remove([session.plan.tables[each] for each in blocked])
         if moved_labels:
-            _refuse_deciding(moved, moved_labels, position, lambda: _block_again(session, moved, moved_labels, position))
+            again = partial(_block_again, session, moved, moved_labels, position)
+            _refuse_deciding(moved, moved_labels, position, again)
         session.ledger.add(WritersUnblocked(session.name, tuple(blocked)))
         if not session.state().moved:
             moved.projection.remove()
@@ -65,7 +66,7 @@ def _compare(session: Session, labels: Sequence[str], because: str, tell: Tell) 
         session.ledger.add(AlarmsSettled(session.name, tuple(labels), because))
         return sum(done.rows.values())
     tell("comparing")
-    found = session.compare(labels)
+    found = session.compare(labels, catch_up=lambda: capture_waiting(session))
     if not found.equal:
         raise MigrationError(
             f"Rows and events are not equal: {found.verdict}; the tables stay cut over.",

@@ -45,7 +45,7 @@ class MariadbBlock:
         """Create the table of refusals and the triggers."""
         ask = self._connection
         ask.run(
-            f'CREATE TABLE IF NOT EXISTS "{self._refused}" (number bigint unsigned NOT NULL AUTO_INCREMENT PRIMARY KEY, '
+            f'CREATE TABLE IF NOT EXISTS "{self._refused}" (number bigint NOT NULL AUTO_INCREMENT PRIMARY KEY, '
             "at bigint NOT NULL, label varchar(190) CHARACTER SET utf8mb4 NOT NULL, op char(1) NOT NULL, "
             '"user" varchar(400) CHARACTER SET utf8mb4, process bigint, application varchar(190) CHARACTER SET utf8mb4)'
             " ENGINE=MyISAM"
