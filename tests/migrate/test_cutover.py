@@ -19,13 +19,23 @@ from eventfold.migrate.session import Session
 from tests.migrate.shop import WAYS, Shop
 from tests.migrate.test_capture import opened
 from tests.support.memory import tmp_path as tmp_path
+from tests.support.repetitions import IS_SLOW
 
 TABLES = ["customer", "orders", "line"]
+
+
+FEW_WAYS = WAYS if IS_SLOW else ("sqlite", "postgresql-triggers")
 
 
 @pytest.fixture(params=WAYS)
 def loaded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Shop, Session]]:
     """A loaded shop, by each way of recording."""
+    yield from opened(request.param, tmp_path)
+
+
+@pytest.fixture(params=FEW_WAYS)
+def loaded_by_few(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Shop, Session]]:
+    """A loaded shop, by two ways of recording; by all where tests may be slow."""
     yield from opened(request.param, tmp_path)
 
 
@@ -149,9 +159,9 @@ def test_one_entity_is_cut_over_and_others_are_captured_on(loaded: tuple[Shop, S
     assert session.state().moved == ["line", "orders"]
 
 
-def test_a_difference_lifts_the_block(loaded: tuple[Shop, Session]) -> None:
+def test_a_difference_lifts_the_block(loaded_by_few: tuple[Shop, Session]) -> None:
     """The old application writes on; nothing is switched."""
-    shop, session = loaded
+    shop, session = loaded_by_few
     decide(session, ("OrderPaid", {"id": 3, "status": "paid"}))  # an application that decides too early
     with pytest.raises(MigrationError, match=r"1 of 40 rows differ.*block is lifted"):
         cut_over(session, ["orders", "line"])
@@ -164,7 +174,7 @@ def test_a_writer_past_the_block_is_found(loaded: tuple[Shop, Session]) -> None:
     shop, session = loaded
     cut_over(session, TABLES)
     pass_block(shop, "orders", "UPDATE orders SET note = 'past the block' WHERE id = 6")
-    with pytest.raises(CaptureStopped, match="orders.*which no event says|the block of orders was dropped"):
+    with pytest.raises(CaptureStopped, match=r"orders.*which no event says|the block of orders was dropped"):
         following(session)
     assert session.state().alarms[0].kind == "bypassed" and session.state().phase == "stopped"
     with pytest.raises(MigrationError, match="orders: 1 different"):
@@ -178,9 +188,9 @@ def test_a_writer_past_the_block_is_found(loaded: tuple[Shop, Session]) -> None:
     assert session.compare(catch_up=lambda: capture_waiting(session)).equal
 
 
-def test_a_row_that_was_corrected_is_confirmed_by_another_cutover(loaded: tuple[Shop, Session]) -> None:
+def test_a_row_that_was_corrected_is_confirmed_by_another_cutover(loaded_by_few: tuple[Shop, Session]) -> None:
     """The block is complete again, and what was recorded of it is no alarm any more."""
-    shop, session = loaded
+    shop, session = loaded_by_few
     cut_over(session, TABLES)
     pass_block(shop, "orders", "UPDATE orders SET note = 'past' WHERE id = 6")
     with pytest.raises(CaptureStopped):
@@ -209,9 +219,11 @@ def pass_block(shop: Shop, table: str, statement: str) -> None:
     shop.run(statement)
 
 
-def test_an_application_that_decides_on_stops_the_rollback(loaded: tuple[Shop, Session], monkeypatch: Any) -> None:
+def test_an_application_that_decides_on_stops_the_rollback(
+    loaded_by_few: tuple[Shop, Session], monkeypatch: Any
+) -> None:
     """Its events would not be in the tables: they stay cut over, blocked, and nothing is lost."""
-    shop, session = loaded
+    shop, session = loaded_by_few
     cut_over(session, TABLES)
     decide(session, ("OrderPaid", {"id": 3, "status": "paid"}))
     original = session.ledger.add
@@ -232,9 +244,9 @@ def test_an_application_that_decides_on_stops_the_rollback(loaded: tuple[Shop, S
     assert shop.application.rows("SELECT status FROM orders WHERE id = 4") == [("paid",)]
 
 
-def test_what_cannot_be_cut_over_is_said_before(loaded: tuple[Shop, Session]) -> None:
+def test_what_cannot_be_cut_over_is_said_before(loaded_by_few: tuple[Shop, Session]) -> None:
     """Unknown tables, and those that are cut over already; what was installed cannot be removed meanwhile."""
-    _, session = loaded
+    _, session = loaded_by_few
     with pytest.raises(InvalidInput, match="invoice is no table"):
         session.plan.with_parts(["invoice"])
     check_cutover(session, TABLES)

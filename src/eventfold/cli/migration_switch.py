@@ -112,4 +112,3 @@ def _print(output: Output, done: Switched, what: str) -> None:
 def _named(labels: tuple[str, ...] | list[str]) -> str:
     shown = ", ".join(labels[:MAX_NAMED])
     return escape_control(shown if len(labels) <= MAX_NAMED else f"{shown} and {len(labels) - MAX_NAMED} more")
-

@@ -28,6 +28,7 @@ from eventfold.migrate.progress import (
 )
 from eventfold.migrate.reverse_rows import obstacles
 from eventfold.migrate.session import Session
+from eventfold.migrate.sources.source import Recorder
 
 Tell = Callable[[str], None]
 
@@ -47,6 +48,11 @@ def check_cutover(session: Session, labels: Sequence[str]) -> None:
 
     Raises InvalidInput if a step is missing or rows could not be written back, SourceUnavailable for missing rights.
     """
+    with session.recorder() as recorder, session.moved(labels, recorder) as moved:
+        _refuse_early(session, labels, moved)
+
+
+def _refuse_early(session: Session, labels: Sequence[str], moved: MovedTables) -> None:
     state = session.state()
     if state.capture is None or state.loaded is None or state.is_loading:
         raise InvalidInput(
@@ -59,8 +65,7 @@ def check_cutover(session: Session, labels: Sequence[str]) -> None:
             "Keep the column, or give it a default in the source.",
             obstacles=found,
         )
-    with session.recorder() as recorder, session.moved(labels, recorder) as moved:
-        moved.block.refuse(moved.tables)
+    moved.block.refuse([session.plan.tables[each] for each in labels])
 
 
 def cut_over(session: Session, labels: Sequence[str], tell: Tell = lambda _text: None) -> Switched:
@@ -68,7 +73,6 @@ def cut_over(session: Session, labels: Sequence[str], tell: Tell = lambda _text:
 
     Raises MigrationError if rows and events differ, after the block was lifted; CaptureStopped, SourceUnavailable.
     """
-    check_cutover(session, labels)
     state = session.state()
     again = [each for each in labels if each in state.moved]
     if again and len(again) < len(labels):
@@ -77,8 +81,9 @@ def cut_over(session: Session, labels: Sequence[str], tell: Tell = lambda _text:
             f"Name the others: {', '.join(each for each in labels if each not in again)}.",
         )
     with session.recorder() as recorder, session.moved([*state.moved, *labels], recorder) as moved:
+        _refuse_early(session, labels, moved)
         if again:
-            return _confirm(session, labels, moved)
+            return _confirm(session, labels, moved, recorder)
         tell("capturing what waits")
         capture_waiting(session)
         tell("blocking writers")
@@ -87,7 +92,7 @@ def cut_over(session: Session, labels: Sequence[str], tell: Tell = lambda _text:
         try:
             moved.block.install([session.plan.tables[each] for each in labels])
             tell("comparing")
-            found = _compare_equal(session, labels, "they are not cut over, and their block is lifted")
+            found = _compare_equal(session, recorder, labels, "they are not cut over, and their block is lifted")
             tell("switching")
             position = session.store.head()
             moved.projection.install(position)
@@ -98,7 +103,7 @@ def cut_over(session: Session, labels: Sequence[str], tell: Tell = lambda _text:
         return Switched(tuple(labels), found.rows, position, round(time.monotonic() - began, 3))
 
 
-def _confirm(session: Session, labels: Sequence[str], moved: MovedTables) -> Switched:
+def _confirm(session: Session, labels: Sequence[str], moved: MovedTables, recorder: Recorder) -> Switched:
     """Block and compare tables again that are cut over: a writer passed the block, and its rows were corrected."""
     state, began = session.state(), time.monotonic()
     alarms = [each for each in state.alarms if each.table in labels]
@@ -107,7 +112,7 @@ def _confirm(session: Session, labels: Sequence[str], moved: MovedTables) -> Swi
     if alarms:
         session.ledger.add(AlarmsSettled(session.name, tuple(labels), "the tables are compared again"))
     try:
-        found = _compare_equal(session, labels, "what a writer past the block wrote is not in the events")
+        found = _compare_equal(session, recorder, labels, "what a writer past the block wrote is not in the events")
     except MigrationError:
         for each in alarms:
             session.ledger.add(each)
@@ -115,13 +120,13 @@ def _confirm(session: Session, labels: Sequence[str], moved: MovedTables) -> Swi
     return Switched(tuple(labels), found.rows, session.store.head(), round(time.monotonic() - began, 3))
 
 
-def _compare_equal(session: Session, labels: Sequence[str], otherwise: str) -> Comparison:
+def _compare_equal(session: Session, recorder: Recorder, labels: Sequence[str], otherwise: str) -> Comparison:
     """Compare tables, and record that what the source shows is known. Raises MigrationError if they differ."""
-    with session.recorder() as recorder:
-        session.source.begin(snapshot=True)
-        snapshot = str(recorder.snapshot(session.source))
-        session.source.rollback()
-    found = session.compare(labels, catch_up=lambda: capture_waiting(session))
+    session.source.begin(snapshot=True)
+    snapshot = str(recorder.snapshot(session.source))
+    session.source.rollback()
+    confirmed = [each for each in labels if each in session.state().moved]
+    found = session.compare(labels, catch_up=lambda: capture_waiting(session, confirmed))
     if not found.equal:
         raise MigrationError(
             f"Rows and events are not equal: {found.verdict}; {otherwise}.",
@@ -145,9 +150,9 @@ def note_known(session: Session, labels: Sequence[str], snapshot: str, found: Co
     session.ledger.add(LoadDone(session.name, run, counts, 0, found.rows, 0.0))
 
 
-def capture_waiting(session: Session) -> None:
-    """Capture what waits in the source."""
-    with session.capture() as capture:
+def capture_waiting(session: Session, passed_over: Sequence[str] = ()) -> None:
+    """Capture what waits in the source; of some tables, whose rows are compared, nothing."""
+    with session.capture(passed_over) as capture:
         capture.drain()
 
 

@@ -81,8 +81,7 @@ class RowLog:
                 decided = self._decided.read(stored)
                 if decided.label in self._labels:
                     source = self._plan.events[decided.label].source(decided.key)
-                    add(source, _DECIDED[decided.effect], msgspec.json.encode(decided.values))
-                    count += 1
+                    yield source, _DECIDED[decided.effect], msgspec.json.encode(decided.values)
                 continue
             else:
                 continue

@@ -194,10 +194,10 @@ class Session:
             yield MovedTables(self.ledger, self.plan, labels, connection, recorder)
 
     @contextmanager
-    def capture(self) -> Generator[Capture]:
+    def capture(self, passed_over: Sequence[str] = ()) -> Generator[Capture]:
         """Open the capture of recorded changes. Raises CaptureStopped if an alarm is not settled."""
         with self.recorder() as recorder:
-            capture = Capture(self.ledger, self.plan, self.source, recorder)
+            capture = Capture(self.ledger, self.plan, self.source, recorder, passed_over)
             try:
                 yield capture
             finally:

@@ -39,7 +39,7 @@ class PostgresDecoding:
         )[0]
         self.slot = f"eventfold_{name}_{database}"  # a server's databases share the names of slots
         self._decoder = Decoder({(each.schema or default, each.name): each.label for each in tables}, self.slot)
-        self._advanced = time.monotonic()
+        self._advanced = float("-inf")
 
     def refuse(self) -> None:
         """Raise InvalidInput if the server does not write what decoding needs, SourceUnavailable for missing rights."""
