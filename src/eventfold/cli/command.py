@@ -109,7 +109,7 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         ("one entity", "eventfold migrate rollback events.db shop.db --only orders"),
         (
             "with rows that differ, as they are",
-            "eventfold migrate rollback events.db shop.db --because 'an import had passed the block'",
+            "eventfold migrate rollback events.db shop.db --because 'an import'",
         ),
     ),
     "migrate status": (
