@@ -170,7 +170,7 @@ def test_a_difference_lifts_the_block(loaded_by_few: tuple[Shop, Session]) -> No
 
 
 def test_a_writer_past_the_block_is_found(loaded: tuple[Shop, Session]) -> None:
-    """Whoever drops a trigger: by its absence, and by what was written; a rollback with a reason takes the rows."""
+    """A dropped trigger: by its absence, and by what was written; a rollback with a reason takes the rows."""
     shop, session = loaded
     cut_over(session, TABLES)
     pass_block(shop, "orders", "UPDATE orders SET note = 'past the block' WHERE id = 6")
