@@ -135,7 +135,7 @@ class Shopping:
             done = self.customer.post(f"/basket/add/{product.pk}/", {"quantity": self.chance.randint(1, 2)})
             assert done.status_code == 302, done.content[:500]
         address = {
-            "first_name": "Ada", "last_name": "Byron", "line1": f"{self.chance.randint(1, 99)} Mill Lane",
+            "first_name": "Ada", "last_name": "Byron", "line1": f"{self.chance.randint(1, 99)} Mill Road",
             "line4": "London", "postcode": "N1 9RT", "country": "GB",
         }  # fmt: skip
         for place, data in (
