@@ -147,7 +147,7 @@ _ALL = (
         digest="f11eb406d322dbeff4445a4e4954b6a37b6c210af3f2142310e895d2ee15f3c5",
         licence="MovieLens (GroupLens): for research, not commercial; package GPL-3.0",
         may_publish=False,
-        what="100,004 ratings of films by 671 people, to the second.",
+        what="MovieLens latest-small of October 2016: ratings of films, each with its person and second.",
     ),
     Source(
         name="posts",
