@@ -184,16 +184,12 @@ def _replaced(order: Order, orders: list[Order]) -> bool:
 
 def plant(store: ef.Store) -> int:
     """Plant what the source does not have: a prescription of 10:01 that is entered after an allergy of 10:02."""
-    patient, written = keyed_hash(PLANTED), 0
-    why = ("dr-7", "given at 10:01, entered at 10:05")
-    product = "Penicillin V Potassium 250 MG Oral Tablet"
-    for command, function, *given in (
-        ("allergy", app.record_allergy, "Penicillin V", LATE + timedelta(minutes=2)),
-        ("prescription", app.prescribe, PLANTED, product, LATE + timedelta(minutes=1), why),
-    ):
-        decided = store.using(command_id=f"{PLANTED}-{command}").decide(function, app.Chart(patient), *given)
-        written += 0 if decided.repeated else len(decided.events)
-    return written
+    chart = app.Chart(keyed_hash(PLANTED))
+    product, why = "Penicillin V Potassium 250 MG Oral Tablet", ("dr-7", "given at 10:01, entered at 10:05")
+    given, noted = LATE + timedelta(minutes=1), LATE + timedelta(minutes=2)
+    allergy = store.using(command_id="planted-allergy").decide(app.record_allergy, chart, "Penicillin V", noted)
+    late = store.using(command_id="planted-prescription").decide(app.prescribe, chart, PLANTED, product, given, why)
+    return sum(len(decided.events) for decided in (allergy, late) if not decided.repeated)
 
 
 def _draft(fact: Fact) -> tuple[ef.Draft[ef.Event], int]:

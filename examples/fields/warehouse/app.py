@@ -146,7 +146,7 @@ def receive(shelf: Shelf, lot: Lot, units: int, ordered: int | None = None) -> l
     if lot.received is not None:
         return []
     events: list[LotReceived | LineShipped] = [LotReceived(lot.lot, shelf.product, units, ordered)]
-    stock = [*shelf.lots.items(), (lot.lot, units)]
+    stock: list[tuple[str, int]] = [*shelf.lots.items(), (lot.lot, units)]
     for order, customer, wanted in shelf.waiting:
         while wanted and stock:
             name, there = stock.pop(0)

@@ -183,7 +183,7 @@ def _trace(checked: Checked, store: ef.Store, db: Any, flows: Flows, folder: Pat
     for recorded in store.read(ef.Query.of(types=[StockWrittenOff], tags=[f"product:{product}"])):
         off[recorded.event.document] += recorded.event.units
     taken = _csv(folder / "off.csv", "document,units", off.items())
-    lines: list[tuple[str, ...]] = []
+    lines: list[tuple[str, int, int, int, int]] = []
     for moment, words in ((until, f"on {until:%d %B %Y}"), (datetime(2012, 1, 1, tzinfo=UTC), "in the end")):
         lot = store.state(Lot(name), occurred_until=moment)
         given = {"off": taken, "product": product, "first": first, "last": first + units, "until": moment}
