@@ -29,6 +29,7 @@ from examples.fields.meters.app import (
     credit,
 )
 from examples.fields.meters.expiry import CalibrationDue, CalibrationExpired, Expiry
+from examples.fields.meters.holders import Erased, Holder, HolderErased, Names, assign, erase
 from examples.fields.meters.load import METER, Minute, day, drafts, load, minutes
 from examples.fields.meters.seats import FLEET, Fleet, ReplacementsForecast, came
 from examples.fields.meters.voltage import (
@@ -201,6 +202,27 @@ def test_a_gateway_sends_a_batch_again_under_its_key_over_http(tmp_path: Path) -
         again = gateway.append(*batch, key="gateway-7/batch-1")
         assert again.repeated and again.positions == first.positions
         assert gateway.count() == 2
+
+
+def test_a_holder_is_erased_and_the_bills_stay(tmp_path: Path) -> None:  # noqa: F811
+    """No file has the name any more; an erasure that was interrupted after its event is completed by the next call."""
+    names = Names(tmp_path / "names.db")
+    with ef.Store(str(tmp_path / "meters.db")) as store:
+        holder = names.add("Marguerite Duval")
+        store.decide(assign, Holder(holder), METER)
+        store.append(calibrated("C-1", "2009-01-01", "2010-01-01"), readings(0))
+        store.decide(bill, Month(METER, "2009-03"), Traceability(METER))
+        store.decide(erase, Holder(holder), "ann")  # and then the process ended
+        assert names.of(holder) == "Marguerite Duval"
+        for _ in range(2):
+            names.erase(store, holder, "ann")
+        assert names.of(holder) is None
+        with pytest.raises(Erased):
+            store.decide(assign, Holder(holder), "another meter")
+        assert store.state(Month(METER, "2009-03")).bill is not None
+        assert store.count(ef.Query.of(types=[HolderErased])) == 1
+    names.close()
+    assert not [each for each in tmp_path.iterdir() if b"Duval" in each.read_bytes()]
 
 
 def test_a_forged_reading_and_a_changed_byte_are_found(tmp_path: Path) -> None:  # noqa: F811
