@@ -15,6 +15,7 @@ from soak import (
     generated,
     kills,
     merges,
+    migrations,
     next_python,
     power,
     remote_cuts,
@@ -64,6 +65,7 @@ FAMILIES = (
     Family("cluster-cuts", "cuts", 24, cluster_cuts.cuts, nats=True, root=True, longest=300.0),
     Family("cluster-races", "races", 120, races.racing, nats=True, longest=300.0),
     Family("cluster-flips", "flips", 24, rot.flips, nats=True, longest=300.0),
+    Family("migrate-oscar", "moves there and back", 6, migrations.oscar, postgres=True, longest=900.0),
     Family("slow-tests", "suites", len(slow_tests.SUITES), slow_tests.full, postgres=True, longest=1_800.0),
     Family("python-3.13", "suites", 1, next_python.suite, root=True, program="debootstrap", longest=3_000.0),
 )

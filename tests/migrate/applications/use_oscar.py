@@ -27,6 +27,22 @@ def work(seed: str, times: str) -> None:
     print(number)
 
 
+def until(seed: str) -> None:
+    """Work until a write is refused: oscar answers a checkout that fails with a page, other requests with the error."""
+    people, bought = Shopping(int(seed)), 0
+    people.begin()
+    try:
+        while True:
+            number = people.buy()
+            bought += 1
+            people.note(number, "under load")
+            people.ship(number, "Packed")
+    except (DatabaseError, AssertionError) as error:
+        print(f"{type(error).__name__}: {error}")
+    refused("200000")
+    print(f"bought {bought}")
+
+
 def status(number: str) -> None:
     """Print an order's status."""
     from oscar.core.loading import get_model
