@@ -49,7 +49,7 @@ def test_differences_are_printed_and_are_an_exit_code_of_their_own(tmp_path: Pat
     code, out, _ = compared(shop, "--json", "--limit", "1")
     found = json.loads(out)
     assert code == 8 and not found["equal"] and found["differing"] == 4 and len(found["differences"]) == 2
-    assert compared(shop, "--only", "customer", "--table")[1].startswith("all 5 rows of 1 tables are equal")
+    assert compared(shop, "--only", "customer", "--table")[1].startswith("all 5 rows of 1 table are equal")
     code, _, err = compared(shop, "--only", "nothing")
     assert code == 2 and "no table of this migration" in err
     assert compared(shop, "--for", "1d")[0] == compared(shop, "--watch", "--every", "often")[0] == 2

@@ -71,7 +71,7 @@ def test_every_command_reports_what_it_did_in_eighty_columns(shell: Shell) -> No
     """From the first run to the last rollback, each command prints its sentence."""
     models = ("air_models:Plain", "air_models:Apart", "air_models:Stops")
     output = shell("run", *models, "--once", code=1, group="")
-    assert "stops stopped at event 16 (Departed), in evolve, after 1 attempts: ValueError: five." in output
+    assert "stops stopped at event 16 (Departed), in evolve, after 1 attempt: ValueError: five." in output
     assert "eventfold projections skip stops 16 --because" in output
     assert "plain rows 1 air_models:Plain" in shell("list")
     output = shell("status")
@@ -79,7 +79,7 @@ def test_every_command_reports_what_it_did_in_eighty_columns(shell: Shell) -> No
     assert "apart: Parked: " in output
     assert "since event 16 (Departed): ValueError: five; other keys are current. Fix the handler, then" in output
     assert "retry: eventfold projections retry apart. Slowest handler: evolve," in output
-    assert "stops: Stopped at event 16 (Departed) in evolve after 1 attempts: ValueError: five." in output
+    assert "stops: Stopped at event 16 (Departed) in evolve after 1 attempt: ValueError: five." in output
     output = shell("status", "plain")
     assert "level 0 plain: Current; no runner is working on it. Slowest handler: evolve," in output
     assert "handled_digest" in shell("show", "plain")
@@ -138,7 +138,7 @@ def test_a_runner_asked_to_end_finishes_its_page(shell: Shell, number: signal.Si
         running.send(number)
         code, _, output = running.end()
     assert code == 0
-    assert "stops stopped at event 16 (Departed), in evolve, after 1 attempts: ValueError: five." in output
+    assert "stops stopped at event 16 (Departed), in evolve, after 1 attempt: ValueError: five." in output
     assert "apart parked event 16 (Departed) of" in output
     with ef.Store(shell.url) as store:
         assert not [each.holder for each in store.projections.status() if each.holder]

@@ -105,7 +105,7 @@ def test_a_fold_that_a_snapshot_cannot_store_is_rejected() -> None:
     past = [Deposited("a", Decimal(n)) for n in (1, 2, 3)]
     with pytest.raises(AssertionError, match=r"from the snapshot after \d events"):
         properties.snapshot_equals_replay(Forgetful("a"), past)
-    with pytest.raises(AssertionError, match="after 1 events this state is not equal"):
+    with pytest.raises(AssertionError, match="after 1 event this state is not equal"):
         properties.snapshot_equals_replay(Changing("a"), past)
     with pytest.raises(AssertionError, match="after a snapshot"):
         properties.state_survives_storage(Changing("a", ("x",)))

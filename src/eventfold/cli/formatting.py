@@ -16,6 +16,7 @@ from uuid import UUID
 import msgspec
 
 from eventfold.cli.output import COLUMN_GAP
+from eventfold.core.counted import count_of as count_of
 from eventfold.core.envelope import from_micros
 from eventfold.core.event import Recorded
 from eventfold.core.event_json import format_datetime, is_json
@@ -114,11 +115,6 @@ def format_minute(micros: int) -> str:
 def format_second(micros: int) -> str:
     """Date and time of day of µs since 1970, in UTC, to the second."""
     return from_micros(micros).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def count_of(number: int, what: str) -> str:
-    """`1 event`, `2 events`."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 MAX_NAME_WIDTH = 32  # cells for the name of a field, unless output is wide

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
+from eventfold.core.counted import count_of
 from eventfold.core.envelope import StoredEvent, digest
 from eventfold.core.query import Query
 from eventfold.errors import CursorMismatch, InvalidInput
@@ -67,8 +68,8 @@ async def copy(
     elif keep_identity and not has_succeeded(source, target):
         if head:
             raise InvalidInput(
-                f"The target has {head:,} events and an identity of its own, which it must keep: its cursors and "
-                "receipts would become invalid.",
+                f"The target has {count_of(head, 'event')} and an identity of its own, which it must keep: its "
+                "cursors and receipts would become invalid.",
                 "Copy into an empty store to hand the identity over, or copy without keep_identity (--keep-identity).",
                 target=target.store_id,
                 store=source.store_id,

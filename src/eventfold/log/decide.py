@@ -13,6 +13,7 @@ import msgspec
 
 from eventfold.concurrency.calls import Call
 from eventfold.core.backoff import Backoff
+from eventfold.core.counted import count_of
 from eventfold.core.envelope import NewEvent, Receipt
 from eventfold.core.event import Recorded, event_of
 from eventfold.core.query import Query
@@ -53,7 +54,7 @@ async def decide(
                 if (earlier := await _decided_before(log, options, call)) is not None:
                     return earlier
                 raise AppendConflict(
-                    f"The decision {call.name} met a conflict in each of {attempt} attempts.",
+                    f"The decision {call.name} met a conflict, in {count_of(attempt, 'attempt')}.",
                     "Try again later, allow more attempts (store.using(attempts=…)), or decide over fewer events.",
                     **conflict.fields,
                 ) from None

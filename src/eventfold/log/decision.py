@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, cast
 
 from eventfold.core.aggregate import Aggregate, record_jointly
@@ -19,7 +20,7 @@ from eventfold.errors import InvalidDecision
 class DecisionCall:
     """A decision with its arguments. `questions` are the states among the arguments, in order.
 
-    Raises InvalidDecision if it is not a function, or if an argument is a State class instead of an instance.
+    Raises InvalidDecision if it is not a function, if it is bound to a state, or if an argument is a State class.
     """
 
     def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -28,6 +29,7 @@ class DecisionCall:
                 f"{function!r} is no function.",
                 "Give the function and its arguments, store.decide(transfer, Account(…)), not what it returned.",
             )
+        _refuse_bound_state(function)
         self.function = function
         self._names, self._positional = tuple(kwargs), len(args)
         self._arguments = [*args, *kwargs.values()]
@@ -49,6 +51,31 @@ class DecisionCall:
         named = dict(zip(self._names, arguments[self._positional :], strict=True))
         result = self.function(*arguments[: self._positional], **named)
         return _decided_events(self.function, result, recorded, states)
+
+
+def _refuse_bound_state(function: Callable[..., Any]) -> None:
+    """Raise InvalidDecision for a method of a state, or a partial with one: that state would never be loaded."""
+    inner: Any = function
+    bound: list[Any] = []
+    while isinstance(inner, partial):
+        bound += [*inner.args, *inner.keywords.values()]
+        inner = inner.func
+    owner: Any = getattr(inner, "__self__", None)
+    held = next((each for each in (owner, *bound) if isinstance(each, State)), None)
+    if held is None:
+        return
+    cls, name = type(held).__name__, getattr(inner, "__name__", "decision")
+    question = f"{cls}({', '.join(state_definition_of(type(held)).question) and '…'})"
+    if held is owner:
+        call = "change" if isinstance(held, Aggregate) else "decide"
+        raise InvalidDecision(
+            f"{name_of(inner)} was given as a method of one {cls}, which is never loaded.",
+            f"Give the method of the class, and the state as its argument: store.{call}({cls}.{name}, {question}).",
+        )
+    raise InvalidDecision(
+        f"{name_of(inner)} was given as a partial that holds a {cls}, which is never loaded.",
+        f"Give the function, and the state as an argument: store.decide({name}, {question}).",
+    )
 
 
 def _questions_in(function: Callable[..., Any], value: Any) -> Iterator[State]:

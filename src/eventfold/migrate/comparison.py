@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from eventfold.core.counted import count_of
+
 DifferenceKind = Literal["different", "missing", "extra", "unreadable", "doubled"]
 KINDS: dict[DifferenceKind, str] = {
     "different": "different",
@@ -95,9 +97,9 @@ class Comparison(msgspec.Struct, frozen=True):
     def verdict(self) -> str:
         """The result as one sentence, without values."""
         if self.equal:
-            return f"all {self.rows:,} rows of {len(self.tables)} tables are equal"
+            return f"all {count_of(self.rows, 'row')} of {count_of(len(self.tables), 'table')} are equal"
         parts = "; ".join(f"{label}: {said}" for label, each in self.tables.items() if (said := "".join(_said(each))))
-        return f"{self.differing:,} of {self.rows:,} rows differ: {parts}"
+        return f"{self.differing:,} of {count_of(self.rows, 'row')} differ: {parts}"
 
 
 def _said(found: TableComparison) -> Iterator[str]:

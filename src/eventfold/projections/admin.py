@@ -345,7 +345,8 @@ class ProjectionAdmin:
             self.wait(projection, check_position(wait, "wait"))
         definition = projection_definition(projection)
         codec_of(definition)
-        target = self.catalog.target_of(definition)
+        self.catalog.target_of(definition)
+        target = partial(self.catalog.target_at, definition.target)
         return Selection(TargetRows(definition, target, generation, self.log.engine.store_id), filters, equal, order)
 
     def verify(self, *projections: Named, progress: Progress = lambda _done, _all: None) -> builtins.list[Proof]:

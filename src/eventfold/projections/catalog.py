@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from eventfold.concurrency import run
+from eventfold.concurrency.waiting import Flag
 from eventfold.core.state import State
-from eventfold.errors import EventfoldError, InvalidProjection, ProgressUnknown, ProjectionChanged
+from eventfold.errors import EventfoldError, InvalidProjection, ProgressUnknown, ProjectionChanged, StoreClosed
 from eventfold.log.context import Log
 from eventfold.ports.sink import Sink
 from eventfold.ports.target import ELSEWHERE, FORWARDED, ProjectionRecord, Target
@@ -121,10 +122,16 @@ class ProjectionCatalog:
         self._resolve = resolve
         self._subscriptions: dict[Any, ProjectionLike] = {}
         self._targets: dict[str | int | None, Target] = {}
+        self._closed = Flag()  # shared by copies, as the targets are
         self._homes: dict[str, Target] = {}  # by name, of projections whose class this process has used
 
     def target_at(self, address: str | Sink | None = None) -> Target:
-        """Return the target at an address, opened at first use; by default the store's own. Raises NotSupported."""
+        """Return the target at an address, opened at first use; by default the store's own.
+
+        Raises NotSupported, StoreClosed.
+        """
+        if self._closed.is_set():  # otherwise it would be opened again, and stay open
+            raise StoreClosed("This store was closed.", "Open it again.")
         at = address if address is None or isinstance(address, str) else id(address)
         target = self._targets.get(at)
         if target is None:
@@ -258,7 +265,8 @@ class ProjectionCatalog:
         return self.compile(projection)
 
     def close(self) -> None:
-        """Close every target."""
+        """Close every target. None is opened afterwards."""
+        self._closed.set()
         for target in self._targets.values():
             target.close()
         self._targets.clear()

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from eventfold.concurrency import run
+from eventfold.core.counted import count_of, each_of
 from eventfold.core.table import Column, Table, generation_table
 from eventfold.core.tally import MODULUS
 from eventfold.core.value_order import canonical
@@ -315,9 +316,9 @@ def _version(checkpoint: Checkpoint) -> tuple[int, int, int]:
 
 def _proof(comparison: Comparison, position: int) -> RowProof:
     count, different = comparison.rows[0], comparison.different
-    verdict = f"Each of {count:,} rows equals the row folded again."
+    verdict = f"{each_of(count, 'row')} equals the row folded again."
     if different:
-        verdict = f"{different:,} of {max(comparison.rows):,} rows differ from rows folded again."
+        verdict = f"{different:,} of {count_of(max(comparison.rows), 'row')} differ from rows folded again."
     name, generation = comparison.name, comparison.generations[0]
     return RowProof(name, generation, position, count, different, comparison.differences, not different, verdict)
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 import msgspec
 
 from eventfold.core.backoff import Backoff
+from eventfold.core.counted import count_of
 from eventfold.core.envelope import StoredEvent
 from eventfold.core.json_values import decode
 from eventfold.core.tally import MODULUS, Tally, event_hash
@@ -75,8 +76,8 @@ def stopped_error(name: str, checkpoint: Checkpoint) -> ProjectionStopped:
             error=why.error,
         )
     return ProjectionStopped(
-        f"{name} stopped at event {why.position} ({why.type}), in {why.handler}, after {why.attempts} attempts: "
-        f"{why.error.rstrip('.')}.",
+        f"{name} stopped at event {why.position} ({why.type}), in {why.handler}, after "
+        f"{count_of(why.attempts, 'attempt')}: {why.error.rstrip('.')}.",
         f"Fix the handler and resume it (eventfold projections resume {name}), or skip the event: "
         f"eventfold projections skip {name} {why.position} --because ….",
         projection=name,

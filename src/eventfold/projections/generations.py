@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from eventfold.core.counted import count_of
 from eventfold.core.event import declaration_of, known_names, stored_names_of
 from eventfold.core.json_values import decode
 from eventfold.core.query import Cursor, Query
@@ -255,7 +256,8 @@ async def refuse_other_tables(
     refuse_outdated(definition, target, was.place.generation)
     old = decode(was.query, Query)
     if was.partitions != definition.partitions:
-        what = f"it has {definition.partitions} partitions now, but its rows were written with {was.partitions}"
+        now = count_of(definition.partitions, "partition")
+        what = f"it has {now} now, but its rows were written with {was.partitions}"
     elif was.fingerprint.partition("-")[0] != definition.fingerprint.partition("-")[0]:
         what = "the declaration of its tables has changed"
     elif definition.kind != "effects" and (through := await _same_through(log, old, definition.query, position)) < 0:

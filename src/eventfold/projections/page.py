@@ -14,6 +14,7 @@ from typing import Any, cast, overload
 import msgspec
 
 from eventfold.core.codec import Codec
+from eventfold.core.counted import count_of
 from eventfold.core.envelope import StoredEvent
 from eventfold.core.event import Recorded
 from eventfold.core.event_rows import EventRows
@@ -298,6 +299,7 @@ class PageDecoder:
 
     def _wrong_key(self, key: Any) -> InvalidProjection:
         return InvalidProjection(
-            f"{self._definition.cls.__name__}.key returned {key!r}, but the key has {self._key_size} fields.",
+            f"{self._definition.cls.__name__}.key returned {key!r}, but the key has "
+            f"{count_of(self._key_size, 'field')}.",
             "Return one value for each field of the key, in their order.",
         )

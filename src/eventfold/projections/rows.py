@@ -31,11 +31,18 @@ class TargetRows:
 
     _reported: set[Any] = set()  # of this process: kinds of queries that the log has
 
-    def __init__(self, definition: ProjectionDefinition, target: Target, generation: int | None, origin: str) -> None:
+    def __init__(
+        self, definition: ProjectionDefinition, target: Callable[[], Target], generation: int | None, origin: str
+    ) -> None:
         self.codec = codec_of(definition)
-        self.definition, self.target, self.origin = definition, target, origin
+        self.definition, self._target, self.origin = definition, target, origin
         self.fields = fields_of(definition)
         self._generation = generation
+
+    @property
+    def target(self) -> Target:
+        """The target. Raises StoreClosed once the store was closed, also for a selection that was made before."""
+        return self._target()
 
     def reader(self) -> TargetRowReader:
         """Return the reader of the chosen or live generation. Raises UnknownProjection."""

@@ -15,6 +15,7 @@ from eventfold.concurrency import CommitSignal, run
 from eventfold.concurrency.deadlines import stopped_by
 from eventfold.concurrency.waiting import Flag
 from eventfold.core.backoff import Backoff
+from eventfold.core.counted import count_of
 from eventfold.errors import EventfoldError, ProjectionStopped, StoreClosed, StoreUnavailable, TargetUnavailable
 from eventfold.log.context import Log
 from eventfold.ports.target import PartitionKey, Target
@@ -334,8 +335,8 @@ class WorkerLog:
             self._parked += 1
             if self._parked <= MAX_REPEATS:
                 self._warn(
-                    f"{self._name} parked event {entry.position} ({entry.type}) of {entry.key}, after {entry.attempts} "
-                    f"attempts: {entry.error}"
+                    f"{self._name} parked event {entry.position} ({entry.type}) of {entry.key}, after "
+                    f"{count_of(entry.attempts, 'attempt')}: {entry.error}"
                 )
             if self._parked == MAX_REPEATS:
                 self._warn(

@@ -9,6 +9,7 @@ from typing import Literal
 
 import msgspec
 
+from eventfold.core.counted import count_of
 from eventfold.core.envelope import from_micros
 from eventfold.core.json_values import decode
 from eventfold.errors import EventfoldError
@@ -170,7 +171,7 @@ def _why(
                 f"eventfold projections resume {record.name}."
             )
         return "stopped", (
-            f"Stopped at event {why.position} ({why.type}) in {why.handler} after {why.attempts} attempts: "
+            f"Stopped at event {why.position} ({why.type}) in {why.handler} after {count_of(why.attempts, 'attempt')}: "
             f"{why.error.rstrip('.')}. Fix the handler and resume it: eventfold projections resume {record.name}."
         )
     if record.paused:

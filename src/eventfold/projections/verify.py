@@ -9,6 +9,7 @@ from collections.abc import AsyncIterable, Callable, Sequence
 
 import msgspec
 
+from eventfold.core.counted import count_of, each_of
 from eventfold.core.envelope import StoredEvent
 from eventfold.core.json_values import decode
 from eventfold.core.query import Cursor, Query
@@ -155,7 +156,7 @@ async def prove(
     if checkpoint.holder == INLINE and (left := await _left(log, target, checkpoint, query)):
         stretch = (checkpoint.position, (await log.engine.head()).position)
         return result(total.count, f"{left:,} later events are in the log, but no append has folded them.", stretch)
-    return result(total.count, f"Each of {total.count:,} events was processed exactly once.", good=True)
+    return result(total.count, f"{each_of(total.count, 'event')} was processed exactly once.", good=True)
 
 
 def _of_lost_history(checkpoint: Checkpoint) -> str:
@@ -226,7 +227,7 @@ async def _name(
         if not page.more:
             break
     if off.count:
-        what = f"{off.count:,} events missed" if off.count > 0 else f"{-off.count:,} events more than the log has"
+        what = f"{count_of(abs(off.count), 'event')} {'missed' if off.count > 0 else 'more than the log has'}"
     else:
         what = "as many events, but not the same ones"
     return f"Between {stretch[0] + 1:,} and {stretch[1]:,} the ledger differs from the log: {what}.", stretch

@@ -13,6 +13,7 @@ from uuid import UUID
 import msgspec
 
 from eventfold.concurrency import run
+from eventfold.core.counted import count_of
 from eventfold.core.envelope import new_id
 from eventfold.core.event import Draft, Recorded
 from eventfold.core.registry import Registry
@@ -71,12 +72,13 @@ def snapshot_equals_replay(question: State, events: Sequence[Any]) -> None:
         packed = pack(folded)
         if packed is None:
             raise AssertionError(
-                f"after {at} events this state is not equal when it is read back from a snapshot: {folded!r}"
+                f"after {count_of(at, 'event')} this state is not equal when it is read back from a snapshot: "
+                f"{folded!r}"
             )
         resumed = unpack(type(question), packed)
         assert resumed is not None
         evolve_recorded(resumed, matching[at:])
-        _assert_equal(replayed, resumed, "replayed", f"from the snapshot after {at} events")
+        _assert_equal(replayed, resumed, "replayed", f"from the snapshot after {count_of(at, 'event')}")
         if event is not None:
             evolve_recorded(folded, [event])
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import msgspec
 
 from eventfold.alerts.facts import Severity, alert_tag
+from eventfold.core.counted import count_of
 from eventfold.core.envelope import NewEvent, from_micros
 from eventfold.core.event import Event, Recorded
 from eventfold.processes.timer_events import derived_id
@@ -127,7 +128,8 @@ class Message(msgspec.Struct, frozen=True):
             case "reminder":
                 return f"{what} {'is' if self.count == 1 else 'are'} still raised after {span(self._longest)}"
             case "limit":
-                return f"{self.alert} sent {self.count} messages within an hour; the next may come at {iso(self.until)}"
+                sent = count_of(self.count, "message")
+                return f"{self.alert} sent {sent} within an hour; the next may come at {iso(self.until)}"
             case "test":
                 return f"{self.alert}: a test message; nothing is wrong"
 

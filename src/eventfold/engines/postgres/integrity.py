@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
+from eventfold.core.counted import count_of
 from eventfold.core.envelope import StoredEvent
 from eventfold.core.snapshot import Snapshot
 from eventfold.engines.postgres.arrays import pack_bigints, pack_texts, pack_uuids
@@ -162,11 +163,16 @@ class IntegrityCheck:
         found: list[Problem] = []
         entries: int = (await self._query(self._sql.tags, [head]))[0][0]
         if entries != self._tag_count:
-            found.append(Problem(f"The tag index has {entries} entries, and the events carry {self._tag_count} tags."))
+            found.append(
+                Problem(
+                    f"The tag index has {entries} entries, and the events carry {count_of(self._tag_count, 'tag')}."
+                )
+            )
         if not damaged:
             found += [
                 Problem(
-                    f"The index of types leads to {count} events of {name}, and there are {self._type_counts[name]}."
+                    f"The index of types leads to {count_of(count, 'event')} of {name}, and there are "
+                    f"{self._type_counts[name]}."
                 )
                 for name, count in await self._query(self._sql.types, [head, pack_texts(list(self._type_counts))])
                 if count != self._type_counts[name]

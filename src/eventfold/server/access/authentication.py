@@ -11,6 +11,7 @@ from functools import lru_cache
 
 from starlette.requests import Request
 
+from eventfold.core.counted import count_of
 from eventfold.server.access.errors import AccessError, Forbidden, TooManyCalls, Unauthenticated
 from eventfold.server.access.key_files import open_keyring
 from eventfold.server.access.key_text import PREFIX
@@ -162,4 +163,4 @@ def _within(rate: Rate | None, who: str, whose: str) -> None:
 
 def _too_many(what: str, wait: float) -> TooManyCalls:
     seconds = math.ceil(wait)
-    return TooManyCalls(what, f"Repeat the call in {seconds} seconds.", retry_after=seconds)
+    return TooManyCalls(what, f"Repeat the call in {count_of(seconds, 'second')}.", retry_after=seconds)
