@@ -128,13 +128,19 @@ class Apart(ef.Projection, target="sqlite:apart.db"):
 
 
 def test_a_read_model_may_say_itself_where_it_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If a class has its own `target`, the engine's is not needed."""
+    """If a class has its own `target`, the engine's is not needed, neither to project it nor to run it."""
     monkeypatch.chdir(tmp_path)
     with ef.Store(foreign(tmp_path)) as store:
         store.append(*flights(20))
         store.project(Apart)
         made = store.rows(Apart)
         assert [known.name for known in store.projections.list()] == ["apart"]
+        with store.run(Apart):
+            last = store.append(*flights(20, 20)).last
+            made = store.rows(Apart, wait=last)
+        assert len(made) and not store.append(*flights(20, 40)).repeated
+        store.run_until_idle(Apart)
+        made = store.rows(Apart)
     with ef.Store(foreign(tmp_path)) as again:
         assert again.rows(Apart) == made != []
 

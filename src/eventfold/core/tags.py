@@ -106,7 +106,10 @@ def _tag_mark(hint: Any) -> TagField | None:
 
 
 def tag_values(value: Any) -> Iterator[str]:
-    """Iterate over the texts after `key:` for a tag field's value: none for None, several for a collection."""
+    """Iterate over the texts after `key:` for a tag field's value: none for None, several for a collection.
+
+    An empty text is a value as any other: logs have such tags.
+    """
     if isinstance(value, str) and not isinstance(value, Enum):
         yield value
     elif value is None:

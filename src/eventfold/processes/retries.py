@@ -5,7 +5,7 @@ Knows: parked events, retry policies. Does not know: clocks (its caller passes t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -31,9 +31,12 @@ def first_parked_by_key(entries: list[ParkedEvent]) -> list[ParkedEvent]:
 
 
 class RetryScheduler:
-    """Decides when the parked events of a target are tried again. `policies`: by name of a process or effect."""
+    """Decides when the parked events of a target are tried again. `policies`: by name of a process or effect.
 
-    def __init__(self, target: Target, policies: Mapping[str, RetryPolicy]) -> None:
+    `target` returns the target; it is called only if there are policies, since a store may have none.
+    """
+
+    def __init__(self, target: Callable[[], Target], policies: Mapping[str, RetryPolicy]) -> None:
         self._target, self._policies = target, policies
         self._due: dict[tuple[PartitionKey, int, int], float] = {}
 
@@ -42,10 +45,10 @@ class RetryScheduler:
         seen: dict[tuple[PartitionKey, int, int], float] = {}
         count = 0
         for name, policy in self._policies.items():
-            for checkpoint in live_checkpoints(self._target, name):
+            for checkpoint in live_checkpoints(self._target(), name):
                 if not is_held_here(checkpoint.holder):
                     continue  # the runner that holds the lease retries its events
-                for entry in first_parked_by_key(self._target.parked(checkpoint.place)):
+                for entry in first_parked_by_key(self._target().parked(checkpoint.place)):
                     waits = entry.state == "parked" and entry.attempts < policy.attempts
                     if not waits:
                         continue
@@ -53,7 +56,7 @@ class RetryScheduler:
                     pause = policy.pause(entry.attempts) if entry.attempts else 0.0
                     due = seen[at] = self._due.get(at, now + pause)
                     if due <= now:
-                        count += mark_due(self._target, checkpoint.place, entry)
+                        count += mark_due(self._target(), checkpoint.place, entry)
         self._due = seen
         return count
 
@@ -61,10 +64,10 @@ class RetryScheduler:
         """Mark all parked events with attempts left as due, without a pause and whichever runner holds the lease."""
         count = 0
         for name, policy in self._policies.items():
-            for checkpoint in live_checkpoints(self._target, name):
-                for entry in first_parked_by_key(self._target.parked(checkpoint.place)):
+            for checkpoint in live_checkpoints(self._target(), name):
+                for entry in first_parked_by_key(self._target().parked(checkpoint.place)):
                     if entry.state == "parked" and entry.attempts < policy.attempts:
-                        count += mark_due(self._target, checkpoint.place, entry)
+                        count += mark_due(self._target(), checkpoint.place, entry)
         return count
 
 

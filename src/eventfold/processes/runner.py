@@ -70,7 +70,7 @@ class ProcessRunner:
         self._failed: dict[str, EventfoldError] = {}
         self._trouble: dict[str, EventfoldError] = {}
         self._timers = [*_timers_of(reacting, admin), *make(clocked, admin)]
-        self._retries = RetryScheduler(admin.catalog.target_at(), {name_of(each): policy_of(each) for each in reacting})
+        self._retries = RetryScheduler(admin.catalog.target_at, {name_of(each): policy_of(each) for each in reacting})
         self._clock = clock
         self._stop = threading.Event()
         self._commits = CommitSignal(admin.log.engine.watch)
@@ -225,9 +225,8 @@ def run_until_idle(
     admin.catalog.register_each(projection_definitions(projections), refused)
     projections = [each for each in projections if projection_definition(each).name not in refused]
     reacting = list(subscriptions)
-    target = admin.catalog.target_at()
     queues = [*_timers_of(reacting, admin), *make(clocked, admin)]
-    retries = RetryScheduler(target, {name_of(each): policy_of(each) for each in reacting})
+    retries = RetryScheduler(admin.catalog.target_at, {name_of(each): policy_of(each) for each in reacting})
     retries.tick_all()
     head = -1
     while True:

@@ -127,10 +127,9 @@ def register_all(
     Changed code is accepted: a subscription has no rows that the earlier code made. `refused`: if given, one whose
     progress is unknown is added to it, by name, and left out.
     """
-    target = admin.catalog.target_at()
     subscriptions: dict[ProcessOrEffect, SubscriptionSpec] = {}
     for each in work:
-        subscription = as_subscription(each, admin.log)
+        target, subscription = admin.catalog.target_at(), as_subscription(each, admin.log)
         try:
             with warnings.catch_warnings():
                 if not isinstance(each, Effect):  # the events that its timers record may not be in the log yet

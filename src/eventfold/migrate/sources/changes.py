@@ -95,7 +95,7 @@ class Backlog(msgspec.Struct, frozen=True):
 def other_columns(label: str, found: int, known: int) -> tuple[str, str]:
     """Return the problem of a change whose row has not the columns that are known."""
     return (
-        f"a change of {label} was recorded with {count_of(found, 'column')}, and the table had {known} when capture was "
-        "installed",
+        f"a change of {label} was recorded with {count_of(found, 'column')}, and the table had {known} when capture "
+        "was installed",
         f"run `eventfold migrate inspect` again, then `eventfold migrate load --reread {label}`",
     )
