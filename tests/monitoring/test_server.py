@@ -305,6 +305,23 @@ def test_the_state_is_read_before_the_next_scrape_is_expected(monkeypatch: pytes
     assert len(reads) == 3
 
 
+def test_a_scrape_reads_the_state_once_however_long_it_takes_to_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read that has ended, and is too old, before the scrape begins to wait for it is not repeated."""
+    reads: list[float] = []
+    store = Measured("shop", None, lambda: pytest.fail("it is replaced"))
+    store.state = BoundedState(lambda: [Sample("head_position", (), len(reads))] if not reads.append(1) else [], 0.0)
+    begin = store.state.begin
+
+    def begin_and_end(ahead_s: float = 0.0) -> threading.Event | None:
+        running = begin(ahead_s)
+        assert running is not None and running.wait(60)
+        return running
+
+    monkeypatch.setattr(store.state, "begin", begin_and_end)
+    ((_, found),) = Scrapes([store]).states()
+    assert len(reads) == 1 and not found.is_late
+
+
 def test_a_state_is_kept_for_its_time() -> None:
     """Many scrapes at once read the store once."""
     calls: list[int] = []

@@ -29,7 +29,9 @@ class DecisionCall:
                 f"{function!r} is no function.",
                 "Give the function and its arguments, store.decide(transfer, Account(…)), not what it returned.",
             )
-        _refuse_bound_state(function)
+        bound: Any = function
+        if isinstance(getattr(bound, "__self__", None), State) or type(bound) is partial:
+            _refuse_bound_state(bound)
         self.function = function
         self._names, self._positional = tuple(kwargs), len(args)
         self._arguments = [*args, *kwargs.values()]
@@ -53,13 +55,13 @@ class DecisionCall:
         return _decided_events(self.function, result, recorded, states)
 
 
-def _refuse_bound_state(function: Callable[..., Any]) -> None:
+def _refuse_bound_state(function: Any) -> None:
     """Raise InvalidDecision for a method of a state, or a partial with one: that state would never be loaded."""
-    inner: Any = function
-    bound: list[Any] = []
+    inner, bound = function, list[Any]()
     while isinstance(inner, partial):
-        bound += [*inner.args, *inner.keywords.values()]
-        inner = inner.func
+        part = cast("partial[Any]", inner)
+        bound += [*part.args, *part.keywords.values()]
+        inner = part.func
     owner: Any = getattr(inner, "__self__", None)
     held = next((each for each in (owner, *bound) if isinstance(each, State)), None)
     if held is None:

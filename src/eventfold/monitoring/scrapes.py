@@ -65,7 +65,10 @@ class BoundedState:
 
     def now(self, wait_s: float | None = None) -> StateNow:
         """Return the state. `wait_s`: seconds to wait at most, instead of the usual ones."""
-        running = self.begin()
+        return self.wait_for(self.begin(), wait_s)
+
+    def wait_for(self, running: threading.Event | None, wait_s: float | None = None) -> StateNow:
+        """Return the state when what `begin` returned has ended; nothing more is read, however old it is by then."""
         if running is None or running.wait(self._wait_s if wait_s is None else wait_s):
             return self._last
         return self._last._replace(is_late=True)
@@ -143,10 +146,9 @@ class Scrapes:
     def states(self, stores: Sequence[Measured] | None = None) -> list[tuple[Measured, StateNow]]:
         """Return these stores, by default all, with their states: waiting for all takes no longer than for one."""
         shown = self.stores if stores is None else stores
-        for each in shown:
-            each.state.begin()
+        begun = [(each, each.state.begin()) for each in shown]
         ends = time.monotonic() + (WAIT_S if all(each.state.was_read for each in shown) else FIRST_WAIT_S)
-        found = [(each, each.state.now(max(0.0, ends - time.monotonic()))) for each in shown]
+        found = [(each, each.state.wait_for(read, max(0.0, ends - time.monotonic()))) for each, read in begun]
         self._expect_next()
         return found
 

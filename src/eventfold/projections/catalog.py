@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from eventfold.concurrency import run
-from eventfold.concurrency.waiting import Flag
 from eventfold.core.state import State
 from eventfold.errors import EventfoldError, InvalidProjection, ProgressUnknown, ProjectionChanged, StoreClosed
 from eventfold.log.context import Log
@@ -122,7 +121,7 @@ class ProjectionCatalog:
         self._resolve = resolve
         self._subscriptions: dict[Any, ProjectionLike] = {}
         self._targets: dict[str | int | None, Target] = {}
-        self._closed = Flag()  # shared by copies, as the targets are
+        self._closed = set[str]()  # empty until it is closed; shared by copies, as the targets are
         self._homes: dict[str, Target] = {}  # by name, of projections whose class this process has used
 
     def target_at(self, address: str | Sink | None = None) -> Target:
@@ -130,7 +129,7 @@ class ProjectionCatalog:
 
         Raises NotSupported, StoreClosed.
         """
-        if self._closed.is_set():  # otherwise it would be opened again, and stay open
+        if self._closed:  # otherwise it would be opened again, and stay open
             raise StoreClosed("This store was closed.", "Open it again.")
         at = address if address is None or isinstance(address, str) else id(address)
         target = self._targets.get(at)
@@ -266,7 +265,7 @@ class ProjectionCatalog:
 
     def close(self) -> None:
         """Close every target. None is opened afterwards."""
-        self._closed.set()
+        self._closed.add("closed")
         for target in self._targets.values():
             target.close()
         self._targets.clear()
