@@ -38,9 +38,11 @@ fields-data: $(VENV)/.demo ## fetch the data sets of the examples of ten fields
 fields: $(VENV)/.dev fields-data ## the examples of ten fields on their whole data; ARGS="ledger shop" for some
 	$(BIN)/python -m examples.fields $(ARGS)
 
-# Each process begins with a half of the tests, in their order, so that what a file shares is made once.
-test: $(VENV)/.dev ## the whole test suite, on two processes
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+# Each process begins with a part of the tests, in their order, so that what a file shares is made once. One more
+# process than there are cores, since some tests wait for servers: elections, restarts, deadlines.
+WORKERS = $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
+test: $(VENV)/.dev ## the whole test suite, on one process more than there are cores
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 check: static ## style, types, layers, documents and public names
 	$(BIN)/python -m pytest -q tests/test_conventions.py tests/test_architecture.py tests/test_retired_words.py tests/docs

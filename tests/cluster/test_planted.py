@@ -32,7 +32,7 @@ from tests.support.servers.nats import Cluster, needed, own, shared
 
 pytestmark = needed
 
-ROUNDS = 60  # of a race that need not be lost at every try
+ROUNDS = 600  # of a race that need not be lost at every try; the first that is ends it
 Log = list[StoredEvent]
 
 
