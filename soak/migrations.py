@@ -47,7 +47,9 @@ class _Move:
     def run(self) -> None:
         """Go there and back, twice: with the orders, then with everything."""
         tutorial = self._tutorial
-        tutorial.decide_columns()
+        found = json.loads(tutorial.eventfold("migrate", "inspect"))["open"]
+        keeps = [word for each in found for word in ("--keep", each.removeprefix("the column "))]
+        tutorial.eventfold("migrate", "inspect", *keeps)  # all of them: a dropped column cannot be written back
         people = self._people()
         try:
             time.sleep(SHOPPING_S / 3)

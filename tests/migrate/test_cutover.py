@@ -12,8 +12,9 @@ import pytest
 
 from eventfold.core.envelope import NewEvent
 from eventfold.errors import CaptureStopped, InvalidInput, MigrationError, SourceUnavailable
+from eventfold.migrate.blocks.postgres_block import PLACES
 from eventfold.migrate.cutover import capture_waiting, check_cutover, cut_over
-from eventfold.migrate.moved import MovedTables
+from eventfold.migrate.moved import MovedTables, block_of
 from eventfold.migrate.rollback import roll_back
 from eventfold.migrate.session import Session
 from tests.migrate.shop import WAYS, Shop
@@ -259,3 +260,48 @@ def test_what_cannot_be_cut_over_is_said_before(loaded_by_few: tuple[Shop, Sessi
         session.remove()
     with pytest.raises(InvalidInput, match="its rows follow the events"):
         session.reread(["orders"], "no reason")
+
+
+@pytest.fixture
+def on_postgres(tmp_path: Path) -> Iterator[tuple[Shop, Session]]:
+    """A loaded shop on PostgreSQL."""
+    yield from opened("postgresql-triggers", tmp_path)
+
+
+def test_a_superuser_who_replicates_is_refused_as_well(on_postgres: tuple[Shop, Session]) -> None:
+    """Triggers that fire always, in a session that fires no others; TRUNCATE too; readers go on."""
+    shop, session = on_postgres
+    cut_over(session, TABLES)
+    other = shop.connect()
+    other.run("SET session_replication_role = replica")
+    for statement in ("UPDATE orders SET total = 1 WHERE id = 1", "TRUNCATE line"):
+        with pytest.raises(SourceUnavailable, match="written by events since its cutover"):
+            other.run(statement)
+    assert other.rows("SELECT count(*) FROM line") == [(20,)]
+    other.close()
+    following(session)
+    assert {last.operation for last, _ in session.state().refusals_by_origin} == {"UPDATE", "TRUNCATE"}
+
+
+def test_refusals_beyond_the_places_are_counted(on_postgres: tuple[Shop, Session]) -> None:
+    """Those whose origin was overwritten are a number without one."""
+    shop, session = on_postgres
+    cut_over(session, TABLES)
+    for _ in range(PLACES + 4):
+        with pytest.raises(SourceUnavailable):
+            shop.run("UPDATE orders SET total = 1 WHERE id = 1")
+    following(session)
+    assert [(last.table, count) for last, count in session.state().refusals_by_origin] == [("orders", PLACES), ("", 4)]
+
+
+def test_a_right_that_is_missing_is_named_before_anything_is_blocked(on_postgres: tuple[Shop, Session]) -> None:
+    """A role that does not own the tables cannot block their writers."""
+    shop, session = on_postgres
+    role = f"reader_{uuid4().hex[:8]}"
+    shop.application.run(f"CREATE ROLE {role} LOGIN SUPERUSER")
+    other = shop.connect()
+    other.run(f"SET ROLE {role}")
+    shop.application.run(f"ALTER ROLE {role} NOSUPERUSER")
+    with pytest.raises(SourceUnavailable, match=f"The role {role} may not create a schema.*triggers on orders"):
+        block_of(other, session.name).refuse([session.plan.tables["orders"]])
+    other.close()

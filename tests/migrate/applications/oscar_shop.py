@@ -113,17 +113,20 @@ def __getattr__(name: str) -> object:
 
 
 class Shopping:
-    """What people do: each method goes through oscar's own views. `seed` makes their choices repeatable."""
+    """What people do: each method goes through oscar's own views.
+
+    `seed` makes their choices repeatable. It also says which of the five customers it is: one has one basket.
+    """
 
     def __init__(self, seed: int) -> None:
         from django.test import Client
 
-        self.chance = random.Random(seed)
+        self.chance, self._name = random.Random(seed), f"user{seed % 5}@example.com"
         self.customer, self.staff = Client(raise_request_exception=True), Client(raise_request_exception=True)
 
     def begin(self) -> None:
         """Log in a customer and a member of the staff, whom `make_oscar.py` has made."""
-        assert self.customer.login(username="user0@example.com", password=PASSWORD)
+        assert self.customer.login(username=self._name, password=PASSWORD)
         assert self.staff.login(username="staff@example.com", password=PASSWORD)
 
     def buy(self) -> str:
