@@ -224,24 +224,26 @@ def _totals(checked: Checked, stock: dict[str, Stock], flows: Flows) -> None:
 
 
 def _what_if(checked: Checked, stock: dict[str, Stock], flows: Flows, moves: Sequence[Move]) -> None:
-    """Which lines waited because supplier S5 was closed: the history again, without the closure."""
+    """Which lines waited because a supplier was closed: the history of its products again, without the closure.
+
+    The products of other suppliers do not depend on it, since each order draws from a seed of its own.
+    """
     had: Counter[str] = Counter()
     for row in stock.values():
         had[supplier_of(row.product)] += row.backordered
     without, months = Counter[str](), defaultdict[str, int](int)
-    for at, events, _ in Warehouse(moves, closed={}).history():
+    concerned = [move for move in moves if supplier_of(move.product) in CLOSED]
+    for at, events, _ in Warehouse(concerned, closed={}).history():
         for event in events:
             if isinstance(event, LineBackordered):
-                supplier = supplier_of(event.product)
-                without[supplier] += event.units
-                if supplier in CLOSED:
-                    months[f"{at:%Y-%m}"] += event.units
-    rows = [(name, had[name], without[name], had[name] - without[name]) for name in sorted(had | without)]
-    checked.add(
-        "Units that had to wait, by supplier, and without the closure",
-        report.table(("", "units", "without", "because of it"), rows),
-    )
-    checked.figures["waited"] = {name: (units, other) for name, units, other, _ in rows}
+                without[supplier_of(event.product)] += event.units
+                months[f"{at:%Y-%m}"] += event.units
+    late = {name: had[name] - without[name] for name in CLOSED}
+    checked.add("Units that had to wait, by supplier", report.bars(dict(sorted(had.items()))))
+    rows = [(name, had[name], without[name], units) for name, units in late.items()]
+    head = ("closed", "units", "without the closure", "because of it")
+    checked.add("What is late because a supplier closed?", report.table(head, rows))
+    checked.figures |= {"waited": dict(had), "waited without the closure": dict(without)}
     names = sorted({month for _, month in flows.waited} | months.keys())
     checked.plot = line_plot(
         "Units that had to wait for supplier S5",

@@ -102,6 +102,12 @@ class Moves(Sequence[Move]):
     def __len__(self) -> int:
         return len(self._order)
 
+    def __iter__(self) -> Iterator[Move]:
+        values, columns, width = self._values, self._columns, len(Move._fields)
+        for number in self._order:
+            place = number * width
+            yield Move._make([values[each] for each in columns[place : place + width]])
+
     @overload
     def __getitem__(self, index: int) -> Move: ...
     @overload
