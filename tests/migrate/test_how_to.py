@@ -21,6 +21,9 @@ with ef.Store("events.db") as store:
 """
 
 
+CUTOVER_PAGE = PAGE.with_name("migrate-cutover.md")
+
+
 def test_the_page_about_sqlite_is_true(tmp_path: Path) -> None:
     """Each command succeeds; what is loaded and captured is read by the classes that `inspect` wrote."""
     text = PAGE.read_text("utf-8")
@@ -50,6 +53,9 @@ def test_the_page_about_sqlite_is_true(tmp_path: Path) -> None:
             change = "UPDATE orders SET total = 7, status = 'paid' WHERE id = 2"
             run("-c", f"import apsw; apsw.Connection('shop.db').execute({change!r})")
         run("-m", "eventfold", *shlex.split(line))
+        if line.endswith("--once"):  # everything of the page about cutovers is typed here
+            for words in re.findall(r"^\$ eventfold (.*)$", CUTOVER_PAGE.read_text("utf-8"), re.MULTILINE):
+                run("-m", "eventfold", *shlex.split(words))
     shown = run("-c", TYPED)
     assert "OrderShipped(id=1" in shown and "CustomerImported(id=2, name='Ben')" in shown
     assert "Decimal('19.90')" in shown and "status='paid', total=Decimal('7.00')" in shown

@@ -94,13 +94,15 @@ class MovedTables:
             key="",
         )
 
-    def decided_after(self, position: int) -> Counter[str]:
-        """Return how many events of decisions there are of these tables behind a position, by type."""
-        query = Query.of(types=DecidedEvents(self.plan.events).types)
+    def decided_after(self, position: int, labels: Sequence[str]) -> Counter[str]:
+        """Return how many events of decisions there are of some of the tables behind a position, by type."""
+        decided = DecidedEvents(self.plan.events)
+        query = Query.of(types=DecidedEvents(self.plan.only(labels).events).types)
         reader = Reader(self._ledger.store.projections.log, query, Bounds(after=position), raw=True)
         found: Counter[str] = Counter()
         while (page := run(reader.next_stored())) is not None:
-            found.update(each.type for each in page if not is_of_migration(each))
+            own = [each for each in page if not is_of_migration(each)]
+            found.update(each.type for each in own if decided.read(each).label in labels)
         return found
 
 

@@ -79,13 +79,13 @@ def _compare(session: Session, labels: Sequence[str], because: str, tell: Tell) 
 
 def _refuse_deciding(moved: MovedTables, labels: Sequence[str], position: int, undo: Callable[[], None]) -> None:
     """Raise MigrationError if decisions wrote events of these tables behind a position, after `undo`."""
-    found = moved.decided_after(position)
+    found = moved.decided_after(position, labels)
     if not found:
         return
     undo()
     named = ", ".join(f"{count} {name}" for name, count in found.most_common(5))
     raise MigrationError(
-        f"The new application still writes events of {labels[0]}: {named}; the tables stay cut over.",
+        f"The new application still writes events: {named}; the tables stay cut over.",
         "Stop it, and run eventfold migrate rollback again.",
         source=labels[0],
     )

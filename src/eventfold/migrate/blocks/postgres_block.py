@@ -56,7 +56,11 @@ class PostgresBlock:
         for table in tables:
             drops = [f"DROP TRIGGER IF EXISTS {each} ON {table.sql}" for each in (TRIGGER, TRUNCATE_TRIGGER)]
             with_lock_timeout(self._connection, table, drops)
-        if not self._connection.rows("SELECT 1 FROM pg_trigger WHERE tgname = %s LIMIT 1", [TRIGGER]):
+        left = (
+            "SELECT 1 FROM pg_trigger JOIN pg_proc p ON p.oid = tgfoid JOIN pg_namespace n ON n.oid = pronamespace "
+            "WHERE nspname = %s LIMIT 1"
+        )
+        if not self._connection.rows(left, [self._schema]):
             self._connection.run(f"DROP SCHEMA IF EXISTS {self._schema} CASCADE")
 
     def gaps(self, tables: Sequence[Table]) -> list[str]:
