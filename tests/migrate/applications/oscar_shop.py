@@ -130,10 +130,10 @@ class Shopping:
         assert self.staff.login(username="staff@example.com", password=PASSWORD)
 
     def buy(self) -> str:
-        """Put products into the basket and check out. Returns the order's number."""
+        """Put products of which there are many into the basket and check out. Returns the order's number."""
         from oscar.core.loading import get_model
 
-        products = list(get_model("catalogue", "Product").objects.filter(stockrecords__num_in_stock__gt=5)[:20])
+        products = list(get_model("catalogue", "Product").objects.filter(title__startswith="Tool"))
         for product in self.chance.sample(products, min(2, len(products))):
             done = self.customer.post(f"/basket/add/{product.pk}/", {"quantity": self.chance.randint(1, 2)})
             assert done.status_code == 302, done.content[:500]
