@@ -50,11 +50,11 @@ DATA = 9  # the column of the payload
 class Cluster:
     """A server's URL, and schemas of this run on it, dropped at the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, **settings: str) -> None:
         self._server: Any = None
         self.url = os.environ.get(VARIABLE, "")
         if not self.url:
-            self._server = _started()
+            self._server = _started(settings)
             self.url = self._server.url()
         self.schemas: list[str] = []
 
@@ -112,14 +112,14 @@ def _psycopg() -> Any:
         raise Missing("psycopg is not installed (pip install 'eventfold[postgres]')") from error
 
 
-def _started() -> Any:
-    """Start a server as the tests do: fsync on, everything else at its default."""
+def _started(settings: dict[str, str]) -> Any:
+    """Start a server as the tests do: fsync on, everything else at its default but these settings."""
     try:
         kind = import_module("tests.support.servers.postgres").PostgresServer
     except ImportError as error:
         raise Missing(f"no server: set {VARIABLE} to the URL of one") from error
     try:
-        return kind().start()
+        return kind(**settings).start()
     except RuntimeError as error:
         raise Missing(f"no server ({error}); or set {VARIABLE} to the URL of one") from error
 

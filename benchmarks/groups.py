@@ -50,5 +50,6 @@ GROUPS = (
     Group("monitoring", "what counting costs, and /metrics under load and with many read models", 150, True),
     Group("traces", "appends with traces: off, and collected", 30),
     Group("paging", "pages of a read model of a million rows, on SQLite and PostgreSQL", 240, True),
+    Group("migrate", "tables to events: load, compare, and what recording costs the writers of a source", 240, True),
 )
 BY_NAME = {group.name: group for group in GROUPS}

@@ -25,7 +25,7 @@ SUITES: tuple[tuple[str, ...], ...] = (
     ("tests/processes/test_killed.py",),
     ("tests/migrate/test_killed.py", "tests/migrate/test_cutover_killed.py"),
     ("tests/migrate/test_cutover.py",),
-    ("tests/migrate/test_flights.py",),
+    ("tests/migrate/test_flights.py", "tests/migrate/test_random_histories.py"),
     ("tests/targets/test_duckdb.py", "tests/targets/test_sinks.py"),
     ("tests/targets/conformance/test_random_queries.py", "tests/targets/test_interleaved.py"),
     ("tests/packaging/test_extras.py",),

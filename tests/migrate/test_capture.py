@@ -509,6 +509,12 @@ def test_an_uncommitted_lower_number_is_never_passed(tmp_path: Path) -> None:
             assert capture.drain() == 0
             gone.rollback()
             assert capture.drain() == 1
+            shop.run("UPDATE orders SET note = 'lower' WHERE id = 6")
+            slow.begin()
+            slow.run("UPDATE orders SET note = 'higher' WHERE id = 7")
+            assert capture.drain() == 1  # it does not wait for the higher number when it deletes the lower one
+            slow.commit()
+            assert capture.drain() == 1
         assert_equal(shop, session)
         slow.close()
         gone.close()

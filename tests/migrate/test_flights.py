@@ -75,6 +75,8 @@ def test_a_year_of_flights_is_loaded(tmp_path: Path) -> None:
             connection.execute("UPDATE flights SET dep_delay = 99 WHERE id % 100 = 7")
         with session.capture() as capture:
             assert capture.drain() == len(range(7, count, 100))
+        compared = session.compare()
+        assert compared.equal and compared.rows == count
         events = session.plan.events["flights"]
         folded = FoldedRows(store, session.plan.events).table("flights")
         with psycopg.connect(address) as connection:

@@ -162,7 +162,8 @@ class MariadbTriggers:
         ask, last = self._connection, transactions[-1].unit
         ask.begin()
         ask.run(f'UPDATE "{self._read}" SET passed = %s', [last])  # noqa: S608
-        ask.run(f'DELETE FROM "{self._change}" WHERE seq <= %s', [last])  # noqa: S608
+        # without the limit it would read one row more, and wait for the transaction that has written it
+        ask.run(f'DELETE FROM "{self._change}" WHERE seq <= %s ORDER BY seq LIMIT {len(transactions)}', [last])  # noqa: S608
         ask.commit()
 
     def backlog(self) -> Backlog:
