@@ -46,6 +46,7 @@ class MariadbTriggers:
         self._connection.run("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
         self._prefix, self._tables = f"eventfold_{name}", {each.label: each for each in tables}
         self._change, self._read = f"{self._prefix}_change", f"{self._prefix}_read"
+        self._is_new = f'seq > (SELECT passed FROM "{self._read}")'  # noqa: S608
         self._missed: dict[int, frozenset[str]] = {}
 
     def refuse(self) -> None:
@@ -131,7 +132,8 @@ class MariadbTriggers:
         """Whether a recorded change that the snapshot sees is still there."""
         del point
         numbers = self._connection.rows(
-            f'SELECT seq FROM "{self._change}" WHERE seq < {snapshot.end} ORDER BY seq LIMIT {len(snapshot.open) + 1}'  # noqa: S608
+            f'SELECT seq FROM "{self._change}" WHERE {self._is_new} AND seq < {snapshot.end} '  # noqa: S608
+            f"ORDER BY seq LIMIT {len(snapshot.open) + 1}"
         )
         return any(snapshot.sees(row[0]) for row in numbers)
 
@@ -156,19 +158,22 @@ class MariadbTriggers:
         return [self._transaction(row) for row in rows]
 
     def acknowledge(self, transactions: Sequence[Transaction]) -> None:
-        """Delete the changes up to the last of these, and remember its number."""
+        """Remember the number of the last of these, and delete what comes before it.
+
+        The last one stays until the next time: to delete it would read the row behind it, and wait for the transaction
+        that has written that row.
+        """
         if not transactions:
             return
         ask, last = self._connection, transactions[-1].unit
         ask.begin()
         ask.run(f'UPDATE "{self._read}" SET passed = %s', [last])  # noqa: S608
-        # without the limit it would read one row more, and wait for the transaction that has written it
-        ask.run(f'DELETE FROM "{self._change}" WHERE seq <= %s ORDER BY seq LIMIT {len(transactions)}', [last])  # noqa: S608
+        ask.run(f'DELETE FROM "{self._change}" WHERE seq < %s ORDER BY seq LIMIT {len(transactions)}', [last])  # noqa: S608
         ask.commit()
 
     def backlog(self) -> Backlog:
         """Return how many changes wait."""
-        return Backlog(self._connection.rows(f'SELECT count(*) FROM "{self._change}"')[0][0])  # noqa: S608
+        return Backlog(self._connection.rows(f'SELECT count(*) FROM "{self._change}" WHERE {self._is_new}')[0][0])  # noqa: S608
 
     @property
     def unrecorded(self) -> tuple[Sequence[str], Sequence[str]]:
