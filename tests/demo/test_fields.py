@@ -90,6 +90,14 @@ def test_other_content_under_a_known_id_is_an_error() -> None:
             fields.write(store, changed, fields.LoadCount(), batch=3)
 
 
+def test_an_append_ends_where_the_loader_says_so() -> None:
+    """A moment of the log is a whole append: what is asked as of it has none of the following events."""
+    with ef.Store("memory:") as store:
+        fields.write(store, [*drafts(0, 3), None, *drafts(3, 5), None], fields.LoadCount())
+        assert store.state(Show("a"), at=2).taken == 3
+        assert store.state(Show("a"), at=4).taken == 5
+
+
 def test_rows_that_are_not_accounted_for_show_in_the_count() -> None:
     """The equation is printed as an inequality."""
     count = fields.LoadCount()

@@ -4,7 +4,7 @@ Knows: the files of this folder. Does not know: any example. The examples are in
 and `eventfold.demo.shop` and `eventfold.demo.exchange`, which a wheel has too.
 """
 
-from eventfold.demo.fields.comparison import Comparison, Mismatch, connect
+from eventfold.demo.fields.comparison import Comparison, Mismatch, connect, connect_file
 from eventfold.demo.fields.contention import TASKS, Contention, contend
 from eventfold.demo.fields.load_count import LoadCount, id_from, write
 from eventfold.demo.fields.planted import change_byte, damage_of, forge
@@ -19,6 +19,7 @@ __all__ = [
     "Mismatch",
     "change_byte",
     "connect",
+    "connect_file",
     "contend",
     "damage_of",
     "forge",

@@ -5,10 +5,16 @@ Knows: mappings, DuckDB's connection. Does not know: any example, events.
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+import weakref
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
+
+from eventfold.errors import MissingExtra
 
 if TYPE_CHECKING:
     import duckdb
@@ -75,16 +81,26 @@ def _words(key: Any) -> str:
 
 def connect(memory_mb: int = 160) -> duckdb.DuckDBPyConnection:
     """Open an in-memory DuckDB with one thread and little memory. Raises MissingExtra without the extra `demo`."""
+    return _opened(":memory:", memory_mb)
+
+
+def connect_file(memory_mb: int = 100) -> duckdb.DuckDBPyConnection:
+    """Open a DuckDB in a temporary file, which is removed with the connection: its tables may exceed its memory."""
+    folder = tempfile.mkdtemp(prefix="eventfold-duckdb-")
+    connection = _opened(str(Path(folder) / "figures.duckdb"), memory_mb)
+    weakref.finalize(connection, shutil.rmtree, folder, ignore_errors=True)
+    return connection
+
+
+def _opened(path: str, memory_mb: int) -> duckdb.DuckDBPyConnection:
     try:
         import duckdb
     except ModuleNotFoundError:
-        from eventfold.errors import MissingExtra
-
         raise MissingExtra(
             "The figures are asked a second time in DuckDB, which is not installed.",
             "Run: pip install 'eventfold[demo]'.",
             extra="demo",
         ) from None
-    connection = duckdb.connect()
+    connection = duckdb.connect(path)
     connection.execute(f"SET threads = 1; SET memory_limit = '{memory_mb}MB'; SET TimeZone = 'UTC'")
     return connection

@@ -9,7 +9,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -45,7 +44,8 @@ class LoadCount:
 
     def reject(self, reason: str, rows: int = 1) -> None:
         """Count rows that are not loaded, under a reason in words."""
-        self.rejected[reason] += rows
+        if rows:
+            self.rejected[reason] += rows
 
     @property
     def is_complete(self) -> bool:
@@ -67,7 +67,7 @@ class LoadCount:
 
 def write(
     store: ef.Store,
-    drafts: Iterable[tuple[ef.Draft[Any], int]],
+    drafts: Iterable[tuple[ef.Draft[Any], int] | None],
     count: LoadCount,
     *,
     batch: int = MAX_EVENTS_PER_APPEND,
@@ -75,9 +75,11 @@ def write(
 ) -> None:
     """Append events that have ids of their own, each given with the number of rows that it stands for (0: generated).
 
-    Events that are in the log with equal content are counted as repeated and not written again, in whatever batches
-    they were written before. `progress` is called after each batch with the number of events written or repeated.
-    Raises EventIdReused if the log has other content under an id, and what `append` raises.
+    None among them ends an append: a moment of the log is a whole append, so what is asked as of an event should be
+    asked of one that ends its append. Events that are in the log with equal content are counted as repeated and not
+    written again, in whatever batches they were written before. `progress` is called after each batch with the number
+    of events written or repeated. Raises EventIdReused if the log has other content under an id, and what `append`
+    raises.
     """
     done = 0
     for taken in _batches(drafts, batch):
@@ -91,9 +93,17 @@ def write(
             progress(done)
 
 
-def _batches(drafts: Iterable[tuple[ef.Draft[Any], int]], size: int) -> Iterator[list[tuple[ef.Draft[Any], int]]]:
-    rest = iter(drafts)
-    while taken := list(islice(rest, size)):
+def _batches(
+    drafts: Iterable[tuple[ef.Draft[Any], int] | None], size: int
+) -> Iterator[list[tuple[ef.Draft[Any], int]]]:
+    taken: list[tuple[ef.Draft[Any], int]] = []
+    for each in drafts:
+        if each is not None:
+            taken.append(each)
+        if taken and (each is None or len(taken) == size):
+            yield taken
+            taken = []
+    if taken:
         yield taken
 
 

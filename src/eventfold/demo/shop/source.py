@@ -111,9 +111,9 @@ def invoices(count: LoadCount, limit: int | None = None) -> Iterator[Invoice]:
     if limit is None or count.read < limit:
         yield from _taken(waiting, None)
     else:
-        yield from _taken(waiting, now - GAP)
-        if waiting:
-            count.reject(CUT, sum(len(each.lines) for each in waiting.values()))
+        cut = [each for each in waiting.values() if each.last >= now - GAP]
+        yield from [each.whole() for each in waiting.values() if each.last < now - GAP]
+        count.reject(CUT, sum(len(each.lines) for each in cut))
 
 
 def _taken(waiting: dict[str, _Open], before: datetime | None) -> Iterator[Invoice]:
