@@ -50,7 +50,7 @@ def test_no_example_is_left_over() -> None:
 
 
 # Examples that take minutes, a network or a cluster: tests/demo and tests/engines/jetstream run them.
-ELSEWHERE = {"exchange", "flights", "fetch", "cluster", "snapshot"}
+ELSEWHERE = {"exchange", "flights", "shop", "fetch", "cluster", "snapshot"}
 LINES = [pytest.param(line, id=line) for name, each in EXAMPLES.items() if name not in ELSEWHERE for _, line in each]
 
 

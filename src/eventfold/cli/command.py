@@ -154,6 +154,10 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         ("one data set", "eventfold demo fetch online-retail"),
         ("which there are, and which are here", "eventfold demo fetch --list"),
     ),
+    "shop": (
+        ("two years of a shop", "eventfold demo shop"),
+        ("its first weeks, in seconds", "eventfold demo shop --limit 60000 --db first.db"),
+    ),
     "watch": (("kill a service and see the alert", "eventfold demo watch"),),
     "cluster": (("kill a node of three, and count what is lost", "eventfold demo cluster"),),
     "snapshot": (
