@@ -7,7 +7,6 @@ Knows: the events, SQL, Arrow. Does not know: how rows became events.
 from __future__ import annotations
 
 import csv
-import io
 import sys
 import tempfile
 from collections import defaultdict
@@ -137,7 +136,7 @@ def _published(checked: Checked, customers: dict[str, Customer]) -> None:
     with open_source("cdnow-sample") as opened:
         names = {int(number): name for name, number, *_ in (line.decode().split() for line in opened)}
     with open_source("cdnow-summary") as opened:
-        rows = list(csv.DictReader(io.TextIOWrapper(opened, "utf-8")))
+        rows = list(csv.DictReader(opened.read().decode().splitlines()))
     there = [row for row in rows if names[int(row["ID"])] in customers]
     complete = [row for row in there if names[int(row["ID"])] != max(customers)]  # a limit may cut the last customer
     known = {row["ID"]: customers[names[int(row["ID"])]].known(TRAINED) for row in complete}
@@ -172,7 +171,7 @@ def _predictions(checked: Checked, store: ef.Store, customers: dict[str, Custome
     checked.figures["scores"] = {name: {"mean_error": error, "top": top} for name, error, _, top in rows}
     lines = table(("forecast", "mean error", "in all", "top tenth buys"), rows)
     total = sum(came[name] for name in predicted)
-    words = f"{total:,} purchases of {len(predicted):,} customers came in the {AHEAD_DAYS} days after {TRAINED}."
+    words = f"{total:,} days with a purchase of {len(predicted):,} customers came in {AHEAD_DAYS} days after {TRAINED}."
     checked.add("What was predicted, and what came", [words, "", *lines])
     deciles = _deciles(predicted, came)
     checked.add(

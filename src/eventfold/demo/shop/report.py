@@ -43,8 +43,8 @@ def explore(url: str, checked: Checked) -> list[str]:
             f"eventfold state {store} {shop}:Prices {product} \\\n     --occurred-until {day}",
         ),
         ("what became of its stock", f"eventfold read {store} --tag product:{product} --limit 20"),
-        ("revenue by country", f"eventfold rows {store} {shop}:Revenue --order=-ordered --limit 10"),
-        ("the customers who spent most", f"eventfold rows {store} {shop}:Spent --order=-spent --limit 10"),
+        ("revenue by country", f"eventfold rows {store} {shop}:Revenue \\\n     --order=-ordered --limit 10"),
+        ("the customers who spent most", f"eventfold rows {store} {shop}:Spent \\\n     --order=-spent --limit 10"),
         ("prove that the log is unchanged", f"eventfold verify {store}"),
     )
     lines = heading("Explore the store")
