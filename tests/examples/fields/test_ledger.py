@@ -89,7 +89,7 @@ def test_the_books_of_a_closed_month_differ_from_those_known_now(loaded: Path) -
 
 
 def test_a_forged_entry_is_named_by_the_check(copied: Path) -> None:
-    """One that does not balance, and one in a closed month, whoever wrote them."""
+    """One that does not balance, and one in a closed month."""
     odd = (Posting("receivables", Decimal(5)), Posting("sales", Decimal(-4)))
     even = (Posting("receivables", Decimal(5)), Posting("sales", Decimal(-5)))
     with ef.Store(str(copied)) as store:
