@@ -20,7 +20,11 @@ PAGE = ROOT / "docs" / "fields" / "index.md"
 BEGIN, END = "<!-- times: begin -->\n", "<!-- times: end -->\n"
 TIMEOUT_S = 600
 PICTURES = ROOT / "docs" / "figures"
-UNPUBLISHED = {"likes", "ward"}  # the licences of their data forbid it: neither figures nor a plot go into documents
+UNPUBLISHED = {
+    "exchange",
+    "likes",
+    "ward",
+}  # the licences of their data forbid it: neither figures nor a plot go into documents
 
 
 def names() -> list[str]:

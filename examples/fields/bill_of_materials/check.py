@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -83,7 +83,7 @@ def check(store: ef.Store, limit: int | None = None) -> Checked:
 
 
 @contextmanager
-def tables(limit: int | None) -> Iterator[duckdb.DuckDBPyConnection]:
+def tables(limit: int | None) -> Generator[duckdb.DuckDBPyConnection]:
     """The source's tables in DuckDB, with each product exploded at each change."""
     with connect() as db:
         db.execute(_TABLES)

@@ -174,10 +174,10 @@ def score(specimen: Specimen) -> list[ef.Event]:
     found: list[ef.Event] = []
     for key, each in specimen.predicted.items():
         if key not in specimen.scored:
-            quiet, due = ("rightly quiet", "false alarm") if specimen.failed is None else ("missed", "found")
+            fate: tuple[Outcome, Outcome]  # if nothing was due, and if something was
+            fate = ("rightly quiet", "false alarm") if specimen.failed is None else ("missed", "found")
             error = None if specimen.failed is None else each.fails_at - specimen.failed
-            outcome: Outcome = due if each.is_due else quiet
-            found.append(PredictionScored(specimen.specimen, each.model, each.as_of, outcome, error))
+            found.append(PredictionScored(specimen.specimen, each.model, each.as_of, fate[each.is_due], error))
     return found
 
 

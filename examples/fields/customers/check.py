@@ -1,3 +1,5 @@
+# pyright: basic, reportMissingTypeStubs=false
+# The libraries for tables and training have no types.
 """Checks customers and predictions: by SQL in the file, by the table that others computed, and by what came afterwards.
 
 `python -m examples.fields.customers.check` loads and checks; `export` writes what was known on a day as Parquet.

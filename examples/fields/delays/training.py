@@ -1,3 +1,5 @@
+# pyright: basic, reportMissingTypeStubs=false
+# The libraries for tables and training have no types.
 """Training: a set of rows as Arrow and Parquet, models from it by scikit-learn, and how good they are.
 
 Knows: pyarrow, scikit-learn, numpy. Does not know: the log, which only app.py and load.py write.
@@ -37,7 +39,7 @@ def table(features: Features, rows: Sequence[int], cursor: str) -> pyarrow.Table
     return made.replace_schema_metadata({"cursor": cursor, "digest": features.digest(list(rows))})
 
 
-def export(features: Features, rows: Sequence[int], cursor: str, path: Path) -> pyarrow.Table:
+def export(features: Features, rows: Sequence[int], cursor: str, path: Path) -> Any:
     """Write rows into a Parquet file, for any program that trains models; return them as an Arrow table."""
     made = table(features, rows, cursor)
     pyarrow.parquet.write_table(made, path)

@@ -1,3 +1,5 @@
+# pyright: basic, reportMissingTypeStubs=false
+# simplefix has no types.
 """FIX 4.4 for the exchange: new orders (35=D) and cancellations (35=F) in, execution reports (35=8) out.
 
     pip install simplefix

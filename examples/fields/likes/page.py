@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -50,7 +50,7 @@ async def page(_: Request) -> HTMLResponse:
 
 
 @contextlib.asynccontextmanager
-async def lifespan(application: Starlette) -> AsyncIterator[None]:
+async def lifespan(application: Starlette) -> AsyncGenerator[None]:
     """Open the store, and close it."""
     async with ef.AsyncStore(os.environ.get("LIKES_URL", "likes.db")) as store:
         application.state.store = store

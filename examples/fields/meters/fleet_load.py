@@ -49,7 +49,8 @@ def drafts() -> Iterator[tuple[ef.Draft[Any], int]]:
 
 def load(store: ef.Store, count: LoadCount) -> None:
     """Append what happened, and make the forecasts, each from what was known at its moment."""
-    write(store, sorted(drafts(), key=lambda each: str(each[0].occurred)), count)
+    happened = sorted(drafts(), key=lambda each: str(each[0].occurred))
+    write(store, happened, count)
     for before in FORECAST_BEFORE_DAYS:
         as_of = LAST_LOOK - timedelta(days=before)
         then = store.state(Fleet(FLEET), occurred_until=as_of)

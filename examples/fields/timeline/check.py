@@ -16,7 +16,7 @@ import csv
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -92,7 +92,7 @@ class Source:
 
 
 @contextmanager
-def source(limit: int | None) -> Iterator[Source]:
+def source(limit: int | None) -> Generator[Source]:
     """The source as tables, for as long as the block lasts."""
     with tempfile.TemporaryDirectory(prefix="eventfold-timeline-") as folder:
         opened = Source(limit, Path(folder))
