@@ -232,7 +232,10 @@ class UnknownEventType(Unreadable):
 
 
 class UndecodableEvent(Unreadable):
-    """The payload no longer fits its class. Fields: ``position``, ``type``, ``field``."""
+    """The payload does not fit its class, or has a version that no class here reads.
+
+    Fields: ``position``, ``type``, ``field``; ``version``, and ``newest`` if the version is above the newest known one.
+    """
 
     code = "undecodable-event"
 

@@ -134,7 +134,7 @@ class Registry:
         """Return the codec that reads a stored event, found by its name and version among all loaded classes.
 
         Raises UnknownEventType if no class, or several unrelated ones, have that name; UndecodableEvent if a version
-        between is missing.
+        between is missing, or if the event has a later version than every class.
         """
         self._forget_outdated()
         codec = self._readers.get((stored.type, stored.version))
@@ -177,12 +177,14 @@ class Registry:
         return codec
 
     def _find_among(self, classes: tuple[type, ...], stored: StoredEvent) -> Codec:
+        older: list[type] = []  # classes of the name, all of an earlier version than the event
         for cls in classes:
             if cls is not Event:
                 own = [each for each in family_of(cls) if stored.type in declaration_of(each).names]
-                if own:
+                if any(declaration_of(each).version >= stored.version for each in own):
                     return self._codec_among(own, stored)
-        return self.codec_for(stored)
+                older += own
+        return self._codec_among(older, stored) if older else self.codec_for(stored)
 
     def _codec_among(self, classes: list[type], stored: StoredEvent) -> Codec:
         classes = classes or own_classes(stored.type)
@@ -202,6 +204,8 @@ class Registry:
                     type=stored.type,
                     version=stored.version,
                 )
+            if stored.version > newest:  # its fields may fit, and mean something else
+                raise _newer_version_error(stored, versions[newest][0])
             found = versions[newest]  # which ignores unknown fields, and gives missing ones their defaults
         if len(found) > 1:
             places = " and ".join(sorted(map(_source_of, found)))
@@ -298,6 +302,27 @@ class _NotPlainError(Exception):
 
 def _source_of(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _newer_version_error(stored: StoredEvent, newest: type) -> UndecodableEvent:
+    """Return the error for an event of a later version than `newest`, the latest one that is read here."""
+    known = declaration_of(newest)
+    loaded = [cls for cls in classes_named(stored.type) if declaration_of(cls).version == stored.version]
+    if loaded:
+        remedy = f"Declare an upcaster from it to {_source_of(loaded[0])}, and take that class here."
+    else:
+        kept = "" if stored.type == known.type else f"Give a renamed class its version (version={stored.version}), or "
+        deploy = f"deploy the code that declares version {stored.version} here first, or read it raw (raw=True)."
+        remedy = kept + deploy if kept else f"D{deploy[1:]}"
+    return UndecodableEvent(
+        f"Event {stored.position} ({stored.type}) has version {stored.version}, and the newest version known here is "
+        f"{known.version} ({_source_of(newest)}).",
+        remedy,
+        position=stored.position,
+        type=stored.type,
+        version=stored.version,
+        newest=known.version,
+    )
 
 
 def _apply_upcaster(step: Upcaster, event: Any, stored: StoredEvent) -> tuple[Any, ...]:
