@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import eventfold as ef
-from eventfold.errors import InvalidProjection, InvalidState, TargetUnavailable
+from eventfold.errors import InvalidProjection, InvalidState, ProjectionChanged
 
 
 class ToolAdded(ef.Event, type="new-fields.tool-added"):
@@ -47,9 +47,13 @@ class ShelfThatDoubles(ef.Projection, name="shelf"):
         self.stock += 2
 
 
-def test_a_column_that_the_rows_do_not_have_is_an_error_and_never_a_text(tmp_path: Path) -> None:
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_column_that_the_rows_do_not_have_is_an_error_and_never_a_text(
+    shared_url: str, tmp_path: Path, elsewhere: bool
+) -> None:
     """SQLite would read a quoted name that is no column as a text; after the rebuild the rows have it."""
-    with ef.Store(str(tmp_path / "s.db")) as store:
+    target = f"duckdb:{tmp_path / 'rows.duckdb'}" if elsewhere else None
+    with ef.Store(shared_url, target=target) as store:
         store.append(ToolAdded("drill"))
         store.project(Shelf)
         for ask in (
@@ -57,12 +61,34 @@ def test_a_column_that_the_rows_do_not_have_is_an_error_and_never_a_text(tmp_pat
             lambda: store.rows(ShelfOfToday, kind="kind"),
             lambda: store.select(ShelfOfToday).sum(ef.col(ShelfOfToday.stock)),
         ):
-            with pytest.raises(TargetUnavailable, match="have no column") as refused:
+            with pytest.raises(ProjectionChanged, match="have no column kind, stock") as refused:
                 ask()
-            assert "rebuild it and switch" in str(refused.value)
+            assert "if the class here is the newer one, rebuild the rows" in refused.value.remedy
         store.projections.rebuild(ShelfOfToday)
         store.projections.switch(ShelfOfToday)
         assert store.rows(ShelfOfToday, kind="tool") == [ShelfOfToday("drill", 1, "tool", 1)]
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_older_code_that_reads_rows_without_its_column_is_told_that_other_code_made_them(
+    shared_url: str, tmp_path: Path, elsewhere: bool
+) -> None:
+    """After the switch of newer code that dropped fields: the error names generation and columns, not a database."""
+    target = f"duckdb:{tmp_path / 'rows.duckdb'}" if elsewhere else None
+    with ef.Store(shared_url, target=target) as store:
+        store.append(ToolAdded("drill"))
+        store.project(ShelfOfToday)
+        store.projections.rebuild(Shelf)
+        store.projections.switch(Shelf)
+        for ask in (
+            lambda: store.rows(ShelfOfToday),
+            lambda: store.select(ShelfOfToday).sum(ef.col(ShelfOfToday.stock)),
+        ):
+            with pytest.raises(ProjectionChanged, match=r"shelf \(generation 2\) were made by other code") as refused:
+                ask()
+            assert "If newer code made them, deploy it here" in refused.value.remedy
+            assert refused.value.fields["columns"] == ["kind", "stock"]
+        assert store.rows(Shelf) == [Shelf("drill", 1)]
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])

@@ -245,6 +245,11 @@ def refuse_unknown(checkpoints: Sequence[Checkpoint], name: str, generation: int
         )
 
 
+def is_same_declaration(fingerprint: str, other: str) -> bool:
+    """Whether two fingerprints are of code with the same tables."""
+    return fingerprint.partition("-")[0] == other.partition("-")[0]
+
+
 async def refuse_other_tables(
     definition: ProjectionDefinition, log: Log, target: Target, checkpoints: list[Checkpoint]
 ) -> int:
@@ -258,7 +263,7 @@ async def refuse_other_tables(
     if was.partitions != definition.partitions:
         now = count_of(definition.partitions, "partition")
         what = f"it has {now} now, but its rows were written with {was.partitions}"
-    elif was.fingerprint.partition("-")[0] != definition.fingerprint.partition("-")[0]:
+    elif not is_same_declaration(was.fingerprint, definition.fingerprint):
         what = "the declaration of its tables has changed"
     elif definition.kind != "effects" and (through := await _same_through(log, old, definition.query, position)) < 0:
         what = f"up to position {position:,} there are events that only one of the old and the new code handles"

@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from eventfold.core.table import Column
-from eventfold.errors import InvalidFilter, TargetUnavailable
+from eventfold.core.table import Column, Table
+from eventfold.errors import InvalidFilter, ProjectionChanged, TargetUnavailable
 from eventfold.ports.target import RowRefused, Target
 from eventfold.projections.definition import ProjectionDefinition
 from eventfold.projections.fields import codec_of, fields_of
-from eventfold.projections.generations import refuse_unknown, require_record
+from eventfold.projections.generations import is_same_declaration, refuse_unknown, require_record
 from eventfold.selection.conditions import Compare, Condition, Missing, RowQuery, top_level
 from eventfold.selection.indexes import index_terms, serving_index
 from eventfold.selection.source import Explanation
@@ -163,12 +163,13 @@ class TargetRowReader:
         )
 
     def _follow_switch(self, continues: bool = False) -> None:
-        """Read the generation that is live now; raise the current error if it is the same one.
+        """Read the generation that is live now; if it is the same one, raise ProjectionChanged or the current error.
 
         A switch may replace the generation, and its table may be dropped, while a query runs.
         """
         name = self._source.definition.name
         if self._pinned or (live := require_record(self._source.target, name).live) == self._number:
+            self._refuse_other_code()
             raise
         if continues:
             raise InvalidFilter(
@@ -176,3 +177,32 @@ class TargetRowReader:
                 "Start again from the first page, without after=.",
             ) from None
         self._number, self._table = live, self._source.codec.of_generation(live)
+
+    def _refuse_other_code(self) -> None:
+        """Raise ProjectionChanged if other code made the rows, without columns that this class declares."""
+        definition, target = self._source.definition, self._source.target
+        made_by = [each.fingerprint for each in target.checkpoints(definition.name, self._number)]
+        if not made_by or is_same_declaration(made_by[0], definition.fingerprint):
+            return
+        missing = [column.name for column in self._table.columns if not self._has_column(column)]
+        if not missing or len(missing) == len(self._table.columns):  # with none of them, the table itself is missing
+            return
+        raise ProjectionChanged(
+            f"The rows of {definition.name} ({self.generation}) were made by other code than this process runs, and "
+            f"have no column {', '.join(missing)}.",
+            "If newer code made them, deploy it here; if the class here is the newer one, rebuild the rows: "
+            f"eventfold projections rebuild {definition.name} --switch.",
+            projection=definition.name,
+            generation=self._number,
+            columns=missing,
+            was=made_by[0],
+            fingerprint=definition.fingerprint,
+        )
+
+    def _has_column(self, column: Column) -> bool:
+        part = Table(self._table.name, (column,), (column.name,))
+        try:
+            self._source.target.find(part, RowQuery(limit=1))
+        except TargetUnavailable:
+            return False
+        return True
