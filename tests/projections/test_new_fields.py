@@ -70,7 +70,7 @@ def test_a_column_that_the_rows_do_not_have_is_an_error_and_never_a_text(
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
-def test_older_code_that_reads_rows_without_its_column_is_told_that_other_code_made_them(
+def test_older_code_that_reads_rows_without_its_column_is_an_error_that_names_other_code(
     shared_url: str, tmp_path: Path, elsewhere: bool
 ) -> None:
     """After the switch of newer code that dropped fields: the error names generation and columns, not a database."""

@@ -225,7 +225,7 @@ def test_an_older_version_without_a_class_is_still_read_by_its_fields(name: str)
         assert [each.event for each in store.read()] == [Sent("p")]
 
 
-def test_a_renamed_class_that_counts_from_1_again_is_told_to_keep_its_version(name: str) -> None:
+def test_a_renamed_class_that_counts_from_1_again_must_keep_its_version(name: str) -> None:
     """The events under the old name have version 2, and a class without a version says that it knows 1."""
 
     class Named(ef.Event, type=f"{name}.now", aliases=(name,)):
@@ -243,7 +243,7 @@ def test_a_renamed_class_that_counts_from_1_again_is_told_to_keep_its_version(na
         assert Named("tea") != Renamed("tea")
 
 
-def test_a_fold_that_takes_only_the_older_class_is_told_of_the_newer_one(name: str) -> None:
+def test_a_fold_that_takes_only_the_older_class_is_refused_and_the_error_names_the_newer_one(name: str) -> None:
     """Both classes are loaded, and no upcaster joins them: the newer event does not reach the fold as the older one."""
 
     class Sent(ef.Event, type=name):
