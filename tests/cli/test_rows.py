@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+import eventfold as ef
 from eventfold.cli.output import Output
 from eventfold.cli.rows import print_page
 from eventfold.selection import Rows
 from eventfold.testing.conformance.target.queries import COLUMNS, Sale, Size
+from tests.cli.apps.bank import Deposited
 from tests.cli.commands import APPS, Ran, process
 
 HERE = ("--import-path", str(APPS))
@@ -43,6 +47,26 @@ def test_rows_as_of_a_position_are_folded_from_the_log(bank: str, tmp_path: Path
     """They need no table, and take the same filters."""
     then = asked("rows", bank, "bank:Balance", "--at", "2", "--where", "account=a-1", folder=tmp_path)
     assert then.lines == [{"account": "a-1", "balance": "80"}], then.err
+
+
+def test_rows_of_what_had_occurred_by_a_time_are_folded_from_the_log(tmp_path: Path) -> None:
+    """Inclusive, a date to its end, together with --at; a page continues; a generation is no fold."""
+    with ef.Store(tmp_path / "late.db") as store:
+        for day, account in ((3, "a-1"), (1, "a-2"), (2, "a-1"), (1, "a-3")):
+            store.append(ef.Draft(Deposited(account, Decimal(day)), occurred=datetime(2026, 3, day, 12, tzinfo=UTC)))
+    url = str(tmp_path / "late.db")
+    by = ("rows", url, "bank:Balance", "--occurred-until", "2026-03-02")
+    every = [{"account": "a-1", "balance": "2"}, {"account": "a-2", "balance": "1"}, {"account": "a-3", "balance": "1"}]
+    assert asked(*by, folder=tmp_path).lines == every
+    assert asked(*by, "--at", "2", folder=tmp_path).lines == every[1:2]
+    assert asked(*by, "--count", folder=tmp_path).lines == [{"count": 3}]
+    assert asked(*by, "--explain", folder=tmp_path).lines[0]["index"] is None
+    first = asked(*by, "--limit", "1", folder=tmp_path)
+    assert first.lines == every[:1]
+    assert asked(*by, *first.err.split(), folder=tmp_path).lines == every[1:]
+    refused = asked(*by, "--generation", "1", folder=tmp_path)
+    assert refused.code == 2
+    assert "--occurred-until" in refused.err
 
 
 def test_mistakes_are_named(bank: str, tmp_path: Path) -> None:

@@ -227,6 +227,24 @@ def test_what_would_come_back_otherwise_is_refused(event: Any, says: str) -> Non
     assert says in str(refused.value)
 
 
+class Launched(ef.Event, type="encoding.launched"):
+    """An event whose field has another name in the log."""
+
+    crew: tuple[str, ...] = msgspec.field(name="rower")
+    boat: str = "b"
+
+
+def test_a_wrong_value_of_a_renamed_field_is_refused_by_both_names() -> None:
+    """The name in the log, and that in the class; a field with one name is named once."""
+    with pytest.raises(InvalidEvent, match=r"at `\$\.rower\[0\]` \(stored as rower, crew in the class\)\.") as refused:
+        Registry().encode(Launched((4,)))  # type: ignore[arg-type]
+    assert refused.value.fields["field"] == "rower[0]"
+    with pytest.raises(InvalidEvent) as refused:
+        Registry().encode(Launched((), 4))  # type: ignore[arg-type]
+    assert "$.boat" in str(refused.value)
+    assert "stored as" not in str(refused.value)
+
+
 def test_a_number_may_be_given_where_it_is_exact() -> None:
     """An int for a float or a Decimal is equal to what comes back, so it is taken."""
     assert back(Everything(decimal=5)).decimal == Decimal(5)  # type: ignore[arg-type]

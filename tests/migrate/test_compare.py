@@ -13,7 +13,7 @@ import pytest
 import eventfold as ef
 from eventfold.errors import CaptureStopped, InvalidInput, MigrationError
 from eventfold.migrate import spool
-from eventfold.migrate.comparison import Comparison
+from eventfold.migrate.comparison import Comparison, TableComparison
 from eventfold.migrate.hidden import hide_with
 from eventfold.migrate.mapping import Mapping, TableMapping
 from eventfold.migrate.progress import Compared
@@ -50,6 +50,14 @@ def test_equal_rows_are_equal_and_each_pass_is_a_fact(loaded: tuple[Shop, Sessio
     assert fact == Compared("migration", True, 45, 0, found.verdict, found.position, found.point)
     assert session.compare(["line"]).rows == 19
     assert session.state().compared is not None and session.state().compared.tables == ("line",)  # pyright: ignore[reportOptionalMemberAccess]
+
+
+def test_a_verdict_of_one_table_and_of_one_row_is_in_the_singular() -> None:
+    """Numbers of several are in the plural."""
+    one = Comparison({"line": TableComparison(1, {})}, (), 1, "", 0.0)
+    assert one.verdict == "the one row of 1 table is equal"
+    two = Comparison({"line": TableComparison(2, {}), "customer": TableComparison(0, {})}, (), 1, "", 0.0)
+    assert two.verdict == "all 2 rows of 2 tables are equal"
 
 
 def test_each_difference_has_both_values_and_the_event_that_gave_ours(loaded: tuple[Shop, Session]) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
+import pydantic
 import pytest
 
 import eventfold as ef
@@ -178,6 +179,35 @@ def test_the_code_to_begin_with_reads_what_was_locked() -> None:
         locked["types"]["schema-thing"]["versions"]["1"]["tags"]
         == (again["types"]["schema-thing"]["versions"]["1"]["tags"])
     )
+
+
+def test_a_tag_field_with_another_name_in_the_class_is_no_change() -> None:
+    """The stored name and the key of the tag are the same; also a lock file that has tags by names of the class."""
+    plain = event({"item": ef.Tag, "n": int})
+    renamed = event({"product": (Annotated[str, ef.tag("item")], msgspec.field(name="item")), "n": int})
+    again = event({"goods": (Annotated[str, ef.tag("item")], msgspec.field(name="item")), "n": int})
+    assert build_lock([plain]) == build_lock([renamed])
+    assert changed(plain, renamed) == changed(renamed, plain) == changed(renamed, again) == []
+    earlier = build_lock([renamed])
+    earlier["types"]["schema-thing"]["versions"]["1"]["tags"] = {"product": "item"}
+    for now in (plain, renamed, again):
+        assert compare(earlier, build_lock([now])) == []
+    (found,) = compare(earlier, build_lock([event({"item": str, "n": int})]))
+    assert found.breaking
+    assert "was tagged 'item' and is no tag now" in found.what
+    other = event({"product": (Annotated[str, ef.tag("product")], msgspec.field(name="item")), "n": int})
+    assert [each.breaking for each in changed(plain, other)] == [True]
+
+
+def test_a_tag_of_an_aliased_field_of_pydantic_is_locked_by_the_alias() -> None:
+    """As its schema is; the catalogue shows the tag beside the field."""
+
+    class Priced(pydantic.BaseModel):
+        product: Annotated[str, ef.tag("item"), pydantic.Field(alias="item")]
+
+    ef.event("schema-aliased")(Priced)
+    version = build_lock([Priced])["types"]["schema-aliased"]["versions"]["1"]
+    assert (list(version["fields"]), version["tags"]) == (["item"], {"item": "item"})
 
 
 def test_no_change_is_no_finding() -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import tomllib
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -16,6 +18,7 @@ from eventfold.testing import Clock, given
 from tests.testing.bank import Account, Deposited, Poor, Withdrawn, transfer
 
 A, B = Account("a"), Account("b")
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 def test_a_decision_is_tested_in_one_sentence() -> None:
@@ -44,6 +47,65 @@ def test_a_wrong_expectation_shows_both_sides_and_the_field() -> None:
     assert "- Withdrawn(account='a', amount=Decimal('31'))" in text
     assert "+ Withdrawn(account='a', amount=Decimal('30'))" in text
     assert "amount: Decimal('31') → Decimal('30')" in text
+
+
+def late(account: Account, amount: Decimal) -> list[ef.Draft[ef.Event]]:
+    """Record a payment with all parts of an envelope."""
+    return [
+        ef.Draft(
+            Deposited(account.account, amount),
+            id=UUID(int=7),
+            occurred=NOON,
+            tags=("till:4",),
+            metadata={"actor": "ann", "reason": UUID(int=1)},
+        )
+    ]
+
+
+def test_a_draft_is_compared_by_the_parts_that_it_gives() -> None:
+    """An event alone is compared alone; metadata as the store has it."""
+    outcome, paid = given().when(late, A, Decimal(5)), Deposited("a", Decimal(5))
+    outcome.then(paid)
+    outcome.then(ef.Draft(paid))
+    outcome.then(ef.Draft(paid, occurred=NOON.astimezone(timezone(timedelta(hours=2)))))
+    outcome.then(ef.Draft(paid, tags=("till:4",)))
+    outcome.then(ef.Draft(paid, metadata={"reason": UUID(int=1), "actor": "ann"}))
+    (given_by_it,) = late(A, Decimal(5))
+    outcome.then(given_by_it)
+
+
+@pytest.mark.parametrize(
+    ("given_part", "says"),
+    [
+        ({"occurred": NOON + timedelta(days=1)}, "occurred: datetime.datetime(2026, 3, 2"),
+        ({"id": UUID(int=8)}, "id: UUID("),
+        ({"tags": ("till:5",)}, "tags: ('account:a', 'till:5') → ('account:a', 'till:4')"),
+        ({"metadata": {"actor": "ann"}}, "metadata: {'actor': 'ann'} → {'actor': 'ann', 'reason':"),
+        ({"metadata": {}}, "metadata: {} → {'actor': 'ann'"),
+    ],
+)
+def test_a_wrong_part_of_a_draft_is_shown(given_part: dict[str, Any], says: str) -> None:
+    """Both sides have that part, and no others."""
+    outcome = given().when(late, A, Decimal(5))
+    with pytest.raises(AssertionError) as failure:
+        outcome.then(ef.Draft(Deposited("a", Decimal(5)), **given_part))
+    text = str(failure.value)
+    assert says in text
+    assert text.count("+ Draft(event=Deposited(account='a', amount=Decimal('5'))") == 1
+    (part,) = given_part
+    assert not any(f"{other}=" in text for other in ("id", "occurred", "tags", "metadata") if other != part)
+
+
+def test_a_wrong_event_of_a_draft_shows_the_field() -> None:
+    """With the parts that are right on both sides; a part that no event has is shown as missing."""
+    with pytest.raises(AssertionError) as failure:
+        given().when(late, A, Decimal(5)).then(ef.Draft(Deposited("a", Decimal(6)), occurred=NOON))
+    assert "    amount: Decimal('6') → Decimal('5')" in str(failure.value)
+    assert "    event:" not in str(failure.value)
+    with pytest.raises(AssertionError, match=r"occurred: datetime.* → None"):
+        given().when(transfer, A, B, amount=Decimal(0)).then(
+            ef.Draft(Withdrawn("a", Decimal(0)), occurred=NOON), Deposited("b", Decimal(0))
+        )
 
 
 def test_an_unexpected_error_is_shown_with_its_cause() -> None:

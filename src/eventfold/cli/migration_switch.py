@@ -106,7 +106,8 @@ def _print(output: Output, done: Switched, what: str) -> None:
         f"{done.blocked_s:.1f} s without a writer."
     )
     if done.refused:
-        output.print(f"{count_of(done.refused, 'write')} were refused since the last look: see status.")
+        were = "was" if done.refused == 1 else "were"
+        output.print(f"{count_of(done.refused, 'write')} {were} refused since the last look: see status.")
 
 
 def _named(labels: tuple[str, ...] | list[str]) -> str:

@@ -14,7 +14,7 @@ import msgspec
 import typer
 
 from eventfold.cli.formatting import format_value
-from eventfold.cli.options import Json, Target, Url, Wide
+from eventfold.cli.options import Json, OccurredUntil, Target, Url, Wide, parse_until
 from eventfold.cli.output import COLUMN_GAP, Column, Output
 from eventfold.cli.projections import Generation, Name, open_projection
 from eventfold.cli.state import ImportPath
@@ -82,6 +82,7 @@ def rows(
     count: Annotated[bool, typer.Option("--count", help="Print the number of rows only.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Print how the rows are found only.")] = False,
     at: At = None,
+    occurred_until: OccurredUntil = None,
     generation: Generation = None,
     import_path: ImportPath = ".",
     target: Target = None,
@@ -95,23 +96,26 @@ def rows(
     next page is printed after the rows (of JSON, to standard error).
     """
     output = Output(as_json, wide)
-    if at is not None and generation is not None:
-        raise typer.BadParameter("--at folds the rows from the log. Omit --generation.", param_hint="--at")
+    is_folded = at is not None or occurred_until is not None
+    if is_folded and generation is not None:
+        option = "--occurred-until" if at is None else "--at"
+        raise typer.BadParameter(f"{option} folds the rows from the log. Omit --generation.", param_hint=option)
+    occurred_by = parse_until(occurred_until)
     with open_projection(url, name, import_path, target) as (admin, named):
         definition = admin.catalog.definition_of(named)
         model = cast("type[Projection]", definition.cls)
         fields = fields_of(definition)
         refuse_order(order or (), fields)
         filters = [filter_of_text(text, fields) for text in where or ()]
-        if at is None:
-            selection = admin.select(model, filters, {}, order or (), generation)
+        if is_folded:
+            place = None if at is None else parse_position_or_time(at)
+            selection = run(view(admin.log, model, place, None, occurred_by)).select(*filters, order=order or ())
         else:
-            folded = run(view(admin.log, model, parse_position_or_time(at), None))
-            selection = folded.select(*filters, order=order or ())
+            selection = admin.select(model, filters, {}, order or (), generation)
         if count:
             print_count(output, selection.count())
         elif explain:
-            print_explanation(output, selection.explain() if at is None else None)
+            print_explanation(output, None if is_folded else selection.explain())
         elif output.is_json and limit is None and after is None:
             for page in selection.pages():
                 output.write_lines(map(row_as_json, page))

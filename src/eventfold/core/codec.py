@@ -32,6 +32,7 @@ from eventfold.core.json_values import (
     float_as_decimal,
     is_nested_deeper,
     is_same,
+    renamed_fields,
     what_changed,
 )
 from eventfold.core.signals import is_from_handler
@@ -256,7 +257,8 @@ def _unencodable_field(event: Any) -> str:
 
 def _unreadable_error(codec: Codec, event: Any, data: bytes, error: Exception) -> InvalidEvent:
     if isinstance(error, ValueError) and error.__cause__ is None:  # msgspec's and pydantic's validation errors
-        what, remedy = f"has a value of the wrong type: {error}", "Give each field the type its class declares."
+        what = f"has a value of the wrong type: {error}{_named_in_class(codec.cls, error)}"
+        remedy = "Give each field the type its class declares."
     else:
         field = _refusing_field(codec.cls, data, error)
         in_field = f"field {field}: " if field else ""
@@ -265,6 +267,15 @@ def _unreadable_error(codec: Codec, event: Any, data: bytes, error: Exception) -
     return InvalidEvent(
         f"A {codec.type} {what}.", remedy, type=codec.type, field=field_in(error), event=repr(event)[:500]
     )
+
+
+def _named_in_class(cls: type, error: Exception) -> str:
+    """Return which field of the class an error means, if it names it as it is stored and the class does otherwise."""
+    found = field_in(error)
+    for name, stored in renamed_fields(cls).items():
+        if found == stored or found.startswith((f"{stored}.", f"{stored}[")):
+            return f" (stored as {stored}, {name} in the class)"
+    return ""
 
 
 def _refusing_field(cls: Any, data: bytes, error: Exception) -> str:

@@ -279,7 +279,7 @@ def event(name: Any = None, /, *, version: int = 1, aliases: Iterable[str] = ())
     return declare
 
 
-class Draft(msgspec.Struct, Generic[E_co], frozen=True):
+class Draft(msgspec.Struct, Generic[E_co], frozen=True, repr_omit_defaults=True):
     """An event with parts of its envelope: `store.append(ef.Draft(event, occurred=…))`.
 
     `id` is your own UUID, with which the append can be repeated safely; `occurred` the moment in business time at which

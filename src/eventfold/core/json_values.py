@@ -179,6 +179,15 @@ def fields_of_class(cls: type) -> list[str]:
     return [field.name for field in fields]
 
 
+def renamed_fields(cls: type) -> dict[str, str]:
+    """Return the names in JSON of the fields that have another name in the class (struct, pydantic), by the latter."""
+    names = list(zip(fields_of_class(cls), getattr(cls, "__struct_encode_fields__", ()), strict=False))
+    for name, field in cast("dict[str, Any]", getattr(cls, "model_fields", {})).items():
+        alias = field.validation_alias
+        names += [(name, alias)] if isinstance(alias, str) else []
+    return {name: stored for name, stored in names if name != stored}
+
+
 def float_as_decimal(value: Any, back: Any, path: str) -> str:
     """Return the first float that would be read back as a Decimal, as `path is 0.1`; "" if there is none."""
     if isinstance(back, Decimal):

@@ -97,7 +97,12 @@ class Comparison(msgspec.Struct, frozen=True):
     def verdict(self) -> str:
         """The result as one sentence, without values."""
         if self.equal:
-            return f"all {count_of(self.rows, 'row')} of {count_of(len(self.tables), 'table')} are equal"
+            of_tables = f"of {count_of(len(self.tables), 'table')}"
+            return (
+                f"the one row {of_tables} is equal"
+                if self.rows == 1
+                else f"all {self.rows:,} rows {of_tables} are equal"
+            )
         parts = "; ".join(f"{label}: {said}" for label, each in self.tables.items() if (said := "".join(_said(each))))
         return f"{self.differing:,} of {count_of(self.rows, 'row')} differ: {parts}"
 

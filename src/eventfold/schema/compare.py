@@ -169,19 +169,38 @@ def _compare_unknown_fields(name: str, version: int, old: dict[str, Any], unknow
 
 
 def _compare_tags(name: str, version: int, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Finding]:
-    for field in old["tags"].keys() | new["tags"].keys():
-        before, after = old["tags"].get(field), new["tags"].get(field)
+    was, now = _tags_by_stored_name(old, new), _tags_by_stored_name(new, old)
+    for field in was.keys() | now.keys():
+        before, after = was.get(field), now.get(field)
         if before is None and after is not None:
             yield _compatible(name, version, field, f"is now tagged {after!r}; older events are not found by it")
         elif before != after:
-            now = f"tagged {after!r}" if after else "no tag"
+            state = f"tagged {after!r}" if after else "no tag"
             yield _breaking(
                 name,
                 version,
                 field,
-                f"was tagged {before!r} and is {now} now: queries would miss old events",
+                f"was tagged {before!r} and is {state} now: queries would miss old events",
                 'Keep the tag key: a new name for the field takes Annotated[…, ef.tag("' + str(before) + '")].',
             )
+
+
+def _tags_by_stored_name(entry: dict[str, Any], other: dict[str, Any]) -> dict[str, str]:
+    """The tag keys by the stored names of their fields.
+
+    Lock files of earlier releases name a renamed field as its class did. It is then the field with the same key in the
+    other lock, if this one has a field of that name.
+    """
+    tags = {field: key for field, key in entry["tags"].items() if field in entry["fields"]}
+    for field, key in entry["tags"].items():
+        if field not in entry["fields"]:
+            twins = (
+                name
+                for name, same in other["tags"].items()
+                if same == key and name in entry["fields"] and name not in tags
+            )
+            tags[next(twins, field)] = key
+    return tags
 
 
 def _accepts(new: Any, old: Any) -> bool:

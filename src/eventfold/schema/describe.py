@@ -13,6 +13,7 @@ from typing import Any, cast
 import msgspec
 
 from eventfold.core.event import classes_named, declaration_of, known_names
+from eventfold.core.json_values import renamed_fields
 from eventfold.core.tags import tag_fields
 from eventfold.core.unknown_fields import unknown_field_of
 from eventfold.core.upcast import upcaster_from
@@ -22,7 +23,7 @@ LOCK_FORMAT = 1
 
 
 class EventDescription(msgspec.Struct, frozen=True, kw_only=True):
-    """One version of one event type. `tags`: field -> tag key; `upcast`: names of the classes it is read as.
+    """One version of one event type. `tags`: stored field -> tag key; `upcast`: names of the classes it is read as.
 
     `unknown`: the treatment of stored fields that the class does not have: "ignored", "kept" or "refused".
     """
@@ -66,6 +67,7 @@ def describe(cls: type) -> EventDescription:
     hints = typing.get_type_hints(cls, include_extras=True)
     schema = _inline_definitions(raw, raw.get("$defs", {}))
     unknown_field = unknown_field_of(hints)
+    stored = renamed_fields(cls)
     unknown = "refused" if schema.get("additionalProperties") is False else "ignored"
     if unknown_field is not None:
         del schema["properties"][unknown_field]  # unknown fields are stored beside the others, not within this one
@@ -75,7 +77,7 @@ def describe(cls: type) -> EventDescription:
         version=name.version,
         aliases=name.aliases,
         schema=schema,
-        tags=tag_fields(hints),
+        tags={stored.get(field, field): key for field, key in tag_fields(hints).items()},
         unknown=unknown,
         upcast=tuple(f"{t.__module__}.{t.__qualname__}" for t in step.targets) if step else (),
         doc=_doc(cls),

@@ -16,7 +16,7 @@ from eventfold.schema.usage import EventUsage, find_usage
 
 
 class CatalogueEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One version of one event type. `schema`: JSON Schema of its fields; `tags`: field -> tag key.
+    """One version of one event type. `schema`: JSON Schema of its fields; `tags`: stored field -> tag key.
 
     `read_as`: the versions that it is upcast to, in order; empty for one that is used as it is. Of these, `decided_by`,
     `folded_by`, `projected_by` and `reacted_by` are the names of the code that makes and takes it. `unknown`: what

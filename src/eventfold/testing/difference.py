@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from eventfold.core.event import Draft
+
 
 def difference(wanted: list[Any], found: list[Any], words: str = "the events differ (- expected, + written):") -> str:
     """Compare two lists line by line; for two values of one class, list the fields that differ."""
@@ -29,6 +31,13 @@ def difference(wanted: list[Any], found: list[Any], words: str = "the events dif
 def _fields(a: Any, b: Any) -> list[str]:
     if a is None or type(a) is not type(b):
         return []
+    if isinstance(a, Draft) and type(cast("Any", a).event) is type(b.event):
+        own = [line for line in _fields_of_one_class(a, b) if not line.startswith("    event: ")]
+        return _fields(cast("Any", a).event, b.event) + own
+    return _fields_of_one_class(a, b)
+
+
+def _fields_of_one_class(a: Any, b: Any) -> list[str]:
     names = cast("tuple[str, ...]", getattr(a, "__struct_fields__", ()) or tuple(getattr(a, "__dict__", ())))
     return [f"    {n}: {getattr(a, n)!r} → {getattr(b, n)!r}" for n in names if getattr(a, n) != getattr(b, n)]
 

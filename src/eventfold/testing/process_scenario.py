@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from eventfold.concurrency import run
 from eventfold.core.envelope import from_micros
-from eventfold.core.event import Recorded, event_of
+from eventfold.core.event import Recorded
 from eventfold.processes.definition import process_definition
 from eventfold.processes.effects import Effect
 from eventfold.processes.timer_events import fired_event
@@ -25,6 +25,7 @@ from eventfold.processes.timers import TimerQueue
 from eventfold.store import Store
 from eventfold.testing.clock import Clock
 from eventfold.testing.difference import difference
+from eventfold.testing.expected import as_expected, as_found
 
 if TYPE_CHECKING:
     from eventfold.processes import Process
@@ -59,9 +60,12 @@ class ProcessScenario:
         return self
 
     def then(self, *expected: Any) -> ProcessScenario:
-        """Assert that exactly these events resulted, in this order: by decisions, by timers, or by the processes."""
-        wanted = [event_of(e) for e in expected]
-        found = [each.event for each in self._recorded_since()]
+        """Assert that exactly these events resulted, in this order: by decisions, by timers, or by the processes.
+
+        Of a Draft, the parts that it gives are compared as well. See DecisionResult.then.
+        """
+        wanted = as_expected(expected)
+        found = as_found(self._recorded_since(), wanted)
         if found != wanted:
             raise AssertionError(difference(wanted, found))
         return self

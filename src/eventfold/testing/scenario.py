@@ -13,13 +13,13 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec
 
-from eventfold.core.event import event_of
 from eventfold.core.state import State
 from eventfold.projections import Projection
 from eventfold.store import Store
 from eventfold.testing.alert_scenario import AlertScenario
 from eventfold.testing.clock import Clock
 from eventfold.testing.difference import describe_events, difference
+from eventfold.testing.expected import as_expected, as_found
 from eventfold.testing.process_scenario import ProcessScenario
 
 if TYPE_CHECKING:
@@ -89,14 +89,20 @@ class DecisionResult:
 
     def __init__(self, scenario: Scenario, before: int, error: Exception | None) -> None:
         self._scenario, self._error = scenario, error
-        self.events = [r.event for r in scenario.store.read(after=before)]
+        self._recorded = list(scenario.store.read(after=before))
+        self.events = [r.event for r in self._recorded]
 
     def then(self, *expected: Any) -> Scenario:
-        """Assert that exactly these events were written, in this order. Returns the scenario."""
+        """Assert that exactly these events were written, in this order. Returns the scenario.
+
+        Of a Draft, the parts that it gives are compared as well: `then(ef.Draft(event, occurred=…))`. Its metadata is
+        all that is expected, except what processes and traces add.
+        """
         self._refuse_error()
-        wanted = [event_of(e) for e in expected]
-        if self.events != wanted:
-            raise AssertionError(difference(wanted, self.events))
+        wanted = as_expected(expected)
+        found = as_found(self._recorded, wanted)
+        if found != wanted:
+            raise AssertionError(difference(wanted, found))
         return self._scenario
 
     def nothing(self) -> Scenario:
