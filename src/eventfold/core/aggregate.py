@@ -18,13 +18,16 @@ A method can be called and tested without a log. Knows: states and events. Does 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from eventfold.core.class_data import get_class_data, set_class_data
-from eventfold.core.event import declaration_of, is_event_class
-from eventfold.core.state import State, evolve_all, state_definition_of
+from eventfold.core.envelope import unwritten_event
+from eventfold.core.event import Recorded, declaration_of, is_event_class
+from eventfold.core.signals import is_from_handler
+from eventfold.core.state import State, evolve_all, evolve_recorded, state_definition_of
 from eventfold.core.tags import fields_by_tag, tag_values
-from eventfold.errors import InvalidDecision
+from eventfold.core.upcast import apply_upcasters, upcaster_from
+from eventfold.errors import InvalidDecision, InvalidEvent
 
 _TAGS = "__eventfold_tags__"
 if TYPE_CHECKING:
@@ -49,7 +52,10 @@ class Aggregate(_Recording):
         _refuse_another_entitys(self, event)
         vars(self).setdefault("_recorded", []).append(event)
         if _is_folded(self, event):
-            evolve_all(self, (event,))
+            if upcaster_from(type(cast(object, event))) is None:
+                evolve_all(self, (event,))
+            else:
+                _fold_upcast(self, event)
 
     def recorded(self) -> list[Any]:
         """Return the events recorded and not yet appended, in order.
@@ -65,6 +71,27 @@ def _is_folded(aggregate: Aggregate, event: object) -> bool:
     if not types or type(aggregate).query is not State.query or not is_event_class(type(event)):
         return True
     return declaration_of(type(event)).type in types
+
+
+def _fold_upcast(aggregate: Aggregate, event: object) -> None:
+    """Fold an event of an older class into an aggregate as it will be read: after all upcasters."""
+    definition, own = state_definition_of(type(aggregate)), declaration_of(type(event))
+    try:
+        parts = [part for part in apply_upcasters(event) if isinstance(part, definition.events)]
+    except Exception as error:  # an upcaster is user code, and may raise anything
+        if is_from_handler(error):
+            raise
+        raise InvalidEvent(
+            f"An event that {type(aggregate).__name__} recorded, {own.type} v{own.version}, could not be upcast: "
+            f"{error!r}.",
+            "Record an event of the newest class, or fix the upcaster; it must accept every event of its version.",
+            type=own.type,
+            version=own.version,
+        ) from error
+    if definition.recorded:
+        evolve_recorded(aggregate, [Recorded(unwritten_event(own.type, own.version), part) for part in parts])
+    else:
+        evolve_all(aggregate, parts)
 
 
 def _refuse_another_entitys(aggregate: Aggregate, event: object) -> None:

@@ -21,7 +21,7 @@ from eventfold.core.codec import (
     metadata_in,
     tags_of,
 )
-from eventfold.core.envelope import NewEvent, StoredEvent, check_new, new_id, new_ids, to_micros
+from eventfold.core.envelope import NewEvent, StoredEvent, check_new, new_id, new_ids, to_micros, unwritten_event
 from eventfold.core.event import (
     Draft,
     Event,
@@ -39,6 +39,7 @@ from eventfold.core.signals import is_from_handler
 from eventfold.core.upcast import Upcaster, apply_upcasters, current_classes, upcaster_from, version_chain
 from eventfold.errors import EventfoldError, InvalidEvent, UndecodableEvent, UnknownEventType
 
+_NOT_FOUND: Any = object()
 MIN_ALIKE = 6  # events of one class that are encoded together
 _OWN_MODULES = {  # by the beginning of a stored name: a program that reads all events need not import them itself
     "$alert-message": "eventfold.alerts.delivery.message",
@@ -55,6 +56,7 @@ class Registry:
         self._codecs: dict[type, Codec] = {}
         self._readers: dict[tuple[str, int], Codec] = {}
         self._among: dict[tuple[tuple[type, ...], str, int], Codec] = {}  # found by `codec_among`
+        self._other: dict[tuple[tuple[type, ...], type], Codec | None] = {}  # found by `other_codec`
         self._generation = -1
         self._used: dict[tuple[str, int], type] = {}  # the class that was last used for each stored name and version
 
@@ -84,6 +86,7 @@ class Registry:
         self._used[key] = cls
         self._readers.pop(key, None)
         self._among.clear()
+        self._other.clear()
 
     def encode(self, event: Any, metadata: bytes | None = None) -> NewEvent:
         """Return an event or Draft as it will be stored; `metadata` is that of the context, as a JSON object.
@@ -149,6 +152,7 @@ class Registry:
             self._generation = declarations_version()
             self._readers.clear()
             self._among.clear()
+            self._other.clear()
 
     def _candidates(self, stored: StoredEvent) -> list[type]:
         """Return the classes of a stored name; if several have one version, only the one that this store has used."""
@@ -175,6 +179,20 @@ class Registry:
             codec = self._find_among(key[0], stored)
             self._among[key] = codec
         return codec
+
+    def other_codec(self, classes: tuple[type, ...], cls: type) -> Codec | None:
+        """Return the codec with which a fold over these classes reads events of `cls`; None if it reads them unchanged.
+
+        They are changed if `cls` has an upcaster, or if one of the classes has its stored name. Raises what
+        `codec_among` raises. Found once for each class.
+        """
+        self._forget_outdated()
+        found = self._other.get((classes, cls), _NOT_FOUND)
+        if found is _NOT_FOUND:
+            own = self.codec(cls)
+            codec = self.codec_among(classes, unwritten_event(own.type, own.version))
+            found = self._other[classes, cls] = None if codec.cls is cls and codec.upcaster is None else codec
+        return found
 
     def _find_among(self, classes: tuple[type, ...], stored: StoredEvent) -> Codec:
         older: list[type] = []  # classes of the name, all of an earlier version than the event

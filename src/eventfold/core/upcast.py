@@ -5,8 +5,9 @@
         return Priced(old.item, old.amount, "EUR")
 
 The old class keeps its stored name and version. Every read applies the chain of upcasters to its end, so states and
-projections handle only the newest classes. A tuple as the return type splits one event into several. Stored events are
-never rewritten. Knows: classes. Does not know: bytes, positions, where events are stored.
+projections handle only the newest classes, also where a decision has just returned an event of an old one. A tuple as
+the return type splits one event into several. Stored events are never rewritten.
+Knows: classes. Does not know: bytes, positions, where events are stored.
 """
 
 from __future__ import annotations

@@ -180,7 +180,7 @@ class DecisionAttempts:
         if not events:
             return Decided((), None, self._keyed([each.state for each in base.states]), attempt)
         new = encode(log, options, events)
-        states = states_after(base.states, new, events)
+        states = states_after(log.registry, base.states, new, events)
         request = AppendRequest(new, tuple([each.clause for each in base.states]), options.command_id, self._epoch)
         if not pipelined:
             receipt = await write(log, options, request)
@@ -218,7 +218,7 @@ class DecisionAttempts:
             ]
         )
         if not self._is_pipelined:
-            states = states_after_written(base.states, recorded)
+            states = states_after_written(self._log.registry, base.states, recorded)
         for question, state in zip(self._questions, states, strict=True):
             if isinstance(state, State):
                 self._log.cache.put(question.key, state, receipt.last, self._epoch)

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from eventfold.core.envelope import NewEvent, Receipt
+from eventfold.core.envelope import NewEvent, Receipt, unwritten_event
 from eventfold.core.event import Draft, Event, Recorded, event_of
 from eventfold.core.query import Matcher
+from eventfold.core.registry import Registry
 from eventfold.core.state import State, copy_state, evolve_all, evolve_recorded, private_copy, state_definition_of
 from eventfold.errors import InvalidDecision
+from eventfold.log.own_events import as_read
 from eventfold.log.pipeline import BaseState
 
 S = TypeVar("S", bound=State)
@@ -96,7 +98,7 @@ class Decided(Generic[R_co]):
 
         @property
         def events(self) -> tuple[Recorded[Any], ...]:
-            """The events that were written, in order, as they are in the log."""
+            """The events that were written, in order, as they are in the log: of the classes that were returned."""
             return self._events
 
     @property
@@ -131,25 +133,35 @@ class Decided(Generic[R_co]):
         return f"Decided({', '.join(map(repr, self._events)) or 'nothing'})"
 
 
-def states_after(base: Sequence[BaseState], new: Sequence[NewEvent], events: Sequence[Any]) -> list[State]:
-    """Return copies of the states with a decision's own events folded into them."""
+def states_after(
+    registry: Registry, base: Sequence[BaseState], new: Sequence[NewEvent], events: Sequence[Any]
+) -> list[State]:
+    """Return copies of the states with a decision's own events folded into them, as they will be read from the log."""
     plain = [private_copy(event_of(event)) for event in events]
     states: list[State] = []
     for each in base:
         state, matches = copy_state(each.state), Matcher(each.clause.query).matches
-        evolve_all(state, [event for n, event in zip(new, plain, strict=True) if matches(n.type, n.tags)])
+        own = [(n, event) for n, event in zip(new, plain, strict=True) if matches(n.type, n.tags)]
+        steps = as_read(registry, state, own)
+        if state_definition_of(type(state)).recorded:
+            evolve_recorded(state, [Recorded(unwritten_event(n.type, n.version), event) for n, event in steps])
+        else:
+            evolve_all(state, [event for _, event in steps])
         states.append(state)
     return states
 
 
-def states_after_written(base: Sequence[BaseState], recorded: Sequence[Recorded[Any]]) -> list[State | Exception]:
+def states_after_written(
+    registry: Registry, base: Sequence[BaseState], recorded: Sequence[Recorded[Any]]
+) -> list[State | Exception]:
     """Return the same with the written events and their envelopes; an error in place of a state that failed."""
-    plain = [Recorded(each.stored, private_copy(each.event)) for each in recorded]
+    plain = [(each.stored, private_copy(each.event)) for each in recorded]
     states: list[State | Exception] = []
     for each in base:
         state, query = copy_state(each.state), each.clause.query
         try:
-            evolve_recorded(state, [event for event in plain if query.matches(event.type, event.tags)])
+            own = [(stored, event) for stored, event in plain if query.matches(stored.type, stored.tag_set)]
+            evolve_recorded(state, [Recorded(stored, event) for stored, event in as_read(registry, state, own)])
         except Exception as error:  # noqa: BLE001 (Decided.state raises it: the events are written)
             states.append(error)
         else:

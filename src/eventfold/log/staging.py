@@ -47,7 +47,8 @@ async def decide_staged(
         return Decided((), None, _keyed(call, states), attempt)
     new, clauses = encode(log, options, events), tuple([each.clause for each in over])
     staged_append = await stage(log, options, AppendRequest(new, clauses, options.command_id, epoch, tuple(seen)))
-    return Decided((), None, _keyed(call, states_after(over, new, events)), attempt, staged_append)
+    after = states_after(log.registry, over, new, events)
+    return Decided((), None, _keyed(call, after), attempt, staged_append)
 
 
 async def _staged_events(log: Log, options: Options, queries: Sequence[Query]) -> list[tuple[StoredEvent, str | None]]:

@@ -354,3 +354,48 @@ def test_a_decision_over_a_cached_state_reads_no_event_twice(store: Store, engin
     store.append(deposit("a-1", 1), deposit("a-2", 1))
     assert warm.decide(withdraw, Account("a-1"), Decimal(1)).state(Account("a-1")).balance == 44
     assert counted.events == 51
+
+
+class Counted1(ef.Event, type="conformance.counted"):
+    """An event of the first version: dozens."""
+
+    shelf: ef.Tag
+    dozens: int
+
+
+class Counted2(ef.Event, type="conformance.counted", version=2):
+    """An event of the second version: pieces."""
+
+    shelf: ef.Tag
+    pieces: int
+
+
+@ef.upcast
+def pieces_of(old: Counted1) -> Counted2:
+    """A dozen has 12 pieces."""
+    return Counted2(old.shelf, old.dozens * 12)
+
+
+class Stock(ef.State):
+    """The pieces on a shelf."""
+
+    shelf: ef.Tag
+    pieces: int = 0
+
+    def evolve(self, event: Counted2) -> None:
+        """Take the field that only the newest class has."""
+        self.pieces = event.pieces
+
+
+def add_dozen(stock: Stock) -> Counted1:
+    """Return an event of the older class."""
+    return Counted1(stock.shelf, stock.pieces // 12 + 1)
+
+
+def test_an_event_of_an_older_class_is_folded_as_it_is_read(store: Store, engine_under_test: EngineUnderTest) -> None:
+    """The state in the result and the cached one are those of a fold over the log, after all upcasters."""
+    for pieces in (12, 24, 36):
+        assert store.decide(add_dozen, Stock("s-1")).state(Stock("s-1")).pieces == pieces
+        assert store.state(Stock("s-1")).pieces == pieces
+    assert [recorded.version for recorded in store.read(raw=True)] == [1, 1, 1]
+    assert engine_under_test.open(engine_under_test.engine()).state(Stock("s-1")).pieces == 36
