@@ -25,7 +25,7 @@ WARM = 3
 # On SQLite the first read of a process builds the tail in memory, and the first one after appends adds them to it.
 BOUNDS = {
     "append": (20, 8, 91, 31),
-    "decide": (22, 9, 163, 41),
+    "decide": (22, 9, 165, 41),  # an event of an older class is folded as it is read: whether it is one is asked here
     "project": (12, 9, 291, 47),
     "rows": (9, 5, 78, 25),  # filters are checked, then compiled to SQL once for each shape
 }

@@ -57,6 +57,7 @@ class Registry:
         self._readers: dict[tuple[str, int], Codec] = {}
         self._among: dict[tuple[tuple[type, ...], str, int], Codec] = {}  # found by `codec_among`
         self._other: dict[tuple[tuple[type, ...], type], Codec | None] = {}  # found by `other_codec`
+        self._unchanged: dict[type, bool] = {}  # found by `is_read_unchanged`
         self._generation = -1
         self._used: dict[tuple[str, int], type] = {}  # the class that was last used for each stored name and version
 
@@ -153,6 +154,7 @@ class Registry:
             self._readers.clear()
             self._among.clear()
             self._other.clear()
+            self._unchanged.clear()
 
     def _candidates(self, stored: StoredEvent) -> list[type]:
         """Return the classes of a stored name; if several have one version, only the one that this store has used."""
@@ -179,6 +181,15 @@ class Registry:
             codec = self._find_among(key[0], stored)
             self._among[key] = codec
         return codec
+
+    def is_read_unchanged(self, cls: type) -> bool:
+        """Whether every fold reads events of a class as they were written: it alone has its name, and no upcaster."""
+        self._forget_outdated()
+        found = self._unchanged.get(cls)
+        if found is None:
+            codec = self.codec(cls)
+            found = self._unchanged[cls] = codec.upcaster is None and list(classes_named(codec.type)) == [cls]
+        return found
 
     def other_codec(self, classes: tuple[type, ...], cls: type) -> Codec | None:
         """Return the codec with which a fold over these classes reads events of `cls`; None if it reads them unchanged.

@@ -138,11 +138,12 @@ def states_after(
 ) -> list[State]:
     """Return copies of the states with a decision's own events folded into them, as they will be read from the log."""
     plain = [private_copy(event_of(event)) for event in events]
+    unchanged = all(map(registry.is_read_unchanged, {cast(type, type(event)) for event in plain}))
     states: list[State] = []
     for each in base:
         state, matches = copy_state(each.state), Matcher(each.clause.query).matches
         own = [(n, event) for n, event in zip(new, plain, strict=True) if matches(n.type, n.tags)]
-        steps = as_read(registry, state, own)
+        steps = own if unchanged else as_read(registry, state, own)
         if state_definition_of(type(state)).recorded:
             evolve_recorded(state, [Recorded(unwritten_event(n.type, n.version), event) for n, event in steps])
         else:
@@ -156,12 +157,14 @@ def states_after_written(
 ) -> list[State | Exception]:
     """Return the same with the written events and their envelopes; an error in place of a state that failed."""
     plain = [(each.stored, private_copy(each.event)) for each in recorded]
+    unchanged = all(map(registry.is_read_unchanged, {cast(type, type(event)) for _, event in plain}))
     states: list[State | Exception] = []
     for each in base:
         state, query = copy_state(each.state), each.clause.query
         try:
             own = [(stored, event) for stored, event in plain if query.matches(stored.type, stored.tag_set)]
-            evolve_recorded(state, [Recorded(stored, event) for stored, event in as_read(registry, state, own)])
+            steps = own if unchanged else as_read(registry, state, own)
+            evolve_recorded(state, [Recorded(stored, event) for stored, event in steps])
         except Exception as error:  # noqa: BLE001 (Decided.state raises it: the events are written)
             states.append(error)
         else:
