@@ -138,7 +138,7 @@ def states_after(
 ) -> list[State]:
     """Return copies of the states with a decision's own events folded into them, as they will be read from the log."""
     plain = [private_copy(event_of(event)) for event in events]
-    unchanged = all(map(registry.is_read_unchanged, {cast(type, type(event)) for event in plain}))
+    unchanged = all(map(registry.is_read_unchanged, set(map(type, plain))))
     states: list[State] = []
     for each in base:
         state, matches = copy_state(each.state), Matcher(each.clause.query).matches
@@ -157,7 +157,7 @@ def states_after_written(
 ) -> list[State | Exception]:
     """Return the same with the written events and their envelopes; an error in place of a state that failed."""
     plain = [(each.stored, private_copy(each.event)) for each in recorded]
-    unchanged = all(map(registry.is_read_unchanged, {cast(type, type(event)) for _, event in plain}))
+    unchanged = all(map(registry.is_read_unchanged, set(map(type, [event for _, event in plain]))))
     states: list[State | Exception] = []
     for each in base:
         state, query = copy_state(each.state), each.clause.query
