@@ -64,10 +64,15 @@ STEPS = (
 
 def prepare_migration(line: str, folder: Path) -> None:
     """Take the steps of a migration that come before a line."""
-    before = {"inspect": 0, "load": 2, "capture": 1 if "--install" in line else 3}.get(line.split()[2], len(STEPS))
+    command = line.split()[2]
+    before = {"inspect": 0, "load": 2, "capture": 1 if "--install" in line else 3}.get(command, len(STEPS))
+    steps = [*STEPS[:before]]
+    if command == "rollback":
+        steps.append("migrate cutover events.db shop.db" + " --only orders" * ("--only orders" in line))
     with contextlib.chdir(folder):
-        for step in STEPS[:before]:
-            assert run(*step.split()).code == 0
+        for step in steps:
+            ran = run(*step.split())
+            assert ran.code == 0, ran.err
 
 
 @pytest.mark.parametrize("line", LINES)
@@ -79,6 +84,7 @@ def test_every_example_runs(line: str, tmp_path: Path) -> None:
     if line.startswith("eventfold migrate"):
         with contextlib.closing(apsw.Connection(str(tmp_path / "shop.db"))) as shop:
             shop.execute("CREATE TABLE customer (id INTEGER PRIMARY KEY, email TEXT NOT NULL)")
+            shop.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, state TEXT NOT NULL)")
     if line.startswith("eventfold migrate"):
         prepare_migration(line, tmp_path)
     endless = line.startswith(("eventfold tail", "eventfold serve", "eventfold dev")) or "--watch" in line
