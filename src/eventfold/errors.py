@@ -16,7 +16,7 @@
     ├── EventIdReused               an event id that is in the log was appended with other content
     ├── Unreadable                  an event is in the log but cannot be read as requested
     │   ├── UnknownEventType        no class for this event type is loaded in this process
-    │   ├── UndecodableEvent        its payload no longer fits its class
+    │   ├── UndecodableEvent        its payload does not fit its class, or its version is newer
     │   └── CorruptEvent            its bytes differ from those that were written
     ├── CursorMismatch              a cursor or checkpoint of another store, or of lost history
     ├── ProjectionError             a read model cannot be used, or cannot continue

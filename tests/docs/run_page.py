@@ -45,6 +45,7 @@ def run(page: Path) -> int:
     document.namespace = script.__dict__
     files = write_files(page)
     sys.path.insert(0, str(Path.cwd()))
+    sys.path.append(str(Path(__file__).parents[2]))  # pages of docs/fields import their example
     examples = list(document.examples())  # without the blocks that have a title
     for example in examples:
         example.evaluate()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
 
@@ -46,25 +47,31 @@ def test_a_cutover_and_a_rollback_go_on_after_a_kill_at_each_step(way: str, tmp_
         shop.begin(session)
     shop.run("UPDATE orders SET total = 3 WHERE id = 3")
     kill(shop, "cutover", CUTOVER)
-    assert run(shop, "cutover").returncode == 0
+    assert run(shop, "cutover")[0] == 0
     with shop.session() as session:
         decide(session, ("OrderImported", ORDER), ("OrderPaid", {"id": 3, "status": "paid"}))
     kill(shop, "capture --once", FOLLOWING)
-    assert run(shop, "capture --once").returncode == 0
+    assert run(shop, "capture --once")[0] == 0
     assert shop.application.rows("SELECT status FROM orders WHERE id IN (3, 100) ORDER BY id") == [("paid",), ("new",)]
     with shop.session() as session:
         decide(session, ("OrderPaid", {"id": 100, "status": "paid"}))
     kill(shop, "rollback", ROLLBACK)
-    done = run(shop, "rollback")
-    assert done.returncode == 0 or "None of these tables" in done.stderr, done.stderr
+    code, said = run(shop, "rollback")
+    assert code == 0 or "None of these tables" in said, said
     shop.run("UPDATE orders SET note = 'by them' WHERE id = 100")
-    assert run(shop, "capture --once").returncode == 0
+    assert run(shop, "capture --once")[0] == 0
     with shop.session() as session:
         assert session.store.count() > 0 and session.state().phase == "capturing"
         row = next(each for each in shop.rows(session, "orders") if each["id"] == 100)
         assert (row["status"], row["note"], row["total"]) == ("paid", "by them", "12.50")
         assert_equal(shop, session)
     shop.application.close()
+
+
+def phase_of(shop: Shop) -> str:
+    """The phase of the migration, as status says it."""
+    _, shown = run(shop, "status")
+    return json.loads(shown.splitlines()[-1])["phase"]
 
 
 def kill(shop: Shop, words: str, steps: tuple[tuple[str, str], ...]) -> None:
@@ -74,10 +81,9 @@ def kill(shop: Shop, words: str, steps: tuple[tuple[str, str], ...]) -> None:
     for place, phase in steps:
         if not IS_SLOW and not phase.startswith("*"):
             continue
-        done = run(shop, words, place.replace("{block}.", f"{module}:{owner}."), "1", "after")
-        assert done.returncode == -signal.SIGKILL, done.stderr
-        shown = run(shop, "status").stdout
-        assert phase.removeprefix("*") in shown.splitlines()[0], shown
+        code, said = run(shop, words, (place.replace("{block}.", f"{module}:{owner}."), 1, "after"))
+        assert code == -signal.SIGKILL, said
+        assert phase_of(shop) == phase.removeprefix("*")
         if not place.endswith("remove"):
             with pytest.raises(SourceUnavailable):
                 shop.run("UPDATE orders SET total = 4 WHERE id = 3")
@@ -91,9 +97,9 @@ def test_a_cutover_that_was_killed_is_given_up(tmp_path: Path) -> None:
     with shop.session() as session:
         shop.begin(session)
     place = "eventfold.migrate.blocks.sqlite_block:SqliteBlock.install"
-    assert run(shop, "cutover", place, "1", "after").returncode == -signal.SIGKILL
-    shown = run(shop, "rollback")
-    assert shown.returncode == 0, shown.stderr
+    assert run(shop, "cutover", (place, 1, "after"))[0] == -signal.SIGKILL
+    code, said = run(shop, "rollback")
+    assert code == 0, said
     shop.run("UPDATE orders SET total = 4 WHERE id = 3")
-    assert "capturing" in run(shop, "status").stdout.splitlines()[0]
+    assert phase_of(shop) == "capturing"
     shop.application.close()

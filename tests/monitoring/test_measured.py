@@ -124,7 +124,7 @@ def test_reads_are_counted_by_what_they_are_for(tmp_path: Path) -> None:
 def test_the_wait_for_a_lock_is_observed_also_if_it_is_in_vain(tmp_path: Path) -> None:
     """One caller gets the lock at once, the other gives up."""
     with monitoring.measured(ef.Store(str(tmp_path / "shop.db"))) as store:
-        with store.lock(Order("a")), pytest.raises(StoreBusy), store.lock(Order("a"), timeout=0.02):
+        with store.lock(Order("a")), pytest.raises(StoreBusy), store.lock(Order("a"), timeout=0.1):
             pass
         samples = Samples(monitoring.collector(store))
     assert samples("lock_wait_seconds_count") == 2

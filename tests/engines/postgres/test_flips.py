@@ -207,7 +207,7 @@ def test_a_check_names_what_is_wrong_and_where(url: str, schema: str, opening: O
         (2000, "The tag index does not lead to it by 'all:1'."),
         (3, "The tag index does not lead to it by 'account:a-2'."),
         (3, "The request key 'forged' leads to no beginning of an append."),
-        (None, "The tag index has 4199 entries, and the events carry 4172 tags."),
+        (None, "The tag index has 4,199 entries, and the events carry 4,172 tags."),
     }
     assert [problem.position for problem in found if "checksum" in problem.what] == [70, 1501]
 

@@ -165,7 +165,7 @@ class IntegrityCheck:
         if entries != self._tag_count:
             found.append(
                 Problem(
-                    f"The tag index has {entries} entries, and the events carry {count_of(self._tag_count, 'tag')}."
+                    f"The tag index has {entries:,} entries, and the events carry {count_of(self._tag_count, 'tag')}."
                 )
             )
         if not damaged:
