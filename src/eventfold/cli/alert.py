@@ -18,11 +18,12 @@ import typer
 from eventfold.alerts.episode_view import episode_view, state_of
 from eventfold.cli.command import Command, Group, help_text
 from eventfold.cli.exit_codes import print_note
-from eventfold.cli.formatting import count_of, escape_control
+from eventfold.cli.formatting import escape_control
 from eventfold.cli.options import Json, Target, Url, Wide, open_store, parse_since, split_store_argument
 from eventfold.cli.output import Column, Output, progress_bar
 from eventfold.cli.run import import_projections, stop_on_signals
 from eventfold.cli.state import ImportPath
+from eventfold.core.counted import count_of
 from eventfold.core.envelope import from_micros
 from eventfold.core.moments import AGO_PATTERN, AGO_UNITS, parse_time
 from eventfold.errors import EventfoldError, InvalidInput, NotSupported

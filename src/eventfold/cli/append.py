@@ -15,7 +15,7 @@ import msgspec
 import typer
 
 from eventfold.cli.exit_codes import print_note
-from eventfold.cli.formatting import count_of, format_second
+from eventfold.cli.formatting import format_second
 from eventfold.cli.jsonl import read_all_events, read_batches
 from eventfold.cli.options import (
     STORE_VARIABLE,
@@ -27,6 +27,7 @@ from eventfold.cli.options import (
 )
 from eventfold.cli.output import Output
 from eventfold.core.codec import encode_metadata
+from eventfold.core.counted import count_of
 from eventfold.core.envelope import MAX_EVENTS_PER_APPEND, Receipt
 from eventfold.core.event_json import build_event, format_id
 from eventfold.core.moments import parse_time

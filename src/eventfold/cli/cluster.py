@@ -15,9 +15,10 @@ import typer
 from eventfold.cli.cluster_snapshot import snapshot
 from eventfold.cli.command import Command, Group, help_text
 from eventfold.cli.exit_codes import DONE, FAILED, print_note
-from eventfold.cli.formatting import count_of, format_size
+from eventfold.cli.formatting import format_size
 from eventfold.cli.options import STORE_VARIABLE, Json
 from eventfold.cli.output import Column, Output
+from eventfold.core.counted import count_of
 
 if TYPE_CHECKING:
     from eventfold.cluster.status import ClusterStatus, NodeStatus

@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-from eventfold.cli.formatting import count_of
 from eventfold.cli.options import Json, Url, open_store, split_store_argument
 from eventfold.cli.output import Output, progress_bar
 from eventfold.concurrency.run import run
+from eventfold.core.counted import count_of
 from eventfold.log.copy import verify as compared
 
 

@@ -12,10 +12,11 @@ import typer
 
 from eventfold.cli.event_table import EventTable
 from eventfold.cli.exit_codes import print_note
-from eventfold.cli.formatting import count_of, escape_control
+from eventfold.cli.formatting import escape_control
 from eventfold.cli.options import Json, Url, Wide, open_store, parse_position_or_cursor, split_store_argument
 from eventfold.cli.output import Output
 from eventfold.cli.suggestions import print_suggestions
+from eventfold.core.counted import count_of
 from eventfold.core.event_json import encode_line
 from eventfold.core.query import Cursor
 from eventfold.search.find import Budget

@@ -16,7 +16,6 @@ from uuid import UUID
 import msgspec
 
 from eventfold.cli.output import COLUMN_GAP
-from eventfold.core.counted import count_of as count_of
 from eventfold.core.envelope import from_micros
 from eventfold.core.event import Recorded
 from eventfold.core.event_json import format_datetime, is_json

@@ -15,7 +15,6 @@ from eventfold.cli.formatting import (
     ChangeLine,
     change_lines,
     change_to_json,
-    count_of,
     escape_control,
     format_pairs,
     format_second,
@@ -38,6 +37,7 @@ from eventfold.cli.state import (
 )
 from eventfold.cli.suggestions import print_suggestions
 from eventfold.cli.untyped_state import UntypedState
+from eventfold.core.counted import count_of
 from eventfold.core.envelope import StoredEvent
 from eventfold.core.event import Metadata, Recorded
 from eventfold.core.event_json import format_id

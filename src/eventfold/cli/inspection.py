@@ -13,10 +13,11 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 import typer
 
-from eventfold.cli.formatting import count_of, escape_control, format_second, format_size, format_value
+from eventfold.cli.formatting import escape_control, format_second, format_size, format_value
 from eventfold.cli.options import Json, Url, Wide, open_store, split_store_argument
 from eventfold.cli.output import Column, Output
 from eventfold.cli.state import resolve_position
+from eventfold.core.counted import count_of
 from eventfold.core.event_json import format_id, format_time
 from eventfold.core.query import Cursor
 from eventfold.core.tags import tag_key

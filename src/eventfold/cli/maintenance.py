@@ -11,10 +11,11 @@ from typing import Annotated, Any
 import typer
 
 from eventfold.cli.command import Command, Group, help_text
-from eventfold.cli.formatting import count_of, format_size
+from eventfold.cli.formatting import format_size
 from eventfold.cli.options import STORE_VARIABLE, Json, Url, hide_password, open_store, split_store_argument
 from eventfold.cli.output import Output
 from eventfold.concurrency.run import run
+from eventfold.core.counted import count_of
 from eventfold.engines import begin_epoch_after_restore, create_store, open_engine, rebuild_index, upgrade_layout
 from eventfold.errors import InvalidInput, StoreNotFound
 from eventfold.ports.services import require

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from eventfold.cli.command import Command, Group, help_text
-from eventfold.cli.formatting import count_of, escape_control
+from eventfold.cli.formatting import escape_control
 from eventfold.cli.options import Json, Wide
 from eventfold.cli.output import Output
+from eventfold.core.counted import count_of
 
 if TYPE_CHECKING:
     from eventfold.migrate.inspection import File, Inspection

@@ -15,9 +15,10 @@ import msgspec
 import typer
 
 from eventfold.cli.exit_codes import print_error
-from eventfold.cli.formatting import count_of, escape_control, format_size
+from eventfold.cli.formatting import escape_control, format_size
 from eventfold.cli.options import Json, Url, Wide, open_store, split_store_argument
 from eventfold.cli.output import Output, progress_bar
+from eventfold.core.counted import count_of
 from eventfold.errors import InvalidInput, SourceUnavailable
 
 if TYPE_CHECKING:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from eventfold.cli.formatting import count_of, escape_control
+from eventfold.cli.formatting import escape_control
 from eventfold.cli.migration_steps import MappingFile, Name, Source, migration_session
 from eventfold.cli.options import Json, Url
 from eventfold.cli.output import Output
+from eventfold.core.counted import count_of
 from eventfold.errors import InvalidInput
 
 if TYPE_CHECKING:

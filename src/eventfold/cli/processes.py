@@ -11,11 +11,12 @@ import msgspec
 import typer
 
 from eventfold.cli.exit_codes import Signals, print_note
-from eventfold.cli.formatting import count_of, escape_control
+from eventfold.cli.formatting import escape_control
 from eventfold.cli.options import Json, Target, Url, Wide, open_store, split_store_argument
 from eventfold.cli.output import Column, Output, Row
 from eventfold.cli.questions import import_state_class
 from eventfold.cli.state import ImportPath
+from eventfold.core.counted import count_of
 from eventfold.errors import InvalidInput, InvalidProcess
 from eventfold.processes.classes import Process
 from eventfold.processes.definition import process_definition

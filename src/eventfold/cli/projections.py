@@ -13,11 +13,12 @@ import msgspec
 import typer
 
 from eventfold.cli.command import Command, Group
-from eventfold.cli.formatting import count_of, escape_control, format_second
+from eventfold.cli.formatting import escape_control, format_second
 from eventfold.cli.options import Json, Target, Url, Wide, open_store, split_store_argument
 from eventfold.cli.output import Column, Output, progress_bar
 from eventfold.cli.run import import_projections
 from eventfold.cli.state import ImportPath
+from eventfold.core.counted import count_of
 from eventfold.core.moments import parse_position_or_time
 from eventfold.projections.admin import ProjectionAdmin
 from eventfold.projections.comparison import Comparison

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Protocol, TypeVar
 import typer
 
 from eventfold.cli.event_table import EventTable
-from eventfold.cli.formatting import count_of
 from eventfold.cli.options import (
     After,
     Json,
@@ -33,6 +32,7 @@ from eventfold.cli.options import (
 )
 from eventfold.cli.output import Output
 from eventfold.cli.suggestions import print_suggestions
+from eventfold.core.counted import count_of
 from eventfold.core.envelope import StoredEvent
 from eventfold.core.event import Recorded
 from eventfold.core.event_json import encode_line

@@ -15,10 +15,10 @@ import msgspec
 import typer
 
 from eventfold.cli.command import Command, Group
-from eventfold.cli.formatting import count_of
 from eventfold.cli.options import Json, Url, open_store, split_store_argument
 from eventfold.cli.output import Column, Output, progress_bar, write_file_atomically
 from eventfold.cli.state import ImportPath
+from eventfold.core.counted import count_of
 from eventfold.errors import InvalidInput
 from eventfold.schema import Finding, LintWarning, build_lock, compare, event_classes, lint, scan
 from eventfold.schema.catalogue import catalogue, to_html

@@ -14,7 +14,6 @@ import typer
 from eventfold.cli.formatting import (
     change_lines,
     change_to_json,
-    count_of,
     escape_control,
     format_second,
     format_value,
@@ -38,6 +37,7 @@ from eventfold.cli.output import Column, Output
 from eventfold.cli.questions import build_question, import_state_class
 from eventfold.cli.suggestions import print_suggestions
 from eventfold.cli.untyped_state import UntypedState
+from eventfold.core.counted import count_of
 from eventfold.core.envelope import StoredEvent
 from eventfold.core.event_json import format_time
 from eventfold.core.json_values import to_json_value

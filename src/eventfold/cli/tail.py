@@ -13,7 +13,6 @@ import typer
 
 from eventfold.cli.event_table import EventTable
 from eventfold.cli.exit_codes import Signals, print_note
-from eventfold.cli.formatting import count_of
 from eventfold.cli.options import (
     After,
     Json,
@@ -34,6 +33,7 @@ from eventfold.cli.options import (
 )
 from eventfold.cli.output import Output, write_file_atomically
 from eventfold.cli.suggestions import print_suggestions
+from eventfold.core.counted import count_of
 from eventfold.core.event import Recorded
 from eventfold.core.event_json import encode_line
 from eventfold.core.query import Cursor, Query

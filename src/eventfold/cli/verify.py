@@ -10,11 +10,12 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from eventfold.cli.formatting import count_of, escape_control
+from eventfold.cli.formatting import escape_control
 from eventfold.cli.options import Json, Url, Wide, open_store, split_store_argument
 from eventfold.cli.output import Column, Output, progress_bar
 from eventfold.cli.run import import_projections
 from eventfold.cli.state import ImportPath
+from eventfold.core.counted import count_of
 from eventfold.projections.comparison import RowProof
 from eventfold.projections.verify import LogProof, Proof
 

@@ -340,9 +340,9 @@ def _newer_version_error(stored: StoredEvent, newest: type) -> UndecodableEvent:
     if loaded:
         remedy = f"Declare an upcaster from it to {_source_of(loaded[0])}, and take that class here."
     else:
-        kept = "" if stored.type == known.type else f"Give a renamed class its version (version={stored.version}), or "
-        deploy = f"deploy the code that declares version {stored.version} here first, or read it raw (raw=True)."
-        remedy = kept + deploy if kept else f"D{deploy[1:]}"
+        is_renamed = stored.type != known.type
+        begin = f"Give a renamed class its version (version={stored.version}), or deploy" if is_renamed else "Deploy"
+        remedy = f"{begin} the code that declares version {stored.version} here first, or read it raw (raw=True)."
     return UndecodableEvent(
         f"Event {stored.position} ({stored.type}) has version {stored.version}, and the newest version known here is "
         f"{known.version} ({_source_of(newest)}).",

@@ -123,8 +123,10 @@ def _confirm(session: Session, labels: Sequence[str], moved: MovedTables, record
 def _compare_equal(session: Session, recorder: Recorder, labels: Sequence[str], otherwise: str) -> Comparison:
     """Compare tables, and record that what the source shows is known. Raises MigrationError if they differ."""
     session.source.begin(snapshot=True)
-    snapshot = str(recorder.snapshot(session.source))
-    session.source.rollback()
+    try:
+        snapshot = str(recorder.snapshot(session.source))
+    finally:
+        session.source.rollback()
     confirmed = [each for each in labels if each in session.state().moved]
     found = session.compare(labels, catch_up=lambda: capture_waiting(session, confirmed))
     if not found.equal:

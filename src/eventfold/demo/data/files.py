@@ -124,9 +124,11 @@ def _candidates(source: Source) -> Iterator[Path]:
         if (path := Path(place).parent / source.path).is_file():
             yield path
     given = os.environ.get(VARIABLE)
-    for folder in (*([Path(given)] if given else []), cache_folder()):
+    folders = (*([Path(given)] if given else []), cache_folder())
+    for folder in folders:
         if (path := folder / _below(source)).is_file():
             yield path
+    for folder in folders:
         for package in packages_in(folder, source):
             if extract(package, source):
                 yield kept_at(source)
