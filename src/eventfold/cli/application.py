@@ -19,7 +19,7 @@ The first argument is the store: a path, sqlite:PATH, memory:NAME, postgresql://
 out if EVENTFOLD_URL is set. Output is tables on a terminal, JSON lines in a pipe or with --json."""
 
 EXIT_CODES = """Exit codes: 0 done, 1 failed, 2 invalid input, 3 conflict, 4 no such store, 5 store unavailable,
-6 unconfirmed append, 7 cursor of another store, 8 `reconcile` found differences, 130 Ctrl-C."""
+6 unconfirmed append, 7 cursor of another store, 8 a comparison found differences, 130 Ctrl-C."""
 
 EVENTS, STATE, WRITE, MODELS, PROCESSES, MAINTENANCE, SERVER, CLUSTER, MONITORING, MIGRATION, DEMO = (
     "Events", "State", "Write", "Read models", "Processes", "Maintenance", "Server", "Cluster", "Monitoring",
