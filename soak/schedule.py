@@ -23,6 +23,7 @@ from typing import Any
 from soak import machine
 from soak.facts import configure
 from soak.rounds import Family, Round
+from tests.support.servers import mariadb, postgres
 
 Line = dict[str, Any]
 TICK = 0.01  # seconds between two checks of the workers
@@ -187,7 +188,11 @@ def _work(family: Family, index: int, folder: Path, settings: Settings) -> None:
         code = 0
     finally:
         sys.stderr.flush()
-        os._exit(code)
+        try:
+            for module in (postgres, mariadb):
+                module.remove_shared()
+        finally:
+            os._exit(code)
 
 
 def totals(lines: Sequence[Line]) -> dict[str, Counter[str]]:

@@ -60,7 +60,8 @@ class MariaServer:
             self._process = subprocess.Popen(
                 [str(PROGRAMS[0]), "--no-defaults", *(f"--{key}={value}" for key, value in settings.items())],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
-                preexec_fn=_end_with_parent, **as_unprivileged(self.folder),
+                preexec_fn=lambda: _end_with_parent(signal.SIGTERM),  # it ignores SIGINT
+                **as_unprivileged(self.folder),
             )  # fmt: skip
         ends = time.monotonic() + TIMEOUT_S
         while time.monotonic() < ends:
@@ -109,3 +110,9 @@ def shared() -> MariaServer:
         _SHARED.append(server)
         atexit.register(server.remove)
     return _SHARED[0]
+
+
+def remove_shared() -> None:
+    """End this process's server, if there is one: for processes that end without their exit handlers."""
+    while _SHARED:
+        _SHARED.pop().remove()

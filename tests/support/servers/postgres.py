@@ -212,10 +212,10 @@ def unprivileged() -> pwd.struct_passwd | None:
     raise RuntimeError(f"PostgreSQL refuses to run as root, and none of the accounts {UNPRIVILEGED} exists.")
 
 
-def _end_with_parent() -> None:
-    """Let the Linux kernel shut the server down if the tests are killed (1 = PR_SET_PDEATHSIG)."""
+def _end_with_parent(number: int = signal.SIGINT) -> None:
+    """Let the Linux kernel send the server this signal if the tests are killed (1 = PR_SET_PDEATHSIG)."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, int(signal.SIGINT))
+        ctypes.CDLL(None).prctl(1, int(number))
 
 
 def _running(pid: int) -> bool:
@@ -246,6 +246,12 @@ def shared() -> PostgresServer:
         _SHARED.append(server)
         atexit.register(server.remove)
     return _SHARED[0]
+
+
+def remove_shared() -> None:
+    """End this process's server, if there is one: for processes that end without their exit handlers."""
+    while _SHARED:
+        _SHARED.pop().remove()
 
 
 def _in_memory() -> str | None:
