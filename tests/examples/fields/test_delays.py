@@ -103,7 +103,6 @@ def test_no_feature_is_from_after_its_cursor(store: ef.Store) -> None:
 
 def test_the_check_agrees_with_the_source_and_a_second_run_writes_nothing(copy: Path) -> None:
     """Every feature is found again by SQL; predictions are scored; the report fits 80 columns."""
-    pytest.importorskip("sklearn")
     with ef.Store(str(copy)) as opened:
         checked = check(opened, FLIGHTS)
         assert checked.comparison.mismatches == []
@@ -152,7 +151,6 @@ def test_a_changed_byte_is_found(copy: Path) -> None:
 
 def test_the_training_set_is_a_parquet_file_that_names_its_cursor(store: ef.Store, tmp_path: Path) -> None:
     """Its metadata have the cursor, which the store verifies, and the digest of its rows."""
-    pytest.importorskip("sklearn")
     import pyarrow.parquet
 
     from examples.fields.delays.training import export
