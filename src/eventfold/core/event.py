@@ -221,6 +221,11 @@ def known_names() -> list[str]:
     return sorted(name for name in _by_name if classes_named(name))
 
 
+def declared_classes() -> list[type]:
+    """Return every event class that is declared now, without those that were freed or defined again, by stored name."""
+    return list(dict.fromkeys(cls for name in sorted(_by_name) for cls in classes_named(name)))
+
+
 def register_upcast_source(target: type, source: type) -> None:
     """Record that events of `source` are read as `target` (see core/upcast.py)."""
     global _declarations_version

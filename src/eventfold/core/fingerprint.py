@@ -29,7 +29,7 @@ from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 from eventfold.core.class_data import get_class_data, set_class_data
-from eventfold.core.event import Event, declaration_of, family_of
+from eventfold.core.event import Event, declaration_of, declared_classes, family_of, is_event_class
 from eventfold.core.state import State, state_definition_of, version_of
 from eventfold.core.syntax import changed_names, describe, globals_in, names_in, words_in
 from eventfold.core.upcast import upcaster_from
@@ -164,6 +164,7 @@ class _Walk:
         self._users: list[str] = []  # the functions and classes that lead to the current object, for messages
         self._words: set[str] = set()
         self._skipped: frozenset[type] = frozenset()
+        self._is_of_any_event = False  # then the upcasters of each event class that the code names count
 
     def state(self, cls: type[State], events: tuple[type, ...]) -> Iterator[str]:
         """Describe a State and its events."""
@@ -175,23 +176,32 @@ class _Walk:
                 yield from self.value(each)
                 if step is not None:
                     yield from self.value(step.function)
+        if Event in events:  # whatever is declared here decides how the events of its name are read
+            yield from self._changed_classes(declared_classes())
 
     def rules(self, cls: type, events: tuple[type, ...], more: Iterable[Any]) -> Iterator[str]:
         """Describe a class, the upcasters of its events, and those fields of the events whose names this code uses."""
         families = [each for event in events if event is not Event for each in family_of(event)]
         self._skipped = frozenset(families)
+        self._is_of_any_event = Event in events
         yield from self.value(cls)
         for each in more:
             yield from self.value(each)
         for each in families:
-            step = upcaster_from(each)
-            if step is not None:
-                yield f"{declaration_of(each).names} {declaration_of(each).version}"
-                yield from self.value(step.function)
+            yield from self._upcaster_of(each)
         for each in families:
             for name, part in self._named_members(each, self._words):
                 yield f"{each.__qualname__}.{name}"
                 yield from self.value(part)
+
+    def _changed_classes(self, classes: Iterable[type]) -> Iterator[str]:
+        """Describe those of these classes that have a version above 1 or an upcaster, without the library's own."""
+        for each in classes:
+            name, step = declaration_of(each), upcaster_from(each)
+            if (name.version > 1 or step is not None) and _top(each.__module__) not in _OURS:
+                yield f"{name.names} {name.version}"
+                if step is not None:
+                    yield from self.value(step.function)
 
     def _named_members(self, cls: type, words: set[str]) -> Iterator[tuple[str, Any]]:
         """Iterate over those fields (type and default) and methods of a class whose names are among `words`."""
@@ -210,6 +220,13 @@ class _Walk:
                 if name in words and not name.startswith("__") and callable(getattr(member, "__get__", None)):
                     if isinstance(member, FunctionType | property | classmethod | staticmethod):
                         yield name, member
+
+    def _upcaster_of(self, cls: type) -> Iterator[str]:
+        """Describe the upcaster of an event class, with the name and version that it takes; nothing if it has none."""
+        step = upcaster_from(cls)
+        if step is not None:
+            yield f"{declaration_of(cls).names} {declaration_of(cls).version}"
+            yield from self.value(step.function)
 
     def value(self, value: Any) -> Iterator[str]:
         """Describe an object of any type."""
@@ -388,6 +405,9 @@ class _Walk:
                 yield repr(sorted(inspect.get_annotations(base).items(), key=lambda pair: pair[0]))
                 yield from self._own_members(base)
         yield from self._hints(cls)
+        if self._is_of_any_event and cls is not Event and is_event_class(cls):
+            for each in family_of(cls):
+                yield from self._upcaster_of(each)
         if self._is_rule(type(cls)):  # a metaclass
             yield from self.value(type(cls))
         self._users.pop()

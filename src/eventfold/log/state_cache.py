@@ -1,14 +1,16 @@
 """A cache of folded states: a cached state is caught up instead of folded from the beginning.
 
 A cached state is never changed, so callers must copy it. It is valid only in the epoch of the store in which it was
-folded: in another epoch its events may be lost.
-Knows: states, positions, epochs. Does not know: how states are folded, logs.
+folded: in another epoch its events may be lost; and until a class or an upcaster is declared (a module that is imported
+late): then the events before it may be read otherwise.
+Knows: states, positions, epochs, when classes were declared. Does not know: how states are folded, logs.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from eventfold.core.event import declarations_version
 from eventfold.core.state import State
 
 DISTRUST_READS = 16  # reads from the log after an outdated state; under constant writes by others, 1 in 17 is in vain
@@ -23,9 +25,13 @@ class StateCache:
         self._entries: dict[Any, tuple[tuple[State, int], int]] = {}  # (state, position), epoch
         self._events_since_snapshot: dict[Any, int] = {}
         self._distrusted_reads = 0
+        self._declarations_version = declarations_version()
 
     def get(self, key: Any, epoch: int) -> tuple[State, int] | None:
         """Return the state and its position, inclusive; None if it is not cached or was folded in another epoch."""
+        if self._declarations_version != declarations_version():
+            self._declarations_version = declarations_version()
+            self.clear()
         try:
             entry = self._entries.get(key)
         except TypeError:  # a question with an unhashable value is not cached
