@@ -53,7 +53,9 @@ def log_of(engine: Engine, registry: Registry, cache: StateCache, appender: Appe
 
 def log_of_threads(engine: Engine, registry: Registry, cache: StateCache) -> Log:
     """Return the log of an open engine whose calls block, for callers in threads."""
-    return log_of(engine, registry, cache, ThreadGroupCommit(engine), ThreadRuntime())
+    return log_of(
+        engine, registry, cache, ThreadGroupCommit(engine, gathers=engine.capabilities.blocks), ThreadRuntime()
+    )
 
 
 def open_log(url: str | Engine, cache: StateCache, *, create: bool, options: dict[str, Any]) -> Log:

@@ -14,6 +14,7 @@ import pytest
 
 import eventfold as ef
 from eventfold.concurrency import ThreadGroupCommit, run
+from eventfold.concurrency.calls import Call
 from eventfold.concurrency.waiting import CHECK_AGAIN_S
 from eventfold.core.envelope import NewEvent, Receipt, new_id
 from eventfold.engines.memory import MemoryEngine
@@ -107,6 +108,62 @@ def test_a_lone_caller_commits_alone() -> None:
     for n in range(3):
         store.append(Written("w", n))
     assert faults.commits == [1, 1, 1]
+
+
+def looks_of(store: ef.Store) -> list[float]:
+    """Return a list to which every pause of a caller that waits for others is added, 0 for one that leads instead."""
+    combiner: ThreadGroupCommit = store._log.appender  # type: ignore[attr-defined]
+    pauses: list[float] = []
+    pause_of = combiner._pause_of
+
+    def counting(ticket: Any) -> float:
+        pauses.append(pause_of(ticket))
+        return pauses[-1]
+
+    combiner._pause_of = counting  # type: ignore[method-assign]
+    return pauses
+
+
+def test_callers_that_come_back_are_committed_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads that append again and again end up in one group: nearly every commit has an append of each."""
+    monkeypatch.setattr("eventfold.concurrency.group_commit.GATHER_S", 0.25)
+    faults = Faulty(MemoryEngine(), blocks=True).delay(0.002, times=320)
+    store = ef.Store(faults)
+    together([lambda n=n: [store.append(Written(f"t-{n}", i)) for i in range(40)] for n in range(8)])
+    assert store.head() == 320
+    assert faults.commits.count(8) >= 30
+
+
+def test_callers_that_do_not_come_back_are_waited_for_once() -> None:
+    """A caller waits a moment for those of the last commit; if none comes back, it commits and does not wait again."""
+    faults = Faulty(MemoryEngine(), blocks=True)
+    store = ef.Store(faults)
+    pauses = looks_of(store)
+    behind(store, faults, [lambda n=n: store.append(Written(f"t-{n}", 0)) for n in range(6)])
+    for number in range(10):
+        store.append(Written("alone", number))
+    assert store.head() == 17
+    assert pauses.count(0.0) <= 2
+    assert faults.commits[-9:] == [1] * 9
+
+
+def test_an_engine_that_does_not_block_is_not_waited_for() -> None:
+    """A commit in memory costs less than waiting for others, so no caller waits for them."""
+    faults = Faulty(MemoryEngine())
+    store = ef.Store(faults)
+    pauses = looks_of(store)
+    behind(store, faults, [lambda n=n: store.append(Written(f"t-{n}", 0)) for n in range(6)])
+    assert store.head() == 7
+    assert pauses == []
+
+
+def test_a_first_caller_that_was_ended_keeps_no_one_waiting() -> None:
+    """If an exception ended the caller that was to look again for others, the next one does after a moment."""
+    combiner = ThreadGroupCommit(MemoryEngine(), gathers=True)
+    combiner.enqueue(request(), Call())  # a call that was never begun counts as ended
+    combiner._expected = 3
+    results = together([lambda: run(submit(combiner, request()))])
+    assert [type(each) for each in results] == [Receipt]
 
 
 def test_each_of_a_shared_commit_has_its_own_outcome() -> None:

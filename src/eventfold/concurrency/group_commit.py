@@ -22,6 +22,8 @@ from eventfold.errors import EventfoldError
 from eventfold.ports.messages import AppendRequest, Outcome
 
 MAX_BATCH_REQUESTS = 512  # requests in one commit: with more, latency grows and no more fsyncs are saved
+GATHER_S = 0.000_2  # how long a leader waits for the next of the callers that are expected; for all: two commits
+MAX_PASSES = 64  # commits without such a wait after the last one that was in vain
 
 
 class Appends(Protocol):
@@ -61,13 +63,20 @@ class ThreadGroupCommit:
     A single caller leads at once, at almost no cost. While one batch is committed, the next one is queued. A ticket
     stays in the queue until it has an outcome: if an exception ends a leader, at any instruction, the next leader
     commits the ticket. A waiting thread checks again after a short time, in case no thread is left to wake it.
+
+    `gathers`: the next leader waits for the callers of the last commit, as long as they come back one after the other,
+    and the last of them leads. Otherwise the callers would form two groups: while one is committed, the other takes the
+    interpreter from its leader at each statement, and each commit has half of the appends.
     """
 
-    def __init__(self, engine: Appends) -> None:
+    def __init__(self, engine: Appends, *, gathers: bool = False) -> None:
         self.engine = engine
         self._waiting: deque[_Ticket] = deque()
         self._leading = Mutex()
-        self._last_size = 1  # requests in the last batch
+        self._gathers = gathers
+        self._expected = 0  # requests for which the next leader waits; 0 while one leads
+        self._gathered, self._until = 0, 0.0  # how many were queued at the last look; when the wait ends
+        self._passes = self._next_passes = 0  # commits to be made without such a wait; after the next wait in vain
         self._process = os.getpid()
 
     def enqueue(self, request: AppendRequest, call: Call) -> _Ticket:
@@ -84,6 +93,10 @@ class ThreadGroupCommit:
         and no other thread stays waiting.
         """
         while ticket.outcome is None:
+            if len(self._waiting) < self._expected and (pause := self._pause_of(ticket)):
+                if not ticket.gate.acquire(timeout=pause) and pause == CHECK_AGAIN_S:
+                    self._expected = 0  # the caller that was to look again may have been ended by an exception
+                continue
             batch: list[_Ticket] = []
             led = True  # assumed until `attempt` returns, since it may be ended by an exception while leading
             try:
@@ -99,6 +112,19 @@ class ThreadGroupCommit:
             raise ticket.outcome
         return ticket.outcome
 
+    def _pause_of(self, ticket: _Ticket) -> float:
+        """How long a caller waits while others are expected. 0: it leads now, since no other one came for GATHER_S."""
+        waiting = self._waiting
+        gathered = len(waiting)
+        if gathered and waiting[0] is not ticket:
+            return CHECK_AGAIN_S  # the first in the queue looks again, and the last that is expected leads
+        if gathered > self._gathered and time.monotonic() < self._until:
+            self._gathered = gathered
+            return GATHER_S
+        self._passes = self._next_passes = min(2 * self._next_passes + 1, MAX_PASSES)
+        self._expected = 0
+        return 0.0
+
     def _lead(self, own: _Ticket, batch: list[_Ticket]) -> None:
         """Commit the next batch, which is added to `batch`: the own ticket and those that are queued with it."""
         waiting = self._waiting
@@ -106,14 +132,13 @@ class ThreadGroupCommit:
             waiting.popleft()  # only the leader removes tickets, so this is the ticket that was checked
         if own.outcome is not None:  # another leader committed it before this thread became the leader
             return
-        if self._last_size > 2 * len(waiting):
-            # The callers of the last batch are about to append again: a short pause halves the number of fsyncs.
-            time.sleep(0)
+        if self._expected:  # all have come
+            self._expected, self._next_passes = 0, max(self._next_passes - 1, 0)
         if len(waiting) == 1:
             batch.append(own)
         else:
             batch += [ticket for ticket in tuple(waiting)[:MAX_BATCH_REQUESTS] if ticket.is_waiting()]
-        self._last_size = len(batch)
+        began = time.monotonic()
         try:
             self._commit(batch)
         except BaseException:  # an interrupt concerns the leader only: the others' appends are committed first
@@ -122,6 +147,12 @@ class ThreadGroupCommit:
             raise
         while waiting and waiting[0].outcome is not None:
             waiting.popleft()
+        if self._passes:
+            self._passes -= 1
+        elif self._gathers and len(batch) + len(waiting) > 1:
+            now = time.monotonic()
+            self._gathered, self._until = 0, now + 2 * (now - began) + GATHER_S
+            self._expected = min(len(batch) + len(waiting), MAX_BATCH_REQUESTS)
 
     def _commit(self, batch: Sequence[_Ticket]) -> None:
         requests: list[AppendRequest] = []
