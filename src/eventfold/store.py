@@ -96,7 +96,7 @@ class Store:
         self._log = open_log(url, StateCache(cache, snapshots), create=create, options=options)
         self.engine, self.registry = self._log.engine, self._log.registry
         self._options = Options()
-        self._projections = projection_admin(self._log, target)
+        self._projections = projection_admin(self._log, target, url=url)
         if inline:
             try:
                 self._projections.inline(*inline)

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from eventfold.concurrency import ThreadGroupCommit, ThreadRuntime, in_thread, run
 from eventfold.core.registry import Registry
+from eventfold.core.store_address import store_address
 from eventfold.engines import open_engine
+from eventfold.engines.addresses import without_secrets
 from eventfold.errors import StoreClosed
 from eventfold.log.context import Appender, Log, Runtime
 from eventfold.log.lock_holders import LockTable
@@ -72,11 +74,13 @@ def _definitions(found: Any, log: Log) -> list[ProjectionLike]:
     return definitions(found, log)
 
 
-def projection_admin(log: Log, target: str | Target | None = None, *, lease: float = 10.0) -> ProjectionAdmin:
+def projection_admin(
+    log: Log, target: str | Target | None = None, *, lease: float = 10.0, url: str | Engine = ""
+) -> ProjectionAdmin:
     """Return the administration of a store's projections, for a log whose calls block.
 
     `target` is the address where rows and checkpoints are stored, or a target; by default the engine's default target.
-    `lease` is in seconds.
+    `lease` is in seconds. `url` is the address of the store, for messages.
     """
     engine = log.engine
 
@@ -84,7 +88,10 @@ def projection_admin(log: Log, target: str | Target | None = None, *, lease: flo
         return own_target(engine, target) if address is None else open_target(engine, address, own)
 
     has_own_target = bool(target or engine.default_target)
-    catalog = ProjectionCatalog(log, open_at, has_own_target=has_own_target, resolve=_definitions, lease=lease)
+    named = store_address(url, target, without_secrets)
+    catalog = ProjectionCatalog(
+        log, open_at, has_own_target=has_own_target, resolve=_definitions, lease=lease, address=named
+    )
     return ProjectionAdmin(catalog)
 
 
@@ -184,7 +191,7 @@ class Opening:
         if self._blocking is None:
             await in_thread(run, engine.open())
             self._blocking = engine
-        self._admin = projection_admin(log_of_threads(engine, self._registry, self._cache), self._target)
+        self._admin = projection_admin(log_of_threads(engine, self._registry, self._cache), self._target, url=self.url)
         return self._admin
 
     async def _second_engine(self) -> Engine:

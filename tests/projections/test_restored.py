@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -11,6 +12,7 @@ from uuid import uuid4
 import pytest
 
 import eventfold as ef
+from eventfold.engines.addresses import without_secrets
 from tests.cli.commands import Ran, run
 from tests.projections.flights import flights, folded
 
@@ -49,11 +51,11 @@ class Restored:
         return run(*words, "--import-path", str(self.folder))
 
     def follow(self, remedy: str) -> Ran:
-        """Run the command of a message literally; only the store is added."""
-        found = re.search(r"eventfold ([a-z]+) ([a-z]+) ([a-z_]+)((?: --[a-z]+)*)", remedy)
+        """Run the command of a message literally; only a password is added."""
+        found = re.search(r"eventfold ([a-z]+ [a-z]+ .+ [a-z_]+(?: --[a-z]+)*)[.;)]", remedy)
         assert found is not None, remedy
-        group, verb, name, options = found.groups()
-        return self.do(group, verb, self.url, name, *options.split())
+        words = [self.url if each == without_secrets(self.url) else each for each in shlex.split(found[1])]
+        return run(*words, "--import-path", str(self.folder))
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -75,7 +77,8 @@ def test_a_read_model_ahead_of_a_restored_log_is_repaired_as_the_message_says(re
     assert restored.do("projections", "list", restored.url).lines[0]["kind"] == "rows"
     (status,) = restored.do("projections", "status", restored.url, "kept").lines
     assert status["state"] == "stopped"
-    assert "eventfold projections rebuild kept --switch" in status["sentence"]
+    shown = shlex.quote(without_secrets(restored.url))
+    assert f"eventfold projections rebuild {shown} kept --switch" in status["sentence"]
     assert restored.do("verify", restored.url, "kept").code == 1
     repair = restored.follow(refused.err)
     assert repair.code == 0, repair.err
@@ -167,8 +170,8 @@ def test_two_projections_of_one_name_are_separated_as_the_message_says(tmp_path:
     assert run("run", url, f"{first}:Late", "--once", *path).code == 0
     refused = run("run", url, f"{second}:Late", "--once", *path)
     assert refused.code == 2
-    found = re.search(r"eventfold projections rebuild (\S+) --switch\.", refused.err)
-    assert found is not None
-    assert run("projections", "rebuild", url, found[1], "--switch", *path).code == 0
+    found = re.search(r"eventfold (projections rebuild (\S+) \S+ --switch)\.", refused.err)
+    assert found is not None and found[2] == url
+    assert run(*found[1].split(), *path).code == 0
     assert run("run", url, f"{second}:Late", "--once", *path).code == 0
     assert run("projections", "list", url).lines[0]["code"] == f"{second}:Late"

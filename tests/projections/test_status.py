@@ -92,7 +92,9 @@ def test_never_run_and_not_running_since(store: ef.Store) -> None:
     state, sentence = said(store)
     days.add(time.strftime("%Y-%m-%d", time.gmtime()))
     assert state == "idle"
-    since = re.fullmatch(r"Not running since (\S+ \S+)Z; 1 event waits: start a runner \(eventfold run\)\.", sentence)
+    since = re.fullmatch(
+        r"Not running since (\S+ \S+)Z; 1 event waits: start a runner \(eventfold run STORE (\S+)\)\.", sentence
+    )
     assert since is not None
     assert since[1][:10] in days
 
@@ -141,7 +143,7 @@ def test_parked_keys_are_reported_also_while_behind(store: ef.Store) -> None:
         assert state == "parked"
         assert sentence.startswith("Parked: 1 event of ill since event 1 (Departed): ZeroDivisionError: ")
         assert sentence.endswith(
-            "; other keys are current. Fix the handler, then retry: eventfold projections retry slow."
+            "; other keys are current. Fix the handler, then retry: eventfold projections retry STORE slow."
         )
         store.extend(Departed("well", 0, 1) for _ in range(400))
         state, sentence = said(store)

@@ -26,6 +26,7 @@ from eventfold.cli.state import ImportPath
 from eventfold.core.counted import count_of
 from eventfold.core.envelope import from_micros
 from eventfold.core.moments import AGO_PATTERN, AGO_UNITS, parse_time
+from eventfold.core.store_address import StoreAddress
 from eventfold.errors import EventfoldError, InvalidInput, NotSupported
 from eventfold.store import Store
 
@@ -88,13 +89,14 @@ def list_alerts(
     with open_store(url) as store:
         found = store.alerts.list(others[0] if others else None, open_only=not every, limit=limit)
         states, targets = store.alerts.open(), _targets_known_here(store)
+        address = store.projections.catalog.address
     _print_episodes(output, found, states, "Nothing is raised." if not every else "Nothing was ever raised.")
     if output.is_json:
         return
     if targets is None:
         output.print_hint("What was not delivered is not known here: ask on the machine of the runner or the server.")
     else:
-        _print_undelivered(output, targets)
+        _print_undelivered(output, targets, address)
 
 
 def show(
@@ -124,7 +126,7 @@ def targets(url: Url = None, target: Target = None, as_json: Json = None, wide: 
     """List the targets to which messages are delivered, and what was not delivered."""
     output = Output(as_json, wide)
     with open_store(split_store_argument(url, [])[0], target=target) as store:
-        found = store.alerts.targets()
+        found, address = store.alerts.targets(), store.projections.catalog.address
     if output.is_json:
         for each in found:
             output.write_value(_status_json(each))
@@ -144,7 +146,7 @@ def targets(url: Url = None, target: Target = None, as_json: Json = None, wide: 
         for each in found
     ]
     output.print_table(columns, rows)
-    _print_undelivered(output, found)
+    _print_undelivered(output, found, address)
 
 
 def test(
@@ -460,7 +462,7 @@ def _status_json(each: TargetStatus) -> dict[str, Any]:
     }
 
 
-def _print_undelivered(output: Output, found: Sequence[TargetStatus]) -> None:
+def _print_undelivered(output: Output, found: Sequence[TargetStatus], address: StoreAddress) -> None:
     for each in found:
         if not each.failed:
             continue
@@ -469,7 +471,8 @@ def _print_undelivered(output: Output, found: Sequence[TargetStatus]) -> None:
             f"{count_of(each.attempts, 'time')}: {escape_control(each.error)}",
             style="red",
         )
-        output.print_hint(f"It is tried again. At once: eventfold processes STORE --retry {each.progress}")
+        retry = address.in_text(f"eventfold processes STORE --retry {each.progress}")
+        output.print_hint(f"It is tried again. At once: {retry}")
 
 
 def _print_findings(output: Output, found: Sequence[Finding]) -> None:

@@ -258,7 +258,11 @@ def open_store(
             **error.fields,
         ) from error
     with store:
-        yield store
+        try:
+            yield store
+        except EventfoldError as error:
+            store.projections.catalog.address.in_error(error)
+            raise
 
 
 def hide_password(url: str) -> str:

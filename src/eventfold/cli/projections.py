@@ -103,6 +103,8 @@ def status(
     store_url, others = split_store_argument(url, names or [])
     with open_store(store_url, target=target) as store:
         found = store.projections.status(*import_projections(others, import_path))
+        address = store.projections.catalog.address
+    found = [msgspec.structs.replace(each, sentence=address.in_text(each.sentence)) for each in found]
     if output.is_json:
         output.write_lines(msgspec.json.encode(each) for each in found)
         return
@@ -212,15 +214,19 @@ def rebuild(
         print_comparison(output, found)
         if output.is_json:
             return
+        in_text = admin.catalog.address.in_text
         apart = [each for each in admin.parked(named, generation) if each.state != "skipped"]
         if apart:
-            see = f"eventfold projections parked … {found.name} --generation {generation}"
-            output.print(f"{count_of(len(apart), 'event')} parked in generation {generation}: {see}", style="bold")
+            see = f"eventfold projections parked STORE {found.name} --generation {generation}"
+            output.print(
+                f"{count_of(len(apart), 'event')} parked in generation {generation}: {in_text(see)}", style="bold"
+            )
         if at is None:
             then = "It is live now. To go back" if switch else "The old generation is still live. To make this one live"
-            output.print(f"{then}: eventfold projections {'rollback' if switch else 'switch'} … {found.name}")
+            command = f"eventfold projections {'rollback' if switch else 'switch'} STORE {found.name}"
+            output.print(f"{then}: {in_text(command)}")
             return
-        drop = f"eventfold projections discard … {found.name} --generation {generation}"
+        drop = in_text(f"eventfold projections discard STORE {found.name} --generation {generation}")
         output.print(f"Read it with store.rows(…, generation={generation}). To drop it: {drop}")
 
 
@@ -281,8 +287,9 @@ def switch(
     """Make the generation that was built live; it is brought up to date first."""
     with open_projection(url, name, import_path, target) as (admin, named):
         record = admin.switch(named)
-    text = f"was switched: generation {record.live} is live now. To go back: eventfold projections rollback … "
-    report(as_json, named, text + record.name, done="switched", live=record.live)
+    text = f"was switched: generation {record.live} is live now. To go back: eventfold projections rollback STORE "
+    text = admin.catalog.address.in_text(text + record.name)
+    report(as_json, named, text, done="switched", live=record.live)
 
 
 @projections.command("rollback", cls=Command)
@@ -293,7 +300,8 @@ def rollback(
     with open_projection(url, name, import_path, target) as (admin, named):
         record = admin.rollback(named)
         (now,) = admin.status(named)
-    text = f"was rolled back: generation {record.live} is live again, at position {now.position:,}. {now.sentence} "
+    text = f"was rolled back: generation {record.live} is live again, at position {now.position:,}. "
+    text += admin.catalog.address.in_text(now.sentence) + " "
     text += "Only the code that built it keeps it up to date."
     report(as_json, named, text, done="rolled back", live=record.live, position=now.position)
 
@@ -338,10 +346,9 @@ def pause(
     """Stop all work on a read model until it is resumed."""
     with open_projection(url, name, import_path, target) as (admin, named):
         admin.pause(named, because)
-    text = f"is paused: {because.rstrip('.')}. To continue: eventfold projections resume … "
-    report(
-        as_json, named, text + (named if isinstance(named, str) else projection_definition(named).name), done="paused"
-    )
+    name = named if isinstance(named, str) else projection_definition(named).name
+    then = admin.catalog.address.in_text(f"eventfold projections resume STORE {name}")
+    report(as_json, named, f"is paused: {because.rstrip('.')}. To continue: {then}", done="paused")
 
 
 @projections.command("resume", cls=Command)
@@ -352,7 +359,7 @@ def resume(
     with open_projection(url, name, import_path, target) as (admin, named):
         admin.resume(named)
         (now,) = admin.status(named)
-    report(as_json, named, f"is resumed. {now.sentence}", done="resumed")
+    report(as_json, named, f"is resumed. {admin.catalog.address.in_text(now.sentence)}", done="resumed")
 
 
 @projections.command("parked", cls=Command)

@@ -225,7 +225,8 @@ def _refused_by_class(cls: Any, row: Sequence[Any], error: Exception) -> Invalid
     return InvalidProjection(
         f"A stored row is refused by its own class {cls.__name__}: {type(error).__name__}: {error} (it begins "
         f"with {row[0]!r}).",
-        "Make the class accept the rows that it has written, or rebuild them: eventfold projections rebuild.",
+        "Make the class accept the rows that it has written, or rebuild them: "
+        "eventfold projections rebuild STORE NAME --switch.",
         row=repr(tuple(row))[:500],
     )
 
@@ -258,7 +259,8 @@ def unreadable_row(of: str, error: Exception) -> ProjectionDamaged:
     """Return the error for a stored row with a value that does not fit the kind of its column."""
     return ProjectionDamaged(
         f"A row of {of} is damaged: {error}.",
-        "Fold again and compare (eventfold verify --rows), then rebuild: eventfold projections rebuild NAME --switch.",
+        "Fold again and compare (eventfold verify STORE --rows), then rebuild: "
+        "eventfold projections rebuild STORE NAME --switch.",
         table=of,
     )
 

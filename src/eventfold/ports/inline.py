@@ -146,7 +146,7 @@ def _missing_code_error(inlined: InlineRegistration, code: str | None, type: str
     name = inlined.name
     if code is None:
         what = f"{name} is folded within every append of {type}, and this process does not have its code."
-        remedy = f"Open the store with its class (inline=[…]), or remove it: eventfold projections remove {name}."
+        remedy = f"Open the store with its class (inline=[…]), or remove it: eventfold projections remove STORE {name}."
     else:
         what = f"{name} is folded within every append of {type} by other code ({inlined.code}) than here ({code})."
         remedy = "Nothing was written: start this process again with the code that is live now."
@@ -157,7 +157,7 @@ def import_refused(inlined: Sequence[str], engine: str) -> NotSupported:
     """The error of an import into a store with inline read models: an import does not fold them."""
     return NotSupported(
         f"{', '.join(inlined)} would not be folded from events that are copied into this store.",
-        f"Remove it first (eventfold projections remove {inlined[0]}), copy, and register it again afterwards.",
+        f"Remove it first (eventfold projections remove STORE {inlined[0]}), copy, and register it again afterwards.",
         engine=engine,
         capability="inline read models of a copy",
     )
@@ -167,7 +167,7 @@ def joined_append_refused(name: str, type: str, engine: str) -> NotSupported:
     """The error of an append in a user's transaction: positions are assigned at its COMMIT, too late to fold them."""
     return NotSupported(
         f"An append of {type} cannot join a transaction of yours: {name} is folded within every append of it.",
-        f"Append it in a transaction of its own, or remove {name}: eventfold projections remove {name}.",
+        f"Append it in a transaction of its own, or remove {name}: eventfold projections remove STORE {name}.",
         engine=engine,
         capability="joined appends of inline read models",
     )

@@ -243,7 +243,7 @@ def run_until_idle(
             raise ProcessError(
                 f"{name_of(each)} failed at event {stuck[0].position} ({stuck[0].type}) of {stuck[0].key}: "
                 f"{stuck[0].error}",
-                "Fix the cause and run again, or see eventfold processes.",
+                "Fix the cause and run again, or see eventfold processes STORE.",
                 process=name_of(each),
                 key=stuck[0].key,
                 position=stuck[0].position,

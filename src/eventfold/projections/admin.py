@@ -20,6 +20,7 @@ from eventfold.core.envelope import Receipt
 from eventfold.core.event import Event
 from eventfold.core.query import Cursor, Query
 from eventfold.core.renamed import refuse_old_attributes
+from eventfold.core.store_address import names_store
 from eventfold.errors import (
     CursorMismatch,
     EventfoldError,
@@ -80,6 +81,7 @@ from eventfold.selection import Selection
 P = TypeVar("P", bound=Projection)
 
 
+@names_store(lambda admin: admin.catalog.address)
 @refuse_old_attributes("ProjectionAdmin")
 class ProjectionAdmin:
     """The projections of a store: `store.projections`. Methods take a projection as its class or its name.
@@ -221,7 +223,8 @@ class ProjectionAdmin:
         definitions = self.catalog.register_each(self._definitions(projections), refused)
         if refused and not definitions:
             raise next(iter(refused.values()))
-        runner = Runner(self.log, definitions, self.catalog.lease, max_pause, clock, self._observer, refused)
+        lease, address = self.catalog.lease, self.catalog.address
+        runner = Runner(self.log, definitions, lease, max_pause, clock, self._observer, refused, address)
         self._runners.append(runner)
         return runner
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from eventfold.concurrency import run
 from eventfold.core.state import State
+from eventfold.core.store_address import StoreAddress
 from eventfold.errors import EventfoldError, InvalidProjection, ProgressUnknown, ProjectionChanged, StoreClosed
 from eventfold.log.context import Log
 from eventfold.ports.sink import Sink
@@ -103,7 +104,8 @@ class ProjectionCatalog:
 
     `open_target(address, own)` opens a target; the address None is the store's own target, which `own()` returns too.
     `has_own_target`: False for an engine that cannot store rows. `resolve` returns the subscriptions for processes and
-    effects, which this layer does not know. `lease`: the length of leases in seconds.
+    effects, which this layer does not know. `lease`: the length of leases in seconds. `address`: the store's, for
+    messages.
     """
 
     def __init__(
@@ -114,9 +116,10 @@ class ProjectionCatalog:
         has_own_target: bool = True,
         resolve: Resolve = only_projections,
         lease: float = 10.0,
+        address: StoreAddress = StoreAddress(),  # noqa: B008 (it is frozen)
     ) -> None:
         self.log = log
-        self.lease = lease
+        self.lease, self.address = lease, address
         self._open_target, self._has_own_target = open_target, has_own_target
         self._resolve = resolve
         self._subscriptions: dict[Any, ProjectionLike] = {}
@@ -208,7 +211,7 @@ class ProjectionCatalog:
     def _kept_here(definition: ProjectionDefinition, how: str) -> InvalidProjection:
         return InvalidProjection(
             f"A projection {definition.name} is in the store's own database already, {how}.",
-            f"Give one of them another name; or remove that one: eventfold projections remove {definition.name}.",
+            f"Give one of them another name; or remove that one: eventfold projections remove STORE {definition.name}.",
             projection=definition.name,
         )
 
@@ -257,7 +260,8 @@ class ProjectionCatalog:
             if record.kind in ("follower", "consumer"):
                 raise InvalidProjection(
                     f"{name} is a {record.kind}, which has no class and no rows.",
-                    f"See eventfold projections status {name}; to start over: eventfold projections remove {name}.",
+                    f"See eventfold projections status STORE {name}; to start over: "
+                    f"eventfold projections remove STORE {name}.",
                     projection=name,
                 )
             return self.compile(record.code)

@@ -232,7 +232,8 @@ class RowCheck:
                 before, live = live, self._live(record.live)
                 if list(map(_version, live)) == list(map(_version, before)):
                     return _proof(comparison, last)
-            why = f"Its rows changed during each of {MAX_ROUNDS} comparisons: pause it (eventfold projections pause)."
+            pause = f"eventfold projections pause STORE {definition.name}"
+            why = f"Its rows changed during each of {MAX_ROUNDS} comparisons: pause it ({pause})."
             return self._unproved(live, why)
         finally:
             if scratch is not None:

@@ -48,7 +48,7 @@ def marks_of(target: Target, partition_key: PartitionKey) -> list[tuple[int, Tal
         name = partition_key.name
         raise ProjectionDamaged(
             f"The stored progress of {name} is damaged: the ledger mark of its start position is missing.",
-            f"Rebuild it: eventfold projections rebuild {name} --switch; or restore that database.",
+            f"Rebuild it: eventfold projections rebuild STORE {name} --switch; or restore that database.",
             projection=name,
             table="eventfold_mark",
         )
@@ -59,7 +59,7 @@ def paused_error(name: str, because: str) -> ProjectionStopped:
     """Return the error for a projection that is paused."""
     return ProjectionStopped(
         f"{name} is paused: {because.rstrip('.')}.",
-        f"Resume it: eventfold projections resume {name}.",
+        f"Resume it: eventfold projections resume STORE {name}.",
         projection=name,
         because=because,
     )
@@ -71,15 +71,15 @@ def stopped_error(name: str, checkpoint: Checkpoint) -> ProjectionStopped:
     if why.position == NO_EVENT:
         return ProjectionStopped(
             f"{name} stopped in {why.handler}: {why.error.rstrip('.')}.",
-            f"Fix it and resume it (eventfold projections resume {name}).",
+            f"Fix it and resume it (eventfold projections resume STORE {name}).",
             projection=name,
             error=why.error,
         )
     return ProjectionStopped(
         f"{name} stopped at event {why.position} ({why.type}), in {why.handler}, after "
         f"{count_of(why.attempts, 'attempt')}: {why.error.rstrip('.')}.",
-        f"Fix the handler and resume it (eventfold projections resume {name}), or skip the event: "
-        f"eventfold projections skip {name} {why.position} --because ….",
+        f"Fix the handler and resume it (eventfold projections resume STORE {name}), or skip the event: "
+        f"eventfold projections skip STORE {name} {why.position} --because ….",
         projection=name,
         position=why.position,
         type=why.type,
@@ -95,17 +95,17 @@ def ahead_of_log_error(name: str, kind: str, error: CursorMismatch) -> CursorMis
     match kind:
         case "follower" | "consumer":
             remedy = (
-                f"Remove its progress (eventfold projections remove {name}), and follow again from a position that "
-                "you trust (after=…)."
+                f"Remove its progress (eventfold projections remove STORE {name}), and follow again from a position "
+                "that you trust (after=…)."
             )
         case "effects":
             remedy = (
-                f"Remove its progress (eventfold projections remove {name}), and run it again: it starts where its "
-                f"class declares (start=…). Or choose after which position it continues: eventfold projections begin "
-                f"{name} --at POSITION."
+                f"Remove its progress (eventfold projections remove STORE {name}), and run it again: it starts where "
+                "its class declares (start=…). Or choose after which position it continues: "
+                f"eventfold projections begin STORE {name} --at POSITION."
             )
         case _:
-            remedy = f"Rebuild it from this log: eventfold projections rebuild {name} --switch."
+            remedy = f"Rebuild it from this log: eventfold projections rebuild STORE {name} --switch."
     return CursorMismatch(error.what, remedy, **{**error.fields, "projection": name})
 
 
@@ -136,8 +136,8 @@ def incomplete_error(checkpoint: Checkpoint) -> ProjectionDamaged:
     name = checkpoint.place.name
     return ProjectionDamaged(
         f"The stored progress of {name} is damaged: handled, parked and skipped events do not add up to those seen.",
-        f"Restore that database from a backup; or remove the projection (eventfold projections remove {name}) and "
-        "build it again from the log.",
+        f"Restore that database from a backup; or remove the projection (eventfold projections remove STORE {name}) "
+        "and build it again from the log.",
         projection=name,
         table="eventfold_entry",
     )

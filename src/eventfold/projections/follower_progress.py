@@ -145,8 +145,8 @@ class FollowerProgress:
             raise ProjectionChanged(
                 f"Follower {self.name} has another query than its stored progress, which is at position "
                 f"{checkpoint.position}.",
-                f"Follow the new query under another name; or remove the progress (eventfold projections remove "
-                f"{self.name}), and choose where to start (after=…).",
+                "Follow the new query under another name; or remove the progress "
+                f"(eventfold projections remove STORE {self.name}), and choose where to start (after=…).",
                 projection=self.name,
                 was=checkpoint.query,
                 query=query,

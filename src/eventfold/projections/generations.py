@@ -71,7 +71,7 @@ async def register(definition: ProjectionDefinition, log: Log, target: Target) -
     if record.kind in ("follower", "consumer"):
         raise InvalidProjection(
             f"{definition.name} is the name of a {record.kind} of this store.",
-            f"Give one of them another name, or remove that one: eventfold projections remove {definition.name}.",
+            f"Give one of them another name, or remove that one: eventfold projections remove STORE {definition.name}.",
             projection=definition.name,
         )
     live = target.checkpoints(definition.name, record.live)[0]
@@ -88,18 +88,19 @@ async def register(definition: ProjectionDefinition, log: Log, target: Target) -
         raise InvalidProjection(
             f"The name {definition.name} belongs to {record.code}, and {definition.code} is another class.",
             f"Give one of them another name (name=…); if the class was moved and changed, rebuild it: "
-            f"eventfold projections rebuild {definition.code} --switch.",
+            f"eventfold projections rebuild STORE {definition.code} --switch.",
             projection=definition.name,
         )
     raise ProjectionChanged(
         f"The code of {definition.name} has changed since it handled its events (fingerprint {live.fingerprint} then, "
         f"{definition.fingerprint} now).",
         (
-            f"Rebuild it beside the old rows: eventfold projections rebuild {definition.name} (with --switch, "
-            f"readers see the new rows); or, if the old rows are right: eventfold projections accept {definition.name}."
+            f"Rebuild it beside the old rows: eventfold projections rebuild STORE {definition.name} (with --switch, "
+            "readers see the new rows); or, if the old rows are right: "
+            f"eventfold projections accept STORE {definition.name}."
             if definition.kind != "effects"
             else "Effects are not repeated, so accept the new code to let it continue: "
-            f"eventfold projections accept {definition.name}."
+            f"eventfold projections accept STORE {definition.name}."
         ),
         projection=definition.name,
         was=live.fingerprint,
@@ -126,7 +127,7 @@ def refuse_outdated(definition: ProjectionDefinition, target: Target, generation
         raise ProjectionChanged(
             f"The rows of {definition.name} are of an older eventfold, which compared the decimals and moments of keys "
             "and indexes by their text: 1.0 and 1.00 were two keys.",
-            f"Rebuild it once: eventfold projections rebuild {definition.name} --switch.",
+            f"Rebuild it once: eventfold projections rebuild STORE {definition.name} --switch.",
             projection=definition.name,
         )
 
@@ -239,7 +240,7 @@ def refuse_unknown(checkpoints: Sequence[Checkpoint], name: str, generation: int
     if generation not in generations:
         raise UnknownProjection(
             f"{name} has no generation {generation}: it has {', '.join(map(str, generations))}.",
-            f"See eventfold projections show {name}.",
+            f"See eventfold projections show STORE {name}.",
             projection=name,
             generation=generation,
         )
@@ -269,10 +270,10 @@ async def refuse_other_tables(
         what = f"up to position {position:,} there are events that only one of the old and the new code handles"
     else:
         return through
-    now = f"Rebuild it and switch: eventfold projections rebuild {definition.name} --switch."
+    now = f"Rebuild it and switch: eventfold projections rebuild STORE {definition.name} --switch."
     if definition.kind == "effects":
         now = (
-            f"Remove its progress (eventfold projections remove {definition.name}); "
+            f"Remove its progress (eventfold projections remove STORE {definition.name}); "
             "then it starts where its class declares."
         )
     raise ProjectionChanged(
@@ -310,7 +311,7 @@ def after_switch(record: ProjectionRecord) -> ProjectionRecord:
     if record.building is None:
         raise UnknownProjection(
             f"No new generation of {record.name} is being built.",
-            f"Build one: eventfold projections rebuild {record.name}.",
+            f"Build one: eventfold projections rebuild STORE {record.name}.",
             projection=record.name,
         )
     return msgspec.structs.replace(record, live=record.building, previous=record.live, building=None)
@@ -336,7 +337,8 @@ def require_record(target: Target, name: str) -> ProjectionRecord:
         some = f" It has {', '.join([*names.values()][:5])}{' and others' if len(names) > 5 else ''}." if names else ""
         raise UnknownProjection(
             f"This store has no projection {name!r}." + (f" Did you mean {names[near[0]]}?" if near else some),
-            "List the names: eventfold projections list. Register a new one: store.project(…) or eventfold run.",
+            "List the names: eventfold projections list STORE. Register a new one: store.project(…) or "
+            "eventfold run STORE MODULE:NAME.",
             projection=name,
             address=target.address,
         )
@@ -349,7 +351,7 @@ def require_checkpoint(target: Target, partition_key: PartitionKey) -> Checkpoin
     if checkpoint is None:
         raise UnknownProjection(
             f"Generation {partition_key.generation} of {partition_key.name} was dropped from {target.address}.",
-            f"List its generations: eventfold projections show {partition_key.name}.",
+            f"List its generations: eventfold projections show STORE {partition_key.name}.",
             projection=partition_key.name,
         )
     return checkpoint
@@ -374,8 +376,8 @@ async def refuse_unknown_progress(log: Log, target: Target, name: str, kind: str
             f"{name} has no progress here, but the store is in epoch {log.engine.epoch}: it took over another store's "
             "history or was restored, so the events may have been handled already.",
             (
-                f"Choose the position after which it starts: eventfold projections begin {code or name} --at POSITION "
-                "(0: all events are handled again)."
+                "Choose the position after which it starts: "
+                f"eventfold projections begin STORE {code or name} --at POSITION (0: all events are handled again)."
                 if kind == "effects"
                 else "Follow after a cursor, where it starts: after=store.cursor(POSITION)."
             ),

@@ -116,7 +116,7 @@ class InlineModel:
             if self.checkpoint is None:
                 raise UnknownProjection(
                     f"The rows of {self.definition.name}, which every append updates (inline), do not exist any more.",
-                    f"Remove it (eventfold projections remove {self.definition.name}), then register it again.",
+                    f"Remove it (eventfold projections remove STORE {self.definition.name}), then register it again.",
                     projection=self.definition.name,
                 )
             if before is None or (before.token, before.revision) != (self.checkpoint.token, self.checkpoint.revision):
@@ -286,7 +286,8 @@ def refuse_lost_history(model: InlineModel, head: int) -> None:
     if checkpoint is not None and checkpoint.position > head:
         raise CursorMismatch(
             f"{checkpoint.place.name} is at position {checkpoint.position}, but the log ends at {head}.",
-            f"Remove it (eventfold projections remove {checkpoint.place.name}), then register it again: it is rebuilt.",
+            f"Remove it (eventfold projections remove STORE {checkpoint.place.name}), then register it again: it is "
+            "rebuilt.",
             position=checkpoint.position,
         )
 

@@ -119,8 +119,8 @@ def refuse_operation(act: str, record: ProjectionRecord, checkpoints: Sequence[C
     """Raise InvalidProjection for an operation that an inline read model does not allow."""
     if is_inline(checkpoints):
         now = {
-            "paused": "remove it instead: eventfold projections remove {0}.",
-            "rolled back": "rebuild it with the old code and switch: eventfold projections rebuild {0} --switch.",
+            "paused": "remove it instead: eventfold projections remove STORE {0}.",
+            "rolled back": "rebuild it with the old code and switch: eventfold projections rebuild STORE {0} --switch.",
         }[act]
         raise InvalidProjection(
             f"{record.name} is updated by every append (inline), so it cannot be {act}.",
@@ -201,7 +201,7 @@ async def _enrol_now(
     if checkpoint is None:
         raise UnknownProjection(
             f"Generation {generation} of {definition.name} was dropped.",
-            f"Rebuild it: eventfold projections rebuild {definition.name} --switch.",
+            f"Rebuild it: eventfold projections rebuild STORE {definition.name} --switch.",
             projection=definition.name,
         )
     await verify(log, Cursor(checkpoint.store, checkpoint.epoch, checkpoint.position, checkpoint.event_id))

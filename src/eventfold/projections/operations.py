@@ -176,7 +176,7 @@ class ProjectionOperations:
         if definition.kind != "effects":
             raise InvalidProjection(
                 f"{definition.name} is a read model, which always starts at the first event.",
-                f"Rebuild it: eventfold projections rebuild {definition.name}.",
+                f"Rebuild it: eventfold projections rebuild STORE {definition.name}.",
                 projection=definition.name,
             )
         target = self._catalog.target_of(definition)
@@ -288,8 +288,8 @@ def _not_parked(
         state, what = "ahead", f"it has only reached position {reached:,}"
     return EventNotParked(
         f"{name} has not parked event {position}: {what}.",
-        f"List its parked events: eventfold projections parked {name}. List its operations: eventfold read --tag "
-        f"'$projection:{name}'.",
+        f"List its parked events: eventfold projections parked STORE {name}. List its operations: eventfold read STORE "
+        f"--tag '$projection:{name}'.",
         projection=name,
         position=position,
         state=state,

@@ -113,7 +113,7 @@ class ProjectionRebuilds:
         if other is None:
             raise UnknownProjection(
                 f"{definition.name} has only one generation, so there is nothing to compare it with.",
-                f"Build another: eventfold projections rebuild {definition.name}.",
+                f"Build another: eventfold projections rebuild STORE {definition.name}.",
             )
         generations.refuse_unknown(target.checkpoints(definition.name), definition.name, other)
         head = run(self._log.engine.head()).position

@@ -71,7 +71,7 @@ class TargetRows:
         filtered, sorted_by = ", ".join((*fixed, *ranged)), ", ".join(map(str, query.order))
         logging.getLogger("eventfold").warning(
             "A query of the rows of %s took %.2f s, because no index serves it: %s. Declare indexes=[%r] on its class "
-            "and rebuild it (eventfold projections rebuild %s --switch).",
+            "and rebuild it (eventfold projections rebuild STORE %s --switch).",
             definition.name,
             seconds,
             f"filter by {filtered or 'no column'}, order {sorted_by or 'any'}",
@@ -191,7 +191,7 @@ class TargetRowReader:
             f"The rows of {definition.name} ({self.generation}) were made by other code than this process runs, and "
             f"have no column {', '.join(missing)}.",
             "If newer code made them, deploy it here; if the class here is the newer one, rebuild the rows: "
-            f"eventfold projections rebuild {definition.name} --switch.",
+            f"eventfold projections rebuild STORE {definition.name} --switch.",
             projection=definition.name,
             generation=self._number,
             columns=missing,

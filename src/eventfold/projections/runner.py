@@ -16,6 +16,7 @@ from eventfold.concurrency.deadlines import stopped_by
 from eventfold.concurrency.waiting import Flag
 from eventfold.core.backoff import Backoff
 from eventfold.core.counted import count_of
+from eventfold.core.store_address import StoreAddress
 from eventfold.errors import EventfoldError, ProjectionStopped, StoreClosed, StoreUnavailable, TargetUnavailable
 from eventfold.log.context import Log
 from eventfold.ports.target import PartitionKey, Target
@@ -52,6 +53,7 @@ class _Shared(msgspec.Struct, frozen=True):
     trouble: dict[str, EventfoldError]
     clock: Callable[[], int]
     observer: Observer | None
+    address: StoreAddress
 
 
 class Runner:
@@ -72,6 +74,7 @@ class Runner:
         clock: Callable[[], int] = wall_clock,
         observer: Observer | None = None,
         refused: Mapping[str, EventfoldError] | None = None,
+        address: StoreAddress = StoreAddress(),  # noqa: B008 (it is frozen)
     ) -> None:
         self.failed: dict[str, EventfoldError] = dict(refused or {})
         self.trouble: dict[str, EventfoldError] = {}
@@ -91,6 +94,7 @@ class Runner:
             self.trouble,
             clock,
             observer,
+            address,
         )
         joint = _joint_commits_of(definitions)
         for definition, target in definitions:
@@ -111,7 +115,8 @@ class Runner:
                 self._paused.append((definition.name, work.wanted))
                 self._threads.append(threading.Thread(target=work.run, name=name, daemon=True))
         for name, error in self.failed.items():
-            WorkerLog(name).refused(error)
+            address.in_error(error)
+            WorkerLog(name, address).refused(error)
         for thread in self._threads:
             thread.start()
 
@@ -174,7 +179,7 @@ class _PartitionThread:
         joint: JointCommits | None,
     ) -> None:
         self._shared, self._definition, self._target, self._partition = shared, definition, target, partition
-        self._signal, self._heartbeat, self._worker_log = signal, heartbeat, WorkerLog(definition.name)
+        self._signal, self._heartbeat, self._worker_log = signal, heartbeat, WorkerLog(definition.name, shared.address)
         self._assignment, self._joint = assignment, joint
         self.wanted = Flag()
         # Effects and processes are not read models: what they do is awaited, and they append themselves.
@@ -199,6 +204,7 @@ class _PartitionThread:
                 self._failures += 1
                 self._wait(BACKOFF.pause(self._failures))
             except EventfoldError as error:
+                shared.address.in_error(error)
                 shared.failed[name] = error
                 self._worker_log.failed(error)
                 return
@@ -323,8 +329,8 @@ def _joint_commits_of(definitions: Sequence[tuple[ProjectionDefinition, Target]]
 class WorkerLog:
     """Logs warnings about one partition of a projection, each of them once while it lasts."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str, address: StoreAddress) -> None:
+        self._name, self._address = name, address
         self._logged = ""
         self._parked = 0
 
@@ -340,8 +346,8 @@ class WorkerLog:
                 )
             if self._parked == MAX_REPEATS:
                 self._warn(
-                    f"{self._name} may park more events, which are not logged. List them: eventfold projections parked "
-                    f"{self._name}"
+                    f"{self._name} may park more events, which are not logged. List them: "
+                    f"eventfold projections parked STORE {self._name}"
                 )
         if state is StepResult.STOPPED and worker.checkpoint is not None:
             self._warn_once(str(stopped_error(self._name, worker.checkpoint)))
@@ -373,8 +379,7 @@ class WorkerLog:
             self._logged = text
             self._warn(text)
 
-    @staticmethod
-    def _warn(text: str) -> None:
+    def _warn(self, text: str) -> None:
         import logging  # here, to save the import: most processes that open a store log nothing
 
-        logging.getLogger("eventfold").warning("%s", text)
+        logging.getLogger("eventfold").warning("%s", self._address.in_text(text))

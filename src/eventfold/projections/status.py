@@ -159,7 +159,7 @@ def _why(
 ) -> tuple[ProjectionState, str]:
     if checkpoints[0].holder == INLINE:
         if behind:
-            rebuild = f"eventfold projections rebuild {record.name} --switch"
+            rebuild = f"eventfold projections rebuild STORE {record.name} --switch"
             return "stopped", f"Inline, but its rows lack {_events(behind)} of the log. Rebuild it: {rebuild}."
         return "current", "Inline: current with every append."
     stopped = next((each for each in checkpoints if each.stopped), None)
@@ -168,11 +168,11 @@ def _why(
         if why.position == NO_EVENT:
             return "stopped", (
                 f"Stopped in {why.handler}: {why.error.rstrip('.')}. Fix it and resume it: "
-                f"eventfold projections resume {record.name}."
+                f"eventfold projections resume STORE {record.name}."
             )
         return "stopped", (
             f"Stopped at event {why.position} ({why.type}) in {why.handler} after {count_of(why.attempts, 'attempt')}: "
-            f"{why.error.rstrip('.')}. Fix the handler and resume it: eventfold projections resume {record.name}."
+            f"{why.error.rstrip('.')}. Fix the handler and resume it: eventfold projections resume STORE {record.name}."
         )
     if record.paused:
         return "paused", f"Paused: {record.paused}."
@@ -189,7 +189,8 @@ def _why(
         if record.kind == "consumer":
             return "idle", f"Not delivered {since}; {_waiting(behind)}: start a worker that receives from it."
         part = f"Partition {idle[0].place.partition} is not" if len(checkpoints) > 1 else "Not"
-        return "idle", f"{part} running {since}; {_waiting(behind)}: start a runner (eventfold run)."
+        start = f"start a runner (eventfold run STORE {record.code})"
+        return "idle", f"{part} running {since}; {_waiting(behind)}: {start}."
     if behind:
         if now - seen > SILENT_AFTER_US:
             return "behind", _silent(behind, now - seen, target.lock_holder())
@@ -234,7 +235,7 @@ def _parked(name: str, entries: list[ParkedEvent]) -> str:
     why = first.error.split("\n")[0].rstrip(".")
     return (
         f"Parked: {_events(len(entries))} of {shown} since event {first.position} ({first.type}): {why}; "
-        f"other keys are current. Fix the handler, then retry: eventfold projections retry {name}."
+        f"other keys are current. Fix the handler, then retry: eventfold projections retry STORE {name}."
     )
 
 

@@ -20,7 +20,7 @@ from eventfold.errors import EventfoldError
 from eventfold.ports.engine_messages import ErrorMessage, OutcomeMessage, outcome_message
 from eventfold.ports.messages import Outcome
 
-FIELDS = ("path", "server", "replica", "where", "address", "folder")
+FIELDS = ("path", "server", "replica", "where", "address", "folder", "store_address")
 SHOWN = "<store>"
 LINE_EVERY_S = 1.0
 _ADDRESS = re.compile(r"\b(?:sqlite|duckdb|file|postgres|postgresql):[/\\\w][^\s'\"]*")

@@ -102,7 +102,7 @@ FIELDS: Mapping[ColumnKind, Callable[..., Any]] = {
 def _refuse(*_given: Any, **_named: Any) -> NoReturn:
     raise NotSupported(
         "The rows of a read model are written by its runner only, so Django cannot change them.",
-        "Append events; to repair rows, rebuild them: eventfold projections rebuild.",
+        "Append events; to repair rows, rebuild them: eventfold projections rebuild STORE NAME --switch.",
         capability="writing rows of a read model",
     )
 

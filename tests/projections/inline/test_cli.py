@@ -18,7 +18,7 @@ def test_the_command_line_cannot_append_but_can_rebuild_switch_and_remove(tmp_pa
         refused = run(*append)
         assert refused.code == 1
         assert "inline_balance is folded within every append of InlineMoved" in refused.err
-        assert "eventfold projections remove inline_balance" in refused.err
+        assert f"eventfold projections remove {url} inline_balance" in refused.err
         assert run("projections", "status", url).lines[0]["sentence"] == "Inline: current with every append."
         assert run("projections", "rebuild", url, "inline_balance", "--switch").code == 0
         store.append(InlineMoved("a", 2))

@@ -129,8 +129,8 @@ def damaged_row_error(table: str, name: Any, *at: Any) -> ProjectionDamaged:
     row = " ".join(f"{each}" for each in (name, *at))
     return ProjectionDamaged(
         f"The record of {name} is damaged: the row {row} of {table} differs from what was written.",
-        f"Restore that database from a backup; or remove the record (eventfold projections remove {name}) and rebuild "
-        "it from the log.",
+        f"Restore that database from a backup; or remove the record (eventfold projections remove STORE {name}) and "
+        "rebuild it from the log.",
         projection=f"{name}",
         table=table,
         row=row,

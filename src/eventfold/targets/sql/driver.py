@@ -164,7 +164,7 @@ def damaged_text_error(address: str, error: UnicodeDecodeError) -> ProjectionDam
     """The error for damaged text in a database: bytes that are not UTF-8."""
     return ProjectionDamaged(
         f"{address} is damaged: a text of a read model, or of its record, is not UTF-8 ({error.reason}).",
-        "Restore that database from a backup; or remove the read model (eventfold projections remove NAME) and rebuild "
-        "it from the log.",
+        "Restore that database from a backup; or remove the read model (eventfold projections remove STORE NAME) and "
+        "rebuild it from the log.",
         address=address,
     )

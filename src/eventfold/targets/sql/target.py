@@ -258,7 +258,7 @@ class SqlTarget:
             if checkpoint is None:
                 raise UnknownProjection(
                     f"Generation {key.generation} of {key.name} no longer exists in {self.address}.",
-                    "See which generations exist: eventfold projections show.",
+                    f"See which generations exist: eventfold projections show STORE {key.name}.",
                     projection=key.name,
                 )
             new = control_tables.claim_lease(checkpoint, holder, driver.now(connection), seconds, take_over_from)

@@ -81,6 +81,6 @@ def table_of(projection: type[Projection], metadata: sa.MetaData | None = None) 
 def _refused(name: str) -> NotSupported:
     return NotSupported(
         f"The rows of the read model {name} are written by its runner only, so they cannot be changed here.",
-        "Append events; to repair rows, rebuild them: eventfold projections rebuild.",
+        "Append events; to repair rows, rebuild them: eventfold projections rebuild STORE NAME --switch.",
         capability="writing rows of a read model",
     )

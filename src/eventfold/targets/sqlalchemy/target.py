@@ -250,7 +250,7 @@ class SqlAlchemyTarget:
             if checkpoint is None:
                 raise UnknownProjection(
                     f"Generation {key.generation} of {key.name} no longer exists in {self.address}.",
-                    "See which generations exist: eventfold projections show.",
+                    f"See which generations exist: eventfold projections show STORE {key.name}.",
                     projection=key.name,
                 )
             new = control_tables.claim_lease(checkpoint, holder, dialects.now(connection), seconds, take_over_from)
