@@ -175,6 +175,17 @@ def test_the_store_file_serves_appends_while_handlers_are_slow(tmp_path: Path) -
         assert proved(store)
 
 
+def test_a_wait_for_a_position_beyond_the_log_says_where_it_ends(store: ef.Store) -> None:
+    """A position of another store is never reached: more time would not help, so the error says what to wait for."""
+    store.append(Departed("e", 1, 1))
+    store.project(CarrierMonth)
+    with pytest.raises(ProjectionBehind, match=r"and not 9 within 0\.02 s\. The log ends at position 1\. ") as behind:
+        store.wait(CarrierMonth, 9, timeout=0.02)
+    assert "receipt.last" in behind.value.remedy
+    assert behind.value.fields == {"projection": "carrier_month", "position": 1, "wanted": 9, "head": 1}
+    assert store.wait(CarrierMonth, timeout=0.02) == 1
+
+
 def test_an_unknown_name_is_refused_with_near_ones(store: ef.Store) -> None:
     """If it is misspelt, the error names the nearest one."""
     store.project(CarrierMonth)

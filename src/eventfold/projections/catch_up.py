@@ -138,10 +138,16 @@ def behind_error(
     """Return the error for a projection that did not reach the position `wanted` in `timeout` seconds, and why."""
     record = target.record(name)
     sentence = run(status_of(log, target, record, target.now())).sentence if record is not None else ""
+    remedy = "Allow more time (timeout=…), or see eventfold projections status STORE."
+    end = run(log.engine.head()).position
+    if end < wanted:
+        sentence = f"The log ends at position {end}. {sentence}"
+        remedy = "Wait for the position of a receipt of this store (receipt.last), or for none: the end of the log."
     return ProjectionBehind(
-        f"{name} reached position {checkpoint.position} and not {wanted} within {timeout:g} s. {sentence}",
-        "Allow more time (timeout=…), or see eventfold projections status.",
+        f"{name} reached position {checkpoint.position} and not {wanted} within {timeout:g} s. {sentence}".rstrip(),
+        remedy,
         projection=name,
         position=checkpoint.position,
         wanted=wanted,
+        head=end,
     )
