@@ -91,19 +91,27 @@ async def register(definition: ProjectionDefinition, log: Log, target: Target) -
             f"eventfold projections rebuild STORE {definition.code} --switch.",
             projection=definition.name,
         )
-    raise ProjectionChanged(
-        f"The code of {definition.name} has changed since it handled its events (fingerprint {live.fingerprint} then, "
+    raise _changed_error(definition, live.fingerprint)
+
+
+def _changed_error(definition: ProjectionDefinition, was: str) -> ProjectionChanged:
+    """Return the error for a projection whose rows have the fingerprint `was`, of other code."""
+    remedy = (
+        f"Rebuild it beside the old rows: eventfold projections rebuild STORE {definition.name} (with --switch, "
+        "readers see the new rows); or, if the old rows are right: "
+        f"eventfold projections accept STORE {definition.name}."
+    )
+    if definition.kind == "effects":
+        remedy = (
+            "Effects are not repeated, so accept the new code to let it continue: "
+            f"eventfold projections accept STORE {definition.name}."
+        )
+    return ProjectionChanged(
+        f"The code of {definition.name} has changed since it handled its events (fingerprint {was} then, "
         f"{definition.fingerprint} now).",
-        (
-            f"Rebuild it beside the old rows: eventfold projections rebuild STORE {definition.name} (with --switch, "
-            "readers see the new rows); or, if the old rows are right: "
-            f"eventfold projections accept STORE {definition.name}."
-            if definition.kind != "effects"
-            else "Effects are not repeated, so accept the new code to let it continue: "
-            f"eventfold projections accept STORE {definition.name}."
-        ),
+        remedy,
         projection=definition.name,
-        was=live.fingerprint,
+        was=was,
         fingerprint=definition.fingerprint,
     )
 
