@@ -19,18 +19,18 @@ from tests.cli.commands import run
 PACKAGE = Path(ef.__file__).parent
 
 
-class DoorOpened(ef.Event, type="store-address-opened"):
-    """A door was opened."""
+class ParcelSent(ef.Event, type="store-address-sent"):
+    """A parcel was sent."""
 
-    door: ef.Tag
+    parcel: ef.Tag
 
 
-class Doors(ef.Projection, name="doors"):
+class Parcels(ef.Projection, name="parcels"):
     """A read model that fails."""
 
-    door: str
+    parcel: str
 
-    def evolve(self, event: DoorOpened) -> None:
+    def evolve(self, event: ParcelSent) -> None:
         """Fail."""
         raise ValueError("stuck")
 
@@ -94,11 +94,11 @@ def test_an_error_names_the_store_and_its_command_works_when_pasted(tmp_path: Pa
     """The error of `store.project` has the address, in a path with a blank; the command that it gives is accepted."""
     path = tmp_path / "my store.db"
     with ef.Store(path) as store:
-        store.append(DoorOpened("b"))
+        store.append(ParcelSent("b"))
         with pytest.raises(ProjectionStopped) as stopped:
-            store.project(Doors)
+            store.project(Parcels)
     assert str(stopped.value) == f"{stopped.value.what} {stopped.value.remedy}"
-    command = re.search(r"eventfold (projections resume .+ doors)\)", stopped.value.remedy)
+    command = re.search(r"eventfold (projections resume .+ parcels)\)", stopped.value.remedy)
     assert command is not None
     assert run(*shlex.split(command[1])).code == 0
 
@@ -106,10 +106,10 @@ def test_an_error_names_the_store_and_its_command_works_when_pasted(tmp_path: Pa
 def test_a_runner_logs_and_keeps_errors_with_the_address(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """What it logs, and what `failed` has, can be pasted, too."""
     path = tmp_path / "store.db"
-    with caplog.at_level(logging.WARNING, "eventfold"), ef.Store(path) as store, store.run(Doors) as running:
-        store.append(DoorOpened("b"))
+    with caplog.at_level(logging.WARNING, "eventfold"), ef.Store(path) as store, store.run(Parcels) as running:
+        store.append(ParcelSent("b"))
         ends = time.monotonic() + 60
-        while f"eventfold projections resume {path} doors" not in caplog.text:
+        while f"eventfold projections resume {path} parcels" not in caplog.text:
             assert time.monotonic() < ends, caplog.text
             time.sleep(0.02)
         assert running.running
@@ -119,12 +119,12 @@ def test_commands_print_addresses_in_place_of_the_word(tmp_path: Path) -> None:
     """The status, an unknown name and a paused read model: what the command line prints can be pasted."""
     path = str(tmp_path / "store.db")
     with ef.Store(path) as store:
-        store.append(DoorOpened("b"))
+        store.append(ParcelSent("b"))
         with pytest.raises(ProjectionStopped):
-            store.project(Doors)
+            store.project(Parcels)
     (status,) = run("projections", "status", path).lines
-    assert f"eventfold projections resume {path} doors" in status["sentence"]
-    assert f"eventfold projections list {path}." in run("projections", "show", path, "door").err
+    assert f"eventfold projections resume {path} parcels" in status["sentence"]
+    assert f"eventfold projections list {path}." in run("projections", "show", path, "parcel").err
 
 
 def test_an_error_that_was_completed_is_left_as_it_is() -> None:
