@@ -26,7 +26,7 @@ WARM = 3
 BOUNDS = {
     "append": (20, 8, 91, 31),
     "decide": (22, 9, 165, 41),  # an event of an older class is folded as it is read: whether it is one is asked here
-    "project": (12, 9, 291, 47),
+    "project": (13, 10, 293, 48),  # one function names the store in the errors of all others
     "rows": (9, 5, 78, 25),  # filters are checked, then compiled to SQL once for each shape
 }
 UNTIL = {
