@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 from eventfold.concurrency.run import refuse_after_fork
 from eventfold.concurrency.waiting import Promise
 from eventfold.core.mutex import Mutex
-from eventfold.errors import StoreClosed
+from eventfold.ports.refusals import closed_error
 
 T = TypeVar("T")
 END_TIMEOUT_S = 10.0  # for the thread to end its work when it is closed
@@ -52,7 +52,7 @@ class _Job(Generic[T]):
     def result(self) -> T:
         """Return the result of a job that is done, or raise its error. Raises StoreClosed if it was cancelled."""
         if self._task is None or self._task.cancelled():
-            raise StoreClosed("This store was closed.", "Open it again.")
+            raise closed_error()
         return self._task.result()
 
 
@@ -101,7 +101,7 @@ class LoopThread:
         try:
             self._running().call_soon_threadsafe(function)
         except RuntimeError:  # the loop is closed
-            raise StoreClosed("This store was closed.", "Open it again.") from None
+            raise closed_error() from None
 
     def is_current(self) -> bool:
         """Whether the caller runs in this thread."""
@@ -113,7 +113,7 @@ class LoopThread:
         try:
             loop.call_soon_threadsafe(job.start)
         except RuntimeError:  # the loop is closed
-            raise StoreClosed("This store was closed.", "Open it again.") from None
+            raise closed_error() from None
         return loop, job
 
     def _running(self) -> asyncio.AbstractEventLoop:
@@ -122,7 +122,7 @@ class LoopThread:
 
     def _start_thread(self) -> asyncio.AbstractEventLoop:
         if self._closed:
-            raise StoreClosed("This store was closed.", "Open it again.")
+            raise closed_error()
         if self._loop is None:
             loop = _new_loop()
             thread = threading.Thread(target=_serve, args=(loop, self._at_end), name=self._name, daemon=True)
@@ -165,11 +165,16 @@ def _serve(loop: asyncio.AbstractEventLoop, at_end: Callable[[], Coroutine[Any, 
 
 async def _end(at_end: Callable[[], Coroutine[Any, Any, None]]) -> None:
     await at_end()
+    await cancel_tasks()
+    await asyncio.sleep(0)  # closed connections are given up in the next iteration
+
+
+async def cancel_tasks() -> None:
+    """Cancel every other task of the running loop, and wait until they have ended. For `at_end`, too."""
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    await asyncio.sleep(0)  # closed connections are given up in the next iteration
 
 
 def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], object]) -> None:

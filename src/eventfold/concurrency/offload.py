@@ -21,6 +21,7 @@ from eventfold.concurrency.run import refuse_after_fork, run
 from eventfold.errors import EventfoldError, StoreClosed
 from eventfold.ports.engine import Engine
 from eventfold.ports.messages import AppendRequest, Outcome
+from eventfold.ports.refusals import closed_error
 from eventfold.ports.services import Services
 from eventfold.ports.wrapping import Wrapping, wrap_services
 
@@ -76,7 +77,7 @@ class WorkerThreads:
         """Queue work. The future of the returned call gets the result, on the calling loop."""
         refuse_after_fork(self._process)
         if self._closed:
-            raise StoreClosed("This store was closed.", "Open it again.")
+            raise closed_error()
         loop = asyncio.get_running_loop()
         job = _QueuedCall(work, loop)
         self._jobs.append(job)

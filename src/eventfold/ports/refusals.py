@@ -1,4 +1,6 @@
-"""The errors with which engines refuse an append. Shared, so that all engines raise identical ones.
+"""The errors with which engines refuse an append, and calls to a store that was closed or replaced.
+
+Shared, so that all engines raise identical ones.
 
 Knows: clauses, events, positions. Does not know: how an engine finds a conflict.
 """
@@ -10,7 +12,15 @@ from uuid import UUID
 
 from eventfold.core.envelope import NewEvent, StoredEvent
 from eventfold.core.query import ConditionClause
-from eventfold.errors import AppendConflict, EventIdReused, InvalidInput, PositionBeyondHead, ReplicaMismatch
+from eventfold.errors import (
+    AppendConflict,
+    EventIdReused,
+    InvalidInput,
+    PositionBeyondHead,
+    ReplicaMismatch,
+    StoreClosed,
+    StoreNotFound,
+)
 
 
 def conflict(clause: ConditionClause, found: int, number: int) -> AppendConflict:
@@ -132,6 +142,21 @@ def not_whole_appends(position: int) -> InvalidInput:
         f"The events to be imported are not whole appends at consecutive positions: see position {position}.",
         "Import every event of an append, in order.",
         position=position,
+    )
+
+
+def closed_error() -> StoreClosed:
+    """The error of a call to a store that was closed."""
+    return StoreClosed("This store was closed.", "Open it again.")
+
+
+def wrong_store(where: str, expected: str, found: str) -> StoreNotFound:
+    """The error of an address that has another store now than it had when it was opened."""
+    return StoreNotFound(
+        f"The store {expected[:8]}… is not at {where} any more: it has the store {found[:8]}… now.",
+        "Open the store again if that is right: cursors and positions of the old one are not valid in it.",
+        where=where,
+        store=found,
     )
 
 

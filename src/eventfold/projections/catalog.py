@@ -15,8 +15,9 @@ from typing import Any, Protocol
 from eventfold.concurrency import run
 from eventfold.core.state import State
 from eventfold.core.store_address import StoreAddress
-from eventfold.errors import EventfoldError, InvalidProjection, ProgressUnknown, ProjectionChanged, StoreClosed
+from eventfold.errors import EventfoldError, InvalidProjection, ProgressUnknown, ProjectionChanged
 from eventfold.log.context import Log
+from eventfold.ports.refusals import closed_error
 from eventfold.ports.sink import Sink
 from eventfold.ports.target import ELSEWHERE, FORWARDED, ProjectionRecord, Target
 from eventfold.projections.classes import Projection, SqlProjection, Subscription
@@ -133,7 +134,7 @@ class ProjectionCatalog:
         Raises NotSupported, StoreClosed.
         """
         if self._closed:  # otherwise it would be opened again, and stay open
-            raise StoreClosed("This store was closed.", "Open it again.")
+            raise closed_error()
         at = address if address is None or isinstance(address, str) else id(address)
         target = self._targets.get(at)
         if target is None:

@@ -13,11 +13,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from eventfold.core.envelope import Receipt, as_first_answer
-from eventfold.engines.jetstream.failures import closed_error, unconfirmed
+from eventfold.engines.jetstream.failures import unconfirmed
 from eventfold.engines.jetstream.forwarding import Forwarding, message_size
 from eventfold.engines.jetstream.writer import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, Outpaced, Writer
 from eventfold.errors import AppendUnconfirmed, EventfoldError, PositionBeyondHead
 from eventfold.ports.messages import AppendRequest, Outcome
+from eventfold.ports.refusals import closed_error
 
 MAX_SENT = 8  # forwarded batches without an answer
 GATHER_S = 0.005  # at most, for processes that were answered just now and are about to send again

@@ -22,7 +22,6 @@ from eventfold.engines.jetstream.client import RawClient, RequestFailed
 from eventfold.engines.jetstream.failures import (
     ApiError,
     ApiFailure,
-    closed_error,
     connect_error,
     is_refused_login,
     no_answer,
@@ -30,6 +29,7 @@ from eventfold.engines.jetstream.failures import (
 )
 from eventfold.engines.jetstream.options import ClusterAddress, JetStreamOptions
 from eventfold.errors import InvalidUrl, StoreUnavailable
+from eventfold.ports.refusals import closed_error
 
 T = TypeVar("T")
 Check = Callable[[], Awaitable[None]]

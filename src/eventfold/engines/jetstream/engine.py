@@ -19,7 +19,6 @@ from eventfold.concurrency.waiting import Waiters
 from eventfold.core.envelope import Receipt
 from eventfold.core.query import Query
 from eventfold.engines.jetstream.appends import Appending
-from eventfold.engines.jetstream.failures import closed_error
 from eventfold.engines.jetstream.following import run_each
 from eventfold.engines.jetstream.options import parse_address
 from eventfold.engines.jetstream.published_index import Description
@@ -33,6 +32,7 @@ from eventfold.engines.jetstream.services import (
 from eventfold.engines.jetstream.session import OpenReplica, Session
 from eventfold.ports.engine import Engine
 from eventfold.ports.messages import AppendRequest, Capabilities, Head, Outcome, Page, Span, TagCount, TypeCount
+from eventfold.ports.refusals import closed_error
 from eventfold.ports.services import Services, require
 
 T = TypeVar("T")

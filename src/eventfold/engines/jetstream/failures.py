@@ -17,7 +17,6 @@ from eventfold.errors import (
     InvalidEvent,
     NotAStore,
     StoreBusy,
-    StoreClosed,
     StoreDamaged,
     StoreFull,
     StoreNotFound,
@@ -95,11 +94,7 @@ def is_refused_login(error: BaseException | None) -> bool:
 
 def connect_error(error: BaseException | None, where: str) -> StoreUnavailable:
     """The error of a cluster to which no connection could be made."""
-    if (
-        isinstance(error, driver.AuthorizationError)
-        or "authorization" in str(error).lower()
-        or "authentication" in str(error).lower()
-    ):
+    if is_refused_login(error):
         return StoreUnavailable(
             f"The cluster of {where} refused the credentials ({_text(error)}).",
             "Check the user and the password in the address, or the credentials file, and whether they have expired.",
@@ -214,16 +209,6 @@ def missing_message(where: str, node: str, stream: str, sequence: int, why: str)
     )
 
 
-def wrong_store(where: str, expected: str, found: str) -> StoreNotFound:
-    """The error of an address that has another store now than it had when it was opened."""
-    return StoreNotFound(
-        f"The store {expected[:8]}… is not at {where} any more: it has the store {found[:8]}… now.",
-        "Open the store again if that is right: cursors and positions of the old one are not valid in it.",
-        where=where,
-        store=found,
-    )
-
-
 def stale_index(path: str, where: str, indexed: int, last: int) -> StoreDamaged:
     """The error of a local index with events that the stream does not have."""
     return StoreDamaged(
@@ -234,8 +219,3 @@ def stale_index(path: str, where: str, indexed: int, last: int) -> StoreDamaged:
         position=indexed,
         last=last,
     )
-
-
-def closed_error() -> StoreClosed:
-    """The error of a call to a store that was closed."""
-    return StoreClosed("This store was closed.", "Open it again.")

@@ -24,7 +24,7 @@ from eventfold.engines.jetstream.appends import Appending, AppendQueue
 from eventfold.engines.jetstream.buckets import create_buckets
 from eventfold.engines.jetstream.connection import ClusterConnection
 from eventfold.engines.jetstream.durability import VERIFY_AGAIN_S, verify_durability
-from eventfold.engines.jetstream.failures import closed_error, stale_index, wrong_store
+from eventfold.engines.jetstream.failures import stale_index
 from eventfold.engines.jetstream.following import Following
 from eventfold.engines.jetstream.forwarding import Forwarding
 from eventfold.engines.jetstream.index_bucket import IndexBucket
@@ -49,7 +49,7 @@ from eventfold.errors import EventfoldError, ReplicaMismatch, StoreNotFound, Sto
 from eventfold.ports.engine import Engine
 from eventfold.ports.integrity import Problem
 from eventfold.ports.messages import Head, Span
-from eventfold.ports.refusals import import_gap
+from eventfold.ports.refusals import closed_error, import_gap, wrong_store
 from eventfold.ports.services import ReplicaOf, RestoreResult
 
 _log = logging.getLogger("eventfold")

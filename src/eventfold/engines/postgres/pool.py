@@ -28,6 +28,7 @@ from eventfold.engines.postgres.errors import is_transient
 from eventfold.engines.postgres.idle import IdleTimer
 from eventfold.engines.postgres.options import ServerAddress
 from eventfold.errors import EventfoldError, InvalidInput, StoreBusy, StoreClosed
+from eventfold.ports.refusals import closed_error
 
 T = TypeVar("T")
 SessionSetup = Callable[[Connection], Awaitable[None]]
@@ -191,7 +192,7 @@ class Pool:
 
     def _check_open(self) -> None:
         if self.closed:
-            raise StoreClosed("This store was closed.", "Open it again.")
+            raise closed_error()
         if os.getpid() != self._pid:
             raise StoreClosed(
                 "This store was opened before the process forked, and a connection cannot be shared by two processes.",

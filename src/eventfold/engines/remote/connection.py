@@ -23,16 +23,15 @@ from eventfold.engines.remote.failures import (
     Busy,
     Lost,
     NotSent,
-    closed_error,
     error_of,
     failure_of,
     unconfirmed,
     unreachable,
-    wrong_store,
 )
 from eventfold.engines.remote.options import RemoteAddress, RemoteOptions
 from eventfold.errors import InvalidInput, InvalidUrl, NotAStore, StoreUnavailable
 from eventfold.ports.engine_messages import MEDIA_TYPE, STORE_HEADER, encode
+from eventfold.ports.refusals import closed_error, wrong_store
 
 T = TypeVar("T")
 CONNECT_TIMEOUT_S = 10.0

@@ -18,7 +18,7 @@ from eventfold.core.query import Query
 from eventfold.core.trace_context import trace_in
 from eventfold.engines.remote.background import Background
 from eventfold.engines.remote.connection import Connection, FileFailure, KnownStore
-from eventfold.engines.remote.failures import closed_error, error_of_message, unconfirmed
+from eventfold.engines.remote.failures import error_of_message, unconfirmed
 from eventfold.engines.remote.locks import RemoteLocks
 from eventfold.engines.remote.options import parse_address
 from eventfold.engines.remote.services import RemoteLookups, RemoteReplication, RemoteSnapshots, all_names
@@ -38,6 +38,7 @@ from eventfold.ports.messages import (
     TagCount,
     TypeCount,
 )
+from eventfold.ports.refusals import closed_error
 from eventfold.ports.services import Services
 
 T = TypeVar("T")

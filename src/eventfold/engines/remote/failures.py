@@ -16,8 +16,6 @@ from eventfold.errors import (
     InvalidInput,
     NotAStore,
     StoreBusy,
-    StoreClosed,
-    StoreNotFound,
     StoreUnavailable,
 )
 from eventfold.ports.engine_messages import ErrorMessage, errors_by_code
@@ -176,19 +174,4 @@ def unreachable(why: str, where: str) -> StoreUnavailable:
     """The error of a call that only reads, and that was repeated in vain."""
     return StoreUnavailable(
         f"The server at {where} gave no answer: {why}.", "Nothing was written: try again later.", where=where
-    )
-
-
-def closed_error() -> StoreClosed:
-    """The error of a call to a store that was closed."""
-    return StoreClosed("This store was closed.", "Open it again.")
-
-
-def wrong_store(where: str, expected: str, found: str) -> StoreNotFound:
-    """The error of a server that has another store now than it had when it was opened."""
-    return StoreNotFound(
-        f"The store {expected[:8]}… is not at {where} any more: it has the store {found[:8]}… now.",
-        "Open the store again if that is right: cursors and positions of the old one are not valid in it.",
-        where=where,
-        store=found,
     )
