@@ -125,9 +125,9 @@ def _warm(stage: Stage, path: str) -> Figure:
             source, target = pair()
             store.decide(transfer, Account(source), Account(target))
 
-        def append() -> None:
+        def append() -> None:  # to accounts of its own: after events from elsewhere those decided over were not warm
             source, target = pair()
-            store.append(Moved(source, -1), Moved(target, 1))
+            store.append(Moved(f"plain-{source}", -1), Moved(f"plain-{target}", 1))
 
         seconds = stage.settings.seconds
         cells: dict[str, Cell] = {"decide": lambda: rate(decide, seconds), "append": lambda: rate(append, seconds)}

@@ -162,7 +162,15 @@ class EventfoldTasks:
     def owner(self) -> Callable[[], Awaitable[Any]]:
         """Return a call that appends to a parcel of its own, without a condition."""
         append, traffic, parcel = self.store.append, self.traffic, fresh_parcel()
-        return lambda: append(event_of(traffic.one(), parcel))
+        last = 0
+
+        async def call() -> (
+            None
+        ):  # keeps the position, as in `conditional`: only the condition differs
+            nonlocal last
+            last = (await append(event_of(traffic.one(), parcel))).last
+
+        return call
 
     def conditional(self) -> Callable[[], Awaitable[Any]]:
         """Return a call that owns a parcel and appends unless another caller has written to it since."""

@@ -162,7 +162,7 @@ class StoredEvent(msgspec.Struct, gc=False):
         )
 
 
-class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+class Receipt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The result of an append, which proves later that its events were acknowledged.
 
     `store` and `epoch` identify the history; `first` and `last` are positions, inclusive; `time` is in µs since 1970

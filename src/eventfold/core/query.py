@@ -25,7 +25,7 @@ MAX_NAMES = 1_000_000  # types and tags of all alternatives of one query togethe
 SCANNED_ITEMS = 32  # up to this number of alternatives are tried one after the other; more are found by an index
 
 
-class Item(msgspec.Struct, frozen=True):
+class Item(msgspec.Struct, frozen=True, gc=False):
     """One alternative of a query: any of `types` (empty: any type) and all of `tags`."""
 
     types: tuple[str, ...] = ()
@@ -33,7 +33,7 @@ class Item(msgspec.Struct, frozen=True):
 
 
 @refuse_old_attributes("Query")
-class Query(msgspec.Struct, frozen=True):
+class Query(msgspec.Struct, frozen=True, gc=False):
     """Selects events as the specification at dcb.events defines: an event matches if any item of the query matches.
 
     A tag whose value is a moment matches that moment in any time zone. `Query()` matches every event. Build one by
@@ -203,7 +203,7 @@ class Matcher:
         )
 
 
-class ConditionClause(msgspec.Struct, frozen=True):
+class ConditionClause(msgspec.Struct, frozen=True, gc=False):
     """A part of an append condition: the log has no event after position `after` (exclusive) that matches `query`.
 
     `after_event` is the id of an event that must be in the log, or in an earlier request of the same call: events up to

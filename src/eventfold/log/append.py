@@ -41,7 +41,12 @@ async def append(
     log: Log, options: Options, events: Sequence[Any], unless: Unless, after: int | Cursor, key: str | None
 ) -> Receipt:
     """Append events under a condition. Returns the receipt; raises the outcome if it is an error."""
-    clauses, epoch = ((), None) if unless is None and after == 0 else await _condition_of(log, unless, after)
+    if unless is None and after == 0:
+        clauses, epoch = (), None
+    elif type(unless) is Query and type(after) is int and 0 <= after <= LAST_POSITION:  # the usual one, in few calls
+        clauses, epoch = (ConditionClause(check_limits(unless), after),), None
+    else:
+        clauses, epoch = await _condition_of(log, unless, after)
     request = AppendRequest(encode(log, options, events), clauses, options.command_id if key is None else key, epoch)
     return await (write if options.connection is None else stage)(log, options, request)
 

@@ -28,7 +28,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     releases_interpreter: bool = False  # a read mostly waits for a server, while other threads of the process run
 
 
-class AppendRequest(msgspec.Struct, frozen=True):
+class AppendRequest(msgspec.Struct, frozen=True, gc=False):
     """Events to append under a condition: all of them are written, or none.
 
     `events`  1 to 1,000 encoded events.

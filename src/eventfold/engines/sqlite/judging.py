@@ -92,9 +92,6 @@ class Judge:
         events, first = request.events, self._position + 1
         self._position += len(events)
         self._positions.update(zip(ids, range(first, self._position + 1), strict=True))
-        if self._pending is not None:
-            for position, event in enumerate(events, first):
-                self._pending.add(position, event.type, event.tags)
         self._accepted.append((first, events))
         if request.key is not None:
             self._keys[request.key] = first
@@ -114,7 +111,8 @@ class Judge:
         found = None
         if after < head:
             names = self._names = self._names or self._log.names.lookup(self._connection, head)
-            found = first_match(names, clause.query, max(after, self._judged.get(id(clause), 0)), head)
+            start = max(after, self._judged.get(id(clause), 0)) if self._judged else after
+            found = first_match(names, clause.query, start, head)
         if found is None and self._pending is not None:
             found = self._pending.first(clause.query, after, self._position)
         return None if found is None else conflict(clause, found, number)

@@ -275,8 +275,13 @@ def first_match(names: NameLookup, query: Query, after: int, until: int) -> int 
         return None
     if not query.items:
         return after + 1
-    query = names.with_all_spellings(query)
-    found = first_indexed(names, query, after, min(until, names.indexed)) if after < names.indexed else None
+    if query.names_moments():
+        query = names.with_all_spellings(query)
+    newest = names.segments[-1]
+    if after >= newest.start and len(query.items) == 1 and newest.damage is None:  # as most conditions are
+        return newest.first(query.items[0], after, until)
+    indexed = names.segments[0].start
+    found = first_indexed(names, query, after, min(until, indexed)) if after < indexed else None
     return first_in_tail(names.segments, query, after, until) if found is None else found
 
 

@@ -161,10 +161,12 @@ class Segment:
             return min(
                 [p for name in item.types if (p := _first(self.by_type.get(name, ()), after, until))], default=None
             )
-        positions = self._positions(item)
-        if not positions or positions[-1] <= after:
-            return None
         types, tags, tag_sets, base = item.types, item.tags, self.tag_sets, self.start + 1
+        for tag in tags:  # no event of most conditions has a tag: without a call, since it is asked for every condition
+            found = self.by_tag.get(tag, 0)
+            if (found if type(found) is int else cast("list[int]", found)[-1]) <= after:
+                return None
+        positions = self._positions(item)
         for index in range(bisect_right(positions, after), len(positions)):
             position = positions[index]
             if position > until:
