@@ -164,9 +164,7 @@ class EventfoldTasks:
         append, traffic, parcel = self.store.append, self.traffic, fresh_parcel()
         last = 0
 
-        async def call() -> (
-            None
-        ):  # keeps the position, as in `conditional`: only the condition differs
+        async def call() -> None:  # keeps the position, as in `conditional`: only the condition differs
             nonlocal last
             last = (await append(event_of(traffic.one(), parcel))).last
 

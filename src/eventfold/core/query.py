@@ -98,9 +98,14 @@ class Query(msgspec.Struct, frozen=True, gc=False):
 
     def matches(self, type: str, tags: Sequence[str] | frozenset[str] | set[str]) -> bool:
         """Whether an event of this type with these tags matches. This is the definition."""
-        if not self.items or any(
-            (not item.types or type in item.types) and all(tag in tags for tag in item.tags) for item in self.items
-        ):
+        for item in self.items:  # loops, not any(…): they are evaluated for every event of a decision
+            if not item.types or type in item.types:
+                for tag in item.tags:
+                    if tag not in tags:
+                        break
+                else:
+                    return True
+        if not self.items:
             return True
         if not self.names_moments():
             return False

@@ -147,7 +147,11 @@ class StateDefinition(msgspec.Struct):
         """Return the query of one question. A tuple field means any of its values: the query has one item for each."""
         alternatives: list[tuple[str, ...]] = [()]
         for field, key in self.tags:
-            values = [f"{key}:{text}" for text in tag_values(getattr(state, field))]
+            value = getattr(state, field)
+            if type(value) is str and len(alternatives) == 1:  # as most are, without the calls for other types
+                alternatives = [(*alternatives[0], f"{key}:{value}")]
+                continue
+            values = [f"{key}:{text}" for text in tag_values(value)]
             alternatives = [tags + (value,) for tags in alternatives for value in values]
         if not alternatives:
             raise InvalidState(
@@ -155,6 +159,8 @@ class StateDefinition(msgspec.Struct):
                 "Give every tag field a value.",
                 state=repr(state),
             )
+        if len(alternatives) == 1 and alternatives[0]:
+            return check_limits(Query((Item(self.types, tuple(sorted(alternatives[0]))),)))
         return check_limits(Query.any_of(Item(self.types, tuple(sorted(tags))) for tags in alternatives))
 
     def key(self, state: State) -> tuple[Any, ...]:
@@ -255,6 +261,11 @@ def evolve_all(state: State, events: Iterable[Any]) -> None:
     if state_definition_of(type(state)).recorded:
         evolve_recorded(state, map(_unwritten, events))
         return
+    evolve_plain(state, events)
+
+
+def evolve_plain(state: State, events: Iterable[Any]) -> None:
+    """Do the same for a state whose `evolve` is known to have no parameter for the envelope."""
     evolve = state.evolve
     for event in events:
         if evolve(event) is not None:
@@ -284,10 +295,13 @@ def _refuse_result(state: State, event: object) -> InvalidState:
     )
 
 
-def copy_state(state: S) -> S:
-    """Return a copy that shares nothing mutable with the original, so that a caller cannot change a cached state."""
-    twin = copy.copy(state)
-    for name, copier_of in state_definition_of(type(state)).copiers:
+def copy_state(state: S, definition: StateDefinition | None = None) -> S:
+    """Return a copy that shares nothing mutable with the original, so that a caller cannot change a cached state.
+
+    `definition`: that of its class, if the caller has it.
+    """
+    twin = cast("Any", state).__copy__()  # by msgspec
+    for name, copier_of in (definition or state_definition_of(type(state))).copiers:
         setattr(twin, name, copier_of(getattr(state, name)))
     return twin
 
@@ -295,12 +309,14 @@ def copy_state(state: S) -> S:
 def private_copy(event: Any) -> Any:
     """Return an event for a fold whose result is cached: the event itself if it is immutable, else a deep copy."""
     cls = cast("type[Any]", type(event))
-    if cls not in _changing:
+    changes = _changing.get(cls)
+    if changes is None:
         try:
-            _changing[cls] = copier_for(cls) is not None
+            changes = copier_for(cls) is not None
         except (NameError, TypeError):  # annotations that cannot be resolved here
-            _changing[cls] = True
-    return copy.deepcopy(event) if _changing[cls] else event
+            changes = True
+        _changing[cls] = changes
+    return copy.deepcopy(event) if changes else event
 
 
 _changing: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()
@@ -418,6 +434,7 @@ __all__ = [
     "copy_state",
     "diff",
     "evolve_all",
+    "evolve_plain",
     "evolve_recorded",
     "state_definition_of",
 ]

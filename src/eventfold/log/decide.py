@@ -39,13 +39,13 @@ async def decide(
     """Run one decision until its events are written or it fails. An error of the decision is raised without a retry."""
     refuse_unauthorised(options, function, args, kwargs)
     call = DecisionCall(function, args, kwargs)
-    if (earlier := await _decided_before(log, options, call)) is not None:
+    if options.command_id is not None and (earlier := await _decided_before(log, options, call)) is not None:
         return earlier
     deciding = DecisionAttempts(log, options, call)
     for attempt in range(1, options.attempts + 1):
         try:
             decided = await deciding.attempt(attempt)
-            if decided.events or decided.staged is not None:
+            if decided.receipt is not None or decided.events or decided.staged is not None:
                 return decided
             return await _decided_before(log, options, call) or decided
         except AppendConflict as conflict:
@@ -85,13 +85,13 @@ class DecisionAttempts:
 
     def __init__(self, log: Log, options: Options, call: DecisionCall) -> None:
         self._log, self._options, self._call = log, options, call
-        definitions = [state_definition_of(type(state)) for state in call.questions]
-        self._questions = [
-            Question(state, definition.key(state), state.query())
-            for state, definition in zip(call.questions, definitions, strict=True)
-        ]
-        # A state that is folded with envelopes can only be computed once the events are written (decision 26).
-        self._is_pipelined = not any(definition.recorded for definition in definitions)
+        self._questions: list[Question] = []
+        self._is_pipelined = True
+        for state, definition in zip(call.questions, call.definitions, strict=True):
+            query = definition.query(state) if definition.cls.query is State.query else state.query()
+            self._questions.append(Question(state, definition.key(state), query))
+            if definition.recorded:  # folded with envelopes: it is known once the events are written (decision 26)
+                self._is_pipelined = False
         self._epoch = log.engine.epoch if options.epoch is None else options.epoch  # in which the states were read
 
     def attempt(self, attempt: int) -> CoroutineType[Any, Any, Decided[Any]]:
@@ -143,10 +143,10 @@ class DecisionAttempts:
                 self._epoch = epoch
                 loaded.clear()
             base, missing = self._log.pipeline.base(self._questions, source, epoch, loaded)
-            if not base.is_final and any(each.pending and each.pending.epoch != epoch for each in base.states):
+            if base.is_pending and any(each.pending and each.pending.epoch != epoch for each in base.states):
                 await self._wait_for_pending(base)  # it was made in another epoch, so it will be refused
             elif not missing:
-                return base if loads <= 1 else base._replace(is_final=False)
+                return base if loads <= 1 else msgspec.structs.replace(base, is_final=False)
             elif await self._load(missing, loaded):
                 loads += 1
 

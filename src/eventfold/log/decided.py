@@ -12,7 +12,7 @@ from eventfold.core.envelope import NewEvent, Receipt, unwritten_event
 from eventfold.core.event import Draft, Event, Recorded, event_of
 from eventfold.core.query import Matcher
 from eventfold.core.registry import Registry
-from eventfold.core.state import State, copy_state, evolve_all, evolve_recorded, private_copy, state_definition_of
+from eventfold.core.state import State, copy_state, evolve_plain, evolve_recorded, private_copy, state_definition_of
 from eventfold.errors import InvalidDecision
 from eventfold.log.own_events import as_read
 from eventfold.log.pipeline import BaseState
@@ -141,13 +141,15 @@ def states_after(
     unchanged = all(map(registry.is_read_unchanged, set(map(type, plain))))
     states: list[State] = []
     for each in base:
-        state, matches = copy_state(each.state), Matcher(each.clause.query).matches
-        own = [(n, event) for n, event in zip(new, plain, strict=True) if matches(n.type, n.tags)]
-        steps = own if unchanged else as_read(registry, state, own)
-        if state_definition_of(type(state)).recorded:
-            evolve_recorded(state, [Recorded(unwritten_event(n.type, n.version), event) for n, event in steps])
+        definition, query = state_definition_of(type(each.state)), each.clause.query
+        state = copy_state(each.state, definition)
+        matches = (query if len(new) == 1 or len(query.items) == 1 else Matcher(query)).matches
+        if unchanged and not definition.recorded:  # as most are
+            evolve_plain(state, [event for n, event in zip(new, plain, strict=True) if matches(n.type, n.tags)])
         else:
-            evolve_all(state, [event for _, event in steps])
+            own = [(n, event) for n, event in zip(new, plain, strict=True) if matches(n.type, n.tags)]
+            steps = own if unchanged else as_read(registry, state, own)
+            evolve_recorded(state, [Recorded(unwritten_event(n.type, n.version), event) for n, event in steps])
         states.append(state)
     return states
 

@@ -18,7 +18,7 @@ from eventfold.errors import InvalidDecision
 
 
 class DecisionCall:
-    """A decision with its arguments. `questions` are the states among the arguments, in order.
+    """A decision with its arguments. `questions` are the states among the arguments, in order, `definitions` theirs.
 
     Raises InvalidDecision if it is not a function, if it is bound to a state, or if an argument is a State class.
     """
@@ -35,7 +35,13 @@ class DecisionCall:
         self.function = function
         self._names, self._positional = tuple(kwargs), len(args)
         self._arguments = [*args, *kwargs.values()]
-        self.questions = [state for each in self._arguments for state in _questions_in(function, each)]
+        self.questions: list[State] = []
+        for each in self._arguments:
+            if isinstance(each, State):
+                self.questions.append(each)
+            else:
+                self.questions += _questions_in(function, each)
+        self.definitions = [state_definition_of(type(state)) for state in self.questions]
 
     @property
     def name(self) -> str:
@@ -47,9 +53,11 @@ class DecisionCall:
 
         The states are copied first. Raises what the function raises, and InvalidDecision.
         """
-        states = [copy_state(state) for state in folded]
+        states = list(map(copy_state, folded, self.definitions))
         recorded, answers = record_jointly(states), iter(states)
-        arguments = [_with_answers(each, answers) for each in self._arguments]
+        arguments = [
+            next(answers) if isinstance(each, State) else _with_answers(each, answers) for each in self._arguments
+        ]
         named = dict(zip(self._names, arguments[self._positional :], strict=True))
         result = self.function(*arguments[: self._positional], **named)
         return _decided_events(self.function, result, recorded, states)

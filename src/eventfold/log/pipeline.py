@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
+
+import msgspec
 
 from eventfold.concurrency.calls import Call
 from eventfold.core.query import ConditionClause, Query
@@ -46,7 +48,7 @@ class Source(Enum):
     LOG = auto()  # neither
 
 
-class Question(NamedTuple):
+class Question(msgspec.Struct, frozen=True, gc=False):
     """A state that a decision needs, with its key in the cache and the query of its events."""
 
     state: State
@@ -72,7 +74,7 @@ class PendingDecision:
         self.promise: Promise | None = None  # made for the first call that wants to wait for the outcome
 
 
-class BaseState(NamedTuple):
+class BaseState(msgspec.Struct, frozen=True):
     """A state to decide over, which must not be changed, and the clause that holds while it is current."""
 
     state: State
@@ -80,14 +82,16 @@ class BaseState(NamedTuple):
     pending: PendingDecision | None  # the pending decision that leads to it; None if its events are in the log
 
 
-class DecisionBase(NamedTuple):
+class DecisionBase(msgspec.Struct, frozen=True):
     """The states that a decision is made over.
 
     `is_final`: all of them were read from the log, at one position, so that an error of the decision is final.
+    `is_pending`: one of them is the state after a pending decision.
     """
 
     states: list[BaseState]
     is_final: bool
+    is_pending: bool
 
 
 class LoadClaim:
@@ -127,12 +131,12 @@ class DecisionPipeline:
         """
         states: list[BaseState] = []
         missing: list[Question] = []
-        is_final = True
+        is_final, is_pending = True, False
         for question, pending in zip(questions, self._pending_for(questions, source), strict=True):
             if pending is not None:
                 clause = ConditionClause(question.query, pending.after, pending.event)
                 states.append(BaseState(pending.state, clause, pending))
-                is_final = False
+                is_final, is_pending = False, True
                 continue
             found = loaded.get(question.key) if loaded else None
             cached = None
@@ -146,7 +150,7 @@ class DecisionPipeline:
                 missing.append(question)
             else:
                 states.append(BaseState(found[0], ConditionClause(question.query, found[1]), None))
-        return DecisionBase(states, is_final), missing
+        return DecisionBase(states, is_final, is_pending), missing
 
     def _pending_for(self, questions: Sequence[Question], source: Source) -> Sequence[PendingDecision | None]:
         if source is Source.LOG or not self._pending:

@@ -32,7 +32,7 @@ async def decide_staged(
     for question, each in zip(call.questions, base, strict=True):
         matches = Matcher(each.clause.query).matches
         if own := [stored for stored, _ in staged if matches(stored.type, stored.tag_set)]:
-            each = each._replace(state=copy_state(each.state))
+            each = BaseState(copy_state(each.state), each.clause, each.pending)
             StateFold(log, question).fold(each.state, own)
             seen.update((stored.id, None) for stored in own[-MAX_SEEN_EVENTS:])
         over.append(each)

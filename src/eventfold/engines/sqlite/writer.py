@@ -247,10 +247,9 @@ class Writer:
         self, connection: apsw.Connection, requests: Sequence[AppendRequest]
     ) -> dict[int, int]:
         """Check old conditions before the lock is taken. Returns id of clause -> position through which it holds."""
-        clauses = [clause for request in requests for clause in request.unless]
         segments = self.names.tail.segments
-        start = segments[0].start if segments else self.head.last_seen.position
-        long = [clause for clause in clauses if clause.query.items and start - clause.after > OLD_CONDITION_POSITIONS]
+        recent = (segments[0].start if segments else self.head.last_seen.position) - OLD_CONDITION_POSITIONS
+        long = [clause for each in requests for clause in each.unless if clause.after < recent and clause.query.items]
         if not long:
             return {}
         mark = self._file.presence.read_mark()
