@@ -38,6 +38,7 @@ from eventfold.errors import InvalidProjection, InvalidState
 
 S = TypeVar("S", bound="State")
 Copier = Callable[[Any], Any]
+FEW_TYPES = 1_000  # event types of a class whose query of one item is within the limits of a query in any case
 
 
 def refuse_hidden_methods(cls: type, error: type[InvalidState | InvalidProjection] = InvalidState) -> None:
@@ -160,11 +161,14 @@ class StateDefinition(msgspec.Struct):
                 state=repr(state),
             )
         if len(alternatives) == 1 and alternatives[0]:
-            return check_limits(Query((Item(self.types, tuple(sorted(alternatives[0]))),)))
+            query = Query((Item(self.types, tuple(sorted(alternatives[0]))),))
+            return query if len(self.types) < FEW_TYPES else check_limits(query)
         return check_limits(Query.any_of(Item(self.types, tuple(sorted(tags))) for tags in alternatives))
 
     def key(self, state: State) -> tuple[Any, ...]:
         """Return what identifies a question: the class and the values of the question's fields."""
+        if len(self.question) == 1 and type(value := getattr(state, self.question[0])) is str:  # as most are
+            return (self.cls, value)
         return (self.cls, *[_hashable(getattr(state, name)) for name in self.question])
 
     def initial(self, state: S) -> S:
