@@ -136,6 +136,26 @@ def test_a_changed_byte_is_found_by_the_check_of_the_log(tmp_path: Path) -> None
         list(store.read())
 
 
+def test_only_the_event_at_the_position_is_changed(tmp_path: Path) -> None:
+    """Events with equal payloads, and a long one with an equal beginning, stay as they are; the change is one bit."""
+    path = tmp_path / "s.db"
+
+    class Noted(ef.Event, type="fields.Noted"):
+        text: str
+
+    with ef.Store(str(path)) as store:
+        store.append(*[Noted("alike")] * 600, Noted("alike" * 2_000), Noted("alike" * 2_001))
+    before = path.read_bytes()
+    for position in (300, 601):
+        fields.change_byte(path, position)
+    assert {flaw.position for flaw in fields.damage_of(str(path)).flaws} - {None} == {300, 601}
+    after = path.read_bytes()
+    changed = [one ^ other for one, other in zip(before, after, strict=True) if one != other]
+    assert set(changed) == {1}
+    with pytest.raises(ValueError, match="no event at position 603"):
+        fields.change_byte(path, 603)
+
+
 def test_a_comparison_names_what_differs_and_what_is_missing_on_either_side() -> None:
     """Equal keys are compared, others are differences."""
     found = fields.Comparison()

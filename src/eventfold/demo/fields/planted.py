@@ -11,9 +11,9 @@ from typing import Any
 import eventfold as ef
 from eventfold.projections.verify import LogProof
 
-# Bytes of a payload by which its place in the file is found: as many as SQLite keeps together on a page of 4 KiB, also
-# of a long row. Events that are alike for longer are changed together.
+# Bytes of a payload that SQLite keeps together on a page of 4 KiB, also of a long row.
 COMPARED = 300
+BETWEEN = 16  # bytes at most between the id and the payload in a row: two numbers, the type and its version
 
 
 def forge(store: ef.Store, *events: Any) -> int:
@@ -22,19 +22,23 @@ def forge(store: ef.Store, *events: Any) -> int:
 
 
 def change_byte(path: Path, position: int) -> None:
-    """Change one byte of an event's payload in the file of a SQLite store that no process has open.
+    """Change one byte of one event's payload in the file of a SQLite store that no process has open.
 
-    Raises ValueError if the payload cannot be found in the file.
+    Events with the same payload are not touched. Raises ValueError if there is none, or if it cannot be found.
     """
     with ef.Store(str(path), create=False) as store:
-        recorded = next(iter(store.read(after=position - 1, limit=1, raw=True)))
-        payload: bytes = bytes(recorded.event.data)
+        recorded = next(iter(store.read(after=position - 1, limit=1, raw=True)), None)
+        if recorded is None:
+            raise ValueError(f"there is no event at position {position} in {path}")
+        identity, payload = recorded.id.bytes, bytes(recorded.event.data)
     content = bytearray(path.read_bytes())
-    key, place = payload[:COMPARED], -1
-    found = 0
-    while (place := content.find(key, place + 1)) >= 0:  # a page that was split may have an old copy of it
-        content[place + len(key) // 2] ^= 1
-        found += 1
+    key, place, found = payload[:COMPARED], -1, 0
+    while (place := content.find(identity, place + 1)) >= 0:  # in the index of ids; in an old copy of a page, too
+        after = place + len(identity)
+        begin = content.find(key, after, after + BETWEEN + len(key))
+        if begin >= 0:
+            content[begin + len(key) // 2] ^= 1
+            found += 1
     if not found:
         raise ValueError(f"the payload of event {position} is not in {path}")
     path.write_bytes(bytes(content))
