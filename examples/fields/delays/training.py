@@ -1,54 +1,26 @@
 # pyright: basic, reportMissingTypeStubs=false
-# The libraries for tables and training have no types.
-"""Training: a set of rows as Arrow and Parquet, models from it by scikit-learn, and how good they are.
+# The library for training has no types.
+"""Training: models from a set of rows by scikit-learn, and how good they are.
 
-Knows: pyarrow, scikit-learn, numpy. Does not know: the log, which only app.py and load.py write.
+Knows: scikit-learn, numpy. Does not know: the log, which only app.py and load.py write; files.
 
-`pip install "eventfold[arrow]" scikit-learn`: neither is needed by the other files.
+`pip install scikit-learn`: it is needed by no other file than this and lives.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import numpy
-import pyarrow
-import pyarrow.parquet
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score, roc_curve
 from threadpoolctl import threadpool_limits
 
 from examples.fields.delays.app import LATE_MINUTES
-from examples.fields.delays.features import COLUMNS, Features
-
-
-def table(features: Features, rows: Sequence[int], cursor: str) -> pyarrow.Table:
-    """Rows as an Arrow table, whose metadata say up to which cursor of the log they were known, and their digest."""
-    chosen = numpy.asarray(rows, dtype=numpy.int64)
-    columns: dict[str, Any] = {
-        "flight": [features.flights[row] for row in rows],
-        "departs": pyarrow.array([features.departs[row] for row in rows], pyarrow.timestamp("us", tz="UTC")),
-        "position": numpy.frombuffer(features.positions, dtype=numpy.int64)[chosen],
-    }
-    # What was unknown is NaN in a model's matrix, and null here.
-    columns |= {name: pyarrow.array(column_of(features, name)[chosen], from_pandas=True) for name in COLUMNS}
-    made = pyarrow.table(columns)
-    return made.replace_schema_metadata({"cursor": cursor, "digest": features.digest(list(rows))})
-
-
-def export(features: Features, rows: Sequence[int], cursor: str, path: Path) -> Any:
-    """Write rows into a Parquet file, for any program that trains models; return them as an Arrow table."""
-    made = table(features, rows, cursor)
-    pyarrow.parquet.write_table(made, path)
-    return made
-
-
-def column_of(features: Features, name: str) -> Any:
-    """A column as numpy's array, without a copy."""
-    return numpy.frombuffer(features.columns[name], dtype=numpy.float32)
+from examples.fields.delays.export import column_of
+from examples.fields.delays.features import Features
 
 
 def matrix(features: Features, rows: Sequence[int], names: Sequence[str]) -> Any:

@@ -28,8 +28,9 @@ from examples.fields.delays.app import (
     retire,
     score,
 )
-from examples.fields.delays.check import FIRST, check, find_breaches, run_model
+from examples.fields.delays.check import check, find_breaches
 from examples.fields.delays.features import KNOWN, Features, compute
+from examples.fields.delays.lives import FIRST, run_model
 from examples.fields.delays.load import load
 from tests.support.servers.postgres import shared
 
@@ -153,7 +154,7 @@ def test_the_training_set_is_a_parquet_file_that_names_its_cursor(store: ef.Stor
     """Its metadata have the cursor, which the store verifies, and the digest of its rows."""
     import pyarrow.parquet
 
-    from examples.fields.delays.training import export
+    from examples.fields.delays.export import export
 
     features, cursor = compute(store), store.cursor()
     rows = features.known_at(cursor.position)
