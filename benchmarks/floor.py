@@ -19,13 +19,18 @@ import apsw
 
 from benchmarks.peers import DECODE, payload_of
 from benchmarks.traffic import TYPE, Scan, Traffic, scans
-from eventfold.engines.sqlite.schema import COLUMNS, CREATE, INSERT_EVENT, INSERT_TAGGED
+from eventfold.engines.sqlite.schema import COLUMNS, CREATE, INSERT_EVENT
 
 PAGE = f"SELECT {COLUMNS} FROM event WHERE position > ? ORDER BY position LIMIT 1000"
 ENTITY = (
     f"SELECT {', '.join('event.' + column.strip() for column in COLUMNS.split(','))} FROM tagged JOIN event"
     " USING (position) WHERE tag = ? AND tagged.type = 1 AND position > ? ORDER BY position LIMIT 1000"
 )
+# An index of one row for each tag of an event, in one tree.
+CREATE_TAGGED = """CREATE TABLE IF NOT EXISTS tagged (
+    tag INTEGER NOT NULL, position INTEGER NOT NULL, type INTEGER NOT NULL, PRIMARY KEY (tag, position, type)
+) STRICT, WITHOUT ROWID"""
+INSERT_TAGGED = "INSERT OR IGNORE INTO tagged (tag, position, type) VALUES (?,?,?)"
 TAG = "INSERT INTO tag (id, name) VALUES (?, ?)"
 TRIGGERS = "SELECT name FROM sqlite_schema WHERE type = 'trigger'"
 DATA = 4  # the column of the payload
@@ -132,6 +137,7 @@ class Prototype(RawApsw):
 
     def __init__(self, folder: Path, stored: int) -> None:
         super().__init__(folder, stored)
+        self.connection.execute(CREATE_TAGGED)
         self.tags: dict[str, int] = {n: number for number, n in self.connection.execute("SELECT id, name FROM tag")}
         self._newest: dict[str, list[int]] = {}
         self._merged = self.position

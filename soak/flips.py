@@ -28,7 +28,8 @@ SNAPSHOTS = 20  # events after which a state is stored, so that snapshots exist
 LOOKED_UP = (
     "type",
     "tag",
-    "tagged",
+    "posting",
+    "run",
     "request",
     "event.id",
     "event.type",

@@ -88,8 +88,8 @@ def crowd(turn: Round) -> None:
 
 def configure(dice: random.Random) -> None:
     """Set sizes so small that merges and checkpoints are frequent."""
-    merge_schedule.SLICE_ENTRIES = dice.choice([6, 30, 192])
-    merge_schedule.IDLE_ENTRIES = dice.choice([10, 60, 512])
+    merge_schedule.SLICE_POSTINGS = dice.choice([6, 30, 192])
+    merge_schedule.IDLE_POSTINGS = dice.choice([10, 60, 512])
     merge_schedule.RETRY_S = 0.01
     idle_merge.IDLE_S, idle_merge.MIN_EVENTS = dice.choice([0.002, 0.02]), 16
     checkpoint.CHECKPOINT_PAGES = dice.choice([20, 200, 4_000])
@@ -240,9 +240,9 @@ def flip(turn: Round, path: str) -> None:
 def _place(turn: Round, copy: Path, head: int) -> int:
     """A byte of the index, or of the rows of the newest events."""
     connection = sqlite3.connect(copy)
-    names = ("tagged", "tag", "indexed", "sqlite_autoindex_tag_1", "event")
+    names = ("posting", "run", "tag", "indexed", "sqlite_autoindex_tag_1", "event")
     pages = {name: list[int]() for name in names}
-    for name, page in connection.execute("SELECT name, pageno FROM dbstat WHERE name IN (?,?,?,?,?)", names):
+    for name, page in connection.execute("SELECT name, pageno FROM dbstat WHERE name IN (?,?,?,?,?,?)", names):
         pages[name].append(page)
     connection.close()
     chosen = turn.dice.choice([each for each in pages.values() if each])

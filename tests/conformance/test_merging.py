@@ -27,7 +27,7 @@ def engine_under_test(
     request: pytest.FixtureRequest, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[EngineUnderTest]:
     """An address where nothing is yet; merges take several commits."""
-    monkeypatch.setattr(merge_schedule, "SLICE_ENTRIES", 4)
+    monkeypatch.setattr(merge_schedule, "SLICE_POSTINGS", 4)
     monkeypatch.setattr(merge_schedule, "KEEPS_UP", 1)
     monkeypatch.setattr(merge_schedule, "CATCHES_UP", 1)
     given = EngineUnderTest(f"sqlite:{folder / 'log.db'}", request.param, clock=True, merge_events=3)

@@ -13,7 +13,7 @@ from typing import Any
 FOLDER = Path(__file__).parent
 # Of development versions: 1a has no inline read models. 2a has no checksum of the store's row and of request keys, and
 # its event checksums do not include positions. 2b has no `staged.seen`.
-LAYOUTS: dict[str, tuple[int | str, ...]] = {"sqlite": (1, 2, 3), "postgres": ("1a", 1, "2a", "2b", 2)}
+LAYOUTS: dict[str, tuple[int | str, ...]] = {"sqlite": (1, 2, 3, 4), "postgres": ("1a", 1, "2a", "2b", 2)}
 
 
 def sqlite_store(layout: int | str, path: str) -> str:

@@ -133,7 +133,7 @@ def merges(folder: Path, stride: int = 1) -> tuple[int, list[str]]:
     What was acknowledged is there; the store goes on with what the last process left.
     """
     path, acknowledged = folder / "log.db", folder / "acknowledged"
-    merge_schedule.SLICE_ENTRIES = 4
+    merge_schedule.SLICE_POSTINGS = 4
     wrong: list[str] = []
     ef.Store(str(path)).close()
     for n in range(1, 10 * MAX_STEPS, stride):
@@ -165,7 +165,7 @@ def merges(folder: Path, stride: int = 1) -> tuple[int, list[str]]:
 def idle_merges(folder: Path, stride: int = 1) -> tuple[int, list[str]]:
     """Merges while the process appends nothing, which die in the thread that merges."""
     path = folder / "log.db"
-    merge_schedule.IDLE_ENTRIES, idle_merge.IDLE_S, idle_merge.PAUSE_S = 40, 0.001, 0.0
+    merge_schedule.IDLE_POSTINGS, idle_merge.IDLE_S, idle_merge.PAUSE_S = 40, 0.001, 0.0
     wrong: list[str] = []
     for n in range(1, 10 * MAX_STEPS, stride):
         remove(path)  # or the tails of killed processes, together, would be left to those that wrote them
@@ -228,7 +228,7 @@ def reindexing(folder: Path, stride: int = 1, *, damages: bool = False) -> tuple
             store.append(noted(n))
     for n in range(1, 10 * MAX_STEPS, stride):
         if damages:
-            overwrite_root(path, "tagged")
+            overwrite_root(path, "posting")
             finished = dying(n, lambda: run(SqliteEngine(str(path)).reindex()))
             run(SqliteEngine(str(path)).reindex())
             with ef.Store(str(path), create=False) as store:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import struct
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,19 @@ def foreign(path: Path | str, sql: str, *bindings: Any) -> list[tuple[Any, ...]]
         connection.close()
 
 
+def entries_of_index(connection: sqlite3.Connection) -> list[tuple[int, int, int]]:
+    """Tag, position and type of every entry of the complete runs, read from the bytes of their postings."""
+    found: list[tuple[int, int, int]] = []
+    for tag, last, type, data in connection.execute(
+        "SELECT tag, last, type, positions FROM posting WHERE run IN (SELECT id FROM run WHERE state = 1)"
+    ).fetchall():
+        numbers = struct.unpack(f"<{len(data) // 4}I", data) or (last,)
+        size = len(numbers) if type else len(numbers) // 2
+        types = [type] * size if type else numbers[size:]
+        found += zip([tag] * size, numbers[:size], types, strict=True)
+    return found
+
+
 def assert_whole(path: Path | str) -> int:
     """Check rows, tag index and dictionaries against each other by SQL of its own. Returns the number of events."""
     connection = sqlite3.connect(path, timeout=10, isolation_level=None)
@@ -98,7 +112,8 @@ def assert_whole(path: Path | str) -> int:
         ).fetchall()
         names = dict(connection.execute("SELECT id, name FROM tag"))
         names |= {-number: number for (number,) in connection.execute("SELECT id FROM type")}
-        index = {(position, names[tag], type) for tag, position, type in connection.execute("SELECT * FROM tagged")}
+        index = [(position, names[tag], type) for tag, position, type in entries_of_index(connection)]
+        ends = connection.execute('SELECT start, "end" FROM run WHERE state = 1 ORDER BY start').fetchall()
         (through,) = connection.execute("SELECT through FROM indexed").fetchone()
         (intact,) = connection.execute("PRAGMA integrity_check").fetchone()
     finally:
@@ -108,10 +123,9 @@ def assert_whole(path: Path | str) -> int:
     assert len({row[1] for row in rows}) == len(rows), "an id is there twice"
     entries = {(row[0], tag, row[3]) for row in rows for tag in (row[3], *row[2].split("\n")) if tag}
     assert through <= len(rows), "the mark of the index is behind the last event"
-    assert {each for each in index if each[0] <= through} == {each for each in entries if each[0] <= through}, (
-        "the index differs"
-    )
-    assert index <= entries, "the index has entries that no event has"  # behind the mark a merge may have begun
+    assert set(index) == {each for each in entries if each[0] <= through}, "the index differs"
+    assert len(index) == len(set(index)), "the index has entries twice"
+    assert [0, *[end for _, end in ends]] == [*[start for start, _ in ends], through], "the runs do not adjoin"
     left = 0
     for position, _, _, _, offset, size in rows:
         assert offset == (0 if left == 0 else size - left), f"an append is cut at {position}"

@@ -267,8 +267,11 @@ def test_a_check_names_what_is_wrong_and_where(path: str) -> None:
         "DELETE FROM event WHERE position = 3": "no event",
         "UPDATE event SET data = x'7b7d' WHERE position = 3": "checksum",
         "UPDATE event SET time = 5 WHERE position = 3": "checksum",
-        "DELETE FROM tagged WHERE position = 3": "lead to it",
-        "INSERT INTO tagged SELECT tag, position + 1, type FROM tagged WHERE position = 3 AND tag = 1": "entries",
+        "DELETE FROM posting WHERE tag = 1": "lead to it",
+        "DELETE FROM posting WHERE tag = -1": "index of types does not lead to it",
+        "UPDATE posting SET positions = x'' WHERE tag = 1": "checksum",
+        "INSERT INTO posting SELECT run, 77, last, type, positions, crc FROM posting WHERE tag = 1": "checksum",
+        "UPDATE run SET state = 2": "row of run 1",
         "UPDATE tag SET name = 'other' WHERE id = 1": "dictionary",
         "UPDATE request SET first = 4": "checksum",
     }

@@ -35,12 +35,13 @@ COLUMNS: dict[str, dict[str, tuple[str, ...]]] = {
     "event": {
         **dict.fromkeys(("type", "version", "time", "occurred", '"offset"', "size", "crc"), NUMBERS),
         "position": ("{c} + 100",),
-        **dict.fromkeys(("tags", "encoding", "key"), TEXTS),
+        **dict.fromkeys(("tags", "format", "key"), TEXTS),
         **dict.fromkeys(("id", "data", "metadata"), BYTES),
     },
     "type": {"name": TEXTS[1:]},  # a different valid name: see test_damage.py
     "tag": {"name": TEXTS},
-    "tagged": {"position": ("{c} + 100",), "type": NUMBERS},
+    "posting": {"last": ("{c} + 100",), "positions": BYTES, **dict.fromkeys(("run", "tag", "type", "crc"), NUMBERS)},
+    "run": dict.fromkeys(("start", "id", '"end"', "state", "crc"), NUMBERS),
     "request": {"key": TEXTS, "first": NUMBERS, "crc": NUMBERS},
     "snapshot": {
         **dict.fromkeys(("key", "fingerprint"), TEXTS),
@@ -63,12 +64,12 @@ HIDDEN = {
     ("event", "type"): {"by type", "types"},
     ("event", "occurred"): {"occurred"},
     ("tag", "name"): {"by tag", "by both", "tags"},
-    ("tagged", "position"): {"by tag", "by both", "by type", "tags", "types"},
-    ("tagged", "type"): {"by both"},
+    ("posting", "run"): {"by tag", "by both", "by type", "tags", "types"},
+    ("posting", "tag"): {"by tag", "by both", "by type", "tags", "types"},
     ("request", "key"): {"request k-2"},
     ("snapshot", "key"): {"snapshot"},
 }
-ROW = {"event": "position = 2", "tagged": "position = 2", "request": "key = 'k-2'"}
+ROW = {"event": "position = 2", "posting": "tag = 1", "run": "1", "request": "key = 'k-2'"}
 
 
 def event(type: str, *tags: str, **more: Any) -> NewEvent:

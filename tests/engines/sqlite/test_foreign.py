@@ -28,7 +28,7 @@ connection.execute("SELECT count(*) FROM event").fetchone()
 connection.close()
 """
 REST = (
-    'type, version, data, tags, time, occurred, metadata, "offset", size, encoding, key, crc '
+    'type, version, data, tags, time, occurred, metadata, "offset", size, format, key, crc '
     "FROM event WHERE position = 1"
 )
 
@@ -162,8 +162,14 @@ CHANGES = f"""
     DELETE FROM tag
     REPLACE INTO tag SELECT id, name || 'x' FROM tag
     REPLACE INTO tag SELECT id + 100, name FROM tag
-    UPDATE tagged SET position = position + 1
-    DELETE FROM tagged WHERE position = 1
+    UPDATE posting SET last = last + 1
+    DELETE FROM posting WHERE tag = 1
+    REPLACE INTO posting SELECT run, tag, last, 2, positions, crc FROM posting WHERE tag = 1
+    INSERT INTO posting SELECT run, tag + 100, last, type, positions, crc FROM posting WHERE tag = 1
+    UPDATE run SET "end" = "end" + 1
+    UPDATE run SET state = 0
+    DELETE FROM run
+    REPLACE INTO run SELECT start, id, "end", 2, crc FROM run
     UPDATE request SET first = 2
     DELETE FROM request
     REPLACE INTO request SELECT key, 2, crc FROM request
@@ -189,24 +195,22 @@ def test_the_database_itself_refuses_to_change_the_log(path: str, change: str) -
 
 def snapshot(path: str) -> list[object]:
     """Return every row of the log's tables."""
-    tables = ("event", "type", "tag", "tagged", "request", "store")
+    tables = ("event", "type", "tag", "run", "posting", "request", "store")
     return [foreign(path, f"SELECT * FROM {table} ORDER BY 1, 2") for table in tables]
 
 
-def test_replacing_in_the_tag_index_removes_nothing_from_it(path: str) -> None:
-    """REPLACE can add a false entry next to a true one; reads by the tag then raise, and a check reports it."""
+def test_a_posting_that_another_program_adds_is_found(path: str) -> None:
+    """To a run of its own: reads by the tag then raise, and a check reports it."""
     with ef.Store(path) as store:
         store.append(noted(1, "a"))
         store.append(noted(2, "b"))
         merge(engine_of(store))
-        foreign(path, "INSERT INTO type (name) VALUES ('Forged')")
-        foreign(path, "REPLACE INTO tagged SELECT tag, position, 2 FROM tagged WHERE position = 1")
-        assert foreign(path, "SELECT count(*) FROM tagged WHERE type = 1") == [(6,)]
-        for false in (ef.Query.of(tags="who:a"), ef.Query.of(types="Forged", tags="who:a")):
-            with pytest.raises(StoreDamaged):
-                list(store.read(false))
-        assert [recorded.event.n for recorded in store.read(ef.Query.of(tags="who:b"))] == [2]
-        assert len(list(engine_of(store).check())) == 4  # a type and two tags have two entries each; and the remedy
+        foreign(path, "INSERT INTO run VALUES (2, 77, 3, 0, 0)")
+        foreign(path, "INSERT INTO posting SELECT 77, tag, 3, type, positions, crc FROM posting WHERE run <> 77")
+        foreign(path, "UPDATE run SET state = 1")
+        assert [problem.what for problem in engine_of(store).check() if "row of run" in problem.what]
+        with pytest.raises(StoreDamaged):
+            list(store.read(ef.Query.of(tags="who:a")))
 
 
 def test_a_store_whose_guards_were_dropped_is_refused(path: str) -> None:

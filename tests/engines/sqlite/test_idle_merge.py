@@ -65,7 +65,7 @@ def test_a_short_tail_starts_no_thread(path: str) -> None:
 
 def test_appends_go_first(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the process appends, the thread merges nothing; an append waits for one slice at most."""
-    monkeypatch.setattr(merge_schedule, "IDLE_ENTRIES", 16)
+    monkeypatch.setattr(merge_schedule, "IDLE_POSTINGS", 16)
     slices: list[int] = []
     whole = merge.Merge.step
 
@@ -76,7 +76,7 @@ def test_appends_go_first(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(merge.Merge, "step", noting)
     with ef.Store(path) as store:
-        store.extend(noted(n) for n in range(1_000))
+        store.extend(noted(n, f"w-{n}") for n in range(1_000))
         end = time.monotonic() + 4 * idle_merge.IDLE_S
         while time.monotonic() < end:
             store.append(noted(1))
@@ -90,9 +90,9 @@ def test_appends_go_first(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_closing_a_store_ends_its_thread_and_merges_the_rest(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also in the middle of a merge."""
-    monkeypatch.setattr(merge_schedule, "IDLE_ENTRIES", 8)
+    monkeypatch.setattr(merge_schedule, "IDLE_POSTINGS", 8)
     store = ef.Store(path)
-    store.extend(noted(n) for n in range(1_000))
+    store.extend(noted(n, f"w-{n}") for n in range(1_000))
     merging = engine_of(store)._writer.merging  # type: ignore[union-attr]
     # On a loaded machine the merge may have ended before it is looked at.
     until(lambda: merging._merge is not None or store.stats()["tail_events"] == 0)
@@ -120,7 +120,7 @@ def test_a_process_ends_while_its_thread_merges(path: str) -> None:
 import time, eventfold as ef
 from eventfold.engines.sqlite import idle_merge, merge_schedule
 from tests.engines.sqlite.noted import noted
-idle_merge.IDLE_S, merge_schedule.IDLE_ENTRIES = 0.001, 8
+idle_merge.IDLE_S, merge_schedule.IDLE_POSTINGS = 0.001, 8
 store = ef.Store({path!r})
 store.extend(noted(n) for n in range(2_000))
 time.sleep(0.05)

@@ -32,7 +32,7 @@ def test_it_behaves_as_the_memory_engine_does(
     """Any calls: reused ids, known keys, conditions on each other, also after events of any call; then any reads."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (
-            (("SCANNED_ITEMS", few), ("MAX_STRETCH_ROWS", 3), ("MIN_STRETCH_POSITIONS", 1)) if few is not None else ()
+            (("SCANNED_ITEMS", few), ("MAX_STRETCH_POSITIONS", 3), ("MIN_STRETCH", 1)) if few is not None else ()
         ):
             patch.setattr(sql_queries, name, value)
         compare(SqliteEngine(str(place / f"{uuid4().hex}.db"), durability="normal"), calls, read_queries)

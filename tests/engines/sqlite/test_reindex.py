@@ -19,7 +19,7 @@ from tests.engines.sqlite.faulty import Disk, broken, faulty_disk, full
 from tests.engines.sqlite.noted import assert_whole, engine_of, foreign, noted
 
 PAGE = 4_096
-TREES = ["tagged", "tag", "sqlite_autoindex_tag_1", "indexed"]
+TREES = ["posting", "run", "tag", "sqlite_autoindex_tag_1", "indexed"]
 
 
 def pages_of(path: str, tree: str) -> list[int]:
@@ -101,7 +101,7 @@ def test_each_damaged_page_of_the_index_is_repaired(filled: str, tmp_path: Path)
 
 def test_a_question_that_meets_a_damaged_page_names_the_command(filled: str) -> None:
     """Other events are read."""
-    overwrite(filled, pages_of(filled, "tagged")[0], bytes(PAGE))
+    overwrite(filled, pages_of(filled, "posting")[0], bytes(PAGE))
     with ef.Store(filled) as store:
         with pytest.raises(StoreDamaged, match="damaged") as caught:
             store.count(ef.Query.of(tags="who:who-7"))
@@ -116,7 +116,7 @@ def test_a_question_that_meets_a_damaged_page_names_the_command(filled: str) -> 
 def test_damage_of_the_events_refuses_a_rebuild(filled: str) -> None:
     """Nothing is changed: a backup has to be restored."""
     overwrite(filled, pages_of(filled, "event")[3], bytes(PAGE))
-    overwrite(filled, pages_of(filled, "tagged")[0], bytes(PAGE))
+    overwrite(filled, pages_of(filled, "posting")[0], bytes(PAGE))
     before = Path(filled).read_bytes()
     with pytest.raises(StoreDamaged):
         run(SqliteEngine(filled).reindex())
@@ -134,7 +134,7 @@ def disk() -> Iterator[Disk]:
 def test_a_rebuild_without_space_changes_nothing(filled: str, disk: Disk, is_damaged: bool) -> None:
     """At each of its writes; the message names the command. Without space for the last step, the index is right."""
     if is_damaged:
-        overwrite(filled, pages_of(filled, "tagged")[0], bytes(PAGE))
+        overwrite(filled, pages_of(filled, "posting")[0], bytes(PAGE))
     refused = 0
     for after in (*range(0, 40, 5), *range(40, 2_000, 40)):
         disk.refuse("write wal", full, after)

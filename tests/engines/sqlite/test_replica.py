@@ -121,7 +121,7 @@ def test_another_program_cannot_insert_events(path: str, copy: SqliteReplica) ->
     with sqlite3.connect(path) as other:
         for statement in (
             "INSERT INTO event SELECT 11, x'00', type, version, data, tags, time, occurred, metadata, \"offset\", size,"
-            " encoding, key, crc FROM event WHERE position = 10",
+            " format, key, crc FROM event WHERE position = 10",
             "INSERT INTO request (key, first, crc) VALUES ('new', 1, 0)",
         ):
             with pytest.raises(sqlite3.IntegrityError, match="a copy of a log"):

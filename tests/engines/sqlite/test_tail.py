@@ -148,7 +148,7 @@ def test_the_tail_of_a_process_that_slept_begins_at_the_mark() -> None:
 def small_bounds() -> object:
     """Slices of a few entries, and conditions that are long after a few events, so that all paths meet."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(merge_schedule, "SLICE_ENTRIES", 4)
+        patch.setattr(merge_schedule, "SLICE_POSTINGS", 4)
         patch.setattr(writer, "OLD_CONDITION_POSITIONS", 4)
         yield
 

@@ -129,7 +129,7 @@ def test_a_transaction_of_others_runs_triggers(path: str) -> None:
         assert is_off(store)
         writer = engine_of(store)._writer
         assert writer is not None
-        rest = 'type, version, data, tags, time, occurred, metadata, "offset", size, encoding, key, crc FROM event'
+        rest = 'type, version, data, tags, time, occurred, metadata, "offset", size, format, key, crc FROM event'
 
         def leave_a_gap(connection: apsw.Connection) -> None:
             connection.execute(f"INSERT INTO event SELECT 9, x'00', {rest}")

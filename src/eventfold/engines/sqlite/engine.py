@@ -35,6 +35,7 @@ from eventfold.engines.sqlite.overwrite_detection import Mark
 from eventfold.engines.sqlite.read import Names, RowDecoder, decode_request_key, missing_error, read_page
 from eventfold.engines.sqlite.reindex import reindex
 from eventfold.engines.sqlite.replica import is_copy, mark, read_mark
+from eventfold.engines.sqlite.runs import indexed_through
 from eventfold.engines.sqlite.saved_segments import read_from
 from eventfold.engines.sqlite.schema import read_identity, read_through
 from eventfold.engines.sqlite.services import (
@@ -102,7 +103,7 @@ class SqliteEngine:
         types = NameDictionary("type")
         self._rows = RowDecoder(types)
         self._names = Names(
-            types, NameDictionary("tag"), Tail(self._rows.between, read_through, read_from, merge_events)
+            types, NameDictionary("tag"), Tail(self._rows.between, indexed_through, read_from, merge_events)
         )
         self._watch = Watch(self._file)
         self._head_tracker: HeadTracker | None = None

@@ -16,17 +16,24 @@ from itertools import takewhile
 
 import apsw
 
+from eventfold.engines.sqlite.compaction import ALL_POSTINGS, FANOUT, compact
 from eventfold.engines.sqlite.errors import as_eventfold_error, record_errno
 from eventfold.engines.sqlite.file import File
 from eventfold.engines.sqlite.head import HeadTracker
 from eventfold.engines.sqlite.idle_merge import MIN_EVENTS, IdleStep
-from eventfold.engines.sqlite.merge import Merge, StaleTail, merge_all
-from eventfold.engines.sqlite.merge_schedule import IDLE_ENTRIES, retry_after, slice_entries
+from eventfold.engines.sqlite.merge import Merge, OutdatedMerge, StaleTail, merge_all
+from eventfold.engines.sqlite.merge_schedule import (
+    compaction_postings,
+    retry_after,
+    slice_postings,
+)
 from eventfold.engines.sqlite.read import Names
 from eventfold.engines.sqlite.saved_segments import save
 from eventfold.engines.sqlite.schema import HEAD, read_through
 from eventfold.engines.sqlite.tail import CATCH_UP_ROWS, MERGE_EVENTS, Labels, Segment
 from eventfold.errors import EventfoldError
+
+COMPACTED_AT_CLOSE = FANOUT * MERGE_EVENTS  # events at most: about a tenth of a second
 
 _log = logging.getLogger("eventfold")
 
@@ -40,6 +47,8 @@ class IndexMerging:
     def __init__(self, file: File, names: Names) -> None:
         self._file, self._names = file, names
         self._merge: Merge | None = None  # of the first segments of the tail; None also after an error
+        self.compacts = False  # whether a compaction may be due, as one may be after each merge
+        self._postings_per_event = 1.0  # of the last merge
         self.written = 0  # events appended by this process
         self._next_position = 0  # after the last append of this process
         self.others_append = False  # whether other processes appended between its last two appends
@@ -78,11 +87,12 @@ class IndexMerging:
         Returns False if it failed: the connection may not be used any more.
         """
         tail = self._names.tail
-        if len(tail.segments) < 2 or self._waits or not (closed := tail.closed):
+        closed = tail.closed if len(tail.segments) > 1 else ()
+        if not (closed or self.compacts) or self._waits:
             return True
-        if not closed[-1].is_saved and not self._try(connection, lambda: self._save(connection, closed)):
+        if closed and not closed[-1].is_saved and not self._try(connection, lambda: self._save(connection, closed)):
             return False
-        if self._merge is None and len(closed) < tail.merge_segments:
+        if self._merge is None and len(closed) < tail.merge_segments and not self.compacts:
             self._forget_failures()
             return True
         return self._try(connection, lambda: self._merge_some(connection, closed, events))
@@ -127,28 +137,41 @@ class IndexMerging:
         connection.execute("COMMIT")
 
     def _merge_some(self, connection: apsw.Connection, closed: tuple[Segment, ...], events: int) -> None:
-        """Merge a slice of closed segments; `events` 0: of the size for an idle process."""
+        """Merge a slice of closed segments, and compact a slice; `events` 0: of the size for an idle process."""
         names, most, done = self._names, self._names.tail.merge_segments, 0
-        merge, self._merge = self._merge or Merge(closed[:most]), None
+        merge, self._merge = self._merge, None
+        left = 0 if events else slice_postings(0, 0, 0)
         backlog = -(-len(closed) // most)
-        left = slice_entries(events, merge.entries_per_event, backlog) if events else IDLE_ENTRIES
         connection.execute("BEGIN IMMEDIATE")
-        while True:
-            left -= merge.step(connection, names.types, names.tags, left)
+        while len(closed) >= most or merge is not None or (closed and not events):
+            if merge is None:
+                merge = Merge.begin(connection, names.tail.whole, closed[:most][-1].end)
+                if merge is None:  # other processes have merged them
+                    done, closed = closed[:most][-1].end, closed[most:]
+                    continue
+                self._postings_per_event = merge.postings_per_event
+            if events and not left:
+                left = slice_postings(events, merge.postings_per_event, backlog)
+            try:
+                left -= merge.step(connection, names.types, names.tags, left)
+            except OutdatedMerge:
+                merge = None
+                continue
             if not merge.is_done:
                 break
-            done = merge.end
-            further = [segment for segment in closed if segment.end > done]
-            if left <= 0 or not further or (events and len(further) < most):
+            done, merge, self.compacts = merge.end, None, True
+            closed = tuple(segment for segment in closed if segment.end > done)
+            if left <= 0:
                 break
-            merge = Merge(further[:most])
+        if self.compacts and (events or left > 0):
+            most = compaction_postings(events, self._postings_per_event) if events else left
+            self.compacts = compact(connection, most)
         connection.execute("COMMIT")
         names.types.commit()
         names.tags.commit()
         if done:
             names.tail.drop_through(done)
-        if not merge.is_done:
-            self._merge = merge
+        self._merge = merge
         self._forget_failures()
 
     def _record_failure(self, error: Exception, connection: apsw.Connection) -> None:
@@ -172,8 +195,13 @@ class IndexMerging:
             return IdleStep.WAITS
         tail, end = self._names.tail, head.read_head(connection).position
         left = end - read_through(connection)
-        if left < MIN_EVENTS or self._waits or self.is_left_to_others(left):
+        if self._waits or (left >= MIN_EVENTS and self.is_left_to_others(left)):
             return IdleStep.ENDS
+        if left < MIN_EVENTS:
+            if not self.compacts:
+                return IdleStep.ENDS
+            is_done = self._try(connection, lambda: self._merge_some(connection, (), 0))
+            return IdleStep.MERGED if is_done else IdleStep.FAILED
         known = tail.segments[-1].end if tail.segments else end - left
         tail.covering(connection, min(end, max(known, end - left) + CATCH_UP_ROWS))
         if end - tail.segments[-1].end > 0:
@@ -211,6 +239,8 @@ class IndexMerging:
         whole = tuple(takewhile(lambda each: each.damage is None, segments))
         if whole:
             merge_all(connection, names.types, names.tags, whole)
+            while compact(connection, ALL_POSTINGS, COMPACTED_AT_CLOSE):
+                pass
 
     def is_left_to_others(self, left: int) -> bool:
         """Whether a tail of `left` events is left to other processes, or is empty."""

@@ -12,13 +12,16 @@ repair damage (reindex.py rebuilds the index).
 
 from __future__ import annotations
 
+import json
 import shlex
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from itertools import repeat
 
 import apsw
 
 from eventfold.core.envelope import StoredEvent
-from eventfold.engines.sqlite import saved_segments, schema
+from eventfold.engines.sqlite import postings, runs, saved_segments
 from eventfold.engines.sqlite.dictionary import NameDictionary
 from eventfold.engines.sqlite.inline import read_registrations
 from eventfold.engines.sqlite.read import RowDecoder
@@ -34,7 +37,8 @@ REQUEST_KEYS = """SELECT CAST(r.key AS BLOB), r.first, r.crc, e.position, ifnull
     FROM request r LEFT JOIN event e ON e.position = r.first"""
 
 
-ENTRIES_OF_TAIL = "SELECT tag, position FROM tagged WHERE position > ? AND position <= ? ORDER BY position"
+POSTINGS_UP_TO = """SELECT p.tag, p.last, p.type, p.positions, p.crc FROM run r CROSS JOIN posting p ON p.run = r.id
+    WHERE r.state = 1 AND r.start < ?"""
 OTHER_TABLES = ("event", "type", "request", "store", "snapshot", "inlined", "sealed")
 RunRead = Callable[[Callable[[apsw.Connection], list[Problem]]], list[Problem]]
 
@@ -115,6 +119,11 @@ class _Comparison:
             self._through = read_through(connection)
         except (EventfoldError, apsw.Error) as error:
             found.append(IndexProblem(f"The mark of the index: {_sentence(error)}"))
+            return found
+        try:
+            runs.indexed_through(connection)
+        except (EventfoldError, apsw.Error) as error:
+            found.append(IndexProblem(_sentence(error)))
         return found
 
     def compare(self, connection: apsw.Connection, span: range) -> list[Problem]:
@@ -123,6 +132,7 @@ class _Comparison:
             self._before = (span, self._last, self._entries, self._is_readable)
         _, self._last, self._entries, self._is_readable = self._before
         found: list[Problem] = []
+        indexed: list[tuple[StoredEvent, int]] = []  # events and the ids of their types
         for position in span:
             before, self._last = self._last, None
             try:
@@ -136,33 +146,46 @@ class _Comparison:
             except (EventfoldError, apsw.Error, UnicodeDecodeError) as error:
                 found.append(Problem(_sentence(error), position))
                 continue
-            try:
-                if self._is_readable:
-                    found += self._check_index(connection, event, type_id)
-            except (EventfoldError, UnicodeDecodeError) as error:
-                found.append(IndexProblem(_sentence(error), position))
-            except apsw.Error as error:
-                self._is_readable = False
-                found.append(IndexProblem(f"The index cannot be read from here on: {error}.", position))
+            if position <= self._through:
+                indexed.append((event, type_id or 0))
+        if indexed and self._is_readable:
+            found += self._check_index(connection, indexed)
         return found
 
-    def _check_index(self, connection: apsw.Connection, event: StoredEvent, type_id: int | None) -> Iterator[Problem]:
-        """Up to the mark an event has its entries; behind it a merge may have begun to write them."""
-        is_indexed = event.position <= self._through
-        entries = connection.execute(schema.TYPES_AT, (-(type_id or 0), event.position)).fetchall()
-        if entries != [(type_id,)] and (is_indexed or entries):
-            yield IndexProblem("The index of types does not lead to it.", event.position)
-        self._entries += len(entries) * is_indexed
-        for tag in event.tag_set:
-            number = self._tags.id(connection, tag)
-            if number is None:
-                if is_indexed:
+    def _check_index(self, connection: apsw.Connection, events: list[tuple[StoredEvent, int]]) -> Iterator[Problem]:
+        """Compare the postings of all tags and types of some events with them. Those behind the mark have none."""
+        asked: list[tuple[int, int, int, str | None]] = []  # position, type, tag, and its name
+        for event, type_id in events:
+            asked.append((event.position, type_id, -type_id, None))
+            for tag in event.tag_set:
+                try:
+                    number = self._tags.id(connection, tag)
+                except (EventfoldError, apsw.Error, UnicodeDecodeError) as error:
+                    yield IndexProblem(_sentence(error), event.position)
+                    continue
+                if number is None:
                     yield IndexProblem(f"Its tag {tag!r} is in no dictionary.", event.position)
-                continue
-            entries = connection.execute(schema.TYPES_AT, (number, event.position)).fetchall()
-            self._entries += len(entries) * is_indexed
-            if entries != [(type_id,)] and (is_indexed or entries):
-                yield IndexProblem(f"The tag index does not lead to it by {tag!r}.", event.position)
+                else:
+                    asked.append((event.position, type_id, number, tag))
+        tags = json.dumps(sorted({tag for _, _, tag, _ in asked}))
+        first, last = events[0][0].position, events[-1][0].position
+        there: dict[tuple[int, int], int] = {}  # tag and position -> type
+        try:
+            for tag, each in runs.occurrences_of_each(connection, tags, first - 1, last):
+                kinds = repeat(each.types) if isinstance(each.types, int) else each.types
+                there.update(zip(zip(repeat(tag), each.positions), kinds, strict=False))
+        except (EventfoldError, apsw.Error) as error:
+            self._is_readable = False
+            yield IndexProblem(f"The index cannot be read from here on: {_sentence(error)}", first)
+            return
+        for position, type_id, tag, name in asked:
+            kind = there.get((tag, position))
+            self._entries += kind is not None
+            if kind != type_id:
+                what = "The index of types does not lead to it."
+                yield IndexProblem(
+                    what if name is None else f"The tag index does not lead to it by {name!r}.", position
+                )
 
     def end(self, connection: apsw.Connection) -> list[Problem]:
         """Check what events do not refer to: request keys, snapshots, registrations, surplus index entries."""
@@ -183,8 +206,8 @@ class _Comparison:
             found.append(Problem(_sentence(error)))
         try:
             surplus = self._count_surplus(connection) if self._is_readable else 0
-        except apsw.Error as error:
-            return [*found, IndexProblem(f"The index cannot be read: {error}.")]
+        except (EventfoldError, apsw.Error) as error:
+            return [*found, IndexProblem(f"The index cannot be read: {_sentence(error)}")]
         if surplus > 0:
             found.append(IndexProblem(f"The index has {surplus} entries that no event has."))
         try:
@@ -208,26 +231,13 @@ class _Comparison:
                     yield IndexProblem("The saved segment of the index has another type, or other tags.", position)
 
     def _count_surplus(self, connection: apsw.Connection) -> int:
-        surplus = connection.execute("SELECT count(*) FROM tagged WHERE position <= ?", (self._through,)).get
-        return surplus + self._count_surplus_of_tail(connection) - self._entries
-
-    def _count_surplus_of_tail(self, connection: apsw.Connection) -> int:
-        """How many entries behind the mark no event has. Merges may have added entries since `compare`."""
-        surplus = 0
-        event: StoredEvent | None = None
-        for tag, position in connection.execute(ENTRIES_OF_TAIL, (self._through, self.head)):
-            if event is None or event.position != position:
-                try:
-                    event = self._rows.event_at(connection, position)
-                except (EventfoldError, UnicodeDecodeError):
-                    continue  # `compare` has reported it
-            try:
-                is_known = event is not None and (
-                    self._types.id(connection, event.type) == -tag
-                    if tag < 0
-                    else self._tags.name(connection, tag) in event.tag_set
-                )
-            except (EventfoldError, UnicodeDecodeError):
-                is_known = False
-            surplus += not is_known
-        return surplus
+        """How many entries up to the mark no event has. Every posting of a complete run is verified."""
+        count = 0
+        for row in connection.execute(POSTINGS_UP_TO, (self._through,)):
+            postings.verify(row)
+            if row[1] <= self._through:
+                count += postings.count(row[2], row[3])
+            else:  # merged since with later events
+                positions, _ = postings.unpack(row[1], row[2], row[3])
+                count += bisect_right(positions, self._through)
+        return count - self._entries

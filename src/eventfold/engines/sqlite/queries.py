@@ -1,31 +1,31 @@
-"""Queries as SQL: they select exactly what `Query.matches` selects, in order of position, by the index tables.
+"""Queries by the index: they find exactly the positions that `Query.matches` selects, in order.
 
-The tables are asked up to the start of the tail (tail.py), which has the rest.
-
-A query with few items becomes one compound select: each item is a select in index order, merged lazily, so the cost is
-that of a page, not of the log. SQLite merges many items at a cost per row that grows with their number, so they are
-grouped by kind, and each group is one statement over a stretch of the log.
-Knows: the tables, names as ids. Does not know: transactions, the bytes of events.
+The runs of the index are asked up to the start of the tail (tail.py), which has the rest. Each item of a query is
+found by the postings of its rarest tag, read as far as positions are asked for, so the cost is that of a page, not of
+the log. Many items are found together, over one stretch of the log after another.
+Knows: names as ids, what an item selects. Does not know: transactions, the bytes of events and of postings.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
-from operator import add, itemgetter
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from heapq import merge
+from itertools import chain, compress, pairwise
+from typing import NamedTuple
 
 import apsw
 
-from eventfold.core.query import SCANNED_ITEMS, Item, Query, with_spellings
+from eventfold.core.query import SCANNED_ITEMS, Query, with_spellings
 from eventfold.engines.sqlite.dictionary import NameDictionary
+from eventfold.engines.sqlite.runs import Membership, Occurrences, occurrences, occurrences_of_each
 from eventfold.engines.sqlite.schema import COLUMNS
 from eventfold.engines.sqlite.tail import Segment, find_in_tail, first_in_tail, other_spellings, refuse_damage
 
-MAX_PROBED_ENTRIES = 200  # index entries read to find the rarest tag of an item
+PROBED_EVENTS = 500  # of a tag are looked at, at most, to find the rarest tag of an item
 
 _COLUMNS = [name.strip() for name in COLUMNS.split(",")]
 _E_COLUMNS = ", ".join(f"e.{name}" for name in _COLUMNS)
@@ -45,7 +45,7 @@ class NameLookup(NamedTuple):
 
     @property
     def indexed(self) -> int:
-        """The position through which the index tables are asked."""
+        """The position through which the index is asked."""
         return self.segments[0].start
 
     def with_all_spellings(self, query: Query) -> Query:
@@ -55,77 +55,6 @@ class NameLookup(NamedTuple):
     def _other_spellings(self, tag: str) -> list[str]:
         found = self.tags.spellings.others_of(self.connection, tag)
         return [*found, *other_spellings(self.segments, tag)]
-
-
-class PositionQuery:
-    """A compiled query: SQL that selects matching positions in (after, until], and its bindings."""
-
-    __slots__ = ("bindings", "parts")
-
-    def __init__(self, parts: list[str], bindings: list[Any]) -> None:
-        self.parts, self.bindings = parts, bindings
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether no event can match, because no event has a required name."""
-        return not self.parts
-
-    def sql(self, direction: str) -> str:
-        """The compound select, ordered by position."""
-        return f"{' UNION '.join(self.parts)} ORDER BY position {direction}"
-
-
-_WITHIN = "position > ? AND position <= ?"
-_WITHIN_RANGE = "position > json_extract(r.value, '$[0]') AND position <= json_extract(r.value, '$[1]')"
-
-
-def compile_query(names: NameLookup, query: Query, after: int, until: int, *, by_range: bool = False) -> PositionQuery:
-    """Compile a query with few items (at least one). See `find_positions` for many items.
-
-    `by_range`: for each row `r` of an enclosing statement, whose value is a JSON array [after, until].
-    """
-    connection, types, _, _ = names
-    compiled = PositionQuery([], [])
-    for item in query.items:
-        type_ids = types.ids(connection, item.types)
-        if item.types and not type_ids:
-            continue
-        if item.tags:
-            _compile_tags(names, item, type_ids, (after, until), by_range, compiled)
-        else:
-            within = _WITHIN_RANGE if by_range else _WITHIN
-            for each in type_ids:
-                compiled.parts.append(f"SELECT position FROM tagged WHERE tag = ? AND {within}")  # noqa: S608
-                compiled.bindings += (-each,) if by_range else (-each, after, until)
-    return compiled
-
-
-def _compile_tags(
-    names: NameLookup, item: Item, type_ids: list[int], span: tuple[int, int], by_range: bool, into: PositionQuery
-) -> None:
-    connection, _, tags, _ = names
-    ids = tags.ids(connection, item.tags)
-    if len(ids) < len(item.tags):
-        return
-    if len(ids) > 1:
-        ids.sort(key=lambda each: _estimate_frequency(connection, each, *span))
-    sql = "SELECT a.position AS position FROM tagged a"
-    for index, each in enumerate(ids[1:]):
-        sql += f" CROSS JOIN tagged b{index} ON b{index}.tag = ? AND b{index}.position = a.position"
-        into.bindings.append(each)
-    sql += f" WHERE a.tag = ? AND {(_WITHIN_RANGE if by_range else _WITHIN).replace('position ', 'a.position ')}"
-    into.bindings += (ids[0],) if by_range else (ids[0], *span)
-    if type_ids:
-        sql += f" AND a.type IN ({','.join('?' * len(type_ids))})"
-        into.bindings += type_ids
-    into.parts.append(sql)
-
-
-def _estimate_frequency(connection: apsw.Connection, tag: int, after: int, until: int) -> int:
-    return connection.execute(
-        "SELECT count(*) FROM (SELECT 1 FROM tagged WHERE tag = ? AND position > ? AND position <= ? LIMIT ?)",
-        (tag, after, until, MAX_PROBED_ENTRIES),
-    ).get
 
 
 def rows_sql(occurred: bool) -> str:
@@ -140,96 +69,158 @@ def rows_sql(occurred: bool) -> str:
     )
 
 
-def page_sql(found: PositionQuery | None, backwards: bool, occurred: bool) -> str:
-    """SQL for a page of rows. Bindings: those of the compiled query, the bounds of `occurred`, the limit.
-
-    Without a compiled query (all events) the bindings begin with (after, until).
-    """
-    direction = "DESC" if backwards else "ASC"
-    where = _OCCURRED if occurred else ""
-    if found is None:
-        return (
-            f"SELECT {_E_COLUMNS} FROM event e WHERE e.position > ? AND e.position <= ?{where} "  # noqa: S608
-            f"ORDER BY e.position {direction} LIMIT ?"
-        )
-    # The inner limit keeps the inner order; without it SQLite would sort all rows outside.
-    inside, outside = ("LIMIT -1", " LIMIT ?") if occurred else ("LIMIT ?", "")
+def page_sql(backwards: bool, occurred: bool) -> str:
+    """SQL for a page of all events. Bindings: (after, until], the bounds of `occurred`, the limit."""
     return (
-        f"SELECT {_P_COLUMNS} FROM ({found.sql(direction)} {inside}) p "  # noqa: S608
-        f"LEFT JOIN event e ON e.position = p.position WHERE 1{where} ORDER BY p.position {direction}{outside}"
+        f"SELECT {_E_COLUMNS} FROM event e WHERE e.position > ? AND e.position <= ?"  # noqa: S608
+        f"{_OCCURRED if occurred else ''} ORDER BY e.position {'DESC' if backwards else 'ASC'} LIMIT ?"
     )
 
 
-MAX_STRETCH_ROWS = 20_000  # a stretch with more rows is divided
-MIN_STRETCH_POSITIONS = 64  # a stretch of this size is never divided
-_position = itemgetter(0)
+class IndexedItem(NamedTuple):
+    """An item of a query by ids: events with all of the tags, and with one of the types if there are any.
 
-
-def has_many_items(query: Query) -> bool:
-    """Whether a query has so many items that they are grouped."""
-    return len(query.items) > SCANNED_ITEMS or query.count_names() > SCANNED_ITEMS * SCANNED_ITEMS
-
-
-class ItemGroup(NamedTuple):
-    """A statement for items of one kind, and its bindings, to which (after, until] is added.
-
-    It returns a position once for each matching item, in no order.
+    Without tags, `tags` is the negative id of the only type.
     """
 
-    sql: str
-    bindings: tuple[str, ...]
+    tags: tuple[int, ...]
+    types: frozenset[int]
 
 
-def group_items(dictionary: NameLookup, query: Query) -> list[ItemGroup]:
-    """One group for all items without tags, and one for each combination of types and number of tags."""
-    connection, types, tags, _ = dictionary
-    alone: set[int] = set()
-    among: dict[tuple[str, ...], list[int] | None] = {(): None}  # type names -> ids; None: any type
-    alike: dict[tuple[tuple[str, ...], int], list[list[int]]] = {}
-    asked = Counter(tag for item in query.items if len(item.tags) > 1 for tag in item.tags)
+def indexed_items(names: NameLookup, query: Query) -> list[IndexedItem]:
+    """The items that events of the index may match, those without tags once for each type."""
+    connection, types, tags, _ = names
+    found: list[IndexedItem] = []
+    among: dict[tuple[str, ...], frozenset[int]] = {}
     for item in query.items:
         if item.types not in among:
-            among[item.types] = types.ids(connection, item.types)
+            among[item.types] = frozenset(types.ids(connection, item.types))
         of_types = among[item.types]
+        if item.types and not of_types:
+            continue
         if not item.tags:
-            alone.update(of_types or ())
-        elif of_types is None or of_types:
-            # Begin with the tag in the fewest items: probably that of one entity, not one that many events carry.
-            names = sorted(item.tags, key=asked.__getitem__) if len(item.tags) > 1 else item.tags
-            ids = tags.ids(connection, names)
-            if len(ids) == len(item.tags):
-                alike.setdefault((item.types, len(ids)), []).append(ids)
-    found = [_compile_group(among[types], count, items) for (types, count), items in alike.items()]
-    if alone:
-        sql = "SELECT t.position FROM json_each(?) u CROSS JOIN tagged t WHERE t.tag = u.value"
-        numbers = json.dumps([-each for each in sorted(alone)])
-        found.append(ItemGroup(f"{sql} AND t.position > ? AND t.position <= ?", (numbers,)))
+            found += [IndexedItem((-each,), frozenset()) for each in of_types]
+            continue
+        ids = tags.ids(connection, item.tags)
+        if len(ids) == len(item.tags):
+            found.append(IndexedItem(tuple(ids), of_types))
     return found
 
 
-def _compile_group(types: list[int] | None, tags: int, items: list[list[int]]) -> ItemGroup:
-    """Compile items with the same types and the same number of tags."""
-    name = "u.value" if tags == 1 else "json_extract(u.value, '$[0]')"
-    sql = f"SELECT t.position FROM json_each(?) u CROSS JOIN tagged t WHERE t.tag = {name}"  # noqa: S608
-    bindings = [json.dumps([ids[0] for ids in items] if tags == 1 else items)]
-    if types is not None:
-        sql += " AND t.type IN (SELECT value FROM json_each(?))"
-        bindings.append(json.dumps(types))
-    for number in range(1, tags):
-        also = f"o.tag = json_extract(u.value, '$[{number}]')"
-        sql += f" AND EXISTS (SELECT 1 FROM tagged o WHERE {also} AND o.position = t.position)"  # noqa: S608
-    return ItemGroup(f"{sql} AND t.position > ? AND t.position <= ?", tuple(bindings))
-
-
 def find_positions(
-    dictionary: NameLookup, query: Query, after: int, until: int, *, backwards: bool = False
+    names: NameLookup, query: Query, after: int, until: int, *, backwards: bool = False
 ) -> Iterator[int]:
-    """Yield matching positions in (after, until], each once and in order, looked up lazily."""
-    asked = group_items(dictionary, query)
-    stretch = until - after
-    while asked and after < until:
+    """Yield matching positions of the index in (after, until], each once and in order, looked up lazily.
+
+    For a query with all spellings, and with items.
+    """
+    if after >= until:
+        return iter(())
+    items = indexed_items(names, query)
+    if has_many_items(query):
+        return _find_together(names.connection, items, after, until, backwards)
+    found = [_find(names.connection, item, after, until, backwards) for item in items]
+    if len(found) == 1:
+        return chain.from_iterable(map(reversed, found[0]) if backwards else found[0])
+    each = [chain.from_iterable(map(reversed, one) if backwards else one) for one in found]
+    return _distinct(merge(*each, reverse=backwards))
+
+
+def _distinct(positions: Iterable[int]) -> Iterator[int]:
+    before = 0
+    for position in positions:
+        if position != before:
+            yield position
+            before = position
+
+
+def _find(
+    connection: apsw.Connection, item: IndexedItem, after: int, until: int, backwards: bool = False
+) -> Iterator[Sequence[int]]:
+    """Yield the positions that match an item, a posting at a time, those of each in order."""
+    types = item.types
+    tags: Sequence[int] = item.tags if len(item.tags) == 1 else _rarest_first(connection, item.tags, after, until)
+    found = occurrences(connection, tags[0], after, until, backwards=backwards)
+    others = [Membership(connection, tag, until) for tag in tags[1:]]
+    for each in found:
+        positions = _of_types(each, types) if types else each.positions
+        for other in others:
+            positions = [position for position in positions if position in other]
+        if positions:
+            yield positions
+
+
+def _of_types(found: Occurrences, types: frozenset[int]) -> Sequence[int]:
+    kinds = found.types
+    if isinstance(kinds, int):
+        return found.positions if kinds in types else ()
+    return list(compress(found.positions, map(types.__contains__, kinds)))
+
+
+def _rarest_first(connection: apsw.Connection, tags: Sequence[int], after: int, until: int) -> list[int]:
+    def frequency(tag: int) -> int:
+        count = 0
+        for found in occurrences(connection, tag, after, until):
+            count += len(found.positions)
+            if count >= PROBED_EVENTS:
+                break
+        return count
+
+    return sorted(tags, key=frequency)
+
+
+MAX_STRETCH_POSITIONS = 20_000  # a stretch in which the tags have more positions is divided
+MIN_STRETCH = 64  # events; a stretch of this size is never divided
+
+
+def has_many_items(query: Query) -> bool:
+    """Whether a query has so many items that they are found together."""
+    return len(query.items) > SCANNED_ITEMS or query.count_names() > SCANNED_ITEMS * SCANNED_ITEMS
+
+
+class ItemsTogether:
+    """Many items, found together within a stretch of the log: the postings of all their tags are read at once.
+
+    Of several tags of an item, that of the fewest items is asked first: it is probably the tag of one entity, not one
+    that many events have. The others are read where it occurs.
+    """
+
+    def __init__(self, items: Iterable[IndexedItem]) -> None:
+        items = list(items)
+        asked = Counter(tag for item in items if len(item.tags) > 1 for tag in item.tags)
+        self._by_tag: dict[int, list[IndexedItem]] = {}  # items by their first tag
+        for tags, types in items:
+            first, *others = sorted(tags, key=asked.__getitem__)
+            self._by_tag.setdefault(first, []).append(IndexedItem(tuple(others), types))
+        self._tags = json.dumps(sorted(self._by_tag))
+
+    def within(self, connection: apsw.Connection, low: int, high: int) -> set[int] | None:
+        """All matching positions in (low, high], or None if they are too many to be found together."""
+        positions = set[int]()
+        left = MAX_STRETCH_POSITIONS if high - low > MIN_STRETCH else sys.maxsize
+        others: dict[int, Membership] = {}
+        for tag, found in occurrences_of_each(connection, self._tags, low, high):
+            left -= len(found.positions)
+            if left < 0:
+                return None
+            for more, types in self._by_tag[tag]:
+                matching = _of_types(found, types) if types else found.positions
+                for other in more:
+                    if other not in others:
+                        others[other] = Membership(connection, other, high)
+                    member = others[other]
+                    matching = [position for position in matching if position in member]
+                positions.update(matching)
+        return positions
+
+
+def _find_together(
+    connection: apsw.Connection, items: list[IndexedItem], after: int, until: int, backwards: bool
+) -> Iterator[int]:
+    together, stretch = ItemsTogether(items), until - after
+    while items and after < until:
         low, high = (max(after, until - stretch), until) if backwards else (after, min(until, after + stretch))
-        positions = _positions_within(dictionary, asked, low, high)
+        positions = together.within(connection, low, high)
         if positions is None:
             stretch = max(1, (high - low) // 4)
             continue
@@ -238,39 +229,8 @@ def find_positions(
         stretch *= 2
 
 
-def _positions_within(dictionary: NameLookup, asked: Sequence[ItemGroup], low: int, high: int) -> set[int] | None:
-    """All matching positions in (low, high], or None if they are too many for one fetch."""
-    positions: set[int] = set()
-    left = MAX_STRETCH_ROWS if high - low > MIN_STRETCH_POSITIONS else -1
-    for each in asked:
-        limit: list[Any] = [-1 if left < 0 else left + 1]
-        rows = dictionary.connection.execute(f"{each.sql} LIMIT ?", [*each.bindings, low, high, *limit]).fetchall()
-        if left >= 0 and len(rows) > left:
-            return None
-        left -= len(rows) if left >= 0 else 0
-        positions.update(map(_position, rows))
-    return positions
-
-
-def count_positions(dictionary: NameLookup, query: Query, after: int, until: int) -> int:
-    """The number of matching positions in (after, until]."""
-    return len(_all_positions(dictionary, query, after, until))
-
-
-def _all_positions(dictionary: NameLookup, query: Query, after: int, until: int) -> set[int]:
-    positions: set[int] = set()
-    for each in group_items(dictionary, query):
-        positions.update(map(_position, dictionary.connection.execute(each.sql, [*each.bindings, after, until])))
-    return positions
-
-
-def first_position(dictionary: NameLookup, query: Query, after: int, until: int) -> int | None:
-    """The first matching position in (after, until], or None."""
-    return next(find_positions(dictionary, query, after, until), None)
-
-
 def first_match(names: NameLookup, query: Query, after: int, until: int) -> int | None:
-    """The first matching position in (after, until], found by the index tables and the tail alone."""
+    """The first matching position in (after, until], found by the index and the tail alone."""
     if until <= after:
         return None
     if not query.items:
@@ -286,52 +246,39 @@ def first_match(names: NameLookup, query: Query, after: int, until: int) -> int 
 
 
 def first_indexed(names: NameLookup, query: Query, after: int, until: int) -> int | None:
-    """The first matching position in (after, until] by the index tables, for a query with all spellings."""
-    if has_many_items(query):
-        return first_position(names, query, after, until)
-    found = compile_query(names, query, after, until)
-    if found.is_empty:
-        return None
-    row = names.connection.execute(f"{found.sql('ASC')} LIMIT 1", found.bindings).fetchone()
-    return row[0] if row else None
+    """The first matching position in (after, until] by the index, for a query with all spellings."""
+    return next(find_positions(names, query, after, until), None)
 
 
 def count_matches(names: NameLookup, query: Query, after: int, until: int) -> int:
     """The number of matching positions in (after, until], for a query with items."""
-    refuse_damage(names.segments, after, until)
-    query = names.with_all_spellings(query)
-    count = len(find_in_tail(names.segments, query, after, until))
-    until = min(until, names.indexed)
-    if until <= after:
-        return count
-    if has_many_items(query):
-        return count + count_positions(names, query, after, until)
-    found = compile_query(names, query, after, until)
-    if found.is_empty:
-        return count
-    return count + names.connection.execute(f"SELECT count(*) FROM ({found.sql('ASC')})", found.bindings).get  # noqa: S608
+    return sum(count_ranges(names, query, (after, until)))
 
 
 def count_ranges(names: NameLookup, query: Query, bounds: Sequence[int]) -> list[int]:
     """The number of matching positions in each range between two ascending bounds, for a query with items."""
     refuse_damage(names.segments, bounds[0], bounds[-1])
     query = names.with_all_spellings(query)
-    counts = _count_between(bounds, find_in_tail(names.segments, query, bounds[0], bounds[-1]))
+    newest: Sequence[int] = find_in_tail(names.segments, query, bounds[0], bounds[-1])
+    counts = _count_between(bounds, [newest])
     until = min(bounds[-1], names.indexed)
     if bounds[0] >= until:
         return counts
-    if has_many_items(query):
-        found = sorted(_all_positions(names, query, bounds[0], until))
-        return list(map(add, counts, _count_between(bounds, found)))
-    compiled = compile_query(names, query, bounds[0], until, by_range=True)
-    if compiled.is_empty:
-        return counts
-    ranges = [(low, min(high, until)) for low, high in pairwise(bounds)]
-    sql = f"SELECT (SELECT count(*) FROM ({compiled.sql('ASC')})) FROM json_each(?) r ORDER BY r.key"  # noqa: S608
-    rows = names.connection.execute(sql, [*compiled.bindings, json.dumps(ranges)])
-    return [count + indexed for count, (indexed,) in zip(counts, rows, strict=True)]
+    items = indexed_items(names, query)
+    if len(items) == 1:  # a posting at a time
+        found: Iterable[Sequence[int]] = _find(names.connection, items[0], bounds[0], until)
+    else:
+        found = [list(find_positions(names, query, bounds[0], until))]
+    return [newer + older for newer, older in zip(counts, _count_between(bounds, found), strict=True)]
 
 
-def _count_between(bounds: Sequence[int], positions: Sequence[int]) -> list[int]:
-    ends = [bisect_right(positions, bound) for bound in bounds]
-    return [high - low for low, high in pairwise(ends)]
+def _count_between(bounds: Sequence[int], found: Iterable[Sequence[int]]) -> list[int]:
+    """How many positions are between two bounds each, given as sequences in order."""
+    counts: list[int] = [0] * (len(bounds) - 1)
+    for positions in found:
+        if len(counts) == 1:
+            counts[0] += len(positions)
+            continue
+        ends = [bisect_right(positions, bound) for bound in bounds]
+        counts = [count + high - low for count, (low, high) in zip(counts, pairwise(ends), strict=True)]
+    return counts

@@ -21,14 +21,7 @@ from eventfold.core.query import Query
 from eventfold.engines.sqlite import schema
 from eventfold.engines.sqlite.dictionary import NameDictionary
 from eventfold.engines.sqlite.errors import inconsistency_error, index_error
-from eventfold.engines.sqlite.queries import (
-    NameLookup,
-    compile_query,
-    find_positions,
-    has_many_items,
-    page_sql,
-    rows_sql,
-)
+from eventfold.engines.sqlite.queries import NameLookup, find_positions, page_sql, rows_sql
 from eventfold.engines.sqlite.schema import with_checksum
 from eventfold.engines.sqlite.tail import Tail, find_in_tail
 from eventfold.errors import CorruptEvent
@@ -242,23 +235,15 @@ class _Fetch:
     def _statements(self, after: int, until: int, limit: int) -> Iterable[Statement]:
         """The statements that select the rows. `_is_single`: there is one, which limits them."""
         lookup, query, backwards, bounds = self._lookup, self._query, self._backwards, self._bounds
-        self._is_single = True
+        self._is_single = lookup is None
         if lookup is None:
-            return [(page_sql(None, backwards, bool(bounds)), [after, until, *bounds, limit])]
+            return [(page_sql(backwards, bool(bounds)), [after, until, *bounds, limit])]
         indexed = min(until, lookup.indexed)
-        places = find_in_tail(lookup.segments, query, after, until, backwards=backwards) if indexed < until else []
-        statements = list[Statement]()
-        if has_many_items(query):
-            self._is_single = False
-            earlier = find_positions(lookup, query, after, indexed, backwards=backwards)
-            return self._at(chain(places, earlier) if backwards else chain(earlier, places), limit)
-        if after < indexed and not (found := compile_query(lookup, query, after, indexed)).is_empty:
-            statements.append((page_sql(found, backwards, bool(bounds)), [*found.bindings, *bounds, limit]))
-        if places:
-            self._is_single = False
-            at = self._at(iter(places), limit)
-            return chain(at, statements) if backwards else chain(statements, at)
-        return statements
+        earlier = find_positions(lookup, query, after, indexed, backwards=backwards)
+        if indexed >= until:
+            return self._at(earlier, limit)
+        newest = find_in_tail(lookup.segments, query, after, until, backwards=backwards)
+        return self._at(chain(newest, earlier) if backwards else chain(earlier, newest), limit)
 
     def _at(self, places: Iterator[int], limit: int) -> Iterator[Statement]:
         """Statements for the events at some positions, in their order; more than one if `occurred` excludes some."""

@@ -1,4 +1,5 @@
-"""Rebuilds the index of a store file, the tables `tag`, `tagged`, `indexed` and `segment`, from the rows of the events.
+"""Rebuilds the index of a store file, the tables `tag`, `run`, `posting`, `indexed` and
+`segment`, from the rows of the events.
 
 All in one transaction, under the exclusive lock of an upgrade. Every event is verified when it is read. Memory is
 bounded: the entries are in a temporary table on disk, where SQLite sorts them.
@@ -14,6 +15,7 @@ from contextlib import suppress
 
 import apsw
 
+from eventfold.engines.sqlite import runs
 from eventfold.engines.sqlite.dictionary import NameDictionary
 from eventfold.engines.sqlite.errors import (
     connect,
@@ -29,6 +31,7 @@ from eventfold.engines.sqlite.schema import (
     CREATE_INDEX,
     DROP_INDEX,
     HEAD,
+    INDEX_TABLES,
     LAYOUT,
     check_definitions,
     write_through,
@@ -43,9 +46,9 @@ _CREATE_ENTRIES = "CREATE TEMP TABLE entry (name TEXT NOT NULL, position INTEGER
 _INSERT_ENTRY = "INSERT INTO temp.entry SELECT ?, position, type FROM main.event WHERE position = ?"
 # Ids in the order of names: the tables and their indexes then grow in order.
 _INSERT_TAGS = "INSERT INTO main.tag (name) SELECT DISTINCT name FROM temp.entry ORDER BY name"
-_INSERT_TYPES = "INSERT INTO tagged (tag, position, type) SELECT -type, position, type FROM event ORDER BY 1, 2"
-_INSERT_TAGGED = """INSERT INTO main.tagged (tag, position, type)
-    SELECT t.id, e.position, e.type FROM temp.entry e CROSS JOIN main.tag t ON t.name = e.name ORDER BY 1, 2"""
+_ENTRIES = """SELECT -type AS tag, position, type FROM main.event
+    UNION ALL SELECT t.id, e.position, e.type FROM temp.entry e CROSS JOIN main.tag t ON t.name = e.name
+    ORDER BY tag, position"""
 
 
 def reindex(file: File, timeout: float) -> ReindexResult:
@@ -104,7 +107,7 @@ def _is_intact(connection: apsw.Connection) -> bool:
 def _detach_index(connection: apsw.Connection) -> None:
     """Take the tables of the index out of the schema, without reading or freeing their pages."""
     connection.pragma("writable_schema", "on")
-    connection.execute("DELETE FROM sqlite_schema WHERE tbl_name IN ('tag', 'tagged', 'indexed', 'segment')")
+    connection.execute(f"DELETE FROM sqlite_schema WHERE tbl_name IN ({', '.join(map(repr, INDEX_TABLES))})")
     connection.pragma("writable_schema", "reset")
 
 
@@ -140,8 +143,9 @@ def _rebuild(connection: apsw.Connection, path: str, *, drops: bool) -> ReindexR
         for first in range(0, head, EVENTS_PER_STEP):
             events = rows.between(connection, first, min(head, first + EVENTS_PER_STEP))
             connection.executemany(_INSERT_ENTRY, [(tag, event.position) for event in events for tag in event.tag_set])
-        for statement in (_INSERT_TAGS, _INSERT_TYPES, _INSERT_TAGGED):
-            connection.execute(statement)
+        connection.execute(_INSERT_TAGS)
+        if head:
+            runs.write_run(connection, 0, head, connection.execute(_ENTRIES))
         write_through(connection, head)
         done = _verify(connection, head, path)
         connection.execute("COMMIT")
@@ -156,11 +160,11 @@ def _rebuild(connection: apsw.Connection, path: str, *, drops: bool) -> ReindexR
 def _verify(connection: apsw.Connection, head: int, path: str) -> ReindexResult:
     """Compare the new index with the events, within the transaction."""
     check_definitions(connection, path)
-    for table in ("event", "type", "tag", "tagged", "indexed", "segment"):
+    for table in ("event", "type", *INDEX_TABLES):
         if connection.execute(f"PRAGMA integrity_check({table})").fetchone() != ("ok",):
             raise inconsistency_error(f"the table {table} is damaged")
     entries = head + connection.execute("SELECT count(*) FROM temp.entry").get
-    found: int = connection.execute("SELECT count(*) FROM tagged").get
+    found = runs.count_events(connection)
     if found != entries:
         raise inconsistency_error(f"the rebuilt index has {found} entries, and the events need {entries}")
     return ReindexResult(head, connection.execute("SELECT count(*) FROM tag").get, found)

@@ -6,13 +6,13 @@ Knows: the writer's transaction. Does not know: where the events come from.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
 from typing import Any
 
 import apsw
 
 from eventfold.core.envelope import StoredEvent
-from eventfold.engines.sqlite import schema
+from eventfold.engines.sqlite import runs, schema
+from eventfold.engines.sqlite.compaction import ALL_POSTINGS, compact
 from eventfold.engines.sqlite.inline import read_registrations
 from eventfold.engines.sqlite.merge import merge_all
 from eventfold.engines.sqlite.read import Names
@@ -43,7 +43,7 @@ def import_events(
         refuse_damage(segments, 0, head)
         merge_all(connection, types, tags, segments)
     rows: list[tuple[Any, ...]] = []
-    tagged: list[tuple[int, int, int]] = []
+    entries: list[tuple[int, int, int]] = []
     for event in events:
         type_id = types.ensure(connection, event.type)
         alone = event.size == 1
@@ -66,12 +66,14 @@ def import_events(
                 )
             )
         )
-        tagged.append((-type_id, event.position, type_id))
-        tagged += [(tags.ensure(connection, tag), event.position, type_id) for tag in event.tag_set]
+        entries.append((-type_id, event.position, type_id))
+        entries += [(tags.ensure(connection, tag), event.position, type_id) for tag in event.tag_set]
     connection.executemany(schema.INSERT_EVENT, rows)
-    schema.insert_tagged(connection, list(chain.from_iterable(sorted(tagged))))
     if events:
+        runs.write_run(connection, events[0].position - 1, events[-1].position, sorted(entries))
         write_through(connection, events[-1].position)
+        while compact(connection, ALL_POSTINGS):
+            pass
     connection.executemany(schema.INSERT_REQUEST, map(with_checksum, keys))
 
 

@@ -1,9 +1,10 @@
 """The tables of a store file, the triggers that make the log append-only, and the row that identifies the store.
 
 Knows: SQL, the checksum of a row, the store's id, epoch and time of creation. Does not know: events, files.
-`event_id` finds repeated appends. The index tables `tag` and `tagged` are derived from the events' rows and written
-later, in the order of their keys (merge.py); `indexed` says through which position they are complete. `tagged` carries
-the type, so that a condition is checked in the index alone; it lists the events of a type as those of a negative tag.
+`event_id` finds repeated appends. The index tables `tag`, `run` and `posting` are derived from the events' rows and
+written later, in the order of their keys (merge.py, compaction.py); `indexed` says through which position they are
+complete. A posting has the type of each event, so that a condition is checked in the index alone; the events of a type
+are the posting of a negative tag.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from eventfold.engines.sqlite.errors import inconsistency_error, index_error
 from eventfold.errors import StoreDamaged
 
 APPLICATION_ID = 0x65666C64  # "efld": identifies a store file
-LAYOUT = 4  # PRAGMA user_version; a newer file is refused, an older one is upgraded by a command (upgrade.py)
+LAYOUT = 5  # PRAGMA user_version; a newer file is refused, an older one is upgraded by a command (upgrade.py)
 OLDEST_LAYOUT = 1  # the oldest layout that can be upgraded
 
 _TABLES = """
@@ -46,7 +47,7 @@ CREATE TABLE event (
     metadata BLOB,
     "offset" INTEGER,            -- the append boundary; both NULL for an append of one event
     size INTEGER,
-    encoding TEXT,                  -- NULL: json
+    format TEXT,                  -- NULL: json
     key TEXT,                    -- id of the key the payload is encrypted with
     crc INTEGER NOT NULL         -- CRC-32 of the columns above, as a MessagePack array
 ) STRICT;
@@ -69,16 +70,48 @@ CREATE TRIGGER event_no_update BEFORE UPDATE ON event
 BEGIN SELECT RAISE(ABORT, 'eventfold: the log is append-only'); END;
 """
 
-# The index tables (`tagged.tag`: an id of `tag`, or -type for the events of a type), and the position through which
-# they are complete.
-_INDEX = """
+# The dictionary of tags. Their ids are those of postings.
+_TAG = """
 CREATE TABLE tag (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
-CREATE TABLE tagged (
-    tag INTEGER NOT NULL,
-    position INTEGER NOT NULL,
-    type INTEGER NOT NULL,
-    PRIMARY KEY (tag, position, type)  -- all of it, so that REPLACE has nothing to replace
+"""
+# The index of tags and types, in runs: one for each stretch of the log, sorted by tag (runs.py, postings.py).
+_RUN_TABLES = """
+CREATE TABLE run (
+    start INTEGER NOT NULL,      -- the position before its first event
+    id INTEGER NOT NULL UNIQUE,
+    "end" INTEGER NOT NULL,      -- that of its last
+    state INTEGER NOT NULL,      -- 0: being written, 1: complete, 2: replaced by a larger one, and being deleted
+    crc INTEGER NOT NULL,        -- of id, start, end and state, as in event
+    PRIMARY KEY (start, id)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE posting (
+    run INTEGER NOT NULL,
+    tag INTEGER NOT NULL,        -- an id of `tag`, or -type for the events of a type
+    last INTEGER NOT NULL,       -- the last of its positions
+    type INTEGER NOT NULL,       -- of all its events; 0: they have several types
+    positions BLOB NOT NULL,     -- see postings.py
+    crc INTEGER NOT NULL,        -- of tag, last, type and positions, as in event
+    PRIMARY KEY (run, tag, last)
+) STRICT, WITHOUT ROWID;
+"""
+# A complete run is not changed: it is only replaced, as a whole, and deleted after that.
+RUNS = f"""{_RUN_TABLES}
+CREATE TRIGGER run_no_update BEFORE UPDATE ON run
+WHEN NEW.start IS NOT OLD.start OR NEW.id IS NOT OLD.id OR NEW."end" IS NOT OLD."end" OR NEW.state < OLD.state
+BEGIN SELECT RAISE(ABORT, 'eventfold: a run of the index is not changed'); END;
+CREATE TRIGGER run_no_delete BEFORE DELETE ON run WHEN OLD.state = 1
+BEGIN SELECT RAISE(ABORT, 'eventfold: a run of the index is not deleted before it is replaced'); END;
+CREATE TRIGGER run_no_replace BEFORE INSERT ON run
+WHEN EXISTS (SELECT 1 FROM run WHERE id = NEW.id OR (start = NEW.start AND state = 1 AND NEW.state = 1))
+BEGIN SELECT RAISE(ABORT, 'eventfold: known run of the index'); END;
+CREATE TRIGGER posting_no_update BEFORE UPDATE ON posting
+BEGIN SELECT RAISE(ABORT, 'eventfold: a posting of the index is not changed'); END;
+CREATE TRIGGER posting_no_delete BEFORE DELETE ON posting
+WHEN EXISTS (SELECT 1 FROM run WHERE id = OLD.run AND state = 1)
+BEGIN SELECT RAISE(ABORT, 'eventfold: a complete run of the index is not changed'); END;
+CREATE TRIGGER posting_no_insert BEFORE INSERT ON posting
+WHEN EXISTS (SELECT 1 FROM run WHERE id = NEW.run AND state <> 0)
+BEGIN SELECT RAISE(ABORT, 'eventfold: a complete run of the index is not changed'); END;
 """
 INDEXED = """
 CREATE TABLE indexed (
@@ -130,7 +163,7 @@ CREATE TRIGGER sealed_no_delete BEFORE DELETE ON sealed
 BEGIN SELECT RAISE(ABORT, 'eventfold: no event can be moved away yet'); END;
 """
 
-# The dictionaries and the tag index are part of the log: a changed name would change the meaning of events.
+# The dictionaries are part of the log: a changed name would change the meaning of events.
 _FROZEN = """
 CREATE TRIGGER {table}_no_update BEFORE UPDATE ON {table}
 BEGIN SELECT RAISE(ABORT, 'eventfold: the log is append-only'); END;
@@ -153,14 +186,16 @@ BEGIN SELECT RAISE(ABORT, 'eventfold: a store keeps its id'); END;
 _KNOWN_NAME = "id = NEW.id OR name = NEW.name"
 CREATE_INDEX = "".join(
     (
-        _INDEX,
+        _TAG,
+        RUNS,
         INDEXED,
         SEGMENT,
-        *(_FROZEN.format(table=table) for table in ("tagged", "tag")),
+        _FROZEN.format(table="tag"),
         _UNIQUE.format(table="tag", known=_KNOWN_NAME),
     )
 )
-DROP_INDEX = "".join(f"DROP TABLE IF EXISTS {table};" for table in ("segment", "indexed", "tagged", "tag"))
+INDEX_TABLES = ("segment", "indexed", "posting", "run", "tag")
+DROP_INDEX = "".join(f"DROP TABLE IF EXISTS {table};" for table in INDEX_TABLES)
 CREATE = "".join(
     (
         _TABLES,
@@ -176,13 +211,12 @@ CREATE = "".join(
     )
 )
 
-COLUMNS = 'position, id, type, version, data, tags, time, occurred, metadata, "offset", size, encoding, key, crc'
+COLUMNS = 'position, id, type, version, data, tags, time, occurred, metadata, "offset", size, format, key, crc'
 HEAD = "SELECT position, id, time FROM event ORDER BY position DESC LIMIT 1"
 HEAD_AND_EPOCH = (
     "SELECT position, id, (SELECT epoch FROM store WHERE one = 1) FROM event ORDER BY position DESC LIMIT 1"
 )
 INSERT_EVENT = f"INSERT INTO event ({COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608
-INSERT_TAGGED = "INSERT OR IGNORE INTO tagged (tag, position, type) VALUES (?,?,?)"
 # Rows of one statement. Fewer statements take a quarter less time for a row, and each releases the interpreter, which
 # another thread that never waits then keeps for 5 ms.
 _MANY = (1_000, 100, 1)
@@ -194,7 +228,6 @@ KEYS = "SELECT key, first, crc FROM request WHERE key > ? ORDER BY key LIMIT ?"
 BY_POSITION = f"SELECT {COLUMNS} FROM event WHERE position = ?"  # noqa: S608
 ID_AT = "SELECT id FROM event WHERE position = ?"
 BETWEEN = f"SELECT {COLUMNS} FROM event WHERE position BETWEEN ? AND ? ORDER BY position"  # noqa: S608
-TYPES_AT = "SELECT type FROM tagged WHERE tag = ? AND position = ?"
 THROUGH = "SELECT through, crc FROM indexed"
 DEFINITIONS = "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL"
 
@@ -207,20 +240,13 @@ def with_checksum(row: tuple[Any, ...]) -> tuple[Any, ...]:
     return (*row, crc32(encode_row(row)))
 
 
-def insert_tagged(connection: apsw.Connection, columns: Sequence[int]) -> None:
-    """Insert entries of the index, best in the order of their keys. Those that are there already are ignored.
-
-    `columns`: tag, position and type of the first entry, then those of the next.
-    """
-    _insert_many(connection, INSERT_TAGGED, 3, columns)
-
-
 def insert_events(connection: apsw.Connection, columns: Sequence[Any]) -> None:
     """Insert the rows of events, whose columns are given one after another."""
-    _insert_many(connection, INSERT_EVENT, 14, columns)
+    insert_many(connection, INSERT_EVENT, 14, columns)
 
 
-def _insert_many(connection: apsw.Connection, insert: str, width: int, columns: Sequence[Any]) -> None:
+def insert_many(connection: apsw.Connection, insert: str, width: int, columns: Sequence[Any]) -> None:
+    """Insert rows of `width` columns, which are given one after another, with few statements."""
     start = 0
     for rows in _MANY:
         size = width * rows

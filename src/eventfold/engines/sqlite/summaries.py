@@ -1,12 +1,12 @@
 """Which types and tags the log has: how many events have each, the first and the last position of them.
 
-Knows: the index tables and the tail. Does not know: what is cached between calls (the engine does).
+Knows: the index and the tail. Does not know: what is cached between calls (the engine does).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from heapq import merge
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import apsw
 
 from eventfold.core.tags import next_key, tag_key
+from eventfold.engines.sqlite import runs
 from eventfold.engines.sqlite.errors import inconsistency_error
 from eventfold.engines.sqlite.queries import NameLookup
 from eventfold.engines.sqlite.read import Names
@@ -22,11 +23,8 @@ from eventfold.errors import Unreadable
 from eventfold.ports.messages import TagCount, TypeCount
 
 # The index returns names in order, the table returns the name of an id: both must agree.
-_TAGS = """SELECT name, (SELECT count(*) FROM tagged WHERE tag = t.id AND position <= ?1),
-    (SELECT min(position) FROM tagged WHERE tag = t.id AND position <= ?1),
-    (SELECT max(position) FROM tagged WHERE tag = t.id AND position <= ?1),
-    (SELECT name FROM tag WHERE id = t.id)
-    FROM tag t WHERE name >= ?2 AND name < ?3 AND name > ?4 ORDER BY name LIMIT ?5"""
+_IDS = """SELECT name, id, (SELECT name FROM tag WHERE id = t.id)
+    FROM tag t WHERE name >= ? AND name < ? AND name > ? ORDER BY name LIMIT ?"""
 _NAMES = """SELECT name, (SELECT name FROM tag WHERE id = t.id)
     FROM tag t WHERE name >= ? AND name < ? AND name > ? ORDER BY name LIMIT ?"""
 _NEXT_TAG = """SELECT name, (SELECT name FROM tag WHERE id = t.id)
@@ -34,8 +32,6 @@ _NEXT_TAG = """SELECT name, (SELECT name FROM tag WHERE id = t.id)
 _LAST = "SELECT ifnull(max(position), 0) FROM event"
 _ALL_TAGS = """SELECT (SELECT count(*) FROM tag)
     + (SELECT count(*) FROM json_each(?) u WHERE NOT EXISTS (SELECT 1 FROM tag WHERE name = u.value))"""
-_OF_TYPE = """SELECT count(*), (SELECT min(position) FROM tagged WHERE tag = ?1 AND position <= ?3), max(position)
-    FROM tagged WHERE tag = ?1 AND position > ?2 AND position <= ?3"""
 
 
 def count_types(names: NameLookup, known: Mapping[str, TypeCount], through: int, until: int) -> dict[str, TypeCount]:
@@ -44,13 +40,13 @@ def count_types(names: NameLookup, known: Mapping[str, TypeCount], through: int,
     numbers: list[Any] = names.connection.execute("SELECT id FROM type").fetchall()
     for (number,) in numbers:
         name = names.types.name(names.connection, number)
-        rows: list[Any] = names.connection.execute(_OF_TYPE, (-number, through, until)).fetchall()
-        more, first, last = rows[0]
+        more = runs.stretch(names.connection, -number, through, until)
         before = known.get(name)
         if before is not None:
-            found[name] = TypeCount(name, before.count + more, before.first, last or before.last)
-        elif more:
-            found[name] = TypeCount(name, more, first, last)
+            last = more.last if more else before.last
+            found[name] = TypeCount(name, before.count + (more.events if more else 0), before.first, last)
+        elif more is not None:
+            found[name] = TypeCount(name, more.events, more.first, more.last)
     return found
 
 
@@ -71,13 +67,13 @@ def types_with_tail(indexed: Mapping[str, TypeCount], segments: Sequence[Segment
 def count_tags(names: NameLookup, prefix: str, limit: int, after: str, head: int) -> list[TagCount]:
     """Tags that begin with a prefix, in order, after a tag."""
     refuse_damage(names.segments, 0, head)
-    bindings = (min(names.indexed, head), prefix, prefix + "\U0010ffff", after, limit)
+    until = min(names.indexed, head)
     indexed: dict[str, TagCount] = {}
-    rows: Iterable[Any] = names.connection.execute(_TAGS, bindings)
-    for name, count, first, last, again in rows:
+    rows: list[Any] = names.connection.execute(_IDS, (prefix, prefix + "\U0010ffff", after, limit)).fetchall()
+    for name, number, again in rows:
         if name != again:
             raise inconsistency_error(f"the tags {name!r} and {again!r} have the same id")
-        indexed[name] = TagCount(name, count, first or 0, last or 0)
+        indexed[name] = TagCount(name, *(runs.stretch(names.connection, number, 0, until) or (0, 0, 0)))
     new = {tag for each in names.segments for tag in list(each.by_tag) if tag.startswith(prefix) and tag > after}
     last_fetched = max(indexed) if indexed and len(indexed) == limit else None
     found: list[TagCount] = []

@@ -285,6 +285,11 @@ class Tail:
         return tuple(takewhile(_is_whole, closed)) if self._is_damaged else closed
 
     @property
+    def whole(self) -> tuple[Segment, ...]:
+        """The segments up to a damaged event, with the last, to which events are added."""
+        return tuple(takewhile(_is_whole, self.segments))
+
+    @property
     def memory(self) -> int:
         """About how many bytes of memory it takes."""
         return sum(segment.memory for segment in self.segments)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import apsw
 
+from eventfold.engines.sqlite import runs
 from eventfold.engines.sqlite.backup import backup
 from eventfold.engines.sqlite.errors import connect, inconsistency_error, refuse_full_disk
 from eventfold.engines.sqlite.file import File
@@ -24,10 +25,12 @@ from eventfold.engines.sqlite.schema import (
     LAYOUT,
     NO_DELETE,
     OLDEST_LAYOUT,
+    RUNS,
     SEGMENT,
     SNAPSHOT,
     check_definitions,
     read_identity,
+    read_through,
     with_checksum,
 )
 from eventfold.errors import NotAStore, StoreBusy, StoreVersionMismatch
@@ -47,7 +50,7 @@ def _upgrade_to_2(connection: apsw.Connection) -> None:
 
 
 def _upgrade_to_3(connection: apsw.Connection) -> None:
-    """Move the index of types into `tagged`, and add the mark through which the index tables are complete.
+    """Move the index of types into the table `tagged`, and add the mark through which the index tables are complete.
 
     A column of `event` gets another name, which rewrites no row: processes of older layouts that have the file open, or
     had closed it while idle, name it in each INSERT, so that SQLite refuses what they append.
@@ -67,8 +70,27 @@ def _upgrade_to_4(connection: apsw.Connection) -> None:
     connection.execute(SEGMENT)
 
 
+def _upgrade_to_5(connection: apsw.Connection) -> None:
+    """Write the index of tags and types as a run of postings, and drop the table that had a row for each entry.
+
+    A column of `event` gets another name again: see the step to 3.
+    """
+    connection.execute("ALTER TABLE event RENAME COLUMN encoding TO format")
+    connection.execute(RUNS)
+    through = read_through(connection)  # entries behind the mark are of a merge that has not ended
+    if through:
+        entries = "SELECT tag, position, type FROM tagged WHERE position <= ? ORDER BY tag, position"
+        runs.write_run(connection, 0, through, connection.execute(entries, (through,)))
+    connection.execute("DROP TABLE tagged")
+
+
 # From layout n to n + 1. A step that is no longer the last needs its own copy of the definitions that it creates.
-STEPS: dict[int, Callable[[apsw.Connection], None]] = {1: _upgrade_to_2, 2: _upgrade_to_3, 3: _upgrade_to_4}
+STEPS: dict[int, Callable[[apsw.Connection], None]] = {
+    1: _upgrade_to_2,
+    2: _upgrade_to_3,
+    3: _upgrade_to_4,
+    4: _upgrade_to_5,
+}
 
 
 def upgrade(file: File, timeout: float, copy: str | None, copies: bool) -> UpgradeResult:
