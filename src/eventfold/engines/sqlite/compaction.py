@@ -20,23 +20,28 @@ from eventfold.engines.sqlite.runs import BEING_WRITTEN, COMPLETE, POSTING_COLUM
 
 SMALL_EVENTS = 4_096  # runs below are joined as soon as there are two of a class, which spans a factor of two
 FANOUT = 8  # larger runs of a class, which spans a factor of eight, are joined so many at a time
-MOST_SMALLER = 2 * FANOUT  # or so many runs that are not larger than the class
 ALL_POSTINGS = 1 << 40  # copied at once
 MAX_JOINED = 48  # at once; SQLite joins at most 500 statements
 
 
 def runs_to_join(complete: Sequence[Run]) -> Sequence[Run]:
-    """The newest adjoining runs that are to be replaced by one; none if no compaction is due."""
-    classes = [_class(run.events) for run in complete]
-    for size in sorted(set(classes)):
-        first = len(classes)
-        while first and classes[first - 1] <= size:
+    """The newest adjoining runs that are to be replaced by one; none if no compaction is due.
+
+    A run is joined with smaller ones before it, so that the classes never increase from the oldest run to the newest:
+    there are fewer than `FANOUT` runs of each class, and one of each class of small ones.
+    """
+    if not complete:
+        return ()
+    newest = _class(complete[-1].events)
+    first = len(complete) - 1
+    while first and _class(complete[first - 1].events) < newest:
+        first -= 1
+    if first == len(complete) - 1:  # none is smaller
+        while first and _class(complete[first - 1].events) == newest:
             first -= 1
-        window = classes[first:]
-        due = 2 if size < _SMALL else FANOUT
-        if len(window) > 1 and (window.count(size) >= due or len(window) >= MOST_SMALLER):
-            return complete[first:][:MAX_JOINED]
-    return ()
+        if len(complete) - first < (2 if newest < _SMALL else FANOUT):
+            return ()
+    return complete[first:][-MAX_JOINED:]
 
 
 def _class(events: int) -> int:

@@ -35,7 +35,7 @@ from eventfold.engines.sqlite.overwrite_detection import Mark
 from eventfold.engines.sqlite.read import Names, RowDecoder, decode_request_key, missing_error, read_page
 from eventfold.engines.sqlite.reindex import reindex
 from eventfold.engines.sqlite.replica import is_copy, mark, read_mark
-from eventfold.engines.sqlite.runs import indexed_through
+from eventfold.engines.sqlite.runs import complete_runs, indexed_through
 from eventfold.engines.sqlite.saved_segments import read_from
 from eventfold.engines.sqlite.schema import read_identity, read_through
 from eventfold.engines.sqlite.services import (
@@ -371,6 +371,7 @@ class SqliteEngine:
                 "types": connection.execute("SELECT count(*) FROM type").get,
                 "tags": summaries.count_all_tags(self._names, connection, head),
                 "indexed_through": through,
+                "index_runs": len(complete_runs(connection)),
                 "tail_events": head - through,
                 "tail_bytes": self._names.tail.memory,
                 **({"merge_error": error.what} if (error := self._merge_error()) else {}),

@@ -45,6 +45,7 @@ class Merge:
         self.is_done = False
         self._segments = [each for each in segments if each.end > start and each.start < end]
         self._by_tag = [self._within(each, each.by_tag) for each in self._segments]
+        self._by_type = [self._within(each, each.by_type) for each in self._segments]
         names = set[str]().union(*map(tuple, self._by_tag))
         self._names = sorted(names)  # new ones get ids in this order, so that their index grows in order
         self._ids: list[int] = []  # of the first names
@@ -103,7 +104,7 @@ class Merge:
         found = {name for segment in self._segments for name in list(segment.by_type)}
         self._of_type = {name: types.ensure(connection, name) for name in found}
         self._order = sorted(range(len(self._ids)), key=self._ids.__getitem__)
-        of_types = sorted(-number for number in self._of_type.values())
+        of_types = sorted({-self._of_type[name] for by_type in self._by_type for name in by_type})
         self._keys = [*of_types, *map(self._ids.__getitem__, self._order)]
         self._order = [*range(-len(of_types), 0), *self._order]
 
@@ -167,8 +168,7 @@ class Merge:
 
     def _positions_of_type(self, number: int) -> list[int]:
         name = next(name for name, each in self._of_type.items() if each == number)
-        parts = [self._within(each, each.by_type).get(name, ()) for each in self._segments]
-        return list(chain.from_iterable(map(_as_list, parts)))
+        return list(chain.from_iterable(_as_list(by_type.get(name, ())) for by_type in self._by_type))
 
     def _complete(self, connection: apsw.Connection, run: Run) -> None:
         """Make the run a part of the index, unless processes that wrote it did not make the same postings."""

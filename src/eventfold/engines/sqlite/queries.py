@@ -21,11 +21,15 @@ import apsw
 
 from eventfold.core.query import SCANNED_ITEMS, Query, with_spellings
 from eventfold.engines.sqlite.dictionary import NameDictionary
-from eventfold.engines.sqlite.runs import Membership, Occurrences, occurrences, occurrences_of_each
+from eventfold.engines.sqlite.runs import (
+    Membership,
+    Occurrences,
+    estimate_events,
+    occurrences,
+    occurrences_of_each,
+)
 from eventfold.engines.sqlite.schema import COLUMNS
 from eventfold.engines.sqlite.tail import Segment, find_in_tail, first_in_tail, other_spellings, refuse_damage
-
-PROBED_EVENTS = 500  # of a tag are looked at, at most, to find the rarest tag of an item
 
 _COLUMNS = [name.strip() for name in COLUMNS.split(",")]
 _E_COLUMNS = ", ".join(f"e.{name}" for name in _COLUMNS)
@@ -158,15 +162,7 @@ def _of_types(found: Occurrences, types: frozenset[int]) -> Sequence[int]:
 
 
 def _rarest_first(connection: apsw.Connection, tags: Sequence[int], after: int, until: int) -> list[int]:
-    def frequency(tag: int) -> int:
-        count = 0
-        for found in occurrences(connection, tag, after, until):
-            count += len(found.positions)
-            if count >= PROBED_EVENTS:
-                break
-        return count
-
-    return sorted(tags, key=frequency)
+    return sorted(tags, key=lambda tag: estimate_events(connection, tag, after, until))
 
 
 MAX_STRETCH_POSITIONS = 20_000  # a stretch in which the tags have more positions is divided

@@ -11,7 +11,7 @@ Knows: the tables `run` and `posting`. Does not know: the tail, queries, when ru
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from itertools import chain, groupby, islice
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -26,6 +26,8 @@ from eventfold.engines.sqlite.tail import Stretch
 
 BEING_WRITTEN, COMPLETE, REPLACED = 0, 1, 2  # states of a run
 MAX_TOGETHER = 6_000  # entries of a tag, or postings, in memory while a run is written
+PROBED_POSTINGS = 8  # of a tag, to find the rarest of several
+FOLLOWED_POSTINGS = 8  # are read before a position is looked up
 DELETED_AT_ONCE = 4  # postings are deleted in the time that takes to write one
 
 _RUNS = 'SELECT id, start, "end", state, crc FROM run ORDER BY start, id'
@@ -43,7 +45,8 @@ _OF_TAG = f"""SELECT p.tag, p.last, p.type, p.positions, p.crc
     FROM run r CROSS JOIN posting p ON p.run = r.id
     WHERE r.state = {COMPLETE} AND r."end" > ?2 AND r.start < ?3 AND p.tag = ?1 AND p.last > ?2"""
 _FORWARDS = f"{_OF_TAG} ORDER BY r.start, r.id, p.last"
-_FIRST = f"{_FORWARDS} LIMIT 1"
+_ESTIMATE = f"""SELECT ifnull(sum(max(1, length(positions) / CASE type WHEN 0 THEN 8 ELSE 4 END)), 0)
+    FROM ({_OF_TAG} LIMIT {PROBED_POSTINGS})"""
 # The posting that has `until` is the first whose last position is not before it.
 _BACKWARDS = f"""{_OF_TAG} AND p.last <= ifnull((SELECT q.last FROM posting q
         WHERE q.run = r.id AND q.tag = ?1 AND q.last >= ?3 ORDER BY q.last LIMIT 1), {2**63 - 1})
@@ -251,28 +254,41 @@ def _within(row: Columns, after: int, until: int) -> Occurrences:
     return Occurrences(positions[low:high], types if isinstance(types, int) else types[low:high])
 
 
+def estimate_events(connection: apsw.Connection, tag: int, after: int, until: int) -> int:
+    """About how many events in (after, until] have a tag, by its first postings."""
+    return connection.execute(_ESTIMATE, (tag, after, until)).get
+
+
 class Membership:
-    """Whether a tag occurs at one position after another, in either order: a posting is read once for its stretch."""
+    """Whether a tag occurs at one position after another, best in ascending order: each posting is read once then."""
 
     def __init__(self, connection: apsw.Connection, tag: int, until: int) -> None:
         self._connection, self._tag, self._until = connection, tag, until
-        self._known_from = 0
-        self._positions: Sequence[int] = ()  # of the tag, all from `_known_from` up to the last of them
+        self._following: Iterator[Occurrences] = iter(())
+        # The positions of the tag from `_low` to `_high`.
+        self._positions: Sequence[int] = ()
+        self._low, self._high = 0, -1
 
     def __contains__(self, position: int) -> bool:
-        positions = self._positions
-        if not positions or not self._known_from <= position <= positions[-1]:
-            self._read(position)
-            positions = self._positions
-        if not positions:
-            return False
-        index = bisect_left(positions, position)
-        return index < len(positions) and positions[index] == position
+        if not self._low <= position <= self._high:
+            self._go_to(position)
+        index = bisect_left(self._positions, position)
+        return index < len(self._positions) and self._positions[index] == position
 
-    def _read(self, position: int) -> None:
-        row = self._connection.execute(_FIRST, (self._tag, position - 1, self._until)).fetchone()
-        self._positions, self._known_from = (), position
-        if row is not None:
-            postings.verify(row)
-            self._positions, _ = postings.unpack(row[1], row[2], row[3])
-            self._known_from = min(position, self._positions[0])
+    def _go_to(self, position: int) -> None:
+        """Read on to the posting that has the position, a few postings at most; otherwise look it up."""
+        steps = FOLLOWED_POSTINGS if position > self._high >= 0 else 0
+        while True:
+            if not steps:
+                self._following = occurrences(self._connection, self._tag, position - 1, self._until)
+                self._low = position
+            else:
+                self._low = self._high + 1
+            found = next(self._following, None)
+            if found is None:
+                self._positions, self._high = (), max(position, self._until)
+                return
+            self._positions, self._high = found.positions, found.positions[-1]
+            if position <= self._high:
+                return
+            steps -= 1
