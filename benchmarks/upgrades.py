@@ -24,13 +24,18 @@ from benchmarks.availability import PAGE, ROOT, seconds, with_table
 from benchmarks.outages import fill
 from eventfold.concurrency.run import run
 from eventfold.engines import open_engine
+from eventfold.engines.sqlite.postings import unpack
 from tests.layouts.kept import postgres_store
 from tests.support.servers.postgres import own
 
 RESULTS = ROOT / "benchmarks" / "upgrades.json"
 BEGIN, END = "<!-- upgrade -->", "<!-- upgrade end -->"
-# Layout 4 of a file as layout 3, and layout 3 as layout 2: the steps of an upgrade, backwards.
-TO_LAYOUT_3 = "DROP TABLE segment; PRAGMA user_version = 3"
+# Layout 5 of a file as layout 3, and layout 3 as layout 2: the steps of an upgrade, backwards.
+TO_LAYOUT_3 = (
+    "DROP TABLE segment; ALTER TABLE event RENAME COLUMN format TO encoding; DROP TABLE posting; DROP TABLE run;"
+    " CREATE TABLE tagged (tag INTEGER NOT NULL, position INTEGER NOT NULL, type INTEGER NOT NULL,"
+    " PRIMARY KEY (tag, position, type)) STRICT, WITHOUT ROWID; PRAGMA user_version = 3"
+)
 TO_LAYOUT_2 = (
     "DROP TABLE indexed; DELETE FROM tagged WHERE tag < 0; ALTER TABLE event RENAME COLUMN encoding TO codec;"
     " CREATE INDEX event_type ON event(type, position); PRAGMA user_version = 2"
@@ -65,11 +70,20 @@ def file_upgrades(events: int, rounds: int) -> dict[str, list[float]]:
 
 def _run_on_file(path: Path, steps: str) -> None:
     connection = apsw.Connection(str(path))
+    entries = [
+        (row[0], position, types if isinstance(types, int) else types[index])
+        for row in connection.execute("SELECT tag, last, type, positions FROM posting ORDER BY tag, last").fetchall()
+        for positions, types in [unpack(*row[1:])]
+        for index, position in enumerate(positions)
+    ]
     connection.execute("BEGIN")
     triggers = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
     for name, _ in triggers:
         connection.execute(f"DROP TRIGGER {name}")
-    connection.execute(steps)
+    before, dropped, after = steps.partition("STRICT, WITHOUT ROWID;")
+    connection.execute(before + dropped)
+    connection.executemany("INSERT INTO tagged VALUES (?, ?, ?)", entries)
+    connection.execute(after)
     kept = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     for _, sql in triggers:
         if sql.split(" ON ")[1].split()[0] in kept:
