@@ -18,7 +18,7 @@ from eventfold.engines.sqlite.errors import index_error
 from eventfold.engines.sqlite.postings import join
 from eventfold.engines.sqlite.runs import BEING_WRITTEN, COMPLETE, POSTING_COLUMNS, REPLACED, Run
 
-SMALL_EVENTS = 4_096  # runs below are joined as soon as there are two of a class, which spans a factor of two
+SMALL_EVENTS = 512  # runs below are joined as soon as there are two of a class, which spans a factor of two
 FANOUT = 8  # larger runs of a class, which spans a factor of eight, are joined so many at a time
 ALL_POSTINGS = 1 << 40  # copied at once
 MAX_JOINED = 48  # at once; SQLite joins at most 500 statements
