@@ -79,6 +79,25 @@ class ThreadGroupCommit:
         self._passes = self._next_passes = 0  # commits to be made without such a wait; after the next wait in vain
         self._process = os.getpid()
 
+    def append_alone(self, request: AppendRequest) -> Outcome | None:
+        """Commit a request as the leader if no other is queued or being committed; None: it must be queued.
+
+        It needs no ticket: no other thread ever commits it, and an exception that ends this call ends the append.
+        """
+        refuse_after_fork(self._process)
+        if self._waiting or self._expected:
+            return None
+        led = True  # until `attempt` returns, as in `outcome`
+        try:
+            outcomes = self._leading.attempt(commit_batch, self.engine, [request])
+            led = outcomes is not None
+        finally:
+            if led and self._waiting:
+                self._wake(())
+        if outcomes is None:
+            return None
+        return outcome if isinstance(outcome := outcomes[0], Receipt) else _outcome_of(outcome)
+
     def enqueue(self, request: AppendRequest, call: Call) -> _Ticket:
         """Add a request to the queue, without waiting. It is not written if `call` ends while it is queued."""
         refuse_after_fork(self._process)
@@ -100,7 +119,7 @@ class ThreadGroupCommit:
             batch: list[_Ticket] = []
             led = True  # assumed until `attempt` returns, since it may be ended by an exception while leading
             try:
-                led = self._leading.attempt(self._lead, ticket, batch)
+                led = self._leading.attempt(self._lead, ticket, batch) is not None
             finally:
                 # Only the leader wakes. A thread that waits would wake the first in the queue, which may be itself,
                 # and the two would take the interpreter from the leader for as long as it commits.
@@ -108,9 +127,7 @@ class ThreadGroupCommit:
                     self._wake(batch)
             if not led:
                 ticket.gate.acquire(timeout=CHECK_AGAIN_S)
-        if isinstance(ticket.outcome, Exception) and not isinstance(ticket.outcome, EventfoldError):
-            raise ticket.outcome
-        return ticket.outcome
+        return ticket.outcome if isinstance(ticket.outcome, Receipt) else _outcome_of(ticket.outcome)
 
     def _pause_of(self, ticket: _Ticket) -> float:
         """How long a caller waits while others are expected. 0: it leads now, since no other one came for GATHER_S."""
@@ -125,13 +142,13 @@ class ThreadGroupCommit:
         self._expected = 0
         return 0.0
 
-    def _lead(self, own: _Ticket, batch: list[_Ticket]) -> None:
-        """Commit the next batch, which is added to `batch`: the own ticket and those that are queued with it."""
+    def _lead(self, own: _Ticket, batch: list[_Ticket]) -> list[_Ticket]:
+        """Commit the next batch: the own ticket and those that are queued with it. Returns `batch`, with it added."""
         waiting = self._waiting
         while waiting and waiting[0] is not own and not waiting[0].is_waiting():
             waiting.popleft()  # only the leader removes tickets, so this is the ticket that was checked
         if own.outcome is not None:  # another leader committed it before this thread became the leader
-            return
+            return batch
         if self._expected:  # all have come
             self._expected, self._next_passes = 0, max(self._next_passes - 1, 0)
         if len(waiting) == 1:
@@ -153,6 +170,7 @@ class ThreadGroupCommit:
             now = time.monotonic()
             self._gathered, self._until = 0, now + 2 * (now - began) + GATHER_S
             self._expected = min(len(batch) + len(waiting), MAX_BATCH_REQUESTS)
+        return batch
 
     def _commit(self, batch: Sequence[_Ticket]) -> None:
         requests: list[AppendRequest] = []
@@ -174,13 +192,21 @@ class ThreadGroupCommit:
                 return
 
 
+def _outcome_of(found: Outcome | Exception) -> Outcome:
+    """Return the outcome of a request. Raises an error that is none: a bug of an engine."""
+    if isinstance(found, Exception) and not isinstance(found, EventfoldError):
+        raise found
+    return found
+
+
 def commit_batch(engine: Appends, requests: list[AppendRequest]) -> Sequence[Outcome | Exception]:
     """Commit one batch with an engine that never suspends. Any error becomes the outcome of every request.
 
     Raises only an interrupt (Ctrl-C). Repeating the batch is safe, because the event ids stay the same.
     """
     try:
-        return check_count(run(engine.append_many(requests)), requests)
+        outcomes = run(engine.append_many(requests))
+        return outcomes if len(outcomes) == len(requests) else check_count(outcomes, requests)
     except EventfoldError as error:
         return [copy.copy(error) for _ in requests]  # each caller raises its own copy, with its own traceback
     except Exception as error:  # a bug in an engine must not leave callers waiting

@@ -62,6 +62,9 @@ class LoopGroupCommit:
         self._batch: list[_Ticket] = []  # the batch that is being committed
         self._leader: asyncio.Task[None] | None = None
 
+    def append_alone(self, request: AppendRequest) -> None:
+        """Nothing: the engine suspends, so every request is queued."""
+
     def enqueue(self, request: AppendRequest, call: Call) -> _Ticket:
         """Add a request to the queue, without waiting. It is not written if `call` ends while it is queued."""
         ticket = _Ticket(request, call)
@@ -133,6 +136,9 @@ class DirectCommit:
 
     def __init__(self, engine: Appends) -> None:
         self.engine = engine
+
+    def append_alone(self, request: AppendRequest) -> None:
+        """Nothing: see `outcome`."""
 
     def enqueue(self, request: AppendRequest, call: Call) -> AppendRequest:
         """Return the request, which is its own ticket."""

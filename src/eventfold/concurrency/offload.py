@@ -155,6 +155,9 @@ class OffloadedGroupCommit:
         self.engine = engine
         self._writer = WorkerThreads("writer", self._commit)
 
+    def append_alone(self, request: AppendRequest) -> None:
+        """Nothing: every request is queued for the writer thread."""
+
     def enqueue(self, request: AppendRequest, call: Call) -> _QueuedCall:
         """Add a request to the queue of the writer thread, without waiting."""
         return self._writer.enqueue(request)

@@ -13,7 +13,6 @@ import zlib
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
-from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -30,8 +29,8 @@ SMALL_BYTES = 900_000  # bytes of data and metadata: with 64 tags and a type of 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST, _LAST = -62_135_596_800_000_000, 253_402_300_799_999_999  # µs: the range of a datetime
-_NO_MOMENT = -(2**63)
-_length, _version_and_moment = struct.Struct(">I").pack, struct.Struct(">Iq").pack
+_NO_MOMENT = (-(2**63)).to_bytes(8, signed=True)
+MAX_SHARED_PARTS = 1_024  # of envelopes, kept for digests
 _VARIANT, _RANDOM_BITS = 0b10 << 62, (1 << 62) - 1  # RFC 9562: two bits, then random ones
 _random_halves: deque[bytes] = deque()  # the last eight bytes of ids, drawn in advance
 if hasattr(os, "register_at_fork"):
@@ -253,39 +252,40 @@ def digest(events: Iterable[NewEvent | StoredEvent]) -> str:
     data, tags (joined by newlines), metadata, codec and key id, each as a 4-byte big-endian length and its UTF-8 bytes,
     then the version (4 bytes) and `occurred` (8 bytes, signed; the least number if absent).
     """
-    sha, last_type, start = hashlib.sha256(), "", b""
+    sha, last, start, end = None, None, b"", b""
     for event in events:
-        data, metadata, type = event.data, event.metadata or b"", event.type
-        tags = (event.tags if isinstance(event, StoredEvent) else "\n".join(event.tags)).encode()
-        if type != last_type:
-            last_type, start = type, _with_length(type)
-        envelope = (
-            event.id,
-            start,
-            _length(len(data)),
-            data,
-            _length(len(tags)),
-            tags,
-            _length(len(metadata)),
-            metadata,
-            _end(event.version, event.codec, event.key, event.occurred),
-        )
-        sha.update(b"".join(envelope))
-    return sha.hexdigest()
+        data, metadata, tags = event.data, event.metadata or b"", event.tags
+        packed = (tags if isinstance(tags, str) else "\n".join(tags)).encode()
+        shared = (event.type, event.version, event.codec, event.key)
+        if shared != last:
+            last, (start, end) = shared, _shared_parts.get(shared) or _remember_parts(*shared)
+        envelope = b"".join((
+            event.id, start, len(data).to_bytes(4), data, len(packed).to_bytes(4), packed,
+            len(metadata).to_bytes(4), metadata, end,
+            _NO_MOMENT if event.occurred is None else event.occurred.to_bytes(8, signed=True),
+        ))  # fmt: skip
+        if sha is None:
+            sha = hashlib.sha256(envelope)
+        else:
+            sha.update(envelope)
+    return (sha or hashlib.sha256()).hexdigest()
 
 
-@lru_cache(1_024)
+_shared_parts: dict[tuple[str, int, str, str | None], tuple[bytes, bytes]] = {}  # at most MAX_SHARED_PARTS
+
+
+def _remember_parts(type: str, version: int, codec: str, key: str | None) -> tuple[bytes, bytes]:
+    """Return the parts of an envelope that most events share: the type; codec, key id and version."""
+    if len(_shared_parts) >= MAX_SHARED_PARTS:
+        _shared_parts.clear()
+    found = _with_length(type), _with_length(codec) + _with_length(key or "") + version.to_bytes(4)
+    _shared_parts[type, version, codec, key] = found
+    return found
+
+
 def _with_length(text: str) -> bytes:
-    """Return a text of an envelope that most events share, such as the name of a type."""
     encoded = text.encode()
-    return _length(len(encoded)) + encoded
-
-
-@lru_cache(1_024)
-def _end(version: int, codec: str, key: str | None, occurred: int | None) -> bytes:
-    """Return the end of an envelope, from the codec on."""
-    moment = _NO_MOMENT if occurred is None else occurred
-    return _with_length(codec) + _with_length(key or "") + _version_and_moment(version, moment)
+    return len(encoded).to_bytes(4) + encoded
 
 
 def checksum(position: int, time: int, data: bytes, tags: str, metadata: bytes | None) -> int:

@@ -50,17 +50,21 @@ class Mutex:
 
     def run_user_code(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call `work`, which calls user code, with a copy of the caller's context variables."""
-        return self.run(copy_context().run, work, *args, **kwargs)
-
-    def attempt(self, work: Callable[[*Ts], object], *args: *Ts) -> bool:
-        """Call `work` as `run_user_code` does if no other call is running; return whether it was called."""
-        try:
-            self._context.run(copy_context().run, work, *args)
+        try:  # as `run` does, without another call on the path of every append
+            return self._context.run(copy_context().run, work, *args, **kwargs)
         except RuntimeError as error:
             if not _is_in_use(error):
                 raise
-            return False
-        return True
+        return self.run(copy_context().run, work, *args, **kwargs)
+
+    def attempt(self, work: Callable[[*Ts], T], *args: *Ts) -> T | None:
+        """Call `work` as `run_user_code` does and return its result; None if another call is running."""
+        try:
+            return self._context.run(copy_context().run, work, *args)
+        except RuntimeError as error:
+            if not _is_in_use(error):
+                raise
+            return None
 
 
 def _is_in_use(error: RuntimeError) -> bool:

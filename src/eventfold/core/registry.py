@@ -36,7 +36,7 @@ from eventfold.core.event import (
 )
 from eventfold.core.event_rows import Decode, EventRows
 from eventfold.core.signals import is_from_handler
-from eventfold.core.upcast import Upcaster, apply_upcasters, current_classes, upcaster_from, version_chain
+from eventfold.core.upcast import UPCASTER, Upcaster, apply_upcasters, current_classes, upcaster_from, version_chain
 from eventfold.errors import EventfoldError, InvalidEvent, UndecodableEvent, UnknownEventType
 
 _NOT_FOUND: Any = object()
@@ -97,7 +97,10 @@ class Registry:
         draft = event if type(event) is Draft else None
         if draft is not None:
             event = draft.event
-        codec = self.codec(type(event))  # pyright: ignore[reportUnknownArgumentType]
+        cls: type = type(event)  # pyright: ignore[reportUnknownVariableType]
+        codec = self._codecs.get(cls)
+        if codec is None or codec.upcaster is not cls.__dict__.get(UPCASTER):  # as in `codec`
+            codec = self.codec(cls)
         data = encode_payload(codec, event)
         tags = tags_of(codec, event, draft.tags if draft is not None else ())
         if draft is None:

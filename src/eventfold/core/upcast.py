@@ -48,7 +48,7 @@ class Upcaster(msgspec.Struct, frozen=True):
         return f"{self.function.__module__}.{self.function.__qualname__}"
 
 
-_UPCASTER = "__eventfold_upcaster__"
+UPCASTER = "__eventfold_upcaster__"
 
 
 def upcast(function: F) -> F:
@@ -76,7 +76,7 @@ def upcast(function: F) -> F:
             "Keep one upcaster for each old class; chain them one version at a time.",
         )
     _refuse_cycles(step)
-    set_class_data(step.source, _UPCASTER, step)
+    set_class_data(step.source, UPCASTER, step)
     for target in targets:
         register_upcast_source(target, step.source)
     return function
@@ -112,7 +112,7 @@ def _refuse_cycles(step: Upcaster) -> None:
 
 def upcaster_from(cls: type) -> Upcaster | None:
     """Return the upcaster of a class, or None."""
-    return cls.__dict__.get(_UPCASTER)
+    return cls.__dict__.get(UPCASTER)
 
 
 def current_classes(cls: type) -> tuple[type, ...]:
@@ -144,12 +144,12 @@ def apply_upcasters(event: object) -> tuple[Any, ...]:
 
     Raises what an upcaster raises, and TypeError if one returns an object of a class that it did not declare.
     """
-    step = type(event).__dict__.get(_UPCASTER)
+    step = type(event).__dict__.get(UPCASTER)
     while step is not None:  # the fast path: almost every upcaster returns one event
         event = step.function(event)
         if type(event) not in step.targets:
             return _parts(step, event)
-        step = type(event).__dict__.get(_UPCASTER)
+        step = type(event).__dict__.get(UPCASTER)
     return (event,)
 
 

@@ -25,7 +25,7 @@ from eventfold.core.query import ConditionClause, Cursor, Query, check_limits
 from eventfold.core.state import State
 from eventfold.core.tags import check_name
 from eventfold.errors import AppendUnconfirmed, InvalidInput, InvalidQuery, StoreUnavailable
-from eventfold.log.context import Appender, Log, Options, metadata_of, refuse_nested_append
+from eventfold.log.context import CONTEXT, WRITING, Appender, Log, Options, metadata_of, refuse_nested_append
 from eventfold.log.cursors import LAST_POSITION, check_position, known_position, position_of
 from eventfold.ports.messages import PAGE_BYTES, AppendRequest, Outcome
 from eventfold.ports.services import require
@@ -47,7 +47,8 @@ async def append(
         clauses, epoch = (ConditionClause(check_limits(unless), after),), None
     else:
         clauses, epoch = await _condition_of(log, unless, after)
-    request = AppendRequest(encode(log, options, events), clauses, options.command_id if key is None else key, epoch)
+    encoded = encode(log, options, events)
+    request = AppendRequest(encoded, clauses, options.command_id if key is None else key, epoch)
     return await (write if options.connection is None else stage)(log, options, request)
 
 
@@ -91,10 +92,10 @@ async def append_next(log: Log, options: Options, rest: Iterator[Any], batch: in
 
 def encode(log: Log, options: Options, events: Sequence[Any]) -> tuple[NewEvent, ...]:
     """Return the events encoded and checked. Raises InvalidInput if there are none or too many, InvalidEvent."""
-    _refuse_count(events)
-    metadata = metadata_of(options)
+    metadata = metadata_of(options) if options.metadata or CONTEXT.get() is not None else None
     if len(events) == 1:
         return (log.registry.encode(events[0], metadata),)
+    _refuse_count(events)
     return tuple(log.registry.encode_all(events, metadata))
 
 
@@ -138,22 +139,31 @@ async def _submit(appender: Appender, request: AppendRequest, call: Call) -> Out
     return await appender.outcome(appender.enqueue(request, call))
 
 
-def write(log: Log, options: Options, request: AppendRequest, ticket: Any = None) -> CoroutineType[Any, Any, Receipt]:
-    """Write one request, and repeat it unchanged while its outcome is unknown. To be awaited.
+async def write(log: Log, options: Options, request: AppendRequest, ticket: Any = None) -> Receipt:
+    """Write one request, and repeat it unchanged while its outcome is unknown.
 
     `ticket`: the ticket of the request if it is checked and queued already. Raises the outcome if it is an error.
     """
-    call = Call()
-    return call.bind(_write(log, options, request, call, ticket))
-
-
-async def _write(log: Log, options: Options, request: AppendRequest, call: Call, ticket: Any) -> Receipt:
+    outcome = None
     if ticket is None:
-        check_request(log, request)
+        if request.key is not None or WRITING.get():
+            check_request(log, request)
+        if options.attempts > 0:
+            outcome = log.appender.append_alone(request)
+            if type(outcome) is Receipt:
+                return outcome
+    call = Call()
+    return await call.bind(_write(log, options, request, call, ticket, outcome))
+
+
+async def _write(
+    log: Log, options: Options, request: AppendRequest, call: Call, ticket: Any, outcome: Outcome | None
+) -> Receipt:
+    """Write a request. `ticket`: if it is queued already; `outcome`: of its first attempt, if that has one already."""
     attempts, unconfirmed, appender = min(options.attempts, MAX_ATTEMPTS), None, log.appender
     for attempt in range(attempts):
-        outcome = await appender.outcome(appender.enqueue(request, call) if ticket is None else ticket)
-        ticket = None
+        if outcome is None:
+            outcome = await appender.outcome(appender.enqueue(request, call) if ticket is None else ticket)
         if isinstance(outcome, Receipt):
             return outcome if unconfirmed is None else as_first_answer(outcome, request.events)
         if isinstance(outcome, AppendUnconfirmed):
@@ -163,6 +173,7 @@ async def _write(log: Log, options: Options, request: AppendRequest, call: Call,
         # An earlier outcome is unknown. It stays unknown while the store is not available.
         if attempt + 1 == attempts:
             raise unconfirmed
+        ticket = outcome = None
         await log.runtime.sleep(UNCONFIRMED_BACKOFF.pause(attempt + 1))
     raise InvalidInput("An append was given no attempts.", "Use attempts=1 or more.")
 

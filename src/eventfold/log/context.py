@@ -51,6 +51,10 @@ class Options(msgspec.Struct, frozen=True):
 class Appender(Protocol):
     """Commits appends; those that arrive at the same time share a commit."""
 
+    def append_alone(self, request: AppendRequest) -> Outcome | None:
+        """Append a request within this call if no other is queued or being committed; None: it must be queued."""
+        ...
+
     def enqueue(self, request: AppendRequest, call: Call) -> Any:
         """Queue a request for `call`, without waiting. Returns its ticket.
 

@@ -107,6 +107,14 @@ class MeasuredAppender:
     def __init__(self, inner: Appender, recorder: Recorder) -> None:
         self._inner, self._recorder = inner, recorder
 
+    def append_alone(self, request: AppendRequest) -> Outcome | None:
+        """See Appender.append_alone."""
+        started = perf_counter()
+        outcome = self._inner.append_alone(request)
+        if outcome is not None:
+            self._recorder.appended(perf_counter() - started)
+        return outcome
+
     def enqueue(self, request: AppendRequest, call: Call) -> Any:
         """See Appender.enqueue."""
         return self._inner.enqueue(request, call)

@@ -84,6 +84,9 @@ class TracedAppender:
     ) -> None:
         self._appender, self._begin, self._decision = appender, begin, decision
 
+    def append_alone(self, request: AppendRequest) -> None:
+        """Nothing: the span of an append begins with its wait, and needs a request that is queued."""
+
     def enqueue(self, request: AppendRequest, call: Call) -> Any:
         """See Appender.enqueue."""
         return self._appender.enqueue(request, call)

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 class Batch(Judge):
     """The requests of one transaction: judged in order against the log and each other, then inserted together.
 
-    `judged`, `is_judged_together`: see Judge. `mode`: what to do in addition after a failed attempt. Without CHECK_IDS
-    event ids are assumed to be new; if not, `insert` fails.
+    `judged`, `is_alone`, `is_judged_together`: see Judge. `mode`: what to do in addition after a failed attempt.
+    Without CHECK_IDS event ids are assumed to be new; if not, `insert` fails.
     """
 
     def __init__(
@@ -38,10 +38,12 @@ class Batch(Judge):
         connection: apsw.Connection,
         judged: dict[int, int],
         mode: AppendMode,
+        is_alone: bool,
         is_judged_together: bool,
     ) -> None:
         self.known = known = writer.last_commit.read(connection)
-        run_triggers(connection, known.needs_triggers)
+        if connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, -1) != known.needs_triggers:
+            run_triggers(connection, known.needs_triggers)
         super().__init__(
             Log(writer.names, writer.rows, writer.head.store_id, writer.head.epoch),
             connection,
@@ -49,6 +51,7 @@ class Batch(Judge):
             max(writer.clock(), known.head.time),
             judged,
             is_careful=mode is not AppendMode.OPTIMISTIC and AppendMode.CHECK_IDS in mode,
+            is_alone=is_alone,
             is_judged_together=is_judged_together,
         )
         self._mode, self.registrations = mode, known.registrations
@@ -65,33 +68,17 @@ class Batch(Judge):
         # A repeated append returns its receipt even if this process lacks the code of an inline read model.
         self._is_careful |= any(self._codes.get(each.name) != each.code for each in self.registrations)
 
-    @property
-    def new_head(self) -> Head | None:
-        """The head of the log after this batch; None if it writes nothing, not even a request key."""
-        if self._rows:
-            return Head(self._position, self._time, self._rows[-1][1])
-        return self._head_before if self._keys else None
-
     def judge(self, request: AppendRequest) -> Outcome:
         """Check one request and, if its conditions hold, assign positions to its events."""
-        known = self.verdict(request)
-        if known is not None:
-            return known
-        return (self._fold_inline(request) if self.registrations else None) or self._write(request)
-
-    def _fold_inline(self, request: AppendRequest) -> EventfoldError | None:
-        """Fold a request into the inline read models before it is accepted. Returns why it is refused, or None."""
-        events, first = request.events, self._position + 1
-        refusal = missing_code(self.registrations, self._codes, [event.type for event in events])
-        folding = self.inline
-        if refusal is not None or folding is None or not any(event.type in folding.types for event in events):
+        # Most requests are one event without key and condition in a commit of their own: nothing is to be looked up.
+        is_usual = self._is_alone and not request.unless and request.key is None and len(request.events) == 1
+        if not is_usual or self._is_careful:
+            known = self.verdict(request)
+            if known is not None:
+                return known
+        refusal = self._fold_inline(request) if self.registrations else None
+        if refusal is not None:
             return refusal
-        size = len(events)
-        placed = [event.at(first + offset, self._time, offset, size) for offset, event in enumerate(events)]
-        return folding.fold(placed, AppendMode.WRITE_EACH in self._mode)
-
-    def _write(self, request: AppendRequest) -> Receipt:
-        """Accept a request: add the rows of its events."""
         ids = self._add_rows(request.events, self._position + 1)
         first = self.accept(request, ids)
         return Receipt(
@@ -104,9 +91,20 @@ class Batch(Judge):
             digest=digest(request.events),
         )
 
+    def _fold_inline(self, request: AppendRequest) -> EventfoldError | None:
+        """Fold a request into the inline read models before it is accepted. Returns why it is refused, or None."""
+        events, first = request.events, self._position + 1
+        refusal = missing_code(self.registrations, self._codes, [event.type for event in events])
+        folding = self.inline
+        if refusal is not None or folding is None or not any(event.type in folding.types for event in events):
+            return refusal
+        size = len(events)
+        placed = [event.at(first + offset, self._time, offset, size) for offset, event in enumerate(events)]
+        return folding.fold(placed, AppendMode.WRITE_EACH in self._mode)
+
     def _add_rows(self, events: Sequence[NewEvent], first: int) -> tuple[bytes, ...]:
         """Add the rows of the events of one append, and their labels. Returns their ids."""
-        connection, time, ensure = self._connection, self._time, self._log.names.types.ensure
+        connection, time, types_by_name = self._connection, self._time, self._log.names.types
         rows, (types, tag_sets, sizes) = self._rows, self.labels
         ids: list[bytes] = []
         size = len(events) if len(events) > 1 else None  # NULL, as the offset, for an append of one event
@@ -115,7 +113,7 @@ class Batch(Judge):
             id, type, data, tag_set = event.id, event.type, event.data, event.tags
             tags = "\n".join(tag_set)
             if type != last_type:
-                last_type, number = type, ensure(connection, type)
+                last_type, number = type, types_by_name.cached_id(type) or types_by_name.ensure(connection, type)
             codec = None if event.codec == "json" else event.codec
             offset = size and position - first
             row = (
@@ -129,9 +127,10 @@ class Batch(Judge):
             sizes.append(len(data) + len(tags))
         return tuple(ids)
 
-    def insert(self) -> None:
+    def insert(self) -> Head | None:
         """Insert the accepted events and the rows of inline read models.
 
+        Returns the head of the log after this batch; None if it writes nothing, not even a request key.
         Raises StaleRows, InlineFailed, and apsw.ConstraintError for a duplicate event id.
         """
         rows, connection = self._rows, self._connection
@@ -147,3 +146,6 @@ class Batch(Judge):
             self._connection.executemany(schema.INSERT_REQUEST, map(with_checksum, self._keys.items()))
         if self.inline is not None and self._rows:
             self.inline.write()
+        if self._rows:
+            return Head(self._position, self._time, self._rows[-1][1])
+        return self._head_before if self._keys else None

@@ -58,8 +58,9 @@ class NameDictionary:
         self._last_id = f"SELECT ifnull(max(id), 0) FROM {table}"  # noqa: S608
         self._insert_pair = f"INSERT INTO {table} (id, name) VALUES (?, ?)"  # noqa: S608
         self._ids_by_name: dict[str, int] = {}
+        self.cached_id = self._ids_by_name.get  # of a committed name, None if it is not known here
         self.names_by_id: dict[int, str] = {}
-        self._uncommitted: dict[str, int] = {}
+        self.uncommitted: dict[str, int] = {}  # names that the current transaction created
         self.spellings = MomentSpellings()  # of tags
 
     def id(self, connection: apsw.Connection, name: str) -> int | None:
@@ -76,9 +77,9 @@ class NameDictionary:
 
         Only inside the writer's transaction; then call `commit` or `rollback`.
         """
-        known = self._ids_by_name.get(name) or self._uncommitted.get(name) or self._look_up(connection, name)
+        known = self._ids_by_name.get(name) or self.uncommitted.get(name) or self._look_up(connection, name)
         if known is None:
-            known = self._uncommitted[name] = connection.execute(self._insert, (name,)).get
+            known = self.uncommitted[name] = connection.execute(self._insert, (name,)).get
         return known
 
     def ensure_all(self, connection: apsw.Connection, names: Sequence[str]) -> list[int]:
@@ -87,33 +88,33 @@ class NameDictionary:
         if None not in ids:
             return cast("list[int]", ids)
         rest = [name for name, known in zip(names, ids, strict=True) if known is None]
-        found = {name: self._uncommitted[name] for name in rest if name in self._uncommitted}
+        found = {name: self.uncommitted[name] for name in rest if name in self.uncommitted}
         found.update(self._look_up_all(connection, [name for name in rest if name not in found]))
         new = [name for name in rest if name not in found]
         if new:
             last: int = connection.execute(self._last_id).get
             created = dict(zip(new, range(last + 1, last + 1 + len(new)), strict=True))
             connection.executemany(self._insert_pair, [(number, name) for name, number in created.items()])
-            self._uncommitted.update(created)
+            self.uncommitted.update(created)
             found.update(created)
         return [found[name] if known is None else known for name, known in zip(names, ids, strict=True)]
 
     def commit(self) -> None:
         """After a COMMIT: cache the ids that the transaction created."""
-        if self._uncommitted:
-            created, self._uncommitted = self._uncommitted, {}
+        if self.uncommitted:
+            created, self.uncommitted = self.uncommitted, {}
             for name, number in created.items():
                 self._cache(name, number)
 
     def rollback(self) -> None:
         """After a ROLLBACK: discard the ids that the transaction created."""
-        self._uncommitted.clear()
+        self.uncommitted.clear()
 
     def forget(self) -> None:
         """Forget all names."""
         self._ids_by_name.clear()
         self.names_by_id.clear()
-        self._uncommitted.clear()
+        self.uncommitted.clear()
         self.spellings = MomentSpellings()
 
     def name(self, connection: apsw.Connection, number: int) -> str:
@@ -150,7 +151,7 @@ class NameDictionary:
         return found
 
     def _cache(self, name: str, number: int) -> int:
-        if name in self._uncommitted:  # the writer's own transaction also finds what it created
+        if name in self.uncommitted:  # the writer's own transaction also finds what it created
             return number
         if len(self._ids_by_name) >= MAX_CACHED_NAMES:
             self._ids_by_name.clear()

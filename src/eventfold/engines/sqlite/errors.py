@@ -301,13 +301,20 @@ def translate_errors(method: Callable[P, CoroutineType[Any, Any, T]]) -> Callabl
     async def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return await method(*args, **kwargs)
-        except apsw.Error as error:
-            raise translate_error(error, getattr(args[0], "path", "the store")) from error
-        except UnicodeDecodeError as error:
-            raise inconsistency_error(f"a text in it is not valid UTF-8 ({error.reason})") from error
-        except UnicodeEncodeError as error:
-            raise InvalidInput(
-                f"{error.object!r} cannot be stored as text.", "Use text without lone surrogates."
-            ) from error
+        except DRIVER_ERRORS as error:
+            raise as_engine_error(error, getattr(args[0], "path", "the store")) from error
 
     return wrapped
+
+
+DRIVER_ERRORS = (apsw.Error, UnicodeDecodeError, UnicodeEncodeError)
+
+
+def as_engine_error(error: Exception, path: str) -> EventfoldError:
+    """An error of SQLite, of DRIVER_ERRORS, as one of eventfold."""
+    if isinstance(error, UnicodeDecodeError):
+        return inconsistency_error(f"a text in it is not valid UTF-8 ({error.reason})")
+    if isinstance(error, UnicodeEncodeError):
+        return InvalidInput(f"{error.object!r} cannot be stored as text.", "Use text without lone surrogates.")
+    assert isinstance(error, apsw.Error)
+    return translate_error(error, path)

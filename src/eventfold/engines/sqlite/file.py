@@ -167,7 +167,9 @@ class File:
         """The connection for writing. Return it to the pool. Raises StoreReadOnly, StoreUnsafe."""
         self.check()
         self.last_used = now = time.monotonic()
-        self.presence.check_overwritten()
+        pages = self.presence.detector
+        if pages is not None and not pages.is_unchanged():
+            self.presence.check_overwritten()
         if now > self._next_link_check:
             refuse_links(self.real_path)
             # Set after the check, so that the next call checks a refused file again.

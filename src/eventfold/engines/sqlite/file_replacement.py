@@ -21,7 +21,7 @@ class DirectoryStamp:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._remembered: Stamp | None = None
+        self.remembered: Stamp | None = None  # equal to the current one if no entry was created, removed or renamed
 
     def current(self) -> Stamp | None:
         """The current stamp. Read it before the files are checked. One stat call, 2 µs."""
@@ -31,11 +31,7 @@ class DirectoryStamp:
             return None
         return found.st_dev, found.st_ino, found.st_ctime_ns
 
-    def is_unchanged(self, mark: Stamp | None) -> bool:
-        """Whether no entry was created, removed or renamed since the remembered stamp."""
-        return mark is not None and mark == self._remembered
-
     def remember(self, mark: Stamp | None) -> None:
         """Remember the stamp of verified files, if it is old enough that a later change has another time."""
         if os.name == "posix" and mark is not None and 0 < mark[2] < time.time_ns() - COARSEST_TIMESTAMP_NS:
-            self._remembered = mark
+            self.remembered = mark

@@ -54,13 +54,14 @@ class IdleMerge:
         self._writer = ref(writer)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self.is_running = False  # set by the thread; if True, `begin` need not be called
 
     def begin(self) -> None:
         """Start the thread, unless it runs."""
         if self._stop.is_set() or (self._thread is not None and self._thread.is_alive()):
             return
         self._thread = threading.Thread(
-            target=_run, args=(self._writer, self._stop), name="eventfold-merge", daemon=True
+            target=self._run, args=(self._writer, self._stop), name="eventfold-merge", daemon=True
         )
         with suppress(RuntimeError):  # no thread can be started: appends and `close` merge
             self._thread.start()
@@ -73,8 +74,15 @@ class IdleMerge:
         if thread is not None and thread.is_alive() and thread is not threading.current_thread():
             thread.join(STOP_TIMEOUT_S)
 
+    def _run(self, known: ref[MergingWriter], stop: threading.Event) -> None:
+        self.is_running = True
+        try:
+            _merge(known, stop)
+        finally:
+            self.is_running = False
 
-def _run(known: ref[MergingWriter], stop: threading.Event) -> None:
+
+def _merge(known: ref[MergingWriter], stop: threading.Event) -> None:
     seen = -1
     while not stop.wait(IDLE_S):
         writer = known()

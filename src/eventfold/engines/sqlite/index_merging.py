@@ -79,7 +79,9 @@ class IndexMerging:
                     return  # beside others: they merge
                 tail.covering(connection, last)
         segments = tail.segments
-        self.is_tail_long = bool(segments) and last - segments[0].start >= MIN_EVENTS and not self._waits
+        self.is_tail_long = (
+            bool(segments) and last - segments[0].start >= MIN_EVENTS and not (self._failures and self._waits)
+        )
 
     def merge_slice(self, connection: apsw.Connection, events: int) -> bool:
         """Save a segment that was closed, or merge a slice, after an append of so many events, outside a transaction.
@@ -87,6 +89,10 @@ class IndexMerging:
         Returns False if it failed: the connection may not be used any more.
         """
         tail = self._names.tail
+        count = len(segments := tail.segments)
+        is_saved = count < 2 or segments[-2].is_saved
+        if is_saved and count <= tail.merge_segments and not (self._merge or self.compacts or self._failures):
+            return True  # nothing is to be saved, merged or forgotten, as after nearly all appends
         closed = tail.closed if len(tail.segments) > 1 else ()
         if not (closed or self.compacts) or self._waits:
             return True

@@ -6,9 +6,9 @@ Knows: the order of checks for a request. Does not know: transactions and locks,
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 import apsw
+import msgspec
 
 from eventfold.core.envelope import NewEvent, Receipt, StoredEvent, make_receipt
 from eventfold.core.query import ConditionClause
@@ -26,7 +26,7 @@ class HeadMoved(Exception):
     """Something that was committed after the head was read decides a request: the head is to be read again."""
 
 
-class Log(NamedTuple):
+class Log(msgspec.Struct, frozen=True):
     """The log that requests are judged against: its index, its rows, its identity."""
 
     names: Names
@@ -40,7 +40,8 @@ class Judge:
 
     `time`: when the accepted events are recorded. `judged`: id of a clause -> position through which it is already
     known to hold. `is_careful`: whether every event id is looked up; otherwise they are assumed to be new to the log.
-    `is_judged_together`: whether a condition of a later request is to be compared with events of an earlier one.
+    `is_alone`: whether there is one request only, so that nothing of it is kept for later ones. `is_judged_together`:
+    whether a condition of a later request is to be compared with events of an earlier one.
     """
 
     def __init__(
@@ -52,12 +53,13 @@ class Judge:
         judged: dict[int, int],
         *,
         is_careful: bool,
+        is_alone: bool,
         is_judged_together: bool,
     ) -> None:
         self._log, self._connection, self._judged = log, connection, judged
         self._names: NameLookup | None = None
         self._head_before, self._position, self._time = head, head.position, time
-        self._is_careful = is_careful
+        self._is_careful, self._is_alone = is_careful, is_alone
         self.labels = Labels([], [], [])  # of the accepted events
         self._pending = PendingEvents(self._position, self.labels) if is_judged_together else None
         self._keys: dict[str, int] = {}  # of the accepted requests, and of repeats that are assigned a key
@@ -91,10 +93,12 @@ class Judge:
         """Assign positions to the events of a request, whose ids are given. Returns the first position."""
         events, first = request.events, self._position + 1
         self._position += len(events)
-        self._positions.update(zip(ids, range(first, self._position + 1), strict=True))
-        self._accepted.append((first, events))
         if request.key is not None:
             self._keys[request.key] = first
+        if self._is_alone:
+            return first
+        self._positions.update(zip(ids, range(first, self._position + 1), strict=True))
+        self._accepted.append((first, events))
         return first
 
     def _check_clause(self, clause: ConditionClause, number: int, epoch: int | None) -> EventfoldError | None:

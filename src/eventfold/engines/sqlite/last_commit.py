@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import NamedTuple
 from weakref import ReferenceType, ref
 
 import apsw
+import msgspec
 
 from eventfold.engines.sqlite.head import HeadTracker
 from eventfold.engines.sqlite.inline import read_registrations
@@ -28,7 +28,7 @@ from eventfold.ports.messages import Head
 _TRIGGERS = "SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'"
 
 
-class Known(NamedTuple):
+class Known(msgspec.Struct, frozen=True):
     """`needs_triggers`: whether a trigger is not eventfold's own, or rows of inline read models are written."""
 
     head: Head

@@ -36,6 +36,7 @@ class WalFile:
         self._file = -1
         self._path, self._header = path, header
         self._last_frame = (0, 0)  # the last frame seen, and the salt of its WAL
+        self._frame_size = 0  # bytes; known once the index has a header, and then the same for all time
 
     def is_intact(self) -> bool:
         """Whether the WAL contains the last frame seen, or begins as the index says. True if unknown.
@@ -45,37 +46,39 @@ class WalFile:
         words = self._header
         if words is None or not IS_LITTLE_ENDIAN:
             return True
-        # Three attempts: another process may be writing the header of the index.
-        return self._matches_index(words) or self._matches_index(words) or self._matches_index(words)
-
-    def _matches_index(self, words: HeaderWords) -> bool:
-        salt, frames = words[SALT_WORD], words[FRAMES_WORD] & LOW_32_BITS
-        if not frames:  # restarted: its header is written with the first frame
-            return True
-        last, of = self._last_frame
-        place = (
-            WAL_HEADER_BYTES + (last - 1) * self._frame_size(words) + FRAME_SALT_OFFSET
-            if of == salt
-            else HEADER_SALT_OFFSET
-        )
-        try:
-            if self._file < 0:
-                self._file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-            found = os.pread(self._file, 8, place)
-        except OSError:  # removal is detected elsewhere; without a descriptor nothing is known
-            return True
-        if int.from_bytes(found, "little") == salt:
-            self._last_frame = (frames, salt)
-            return True
-        return words[SALT_WORD] != salt  # restarted meanwhile
+        for _ in range(3):  # attempts: another process may be writing the header of the index
+            salt, frames = words[SALT_WORD], words[FRAMES_WORD] & LOW_32_BITS
+            if not frames:  # restarted: its header is written with the first frame
+                return True
+            last, of = self._last_frame
+            place = (
+                WAL_HEADER_BYTES + (last - 1) * self._frame_size + FRAME_SALT_OFFSET
+                if of == salt
+                else HEADER_SALT_OFFSET
+            )
+            try:
+                if self._file < 0:
+                    self._file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+                found = os.pread(self._file, 8, place)
+            except OSError:  # removal is detected elsewhere; without a descriptor nothing is known
+                return True
+            if int.from_bytes(found, "little") == salt:
+                if of != salt:
+                    self._frame_size = _frame_size(words)
+                self._last_frame = (frames, salt)
+                return True
+            if words[SALT_WORD] != salt:  # restarted meanwhile
+                return True
+        return False
 
     def __del__(self) -> None:
         if self._file >= 0:
             os.close(self._file)
 
-    def _frame_size(self, words: HeaderWords) -> int:
-        size = words[1] >> 48  # two bytes; 1 stands for 65,536
-        return FRAME_HEADER_BYTES + (size & 0xFE00) + ((size & 1) << 16)
+
+def _frame_size(words: HeaderWords) -> int:
+    size = words[1] >> 48  # two bytes; 1 stands for 65,536
+    return FRAME_HEADER_BYTES + (size & 0xFE00) + ((size & 1) << 16)
 
 
 Mark = tuple[int, int, int] | None
@@ -112,7 +115,9 @@ class OverwriteDetector:
 
     def is_unchanged(self) -> bool:
         """Whether nothing wrote to the file since it was last verified. One system call, as `is_unchanged_since`."""
-        state, found = self._read_state(), os.fstat(self._file)
+        words = self._header  # as in `_read_state` and `_stat_file`
+        state = None if words is None else (words[SALT_WORD], words[COPIED_WORD], words[ATTEMPTED_WORD])
+        found = os.fstat(self._file)
         if (found.st_mtime_ns, found.st_size) == self._stat:
             self._state = state
             return True

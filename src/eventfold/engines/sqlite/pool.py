@@ -69,7 +69,9 @@ class Pool:
 
     def return_writer(self, connection: apsw.Connection) -> None:
         """Return the connection for writing."""
-        self._return(self._writers, connection)
+        self._writers.append(connection)
+        if not self._accepts_returns:  # as in `_return`
+            self.close_idle()
 
     def discard(self, connection: apsw.Connection) -> None:
         """Return a connection that may be in an unknown state, and close it."""

@@ -268,7 +268,8 @@ def _judge_once(
         max(now, head.time),
         {},
         is_careful=bool(list(connection.executemany(schema.POSITION_OF, ids))),
-        is_judged_together=len(requests) > 1 and any(request.unless for request in requests[1:]),
+        is_alone=len(requests) == 1,
+        is_judged_together=any(request.unless for request in requests[1:]),
     )
     types, tag_sets, _ = judging.labels
     verdicts = list[Any]()

@@ -111,7 +111,8 @@ class Watch:
 
     def notify(self) -> None:
         """Call all callbacks, after a commit of this engine."""
-        call_all(tuple(self._callbacks))
+        if self._callbacks:
+            call_all(tuple(self._callbacks))
 
     def add(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call `callback` after each commit. Returns a function that removes it."""

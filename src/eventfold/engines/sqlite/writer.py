@@ -70,8 +70,9 @@ class Writer:
 
         Raises AppendUnconfirmed if the commit failed, any other error if nothing was written.
         """
-        self.refuse_copy()
-        return self._run_alone(self._append, requests)
+        if self.copy_of is not None:
+            self.refuse_copy()
+        return self._mutex.run_user_code(self._alone, self._append, requests)
 
     def refuse_copy(self) -> None:
         """Raises StoreReadOnly if the file is a copy of a log that is elsewhere."""
@@ -157,7 +158,8 @@ class Writer:
         self._unreturned = None
 
     def _append(self, connection: apsw.Connection, requests: Sequence[AppendRequest]) -> list[Outcome]:
-        self._catch_up_early(connection, requests)
+        if self.merging.others_append or not self.names.tail.segments:
+            self._catch_up_early(connection, requests)
         judged: dict[int, int] = {}
         for request in requests:
             if request.unless:
@@ -277,14 +279,14 @@ class Writer:
         try:
             try:
                 connection.execute("BEGIN IMMEDIATE")
-                is_judged_together = len(requests) > 1 and any(request.unless for request in requests[1:])
-                batch = Batch(self, connection, judged, mode, is_judged_together)
+                is_alone = len(requests) == 1
+                is_judged_together = not is_alone and any(request.unless for request in requests[1:])
+                batch = Batch(self, connection, judged, mode, is_alone, is_judged_together)
                 outcomes = list(map(batch.judge, requests))
-                batch.insert()
+                new_head = batch.insert()
             except BaseException:
                 self._rollback(connection)
                 raise
-            new_head = batch.new_head
             if new_head is None:
                 connection.execute("ROLLBACK")
             else:
@@ -307,7 +309,7 @@ class Writer:
         elif events and not self.merging.merge_slice(connection, events):
             self._is_unusable = True
             self._rollback(connection)
-        if self.merging.is_tail_long:
+        if self.merging.is_tail_long and not self._idle_merge.is_running:
             self._idle_merge.begin()
 
     @property
@@ -350,8 +352,9 @@ class Writer:
             self._rollback(connection)
             raise
         self._committed = True
-        self.names.types.commit()
-        self.names.tags.commit()
+        for names in (self.names.types, self.names.tags):
+            if names.uncommitted:
+                names.commit()
         presence = self._file.presence
         if not presence.is_in_place():
             assert presence.damage is not None

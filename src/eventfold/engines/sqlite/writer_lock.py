@@ -171,7 +171,7 @@ class WriterLock:
     def _open(self) -> int:
         if self._file is not None:
             mark = self._directory.current()
-            if self._directory.is_unchanged(mark):
+            if mark is not None and mark == self._directory.remembered:
                 return self._file
             if os.fstat(self._file).st_nlink:
                 self._directory.remember(mark)
