@@ -22,7 +22,7 @@ from eventfold.core.query import Cursor, Query
 from eventfold.core.renamed import refuse_old_attributes, refuse_old_keywords
 from eventfold.core.state import State, Step
 from eventfold.log import copy as log_copy
-from eventfold.log.append import Asked, Unless, append, append_encoded, append_next, check_batches, query_of
+from eventfold.log.append import Asked, Unless, append_encoded, append_next, append_now, check_batches, query_of
 from eventfold.log.context import Command, Options, context, with_options
 from eventfold.log.copy import Copied, Progress, refuse_no_store, with_proof
 from eventfold.log.cursors import cursor_after, known_position, position_of
@@ -95,8 +95,7 @@ class Store:
     ) -> None:
         self._log = open_log(url, StateCache(cache, snapshots), create=create, options=options)
         self.engine, self.registry = self._log.engine, self._log.registry
-        self._options = Options()
-        self._projections = projection_admin(self._log, target, url=url)
+        self._options, self._projections = Options(), projection_admin(self._log, target, url=url)
         if inline:
             try:
                 self._projections.inline(*inline)
@@ -114,7 +113,8 @@ class Store:
         the append idempotent: a second append with the same key writes nothing and returns the receipt of the first.
         Raises InvalidEvent, AppendConflict, AppendUnconfirmed, EventIdReused, StoreUnavailable errors.
         """
-        return run(append(self._log, self._options, events, unless, after, key))
+        done = append_now(self._log, self._options, events, unless, after, key)
+        return done if isinstance(done, Receipt) else run(done)
 
     def append_encoded(
         self, *events: NewEvent, unless: Unless = None, after: int | Cursor = 0, key: str | None = None

@@ -52,6 +52,20 @@ async def append(
     return await (write if options.connection is None else stage)(log, options, request)
 
 
+def append_now(
+    log: Log, options: Options, events: Sequence[Any], unless: Unless, after: int | Cursor, key: str | None
+) -> Receipt | CoroutineType[Any, Any, Receipt]:
+    """Append events within this call if they have no condition and no other append is queued or being committed.
+
+    Returns the receipt, or what is to be awaited for it. So the lone append of a thread needs no coroutine.
+    """
+    if unless is not None or after != 0 or options.connection is not None:
+        return append(log, options, events, unless, after, key)
+    request = AppendRequest(encode(log, options, events), (), options.command_id if key is None else key)
+    outcome = _begin(log, options, request)
+    return outcome if isinstance(outcome, Receipt) else _finish(log, options, request, None, outcome)
+
+
 async def append_encoded(
     log: Log, options: Options, events: Sequence[NewEvent], unless: Unless, after: int | Cursor, key: str | None
 ) -> Receipt:
@@ -144,16 +158,22 @@ async def write(log: Log, options: Options, request: AppendRequest, ticket: Any 
 
     `ticket`: the ticket of the request if it is checked and queued already. Raises the outcome if it is an error.
     """
-    outcome = None
-    if ticket is None:
-        if request.key is not None or WRITING.get():
-            check_request(log, request)
-        if options.attempts > 0:
-            outcome = log.appender.append_alone(request)
-            if type(outcome) is Receipt:
-                return outcome
+    outcome = _begin(log, options, request) if ticket is None else None
+    return outcome if isinstance(outcome, Receipt) else await _finish(log, options, request, ticket, outcome)
+
+
+def _begin(log: Log, options: Options, request: AppendRequest) -> Outcome | None:
+    """Check a request and make its first attempt, if no other is queued. Returns the outcome; None: to be queued."""
+    if request.key is not None or WRITING.get():
+        check_request(log, request)
+    return log.appender.append_alone(request) if options.attempts > 0 else None
+
+
+def _finish(
+    log: Log, options: Options, request: AppendRequest, ticket: Any, outcome: Outcome | None
+) -> CoroutineType[Any, Any, Receipt]:
     call = Call()
-    return await call.bind(_write(log, options, request, call, ticket, outcome))
+    return call.bind(_write(log, options, request, call, ticket, outcome))
 
 
 async def _write(

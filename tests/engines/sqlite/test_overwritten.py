@@ -109,9 +109,10 @@ def test_an_append_under_way_is_not_acknowledged(path: str, old: Path, monkeypat
         store.append(noted(2))
         insert = writer.Batch.insert
 
-        def overwritten(self: Any) -> None:
-            insert(self)
+        def overwritten(self: Any) -> Any:
+            head = insert(self)
             shutil.copyfile(old, path)
+            return head
 
         monkeypatch.setattr(writer.Batch, "insert", overwritten)
         with pytest.raises(EventfoldError, match="overwritten"):
