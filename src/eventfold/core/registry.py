@@ -40,7 +40,7 @@ from eventfold.core.upcast import UPCASTER, Upcaster, apply_upcasters, current_c
 from eventfold.errors import EventfoldError, InvalidEvent, UndecodableEvent, UnknownEventType
 
 _NOT_FOUND: Any = object()
-MIN_ALIKE = 6  # events of one class that are encoded together
+MIN_ALIKE = 20  # events of one class that are encoded together: after a wait for the disk fewer cost more than apart
 _OWN_MODULES = {  # by the beginning of a stored name: a program that reads all events need not import them itself
     "$alert-message": "eventfold.alerts.delivery.message",
     "$alert-target": "eventfold.alerts.delivery.message",

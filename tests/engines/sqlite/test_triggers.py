@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 import apsw
+import msgspec
 import pytest
 
 import eventfold as ef
@@ -66,7 +67,8 @@ def test_a_position_that_is_not_the_next_one_is_refused(
 
         def read_wrong(self: LastCommit, connection: apsw.Connection) -> object:
             known = read(self, connection)
-            return known._replace(head=Head(known.head.position + wrong, known.head.time, known.head.id))
+            head = Head(known.head.position + wrong, known.head.time, known.head.id)
+            return msgspec.structs.replace(known, head=head)
 
         with monkeypatch.context() as patch:
             patch.setattr(LastCommit, "read", read_wrong)

@@ -117,10 +117,10 @@ class Batch(Judge):
             codec = None if event.codec == "json" else event.codec
             offset = size and position - first
             row = (
-                position, id, number, event.version, data, tags, time, event.occurred, event.metadata, offset, size,
-                codec, event.key,
+                id, number, event.version, data, tags, time, event.occurred, event.metadata, offset, size, codec,
+                event.key,
             )  # fmt: skip
-            rows.append((*row, crc32(encode_row(row))))
+            rows.append((*row, crc32(encode_row((position, *row)))))
             ids.append(id)
             types.append(type)
             tag_sets.append(tag_set)
@@ -134,18 +134,21 @@ class Batch(Judge):
         Raises StaleRows, InlineFailed, and apsw.ConstraintError for a duplicate event id.
         """
         rows, connection = self._rows, self._connection
-        if rows and not self.known.needs_triggers:
-            # SQLite assigns the first position, the next one of the log: it must be the one that was promised.
-            connection.execute(schema.INSERT_EVENT, (None, *rows[0][1:]))
-            if connection.last_insert_rowid() != rows[0][0]:
-                raise apsw.ConstraintError(f"eventfold: position {rows[0][0]} is not the next one")
-            rows = rows[1:]
-        if rows:
-            connection.executemany(schema.INSERT_EVENT, rows)
+        if rows and self.known.needs_triggers:
+            first = self._position + 1 - len(rows)
+            connection.executemany(schema.INSERT_EVENT, [(place, *row) for place, row in enumerate(rows, first)])
+        elif rows:
+            # SQLite assigns the positions, the next ones of the log: the last must be the one that was promised.
+            if len(rows) == 1:
+                connection.execute(schema.INSERT_NEXT, rows[0])
+            else:
+                connection.executemany(schema.INSERT_NEXT, rows)
+            if connection.last_insert_rowid() != self._position:
+                raise apsw.ConstraintError(f"eventfold: position {self._position} is not the next one")
         if self._keys:
-            self._connection.executemany(schema.INSERT_REQUEST, map(with_checksum, self._keys.items()))
-        if self.inline is not None and self._rows:
+            connection.executemany(schema.INSERT_REQUEST, map(with_checksum, self._keys.items()))
+        if self.inline is not None and rows:
             self.inline.write()
-        if self._rows:
-            return Head(self._position, self._time, self._rows[-1][1])
+        if rows:
+            return Head(self._position, self._time, rows[-1][0])
         return self._head_before if self._keys else None
