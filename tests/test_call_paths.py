@@ -24,10 +24,10 @@ WARM = 3
 # Upper bounds: functions on the stack, their files, functions that run from the call's start to its end, their files.
 # On SQLite the first read of a process builds the tail in memory, and the first one after appends adds them to it.
 BOUNDS = {
-    "append": (20, 8, 91, 31),
-    "decide": (22, 9, 165, 41),  # an event of an older class is folded as it is read: whether it is one is asked here
+    "append": (14, 7, 55, 25),
+    "decide": (20, 9, 145, 37),  # an event of an older class is folded as it is read: whether it is one is asked here
     "project": (13, 10, 293, 48),  # one function names the store in the errors of all others
-    "rows": (9, 5, 78, 25),  # filters are checked, then compiled to SQL once for each shape
+    "rows": (9, 5, 75, 25),  # filters are checked, then compiled to SQL once for each shape
 }
 UNTIL = {
     "append": "`store.append(event)` to COMMIT",
