@@ -52,6 +52,9 @@ def test_a_killed_runner_loses_no_message_and_repeats_it_under_its_id(tmp_path: 
             with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
                 assert process.stdout is not None and process.stdout.readline() == "runs\n"
                 record(store, raised(f"c-{number}", micros()))
+                # Its own message is written first: a repeat of the message before it may block the receiver earlier,
+                # and two facts that the next runner finds without a message are announced in one.
+                until(lambda written=number + 1: len(messages(store)) == written)
                 until(receiver.blocking.is_set)
                 process.kill()
             receiver.blocked.clear()
