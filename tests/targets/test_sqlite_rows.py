@@ -11,7 +11,7 @@ import pytest
 import eventfold as ef
 from eventfold.core.table import Column, Table, generation_table
 from eventfold.ports.messages import Capabilities
-from eventfold.ports.target import Checkpoint, PartitionKey, ProjectionRecord
+from eventfold.ports.target import Checkpoint, PartitionKey, ProjectionRecord, RowRefused
 from eventfold.projections.prefetch import can_prefetch
 from eventfold.targets.sql.target import SqlTarget
 from eventfold.targets.sqlite.driver import MAX_ROWS_PER_STATEMENT, SqliteDriver
@@ -67,6 +67,28 @@ def test_a_page_of_any_size_is_written_whole_and_loaded_whole(driver: Spied, siz
         found = target.load(table, [*[(row[0],) for row in rows], ("absent",)])
         assert sorted(found) == sorted(rows)
         rows = [(key, None) for key, _ in rows]
+
+
+@pytest.mark.parametrize("declared", [ONE, TWO])
+def test_rows_that_must_be_new_are_inserted_or_refused(driver: Spied, declared: Table) -> None:
+    """A moment in a key is the same in every zone. The rows before the refused one are undone with the transaction."""
+    from datetime import UTC, datetime, timedelta, timezone
+
+    target, table, key = created(driver, declared), generation_table(declared, 1), PartitionKey(declared.name, 1)
+    noon = datetime(2026, 1, 2, 12, tzinfo=UTC)
+
+    def rows(first: int, last: int, at: datetime) -> list[tuple[Any, ...]]:
+        middle = () if declared is ONE else (at,)
+        return [(f"k{number:04}", *middle, number) for number in range(first, last)]
+
+    with target.transaction(key) as tx:
+        tx.insert(table, rows(0, 1_203, noon))
+    with pytest.raises(RowRefused), target.transaction(key) as tx:
+        tx.insert(table, [*rows(2_000, 2_700, noon), *rows(7, 8, noon.astimezone(timezone(timedelta(hours=9))))])
+    assert [row for page in target.scan(table) for row in page] == rows(0, 1_203, noon)
+    with target.transaction(key) as tx:
+        tx.insert(table, rows(2_000, 2_001, noon))
+    assert len([row for page in target.scan(table) for row in page]) == 1_204
 
 
 def test_pages_of_many_sizes_need_few_statements(driver: Spied) -> None:

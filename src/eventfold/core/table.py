@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
-from itertools import starmap
+from itertools import chain, starmap
 from operator import attrgetter
 from types import NoneType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -133,14 +133,14 @@ def row_codec_of(
                 f"{cls.__name__} has an index on {', '.join(as_json)}, which is stored as JSON and cannot be compared.",
                 "Leave it out of indexes=, or keep what is compared in a field of its own.",
             )
-    get, get_all, size = _getter(fields), values_getter(fields), len(key)
+    get, size = _getter(fields), len(key)
     unpack = _building(cls) if not any(decoders) else _unpacking(cls, decoders)
     return RowCodec(
         Table(name, tuple(columns), key, indexes),
         get if not any(encoders) else _converting(get, encoders),
         unpack,
         _getter(key),
-        get_all if not any(encoders) else lambda rows: converted(get_all(rows), encoders),
+        _all_values if not any(encoders) else lambda rows: converted(_all_values(rows), encoders),
         _unpacking_all(cls, decoders, unpack),
         values_getter(key),
         list if not any(encoders[:size]) else lambda keys: converted(list(keys), encoders[:size]),
@@ -171,6 +171,11 @@ def is_of_kind(kind: ColumnKind, of: type) -> bool:
     return issubclass(of, allowed) and not issubclass(of, left_out)
 
 
+def _all_values(rows: Iterable[Any]) -> list[tuple[Any, ...]]:
+    """Return the tuple of all fields of each row, in their order."""
+    return list(map(msgspec.structs.astuple, rows))
+
+
 def values_getter(names: tuple[str, ...]) -> Callable[[Iterable[Any]], list[tuple[Any, ...]]]:
     """Return a function that returns, for each of many objects, the tuple of these attributes."""
     get = attrgetter(*names)
@@ -185,9 +190,15 @@ def converted(rows: Sequence[Any], converters: Sequence[Convert | None]) -> Sequ
         return rows
     columns = [
         values if convert is None else [None if value is None else convert(value) for value in values]
-        for values, convert in zip(zip(*rows, strict=True), converters, strict=True)
+        for values, convert in zip(columns_of(rows), converters, strict=True)
     ]
     return list(zip(*columns, strict=True))
+
+
+def columns_of(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    """Return the columns of rows of one length. Not by zip(*rows), which needs an iterator for each row."""
+    width, values = len(rows[0]) if rows else 0, list(chain.from_iterable(rows))
+    return [values[at::width] for at in range(width)]
 
 
 def _getter(fields: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:

@@ -10,10 +10,9 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
 from functools import partial
-from itertools import chain
 from typing import Any, cast
 
-from eventfold.core.table import KINDS, Column, ColumnKind, is_of_kind
+from eventfold.core.table import KINDS, Column, ColumnKind, columns_of, is_of_kind
 from eventfold.errors import InvalidProjection
 
 EDGE_YEARS = (1, 9999)  # the years in which a conversion to UTC may leave the range of datetime
@@ -59,9 +58,8 @@ def refuse_moments(columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> 
 
 def refuse_other_types(columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> None:
     """Raise TypeError on a value of another type than its column: PostgreSQL would round 9.99 to 10 for an int."""
-    width, values = len(rows[0]) if rows else 0, list(chain.from_iterable(rows))
-    for at, column in enumerate(columns[:width]):  # keys are the beginning of rows
-        for of in set(map(type, values[at::width])):
+    for column, values in zip(columns, columns_of(rows), strict=False):  # keys are the beginning of rows
+        for of in set(map(type, values)):
             if of is not PLAIN_TYPES.get(column.kind) and not is_of_kind(column.kind, of):
                 raise TypeError(f"{column.name} holds {column.kind}, not {of.__name__}")
 

@@ -451,8 +451,10 @@ class RowStore(Protocol):
 class Target(RecordStore, LeaseStore, RowStore, Protocol):
     """A database for rows, checkpoints and records: one object, since one transaction changes all of them.
 
-    Every method raises TargetUnavailable if the database cannot be used. A target may have the attribute
-    `releases_interpreter`, with the value False: other threads of the process cannot work while it writes a page.
+    Every method raises TargetUnavailable if the database cannot be used. A target may have attributes:
+    `releases_interpreter`, False: other threads of the process cannot work while it writes a page;
+    `inserts_new_rows`, True: its transactions have `insert`, which raises RowRefused for a row that exists, where
+    `upsert` would replace it; `quiet_page_events`: the most events of a transaction while no one appends.
     """
 
     address: str

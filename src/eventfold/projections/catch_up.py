@@ -49,6 +49,7 @@ def worker_context(
         time.perf_counter,
         is_dead_holder,
         lease,
+        quiet_page=getattr(target, "quiet_page_events", 0),
         start_in_thread=start_in_thread,
         catches=catches,
         joint=joint,

@@ -28,6 +28,7 @@ from eventfold.projections.page import (
     result_refused,
 )
 
+MIN_EVIDENCE_ROWS = 500  # as many keys without a row, in one page, are evidence that later keys have none either
 EXISTENCE_MASK = (1 << 23) - 1  # bits of a key's hash, by which rows are known that cannot exist yet
 Clock = Callable[[], float]
 
@@ -37,6 +38,14 @@ class RowLoader(Protocol):
 
     def load(self, table: Table, keys: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
         """See Target.load."""
+        ...
+
+
+class InsertingTransaction(Protocol):
+    """A transaction of a target with `inserts_new_rows`: see Target."""
+
+    def insert(self, table: Table, rows: Sequence[Sequence[Any]]) -> None:
+        """Insert rows. Raises RowRefused if one with its key exists; the transaction has to be rolled back then."""
         ...
 
 
@@ -75,16 +84,28 @@ class Throughput:
         return self._last_stats
 
 
+class RowsExist(Exception):
+    """The database refused rows that were inserted as new ones: roll back, call `stop_assuming`, and fold again."""
+
+
 class RowChanges(NamedTuple):
-    """Rows as they are stored, the keys of rows to delete, and the rows that were packed, for error messages."""
+    """Rows as they are stored, the keys of rows to delete, and the rows that were packed, for error messages.
+
+    `are_assumed`: the rows are assumed to be new, and the database has to refuse any that exists.
+    """
 
     packed: Sequence[tuple[Any, ...]]
     deleted: Sequence[tuple[Any, ...]]
     rows: list[Any]
+    are_assumed: bool = False
 
 
 class RowCache:
-    """Keyed rows, folded in memory. They stay in memory between pages, since only this worker writes them."""
+    """Keyed rows, folded in memory. They stay in memory between pages, since only this worker writes them.
+
+    Where each event has had a row of its own so far, further keys are assumed to be new: their rows are not looked up,
+    but inserted by a statement that fails if one exists. Then nothing was written, and nothing is assumed any more.
+    """
 
     def __init__(
         self,
@@ -102,6 +123,10 @@ class RowCache:
         self._cache: dict[tuple[Any, ...], Any] = {}
         self._is_complete = fresh  # a row that is not in memory does not exist
         self._may_exist: bytearray | None = None  # by hash of the key, 1 if a row may exist: others are not loaded
+        self._may_assume = getattr(target, "inserts_new_rows", False) and not definition.keeps and not definition.watch
+        self._assumes_new = False  # keys that are not in memory have no row
+        self._are_assumed = False  # the rows that were folded last are all assumed to be new
+        self._had_own_rows = fresh  # every event so far was the only one of its key
         self._touched: dict[tuple[Any, ...], None] = {}
 
     def forget(self, whole: bool = False) -> None:
@@ -109,6 +134,12 @@ class RowCache:
         self._cache.clear()
         self._touched = {}
         self._is_complete, self._may_exist = whole, None
+        self._assumes_new, self._are_assumed, self._had_own_rows = False, False, whole
+
+    def stop_assuming(self) -> None:
+        """Drop all rows in memory, and look up every row from now on."""
+        self._may_assume = False
+        self.forget()
 
     def fold(self, items: Sequence[DecodedEvent], timing: Timing, clock: Clock, *, each: bool = False) -> None:
         """Fold events, in memory. Raises HandlerFailed; after that, call `forget` first.
@@ -116,14 +147,14 @@ class RowCache:
         `each`: check a row's key after every event, so that HandlerFailed names the event that changed it.
         """
         self._touched = keys_in(items)
-        self._load(self._touched)
+        new = self._load(self._touched, len(self._touched) == len(items))
         began = clock()
-        self._evolve(items, each)
+        self._evolve(items, each, new)
         timing.add("evolve", clock() - began, len(items))
 
-    def _evolve(self, items: Sequence[DecodedEvent], each: bool = False) -> None:
+    def _evolve(self, items: Sequence[DecodedEvent], each: bool = False, new: Collection[Key] | None = None) -> None:
         if isinstance(items, ColumnarPage) and not each:
-            items.evolve(self._definition, self._cache, self._catches)
+            items.evolve(self._definition, self._cache, self._catches, new)
         else:
             self._one_by_one(items, each)
 
@@ -148,24 +179,41 @@ class RowCache:
         except self._catches as error:
             raise HandlerFailed(index, error, "evolve") from error
 
-    def _load(self, keys: dict[Key, None]) -> None:
-        cache = self._cache
-        missing = dict.fromkeys(filterfalse(cache.__contains__, keys))
+    def _load(self, keys: dict[Key, None], are_single: bool) -> Collection[Key]:
+        """Load the rows of these keys that are not in memory. Returns the keys that have no row.
+
+        `are_single`: each of them is the key of one event.
+        """
+        cache, self._are_assumed = self._cache, False
+        has_rows = not cache.keys().isdisjoint(keys)
+        missing = dict.fromkeys(filterfalse(cache.__contains__, keys)) if has_rows else keys
+        are_single &= not has_rows
+        self._had_own_rows &= are_single
         if not missing:
-            return
+            return missing
         if len(cache) + len(missing) > MAX_CACHED_ROWS:
             if self._is_complete:
-                self._may_exist, self._is_complete = bytearray(EXISTENCE_MASK + 1 >> 3), False
-                _existing(self._may_exist, cache)
+                self._is_complete, self._assumes_new = False, self._may_assume and self._had_own_rows
+                if not self._assumes_new:
+                    self._may_exist = bytearray(EXISTENCE_MASK + 1 >> 3)
+                    _existing(self._may_exist, cache)
             cache.clear()
-            missing = dict(keys)
+            missing = keys
+        if self._assumes_new and are_single:
+            self._are_assumed = True
+            return missing
         to_load: Iterable[Key] = () if self._is_complete else missing
         if self._may_exist is not None:
             to_load = _existing(self._may_exist, missing)
-        self._fetch(to_load, missing)
+        if self._fetch(to_load, missing):
+            return list(filterfalse(cache.__contains__, missing))
+        if to_load is missing and are_single and len(missing) >= MIN_EVIDENCE_ROWS:
+            self._assumes_new = self._may_assume
+        return missing
 
-    def _fetch(self, to_load: Iterable[Key], missing: dict[Key, None]) -> None:
-        """Load those rows of `to_load` that exist. They are rows of the keys `missing`."""
+    def _fetch(self, to_load: Iterable[Key], missing: dict[Key, None]) -> bool:
+        """Load those rows of `to_load` that exist, of the keys `missing`. Returns whether there are any."""
+        loaded = list[Any]()
         if to_load:
             columns = self._of.table.columns
             keys = self._packed(self._of.pack_keys, to_load, "key")
@@ -184,6 +232,7 @@ class RowCache:
                 other = next(filterfalse(missing.__contains__, found))
                 raise HandlerFailed(None, self._wrong_types_error(other), "key")
             self._cache.update(zip(found, loaded, strict=True))
+        return bool(loaded)
 
     def _wrong_types_error(self, key: Any) -> EventfoldError:
         return InvalidProjection(
@@ -203,11 +252,20 @@ class RowCache:
         """
         changed = self.changes() if changes is None else changes
         try:
+            if changed.are_assumed:
+                return self._insert(tx, changed)
             tx.upsert(self.table, changed.packed)
             tx.delete(self.table, changed.deleted)
         except (RowRefused, TypeError, ValueError, OverflowError) as error:
             name, columns, values = self._definition.name, self._of.table.columns, map(self._values, changed.rows)
             raise HandlerFailed(None, unstorable_error(name, columns, values, _cause(error)), "evolve") from error
+
+    def _insert(self, tx: TargetTransaction, changed: RowChanges) -> None:
+        """Write rows that are assumed to be new. Raises RowsExist if one exists, or is refused for another reason."""
+        try:
+            cast("InsertingTransaction", tx).insert(self.table, changed.packed)
+        except RowRefused as error:
+            raise RowsExist from error
 
     def changes(self) -> RowChanges:
         """Return the changes made so far, ready to be written, whatever is folded or forgotten afterwards.
@@ -220,7 +278,7 @@ class RowCache:
         rows = list(map(cache.__getitem__, remaining))
         self.refuse_other_keys(remaining, rows)
         packed = self._packed(self._of.pack_all, rows, "evolve")
-        return RowChanges(packed, self._packed(self._of.pack_keys, deleted, "key"), rows)
+        return RowChanges(packed, self._packed(self._of.pack_keys, deleted, "key"), rows, self._are_assumed)
 
     def refuse_other_keys(self, keys: list[Key], rows: list[Any]) -> None:
         """Raise HandlerFailed where evolve changed the key of a row."""

@@ -5,8 +5,8 @@ Knows: codecs, the keys and the partition of each event. Does not know: how even
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import compress, repeat
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import compress, repeat, starmap
 from operator import attrgetter, length_hint
 from types import NoneType
 from typing import Any, cast, overload
@@ -82,9 +82,46 @@ class ColumnarPage(Sequence[DecodedEvent]):
         return DecodedEvent(self.places[index], self.stored[index], ((self.events[index], keys),), keys)
 
     def evolve(
-        self, definition: ProjectionDefinition, rows: dict[Key, Any], catches: type[BaseException] = Exception
+        self,
+        definition: ProjectionDefinition,
+        rows: dict[Key, Any],
+        catches: type[BaseException] = Exception,
+        new: Collection[Key] | None = None,
     ) -> None:
-        """Fold events into `rows`, in order. A row whose `keep` returns False becomes None. Raises HandlerFailed."""
+        """Fold events into `rows`, in order. A row whose `keep` returns False becomes None. Raises HandlerFailed.
+
+        `new`: the distinct keys that have no row in `rows`; None: they are looked up.
+        """
+        if definition.recorded or definition.keeps or not self._evolve_made(definition.cls, rows, catches, new):
+            self._evolve_each(definition, rows, catches)
+
+    def _evolve_made(
+        self, cls: Any, rows: dict[Key, Any], catches: type[BaseException], new: Collection[Key] | None
+    ) -> bool:
+        """Fold events after all new rows were made at once, which takes half of the time.
+
+        Returns False, and has changed nothing, if the class refuses to make a row: `_evolve_each` finds the event.
+        """
+        if new is None:
+            new = dict.fromkeys([key for key in self.keys if rows.get(key) is None])
+        try:
+            made = list(starmap(cls, new))
+        except catches:
+            return False
+        rows.update(zip(new, made, strict=True))
+        of_events = made if len(made) == len(self.keys) else map(rows.__getitem__, self.keys)
+        events = iter(self.events)
+        try:
+            for row, event in zip(of_events, events, strict=False):
+                if row.evolve(event) is not None:
+                    raise result_refused(cls)
+        except catches as error:
+            raise HandlerFailed(len(self.events) - length_hint(events) - 1, error, "evolve") from error
+        return True
+
+    def _evolve_each(
+        self, definition: ProjectionDefinition, rows: dict[Key, Any], catches: type[BaseException]
+    ) -> None:
         cls, keep, events = definition.cls, definition.keeps, iter(self.events)
         envelopes = map(Recorded[Any], self.stored, self.events) if definition.recorded else repeat(None)
         try:

@@ -16,7 +16,7 @@ from eventfold.ports.messages import Page, Span
 from eventfold.ports.target import Checkpoint, CheckpointChanged, CheckpointUpdate, ParkedEvent, TargetTransaction
 from eventfold.projections.definition import ProjectionDefinition
 from eventfold.projections.failures import ParkedEvents, StopReason, describe_error
-from eventfold.projections.fold import HandlerDispatch, RowCache, RowChanges, Throughput, Timing
+from eventfold.projections.fold import HandlerDispatch, RowCache, RowChanges, RowsExist, Throughput, Timing
 from eventfold.projections.page import DecodedEvent, HandlerFailed, PageDecoder, stored_events
 from eventfold.projections.partition_lease import JointCommit, PartitionLease
 from eventfold.projections.prefetch import Prefetcher, can_prefetch
@@ -50,6 +50,7 @@ class PageCommit:
         self._has_effects = definition.kind == "effects"
         self._effects_per_commit = definition.events_per_checkpoint  # as many may be repeated after a crash
         self._limit = min(SMALL_PAGE_EVENTS, self._context.page)
+        self._largest, self._quiet_page, self._last_head = self._context.page, 0, 0
         self._throughput = Throughput()
         self._handlers = HandlerDispatch(definition, self._context.catches)
         self._rows: RowCache | None = None
@@ -67,6 +68,7 @@ class PageCommit:
         if definition.kind == "rows":
             is_empty = checkpoint.seen.count == 0 and not self._parked.by_position and partitions == 1
             start = context.start_in_thread if can_prefetch(context.log, context.target) else None
+            self._quiet_page = context.quiet_page if start is None else 0
             self._prefetcher = Prefetcher(context.log, definition.query, self._decoder, start)
             self._rows = RowCache(definition, context.target, partition_key, is_empty, context.catches)
         if self._watcher is not None:
@@ -82,6 +84,11 @@ class PageCommit:
         if self._rows is not None and self._prefetcher is not None:
             self._prefetcher.drop()
             self._rows.forget()
+
+    def _stop_assuming(self) -> None:
+        self.forget()
+        if self._rows is not None:
+            self._rows.stop_assuming()
 
     async def read(self) -> tuple[Page, Sequence[DecodedEvent] | None]:
         """Return the next page, with its decoded events if it was prefetched, else None."""
@@ -109,7 +116,9 @@ class PageCommit:
         *,
         check_each_key: bool,
     ) -> bool:
-        """Fold and commit `events` of a page. Returns False and does nothing if the store has begun another epoch.
+        """Fold and commit `events` of a page. Returns False and changes nothing if they have to be read again.
+
+        That is if the store has begun another epoch, or if rows exist that were assumed to be new.
 
         Raises HandlerFailed with an index into `events`; then nothing is committed.
         """
@@ -149,16 +158,27 @@ class PageCommit:
             self.forget()
             index = None if failed.index is None else work.todo[failed.index].at
             raise HandlerFailed(index, failed.error, failed.handler) from failed.error
+        except RowsExist:
+            self._stop_assuming()
+            return False
         except BaseException:
             self.forget()
             raise
         if update.parked:
             self._parked.add(update.parked)
+        if page.more and self._quiet_page > self._context.page <= self._limit:
+            await self._find_largest()
         # Effects are committed a few at a time, and the rest of their page is read again.
-        largest = SMALL_PAGE_EVENTS if self._has_effects else self._context.page
+        largest = SMALL_PAGE_EVENTS if self._has_effects else self._largest
         is_long = clock() - began > LONG_PAGE_S
         self._limit = max(1, self._limit // 4) if is_long else min(self._limit * 2, largest)
         return True
+
+    async def _find_largest(self) -> None:
+        """Let pages be larger while no one appends: a commit costs less for each event, but appends wait longer."""
+        head = (await self._context.log.engine.head()).position
+        self._largest = self._quiet_page if head == self._last_head else self._context.page
+        self._last_head = head
 
     async def _announce(self, rows: RowCache) -> None:
         """Let the watcher know of the rows that were folded, before they are stored."""
@@ -307,6 +327,8 @@ class PageCommit:
             update.handled, update.settled, update.parked = checkpoint.handled, [], [again]
             self._advance(update)
             self._parked.replace(again)
+        except RowsExist:
+            self._stop_assuming()  # the event is still due
         except BaseException:
             self.forget()
             raise

@@ -39,10 +39,11 @@ class JointCommit(Protocol):
 class WorkerContext(msgspec.Struct, frozen=True):
     """What a worker uses. `clock` returns seconds; `is_dead_holder` recognizes holders whose process was killed.
 
-    `lease` in seconds, `page` in events; `start_in_thread` prefetches a page while one is written. `catches`: the
-    exceptions that count as failures of user code; outside the main thread also SystemExit and KeyboardInterrupt, which
-    no signal handler raises there. `joint`: commits pages of rows together with those of other workers; None: alone.
-    `wall_clock` returns the time in µs since 1970 UTC, for watchers of rows.
+    `lease` in seconds. `page`: the most events of a page, and `quiet_page` while no one appends, since no append waits
+    for it then; it is not used where pages are prefetched. `start_in_thread` prefetches a page while one is written.
+    `catches`: the exceptions that count as failures of user code; outside the main thread also SystemExit and
+    KeyboardInterrupt, which no signal handler raises there. `joint`: commits pages of rows together with those of other
+    workers; None: alone. `wall_clock` returns the time in µs since 1970 UTC, for watchers of rows.
     `observer`: sees each page that is committed.
     """
 
@@ -52,6 +53,7 @@ class WorkerContext(msgspec.Struct, frozen=True):
     is_dead_holder: Callable[[str], bool] = lambda _holder: False
     lease: float = 10.0
     page: int = PAGE_EVENTS
+    quiet_page: int = 0
     start_in_thread: StartInThread | None = None
     catches: type[BaseException] = Exception
     joint: JointCommit | None = None

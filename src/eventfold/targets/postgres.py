@@ -147,6 +147,8 @@ class PostgresDriver:
     table_suffix = ""
     max_name_bytes: int | None = MAX_IDENTIFIER_BYTES
     row_lock_clause = " FOR UPDATE"
+    quiet_page_events = 0
+    inserts_new_rows = False  # an upsert by COPY or arrays costs a round trip, and so does a look-up
     releases_interpreter = True
 
     def __init__(self, url: str, lend: Lend | None = None) -> None:

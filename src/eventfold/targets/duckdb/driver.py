@@ -107,6 +107,8 @@ class DuckDbDriver:
     table_suffix = ""
     max_name_bytes: int | None = None
     row_lock_clause = ""  # a transaction that writes excludes all other writers
+    quiet_page_events = 0
+    inserts_new_rows = False
     releases_interpreter = True
 
     def __init__(self, path: str) -> None:

@@ -31,6 +31,8 @@ class Driver(Protocol):
     table_suffix: str
     max_name_bytes: int | None  # bytes of a table's or an index's name; None: no limit
     row_lock_clause: str  # after a SELECT: locks its rows until the transaction ends; "" if a transaction locks all
+    quiet_page_events: int  # events of one transaction while no one appends; 0: as many as at other times
+    inserts_new_rows: bool  # it has a statement that fails if a row exists, which costs less than to look rows up
     releases_interpreter: bool  # other threads run for most of the time of a statement
 
     def acquire(self, write: bool, runs_user_code: bool) -> Any:

@@ -88,6 +88,10 @@ class Statements:
             )
         return sql
 
+    def insert_sql(self, table: Table) -> str:
+        """The statement that inserts a row, and fails if one with its key exists. For drivers that insert new rows."""
+        raise NotImplementedError
+
     def delete_sql(self, table: Table) -> str:
         """The statement that deletes a row by its key."""
         key = " AND ".join(f"{self.quote_column(k)} = ?" for k in table.key)

@@ -52,6 +52,7 @@ class SqlTarget:
         self.driver = self._driver = driver
         self.address = driver.address
         self.releases_interpreter = driver.releases_interpreter
+        self.inserts_new_rows, self.quiet_page_events = driver.inserts_new_rows, driver.quiet_page_events
         self._ready = False
         self.statements = self._statements = statements or Statements(driver)
         self._queries = QueryStatements(self._statements)

@@ -59,6 +59,14 @@ class SqlTransaction:
             except self._driver.row_errors as error:
                 raise RowRefused(str(error)) from error
 
+    def insert(self, table: Table, rows: Sequence[Sequence[Any]]) -> None:
+        """See InsertingTransaction."""
+        encoded = self._statements.encode_rows(table, rows)
+        try:
+            self._driver.upsert(self.connection, self._statements.insert_sql(table), table, encoded)
+        except self._driver.row_errors as error:
+            raise RowRefused(str(error)) from error
+
     def delete(self, table: Table, keys: Sequence[Sequence[Any]]) -> None:
         """See the port."""
         if keys:
