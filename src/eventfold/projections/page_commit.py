@@ -118,8 +118,7 @@ class PageCommit:
     ) -> bool:
         """Fold and commit `events` of a page. Returns False and changes nothing if they have to be read again.
 
-        That is if the store has begun another epoch, or if rows exist that were assumed to be new.
-
+        They have if the store has begun another epoch, or if rows exist that were assumed to be new.
         Raises HandlerFailed with an index into `events`; then nothing is committed.
         """
         todo, waiting = self._parked.split(items)
@@ -166,19 +165,18 @@ class PageCommit:
             raise
         if update.parked:
             self._parked.add(update.parked)
-        if page.more and self._quiet_page > self._context.page <= self._limit:
-            await self._find_largest()
-        # Effects are committed a few at a time, and the rest of their page is read again.
-        largest = SMALL_PAGE_EVENTS if self._has_effects else self._largest
-        is_long = clock() - began > LONG_PAGE_S
-        self._limit = max(1, self._limit // 4) if is_long else min(self._limit * 2, largest)
+        await self._limit_next(page, is_long=clock() - began > LONG_PAGE_S)
         return True
 
-    async def _find_largest(self) -> None:
-        """Let pages be larger while no one appends: a commit costs less for each event, but appends wait longer."""
-        head = (await self._context.log.engine.head()).position
-        self._largest = self._quiet_page if head == self._last_head else self._context.page
-        self._last_head = head
+    async def _limit_next(self, page: Page, *, is_long: bool) -> None:
+        """Set the largest size of the next page. While no one appends, a larger one makes no append wait."""
+        if page.more and self._quiet_page > self._context.page <= self._limit:
+            head = (await self._context.log.engine.head()).position
+            self._largest = self._quiet_page if head == self._last_head else self._context.page
+            self._last_head = head
+        # Effects are committed a few at a time, and the rest of their page is read again.
+        largest = SMALL_PAGE_EVENTS if self._has_effects else self._largest
+        self._limit = max(1, self._limit // 4) if is_long else min(self._limit * 2, largest)
 
     async def _announce(self, rows: RowCache) -> None:
         """Let the watcher know of the rows that were folded, before they are stored."""
