@@ -26,7 +26,7 @@ WARM = 3
 BOUNDS = {
     "append": (14, 7, 55, 25),
     "decide": (20, 9, 145, 37),  # an event of an older class is folded as it is read: whether it is one is asked here
-    "project": (13, 10, 293, 48),  # one function names the store in the errors of all others
+    "project": (13, 10, 293, 49),  # one function names the store in all errors; checksums are in a file of their own
     "rows": (9, 5, 75, 25),  # filters are checked, then compiled to SQL once for each shape
 }
 UNTIL = {

@@ -9,6 +9,7 @@ import copy
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import date
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from uuid import UUID
 
@@ -259,7 +260,7 @@ class Store:
             backwards=backwards,
         )
         reader = Reader(self._log, query, bounds, raw)
-        return _each(run(reader.next_page()), reader)
+        return chain.from_iterable(_pages(run(reader.next_page()), reader))  # a generator less for each event
 
     def event(self, id: UUID | str, *, raw: bool = False) -> Recorded[Any] | None:
         """Return the event with this id (a UUID or its text), or None if there is none.
@@ -307,9 +308,7 @@ class Store:
         return Follower(LogFollower(self._log, query, after, raw), CommitSignal(self.engine.watch), kept)
 
     def count(self, query: Query = EVERYTHING, *, after: int = 0, until: int | date | None = None) -> int:
-        """Return how many events match, from `after` (exclusive) to `until` (as in `read`).
-        Raises PositionBeyondHead.
-        """
+        """Return how many events match from `after` (exclusive) to `until` (see `read`). Raises PositionBeyondHead."""
         end = None if until is None else run(resolve_position(self._log, until))
         return run(self.engine.count(query_of(query), run(known_position(self._log, after, "after")), end))
 
@@ -543,8 +542,8 @@ class Store:
         return f"{type(self).__name__}({self.engine!r})"
 
 
-def _each(page: Iterable[Recorded[Any]] | None, reader: Reader) -> Iterator[Recorded[Any]]:
+def _pages(page: Iterable[Recorded[Any]] | None, reader: Reader) -> Iterator[Iterable[Recorded[Any]]]:
     while page is not None:
-        yield from page
+        yield page
         del page  # its memory is used for the next one
         page = run(reader.next_page())

@@ -44,7 +44,7 @@ def test_lines_are_the_bytes_of_encode_line(page: list[StoredEvent]) -> None:
     assert encode_lines(page) == expected
     names = {number: stored.type for number, stored in enumerate(page)}
     rows = [
-        (e.position, e.id, number, e.version, e.data, e.tags, e.time, e.occurred, e.metadata, 0, 1, e.codec, e.key, 0)
+        (e.position, e.id, number, e.version, e.data, e.tags, e.time, e.occurred, e.metadata, 0, 1, e.codec, 0, e.key)
         for number, e in enumerate(page)
     ]
     assert encode_lines(EventRows(rows, names)) == expected

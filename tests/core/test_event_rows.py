@@ -45,7 +45,7 @@ def row(position: int, type: int = 1, data: bytes = b'{"value":1}', **more: Any)
     """A row with the checksum 0."""
     columns = {"version": 1, "occurred": None, "metadata": None, "offset": None, "size": None, "codec": None} | more
     version, occurred, metadata, offset, size, codec = columns.values()
-    return (position, bytes(16), type, version, data, "a:1\nb:2", 5, occurred, metadata, offset, size, codec, None, 0)
+    return (position, bytes(16), type, version, data, "a:1\nb:2", 5, occurred, metadata, offset, size, codec, 0, None)
 
 
 def page(*rows: tuple[Any, ...]) -> EventRows:

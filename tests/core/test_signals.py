@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -77,9 +78,13 @@ def installed(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("installed")
-def test_a_handlers_exception_passes_through_reading_and_writing() -> None:
+@pytest.mark.parametrize("place", ["memory:", "signals.db"])
+def test_a_handlers_exception_passes_through_reading_and_writing(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Reading, folding, appending: what the handler raised comes out, and the store goes on."""
-    with ef.Store("memory:") as store:
+    monkeypatch.chdir(tmp_path)
+    with ef.Store(place) as store:
         store.append(Checked(1), Checked(2))
         event = Checked(4)
         for work in (

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import types
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast, get_args, get_origin, overload
 from uuid import UUID
@@ -346,16 +346,7 @@ class RawEvent(msgspec.Struct, frozen=True):
             ) from None
 
 
-class _Envelope(msgspec.Struct, frozen=True, gc=False, eq=False):
-    """The envelope of an event: a StoredEvent, or the arguments of `stored_event`, until it is first asked for."""
-
-    stored: StoredEvent
-
-
-_envelope: Any = _Envelope.__dict__["stored"]  # the attribute itself, which Recorded hides
-
-
-class Recorded(_Envelope, Generic[E_co], frozen=True, gc=False, eq=False):
+class Recorded(msgspec.Struct, Generic[E_co], frozen=True, gc=False, eq=False):
     """An event that was read from the log, with its envelope. Envelope fields are converted when they are accessed.
 
     `event`     the typed event, or a RawEvent if it was read with `raw=True`.
@@ -363,6 +354,7 @@ class Recorded(_Envelope, Generic[E_co], frozen=True, gc=False, eq=False):
     `time`      when it was recorded; `occurred` when it happened, if its writer gave that; both in UTC.
     """
 
+    stored: StoredEvent
     event: E_co
 
     if not TYPE_CHECKING:
@@ -370,15 +362,6 @@ class Recorded(_Envelope, Generic[E_co], frozen=True, gc=False, eq=False):
         def __class_getitem__(cls, event: Any) -> types.GenericAlias:
             """Like Generic's, which would keep the event class alive in a cache of `typing`."""
             return types.GenericAlias(cls, event)
-
-        @property
-        def stored(self) -> StoredEvent:
-            """The encoded event."""
-            found = _envelope.__get__(self)
-            if type(found) is tuple:
-                found = stored_event(*found)
-                _envelope.__set__(self, found)
-            return found
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Recorded):
@@ -389,13 +372,12 @@ class Recorded(_Envelope, Generic[E_co], frozen=True, gc=False, eq=False):
     __hash__ = None  # pyright: ignore[reportAssignmentType] (a StoredEvent has no hash)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.stored, self.event)
+        return Recorded, (self.stored, self.event)
 
     @property
     def position(self) -> int:
         """Its position in the log, from 1."""
-        found = _envelope.__get__(self)
-        return cast(int, found[0][0] if type(found) is tuple else found.position)
+        return self.stored.position
 
     @property
     def id(self) -> UUID:
@@ -446,3 +428,29 @@ class Recorded(_Envelope, Generic[E_co], frozen=True, gc=False, eq=False):
         moment = self.time.strftime("%Y-%m-%d %H:%M:%S.%fZ")
         extra = "".join(f" {key}={value!r}" for key, value in self.metadata.items())
         return f"<#{self.position} {self.event!r} at {moment}{extra}>"
+
+
+class RecordedRow(Recorded[E_co], frozen=True, gc=False, eq=False):
+    """A Recorded that is a row of an engine until its envelope is first asked for. `types`: see `stored_event`."""
+
+    _types: Mapping[int, str]
+
+    if not TYPE_CHECKING:
+
+        @property
+        def stored(self) -> StoredEvent:
+            """The encoded event."""
+            found = _envelope.__get__(self)
+            if type(found) is tuple:
+                found = stored_event(found, self._types)
+                _envelope.__set__(self, found)
+            return found
+
+        @property
+        def position(self) -> int:
+            """Its position in the log, from 1."""
+            found = _envelope.__get__(self)
+            return found[0] if type(found) is tuple else found.position
+
+
+_envelope: Any = Recorded.__dict__["stored"]  # the attribute itself, which RecordedRow hides

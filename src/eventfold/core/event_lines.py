@@ -37,7 +37,7 @@ def encode_lines(events: Sequence[StoredEvent]) -> bytes:
 
 def _line(row: Row, types: _TypeNames) -> str | None:
     """Return the line of a row; None if the event is not as simple as this function expects."""
-    position, id, type, version, payload, tags, time, occurred, meta, _, _, codec, key, _ = row
+    position, id, type, version, payload, tags, time, occurred, meta, _, _, codec, _, key = row
     if key is not None or (codec is not None and codec != "json"):
         return None
     try:
@@ -78,8 +78,8 @@ def _row_of(e: StoredEvent) -> Row:
         0,
         1,
         e.codec,
-        e.key,
         0,
+        e.key,
     )
 
 

@@ -7,22 +7,23 @@ Knows: the order of the columns. Does not know: user classes, databases, checksu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import repeat
-from operator import itemgetter
-from typing import Any, overload
+from operator import call, itemgetter, length_hint
+from typing import Any, cast, overload
 
 from eventfold.core.envelope import StoredEvent, unwritten_event
 
-# position, id, type, version, data, tags, time, occurred, metadata, offset, size, codec, key, checksum.
+# position, id, type, version, data, tags, time, occurred, metadata, offset, size, codec, checksum, key.
 # The type is a number. Offset and size may be None (an append of one event), and codec (json).
 Row = tuple[Any, ...]
 Decode = Callable[[bytes], Any]
-_KIND, _data = (itemgetter(2), itemgetter(3), itemgetter(11)), itemgetter(4)
+_VARIANT, _kind = (itemgetter(3), itemgetter(11)), itemgetter(2, 3, 11)
+_type, _data = itemgetter(2), itemgetter(4)
+_call = cast("Callable[[Decode, bytes], Any]", call)
 
 
 def stored_event(row: Row, types: Mapping[int, str]) -> StoredEvent:
     """Return the event of a row; `types` has the names of type numbers."""
-    p, id, type, v, data, tags, time, occurred, meta, at, of, codec, key, _ = row
+    p, id, type, v, data, tags, time, occurred, meta, at, of, codec, _, key = row
     return StoredEvent(p, id, types[type], v, data, tags, time, occurred, meta, at or 0, of or 1, codec or "json", key)
 
 
@@ -68,35 +69,47 @@ class EventRows(Sequence[StoredEvent]):
                 StoredEvent(
                     p, id, types[t], v, data, tags, time, occurred, meta, at or 0, of or 1, codec or "json", key
                 )
-                for p, id, t, v, data, tags, time, occurred, meta, at, of, codec, key, _ in self.rows
+                for p, id, t, v, data, tags, time, occurred, meta, at, of, codec, _, key in self.rows
             ]
         return events
 
-    def envelopes(self) -> Iterator[tuple[Row, Mapping[int, str]]]:
-        """Yield for each event what `Recorded` makes its envelope of, if it is asked for."""
-        return zip(self.rows, repeat(self.types))
+    def decode(self, decoder_of: Callable[[StoredEvent], Decode]) -> DecodedRows:
+        """Return all payloads, each decoded when it is asked for, so that its memory can be used for the next one.
 
-    def decode(self, decoder_of: Callable[[StoredEvent], Decode]) -> list[Any]:
-        """Return all payloads decoded. `decoder_of` returns the decoder for events of one type, version and codec.
-
-        It is called once for each of these, with an event that has no other values. Raises what it or a decoder raises.
+        `decoder_of` returns the decoder for events of one type, version and codec. It is called now, once for each of
+        these, with an event that has no other values. Raises what it raises; asking raises what a decoder raises.
         """
-        decoders, rows = _Decoders(self.types, decoder_of), self.rows
-        kinds = [set(map(column, rows)) for column in _KIND]
-        if all(len(values) == 1 for values in kinds):  # usual, and a fifth faster
-            return list(map(decoders[rows[0][2], rows[0][3], rows[0][11]], map(_data, rows)))
-        return [decoders[row[2], row[3], row[11]](row[4]) for row in rows]
+
+        def decoder(type: int, version: int, codec: str | None) -> Decode:
+            sample = unwritten_event(self.types[type], version)
+            sample.codec = codec or "json"
+            return decoder_of(sample)
+
+        rows, places = self.rows, iter(self.rows)
+        versions, codecs = (set(map(column, rows)) for column in _VARIANT)
+        if len(versions) == len(codecs) == 1:  # usual, and a fifth faster
+            variant = (*versions, *codecs)
+            if len(self.types) == 1:
+                payloads = map(decoder(rows[0][2], *variant), map(_data, places))
+            else:
+                by_type = {type: decoder(type, *variant) for type in set(map(_type, rows))}
+                payloads = map(_call, map(by_type.__getitem__, map(_type, places)), map(_data, rows))
+        else:
+            by_kind = {kind: decoder(*kind) for kind in set(map(_kind, rows))}
+            payloads = (by_kind[row[2], row[3], row[11]](row[4]) for row in places)
+        return DecodedRows(self, places, payloads)
 
 
-class _Decoders(dict[tuple[int, int, str | None], Decode]):
-    """Decoders by type number, version and codec, looked up when first used."""
+class DecodedRows:
+    """The payloads of rows, each decoded when it is asked for."""
 
-    def __init__(self, types: Mapping[int, str], decoder_of: Callable[[StoredEvent], Decode]) -> None:
-        super().__init__()
-        self._types, self._decoder_of = types, decoder_of
+    __slots__ = ("_places", "_rows", "payloads")
 
-    def __missing__(self, kind: tuple[int, int, str | None]) -> Decode:
-        sample = unwritten_event(self._types[kind[0]], kind[1])
-        sample.codec = kind[2] or "json"
-        decode = self[kind] = self._decoder_of(sample)
-        return decode
+    def __init__(self, rows: EventRows, places: Iterator[Row], payloads: Iterator[Any]) -> None:
+        self._rows, self._places, self.payloads = rows, places, payloads
+
+    @property
+    def latest(self) -> StoredEvent | None:
+        """The event whose payload was asked for last, or None."""
+        asked = len(self._rows) - length_hint(self._places)
+        return self._rows[asked - 1] if asked else None

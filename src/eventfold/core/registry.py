@@ -34,7 +34,7 @@ from eventfold.core.event import (
     is_same_source,
     known_names,
 )
-from eventfold.core.event_rows import Decode, EventRows
+from eventfold.core.event_rows import Decode, DecodedRows, EventRows
 from eventfold.core.signals import is_from_handler
 from eventfold.core.upcast import UPCASTER, Upcaster, apply_upcasters, current_classes, upcaster_from, version_chain
 from eventfold.errors import EventfoldError, InvalidEvent, UndecodableEvent, UnknownEventType
@@ -297,6 +297,23 @@ class Registry:
 
         `codec_of` is asked once for each type and version.
         """
+        decoded = self.decode_in_turn(rows, codec_of)
+        if decoded is None:
+            return None
+        try:
+            return list(decoded.payloads)
+        except MemoryError:
+            raise
+        except Exception as error:
+            if is_from_handler(error):
+                raise
+            return None
+
+    def decode_in_turn(self, rows: EventRows, codec_of: Callable[[StoredEvent], Codec]) -> DecodedRows | None:
+        """Return an iterator that decodes a page of rows, each when it is asked for. None as by `decode_rows`.
+
+        Give an error that is raised while it is used to `report_undecodable`.
+        """
 
         def decoder_of(sample: StoredEvent) -> Decode:
             codec = codec_of(sample)
@@ -312,6 +329,13 @@ class Registry:
             if is_from_handler(error):
                 raise
             return None
+
+    def report_undecodable(
+        self, error: Exception, decoded: DecodedRows, codec_of: Callable[[StoredEvent], Codec]
+    ) -> None:
+        """Raise the UndecodableEvent that names the event, if an error was raised because an event was decoded."""
+        if not is_from_handler(error) and (latest := decoded.latest) is not None:
+            self.decode_as(codec_of(latest), latest)
 
     def decode_all(self, codec: Codec, events: Sequence[StoredEvent]) -> list[Any] | None:
         """Decode events of one codec together, with a third of the work; None if they must be decoded one by one."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date
+from itertools import repeat
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
@@ -14,10 +15,10 @@ import msgspec
 
 from eventfold.core.codec import Codec
 from eventfold.core.envelope import StoredEvent, to_micros, to_moment
-from eventfold.core.event import Recorded
-from eventfold.core.event_rows import EventRows
+from eventfold.core.event import Recorded, RecordedRow
+from eventfold.core.event_rows import DecodedRows, EventRows
 from eventfold.core.query import Cursor, Query
-from eventfold.core.registry import raw_event
+from eventfold.core.registry import Registry, raw_event
 from eventfold.core.state import State, Step, copy_state, evolve_all, evolve_recorded, state_definition_of
 from eventfold.core.tags import check_name
 from eventfold.errors import CorruptEvent, CursorMismatch, InvalidInput, InvalidQuery, InvalidState
@@ -167,17 +168,26 @@ def decoder_for(log: Log, as_raw: bool) -> Callable[[Sequence[StoredEvent]], Ite
 
     def decode(page: Sequence[StoredEvent]) -> Iterable[Recorded[Any]]:
         if isinstance(page, EventRows):
-            events = registry.decode_rows(page, registry.codec_for)
-            if events is not None:
-                return recorded_rows(page, events)
+            decoded = registry.decode_in_turn(page, registry.codec_for)
+            if decoded is not None:
+                return _recorded_in_turn(registry, page, decoded)
         return [Recorded(stored, event) for stored in page for event in registry.decode(stored)]
 
     return decode
 
 
-def recorded_rows(rows: EventRows, events: list[Any]) -> Iterator[Recorded[Any]]:
+def _recorded_in_turn(registry: Registry, rows: EventRows, decoded: DecodedRows) -> Iterator[Recorded[Any]]:
+    """Yield the events of rows as they are decoded. Raises UndecodableEvent at an event that no class can read."""
+    try:
+        yield from recorded_rows(rows, decoded.payloads)
+    except Exception as error:
+        registry.report_undecodable(error, decoded, registry.codec_for)
+        raise
+
+
+def recorded_rows(rows: EventRows, events: Iterable[Any]) -> Iterator[Recorded[Any]]:
     """Return the decoded events of rows with their envelopes, which are made when they are first used."""
-    return map(Recorded, cast("Iterator[Any]", rows.envelopes()), events)
+    return map(cast(Any, RecordedRow), rows.rows, events, repeat(rows.types))
 
 
 async def event_of(log: Log, id: UUID | str, as_raw: bool) -> Recorded[Any] | None:
@@ -255,17 +265,25 @@ class StateFold:
     def fold(self, state: State, page: Sequence[StoredEvent]) -> None:
         """Fold a page into a state, in place, with the envelopes if it asks for them."""
         if isinstance(page, EventRows):
-            events = self._log.registry.decode_rows(page, self._codec_of)
-            if events is not None:
-                if self.plan.recorded:
-                    evolve_recorded(state, recorded_rows(page, events))
-                else:
-                    evolve_all(state, events)
+            decoded = self._log.registry.decode_in_turn(page, self._codec_of)
+            if decoded is not None:
+                self._fold_in_turn(state, page, decoded)
                 return
         if self.plan.recorded:
             evolve_recorded(state, (Recorded(stored, event) for stored, event in self.steps(page)))
         else:
             evolve_all(state, self.decode(page))
+
+    def _fold_in_turn(self, state: State, rows: EventRows, decoded: DecodedRows) -> None:
+        """Fold the events of rows as they are decoded."""
+        try:
+            if self.plan.recorded:
+                evolve_recorded(state, recorded_rows(rows, decoded.payloads))
+            else:
+                evolve_all(state, decoded.payloads)
+        except Exception as error:
+            self._log.registry.report_undecodable(error, decoded, self._codec_of)
+            raise  # `evolve` raised it
 
 
 async def load(log: Log, question: S, until: int | None = None) -> tuple[S, int]:

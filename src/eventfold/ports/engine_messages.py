@@ -263,12 +263,13 @@ def page_message(page: Page) -> PageMessage:
 
 def page_of(message: PageMessage) -> Page:
     """Return the page of a message."""
-    return Page(EventRows(list(message.rows), message.types), message.scanned, message.more)
+    rows = [(*row[:12], None, row[12]) for row in message.rows]  # as EventRows has them
+    return Page(EventRows(rows, message.types), message.scanned, message.more)
 
 
 def _rows_of(events: Sequence[StoredEvent]) -> tuple[list[Any], dict[int, str]]:
     if isinstance(events, EventRows):
-        rows: list[Any] = [(*row[:13], None) for row in events.rows]
+        rows: list[Any] = [(*row[:12], row[13], None) for row in events.rows]
         return rows, {number: events.types[number] for number in {row[2] for row in rows}}
     numbers: dict[str, int] = {}
     rows = [

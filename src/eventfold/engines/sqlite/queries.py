@@ -28,13 +28,11 @@ from eventfold.engines.sqlite.runs import (
     occurrences,
     occurrences_of_each,
 )
-from eventfold.engines.sqlite.schema import COLUMNS
+from eventfold.engines.sqlite.schema import ROW
 from eventfold.engines.sqlite.tail import Segment, find_in_tail, first_in_tail, other_spellings, refuse_damage
 
-_COLUMNS = [name.strip() for name in COLUMNS.split(",")]
-_E_COLUMNS = ", ".join(f"e.{name}" for name in _COLUMNS)
 # The index contains the position: if its row is missing, a row of nulls is returned.
-_P_COLUMNS = ", ".join(["p.position", *(f"e.{name}" for name in _COLUMNS[1:])])
+_P_COLUMNS = f"p.{ROW}"  # `p` has no other column of an event
 
 _OCCURRED = " AND (e.crc IS NULL OR ifnull(e.occurred, e.time) BETWEEN ? AND ?)"
 
@@ -76,7 +74,7 @@ def rows_sql(occurred: bool) -> str:
 def page_sql(backwards: bool, occurred: bool) -> str:
     """SQL for a page of all events. Bindings: (after, until], the bounds of `occurred`, the limit."""
     return (
-        f"SELECT {_E_COLUMNS} FROM event e WHERE e.position > ? AND e.position <= ?"  # noqa: S608
+        f"SELECT e.{ROW} FROM event e WHERE e.position > ? AND e.position <= ?"  # noqa: S608
         f"{_OCCURRED if occurred else ''} ORDER BY e.position {'DESC' if backwards else 'ASC'} LIMIT ?"
     )
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from operator import gt, itemgetter, lt
-from typing import Any, NamedTuple, NoReturn
-from zlib import crc32
+from typing import Any, NamedTuple
 
 import apsw
 import msgspec
@@ -22,19 +21,20 @@ from eventfold.engines.sqlite import schema
 from eventfold.engines.sqlite.dictionary import NameDictionary
 from eventfold.engines.sqlite.errors import inconsistency_error, index_error
 from eventfold.engines.sqlite.queries import NameLookup, find_positions, page_sql, rows_sql
+from eventfold.engines.sqlite.row_checksums import has_checksum, have_checksums
 from eventfold.engines.sqlite.schema import with_checksum
 from eventfold.engines.sqlite.tail import Tail, find_in_tail
 from eventfold.errors import CorruptEvent
 from eventfold.ports.messages import PAGE_BYTES, Page, Span
 
 FIRST_FETCH_ROWS = 8  # fetched first, while the size of rows is unknown; an event is below 1 MB
+FETCH_ROWS = 256  # fetched and verified at once
 MIN_INT64, MAX_INT64 = -(2**63), 2**63 - 1
 
 Statement = tuple[str, list[Any]]  # SQL and its bindings
 
-_pack, _json = msgspec.msgpack.Encoder().encode, msgspec.json.Encoder().encode
-_body, _checksum = itemgetter(slice(0, -1)), itemgetter(-1)
-_position, _type_id, _data, _tags = map(itemgetter, (0, 2, 4, 5))
+_json = msgspec.json.Encoder().encode
+_position, _type_id, _tags = map(itemgetter, (0, 2, 5))
 
 
 def decode_request_key(row: tuple[Any, ...]) -> tuple[str, int]:
@@ -59,7 +59,8 @@ class RowDecoder:
 
         Their checksums are verified. Rows are fetched in steps, smaller ones after large rows, to limit memory.
         """
-        fetched, size, step = list[Row](), 0, FIRST_FETCH_ROWS
+        fetched, step, buffer = list[Row](), FIRST_FETCH_ROWS, bytearray()
+        size = 0  # at least that of payloads and metadata
         while True:
             try:
                 found = list(islice(rows, step))
@@ -67,15 +68,17 @@ class RowDecoder:
                 raise corrupt_error(None) from error
             if not found:
                 return fetched, False
-            size += self._verify(found)
+            self._verify(found, buffer)
             fetched += found
-            if size < max_bytes:
-                step = max(FIRST_FETCH_ROWS, (max_bytes - size) * len(fetched) // (2 * size + 1))
-            elif (size := _page_length(fetched, max_bytes)) < len(fetched):
-                del fetched[size + 1 :]
-                return fetched, True
-            else:
-                step = 1
+            size += len(buffer)
+            if size >= max_bytes:
+                size, length = _page_size(fetched, max_bytes)
+                if length < len(fetched):
+                    del fetched[length + 1 :]
+                    return fetched, True
+            # At most so many that they are in the cache of the CPU when they are verified.
+            most = (max_bytes - size) * len(fetched) // (2 * size + 1)
+            step = max(FIRST_FETCH_ROWS if size < max_bytes else 1, min(FETCH_ROWS, most))
 
     def verify_all(self, rows: Iterable[Row]) -> list[Row]:
         """All rows. Raises CorruptEvent with the position of one whose checksum does not match."""
@@ -83,14 +86,16 @@ class RowDecoder:
             found = list(rows)
         except UnicodeDecodeError as error:
             raise corrupt_error(None) from error
-        self._verify(found)
+        self._verify(found, bytearray())
         return found
 
-    def _verify(self, rows: list[Row]) -> int:
-        """Compare all checksums at once, for speed. Returns the bytes of payloads and metadata."""
-        if list(map(crc32, map(_pack, map(_body, rows)))) != list(map(_checksum, rows)):
-            self._raise_corrupt(rows)
-        return sum(map(len, map(_data, rows))) + sum([len(row[8]) for row in rows if row[8]])
+    def _verify(self, rows: list[Row], buffer: bytearray) -> None:
+        """Raises CorruptEvent for the first row whose checksum does not match. `buffer` has the encoded rows then."""
+        if have_checksums(rows, buffer):
+            return
+        for row in rows:
+            if not has_checksum(row):
+                raise corrupt_error(row[0]) if row[12] is not None else missing_error(row[0])
 
     def events(self, connection: apsw.Connection, rows: list[Row]) -> EventRows:
         """The events of verified rows."""
@@ -98,11 +103,6 @@ class RowDecoder:
         return EventRows(
             rows, {type: known.get(type) or self._types.name(connection, type) for type in set(map(_type_id, rows))}
         )
-
-    def _raise_corrupt(self, rows: list[Row]) -> NoReturn:
-        """Raises CorruptEvent for the first row whose checksum does not match."""
-        wrong = next(row for row in rows if crc32(_pack(row[:-1])) != row[-1])
-        raise corrupt_error(wrong[0]) if wrong[-1] is not None else missing_error(wrong[0])
 
     def event_at(self, connection: apsw.Connection, position: int) -> StoredEvent | None:
         """The event at a position, or None."""
@@ -271,11 +271,11 @@ def _all_match(query: Query, events: EventRows) -> bool:
     return query.matches_all([types[row[2]] for row in rows], list(map(_tags, rows)))
 
 
-def _page_length(rows: Sequence[Row], most: int) -> int:
-    """How many rows it takes until payloads and metadata reach `most` bytes; all of them if they do not."""
+def _page_size(rows: Sequence[Row], most: int) -> tuple[int, int]:
+    """The bytes of payloads and metadata, and how many rows it takes until they reach `most`; all if they do not."""
     size = 0
     for index, row in enumerate(rows):
         size += len(row[4]) + (len(row[8]) if row[8] else 0)
         if size >= most:
-            return index + 1
-    return len(rows)
+            return size, index + 1
+    return size, len(rows)

@@ -212,6 +212,12 @@ CREATE = "".join(
 )
 
 COLUMNS = 'position, id, type, version, data, tags, time, occurred, metadata, "offset", size, format, key, crc'
+# An event as it is read: the bytes of its checksum in reverse order, before its key, for row_checksums.py.
+_REVERSED_CHECKSUM = "(crc * 256 + (crc & 16711935) * 16776960) % 4294967295"
+ROW = (
+    'position, id, type, version, data, tags, time, occurred, metadata, "offset", size, format, '
+    f"{_REVERSED_CHECKSUM}, key"
+)
 HEAD = "SELECT position, id, time FROM event ORDER BY position DESC LIMIT 1"
 HEAD_AND_EPOCH = (
     "SELECT position, id, (SELECT epoch FROM store WHERE one = 1) FROM event ORDER BY position DESC LIMIT 1"
@@ -223,13 +229,13 @@ INSERT_NEXT = f"INSERT INTO event ({_AFTER_POSITION}) VALUES (?,?,?,?,?,?,?,?,?,
 # another thread that never waits then keeps for 5 ms.
 _MANY = (1_000, 100, 1)
 INSERT_REQUEST = "INSERT INTO request (key, first, crc) VALUES (?,?,?)"
-BY_ID = f"SELECT {COLUMNS} FROM event WHERE id = ?"  # noqa: S608
+BY_ID = f"SELECT {ROW} FROM event WHERE id = ?"  # noqa: S608
 POSITION_OF = "SELECT position FROM event WHERE id = ?"
 BY_KEY = "SELECT key, first, crc FROM request WHERE key = ?"
 KEYS = "SELECT key, first, crc FROM request WHERE key > ? ORDER BY key LIMIT ?"
-BY_POSITION = f"SELECT {COLUMNS} FROM event WHERE position = ?"  # noqa: S608
+BY_POSITION = f"SELECT {ROW} FROM event WHERE position = ?"  # noqa: S608
 ID_AT = "SELECT id FROM event WHERE position = ?"
-BETWEEN = f"SELECT {COLUMNS} FROM event WHERE position BETWEEN ? AND ? ORDER BY position"  # noqa: S608
+BETWEEN = f"SELECT {ROW} FROM event WHERE position BETWEEN ? AND ? ORDER BY position"  # noqa: S608
 THROUGH = "SELECT through, crc FROM indexed"
 DEFINITIONS = "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL"
 
