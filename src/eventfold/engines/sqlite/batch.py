@@ -117,10 +117,10 @@ class Batch(Judge):
             codec = None if event.codec == "json" else event.codec
             offset = size and position - first
             row = (
-                id, number, event.version, data, tags, time, event.occurred, event.metadata, offset, size, codec,
-                event.key,
+                position, id, number, event.version, data, tags, time, event.occurred, event.metadata, offset, size,
+                codec, event.key,
             )  # fmt: skip
-            rows.append((*row, crc32(encode_row((position, *row)))))
+            rows.append((*row, crc32(encode_row(row))))
             ids.append(id)
             types.append(type)
             tag_sets.append(tag_set)
@@ -135,8 +135,7 @@ class Batch(Judge):
         """
         rows, connection = self._rows, self._connection
         if rows and self.known.needs_triggers:
-            first = self._position + 1 - len(rows)
-            connection.executemany(schema.INSERT_EVENT, [(place, *row) for place, row in enumerate(rows, first)])
+            connection.executemany(schema.INSERT_EVENT, rows)
         elif rows:
             # SQLite assigns the positions, the next ones of the log: the last must be the one that was promised.
             if len(rows) == 1:
@@ -150,5 +149,5 @@ class Batch(Judge):
         if self.inline is not None and rows:
             self.inline.write()
         if rows:
-            return Head(self._position, self._time, rows[-1][0])
+            return Head(self._position, self._time, rows[-1][1])
         return self._head_before if self._keys else None

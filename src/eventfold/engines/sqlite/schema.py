@@ -223,8 +223,8 @@ HEAD_AND_EPOCH = (
     "SELECT position, id, (SELECT epoch FROM store WHERE one = 1) FROM event ORDER BY position DESC LIMIT 1"
 )
 INSERT_EVENT = f"INSERT INTO event ({COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608
-_AFTER_POSITION = COLUMNS.partition(",")[2]
-INSERT_NEXT = f"INSERT INTO event ({_AFTER_POSITION}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608 (SQLite places it)
+_AFTER_POSITION, _VALUES = COLUMNS.partition(",")[2], ",".join(f"?{n}" for n in range(2, 15))
+INSERT_NEXT = f"INSERT INTO event ({_AFTER_POSITION}) VALUES ({_VALUES})"  # noqa: S608 (the same row; SQLite places it)
 # Rows of one statement. Fewer statements take a quarter less time for a row, and each releases the interpreter, which
 # another thread that never waits then keeps for 5 ms.
 _MANY = (1_000, 100, 1)
