@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import shlex
 import signal
 import subprocess
@@ -149,6 +150,30 @@ def test_a_runner_asked_to_end_finishes_its_page(shell: Shell, number: signal.Si
     assert "apart parked event 16 (Departed) of" in output
     with ef.Store(shell.url) as store:
         assert not [each.holder for each in store.projections.status() if each.holder]
+
+
+def test_a_runner_of_changed_code_waits_for_the_switch_and_goes_on(shell: Shell) -> None:
+    """It starts before the switch, writes nothing into the rows of the old code, and then updates its own."""
+    shell("run", "air_models:Plain", "--once", group="")
+    module = shell.folder / "air_models.py"
+    module.write_text(
+        module.read_text().replace("super().evolve(event)", "super().evolve(event)\n        self.cancelled += 0")
+    )
+    shell("rebuild", "plain")
+    with started("run", shell.url, "air_models:Plain", "--wait-for-switch", folder=shell.folder) as running:
+        assert running._process.stderr is not None
+        assert select.select([running._process.stderr], [], [], 60)[0], "it does not say that it waits"
+        with ef.Store(shell.url) as store:
+            head = store.extend(flights(20, 200)) + 200
+        assert positions(shell) == {"plain": 200}
+        shell("switch", "plain")
+        with ef.Store(shell.url) as store:
+            head += store.extend(flights(20, 220))
+            assert store.wait("plain", head, timeout=60) >= head
+        running.send(signal.SIGTERM)
+        code, _, output = running.end()
+    assert code == 0 and "plain waits until the rows are of its code: The code of plain has changed" in output
+    assert "plain works again." in output
 
 
 def test_a_changed_read_model_is_left_out_and_the_others_run(shell: Shell) -> None:

@@ -51,6 +51,13 @@ def run(
             "leave more time to writers.",
         ),
     ] = MAX_PAUSE_S,
+    wait_for_switch: Annotated[
+        bool,
+        typer.Option(
+            "--wait-for-switch",
+            help="Let a read model whose code has changed wait until a rebuild of it is switched to.",
+        ),
+    ] = False,
     config: Annotated[
         Path | None,
         typer.Option(
@@ -70,7 +77,8 @@ def run(
     With --once, Ctrl-C exits with 130.
 
     A read model whose code has changed is not run, and an error says what to do: rebuild it, then start this again. The
-    others run, and the exit code is 1 at the end.
+    others run, and the exit code is 1 at the end. With --wait-for-switch it waits, and begins within a second after
+    `eventfold projections switch`: so start it before the switch, beside the runner with the old code.
     """
     stop = None if once else stop_on_signals()
     store_url, others = split_store_argument(url, codes or [], needed=1)
@@ -89,13 +97,20 @@ def run(
             return
         if stop.is_set():
             return
-        with ProcessRunner(store.projections, found, max_pause=max_pause, partially=True) as running:
-            if sys.stderr.isatty():
-                sys.stderr.write(f"Running {', '.join(others)}. Press Ctrl-C to stop.\n")
-            while not stop.wait(0.5) and running.running:
-                continue  # the threads print their messages
-        if running.failed:
-            raise final_error(running.failed)
+        run_until_stopped(store, found, others, stop, max_pause=max_pause, waits_for_switch=wait_for_switch)
+
+
+def run_until_stopped(
+    store: Store, found: Sequence[Any], names: Sequence[str], stop: threading.Event, **options: Any
+) -> None:
+    """Run until it is stopped or all of it has failed; then raise the last error, if there was one."""
+    with ProcessRunner(store.projections, found, partially=True, **options) as running:
+        if sys.stderr.isatty():
+            sys.stderr.write(f"Running {', '.join(names)}. Press Ctrl-C to stop.\n")
+        while not stop.wait(0.5) and running.running:
+            continue  # the threads print their messages
+    if running.failed:
+        raise final_error(running.failed)
 
 
 def stop_on_signals() -> threading.Event:

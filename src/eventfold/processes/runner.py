@@ -49,7 +49,7 @@ class ProcessRunner:
     errors after which it is being tried again (a database that is unavailable). Errors of handlers are in the status
     of each projection. Stuck instances and undelivered effects do not end anything: see `eventfold processes`.
     `partially`: run the others if the code of one has changed or its progress is unknown; it is in `failed`. If none is
-    left, the error is raised.
+    left, the error is raised. `waits_for_switch`: a read model whose code has changed waits for the switch to its rows.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class ProcessRunner:
         max_pause: float = MAX_PAUSE_S,
         *,
         partially: bool = False,
+        waits_for_switch: bool = False,
     ) -> None:
         plain, clocked = expand(work)
         projections, reacting = partition_work(plain) if plain or not clocked else ([], [])
@@ -75,7 +76,11 @@ class ProcessRunner:
         self._stop = threading.Event()
         self._commits = CommitSignal(admin.log.engine.watch)
         self._reactions: Runner = admin.run(
-            *projections, *subscriptions.values(), max_pause=max_pause, clock=clock, refused=refused
+            *(*projections, *subscriptions.values()),
+            max_pause=max_pause,
+            clock=clock,
+            refused=refused,
+            waits_for_switch=waits_for_switch,
         )
         self._timer_thread = threading.Thread(target=self._fire_timers, name="eventfold-timers", daemon=True)
         if reacting or clocked:

@@ -214,17 +214,19 @@ class ProjectionAdmin:
         max_pause: float = MAX_PAUSE_S,
         clock: Callable[[], int] = wall_clock,
         refused: dict[str, EventfoldError] | None = None,
+        waits_for_switch: bool = False,
     ) -> Runner:
-        """See Store.run. `refused`: projections that are not run, by name, each with the error.
+        """See Store.run. `refused`: projections that are not run, by name, each with the error; see also Runner.
 
         If given, one whose code has changed or whose progress is unknown is added to it, and the others are run; if
         none is left, the first error is raised.
         """
-        definitions = self.catalog.register_each(self._definitions(projections), refused)
+        definitions = self.catalog.register_each(self._definitions(projections), refused, waits_for_switch)
         if refused and not definitions:
             raise next(iter(refused.values()))
-        lease, address = self.catalog.lease, self.catalog.address
-        runner = Runner(self.log, definitions, lease, max_pause, clock, self._observer, refused, address)
+        lease, address, observer = self.catalog.lease, self.catalog.address, self._observer
+        more = (max_pause, clock, observer, refused, address)
+        runner = Runner(self.log, definitions, lease, *more, waits_for_switch=waits_for_switch)
         self._runners.append(runner)
         return runner
 

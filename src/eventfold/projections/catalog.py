@@ -158,18 +158,24 @@ class ProjectionCatalog:
         return target
 
     def register_each(
-        self, definitions: Iterable[ProjectionDefinition], refused: dict[str, EventfoldError] | None
+        self,
+        definitions: Iterable[ProjectionDefinition],
+        refused: dict[str, EventfoldError] | None,
+        waits_for_switch: bool = False,
     ) -> list[tuple[ProjectionDefinition, Target]]:
         """Register projections; return each with its target, those that can be run.
 
         One whose code has changed, or whose progress is unknown, is added to `refused`, by name; without a dict, the
-        error is raised.
+        error is raised. With `waits_for_switch` one whose code has changed can be run: its runner waits.
         """
         found: list[tuple[ProjectionDefinition, Target]] = []
         for definition in definitions:
             try:
                 found.append((definition, self.register(definition)[0]))
             except (ProjectionChanged, ProgressUnknown) as error:
+                if waits_for_switch and isinstance(error, ProjectionChanged):
+                    found.append((definition, self.target_of(definition)))
+                    continue
                 if refused is None:
                     raise
                 refused[definition.name] = error

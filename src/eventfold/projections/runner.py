@@ -17,7 +17,14 @@ from eventfold.concurrency.waiting import Flag
 from eventfold.core.backoff import Backoff
 from eventfold.core.counted import count_of
 from eventfold.core.store_address import StoreAddress
-from eventfold.errors import EventfoldError, ProjectionStopped, StoreClosed, StoreUnavailable, TargetUnavailable
+from eventfold.errors import (
+    EventfoldError,
+    ProjectionChanged,
+    ProjectionStopped,
+    StoreClosed,
+    StoreUnavailable,
+    TargetUnavailable,
+)
 from eventfold.log.context import Log
 from eventfold.ports.target import PartitionKey, Target
 from eventfold.projections.catch_up import wall_clock, worker_context
@@ -33,6 +40,7 @@ from eventfold.projections.worker import PartitionWorker, StepResult
 GATHER_S = 0.002  # seconds to wait after a commit signal, so that events appended one by one share a page
 POLL_EVERY_S = 1.0  # seconds: how often an idle worker reads whether an operator changed something
 BACKOFF = Backoff(0.05, 5.0)  # while a database is unreachable
+SWITCH_POLL_S = 0.2  # seconds: how often a runner that waits for a switch reads whether it has happened
 MAX_REPEATS = 10  # parked events that are logged one by one
 
 
@@ -54,6 +62,7 @@ class _Shared(msgspec.Struct, frozen=True):
     clock: Callable[[], int]
     observer: Observer | None
     address: StoreAddress
+    waits_for_switch: bool
 
 
 class Runner:
@@ -61,7 +70,8 @@ class Runner:
 
     `failed`: by projection, the error that ended its threads (its code changed, its cursor is of another store), or for
     which it was not run (`refused`).
-    `trouble`: by projection, an error after which it is retrying (its database is unreachable). Errors of handlers are
+    `trouble`: by projection, an error after which it is retrying (its database is unreachable; with `waits_for_switch`
+    also that its rows are of other code: it begins when a rebuild is switched to). Errors of handlers are
     in the projection's status. All of these are also logged as warnings by the logger "eventfold".
     """
 
@@ -75,6 +85,8 @@ class Runner:
         observer: Observer | None = None,
         refused: Mapping[str, EventfoldError] | None = None,
         address: StoreAddress = StoreAddress(),  # noqa: B008 (it is frozen)
+        *,
+        waits_for_switch: bool = False,
     ) -> None:
         self.failed: dict[str, EventfoldError] = dict(refused or {})
         self.trouble: dict[str, EventfoldError] = {}
@@ -95,6 +107,7 @@ class Runner:
             clock,
             observer,
             address,
+            waits_for_switch,
         )
         joint = _joint_commits_of(definitions)
         for definition, target in definitions:
@@ -205,6 +218,12 @@ class _PartitionThread:
                 self._wait(BACKOFF.pause(self._failures))
             except EventfoldError as error:
                 shared.address.in_error(error)
+                if shared.waits_for_switch and isinstance(error, ProjectionChanged):
+                    shared.trouble[name] = error
+                    self._failures += 1
+                    self._worker_log.waits(error)
+                    self._wait(SWITCH_POLL_S)
+                    continue
                 shared.failed[name] = error
                 self._worker_log.failed(error)
                 return
@@ -359,6 +378,10 @@ class WorkerLog:
     def trouble(self, error: EventfoldError) -> None:
         """Log an error after which the projection is retrying."""
         self._warn_once(f"{self._name}: {error}")
+
+    def waits(self, error: EventfoldError) -> None:
+        """Log that it waits until its rows are those of this code."""
+        self._warn_once(f"{self._name} waits until the rows are of its code: {error}")
 
     def recovered(self) -> None:
         """Log that it works again, if an error was logged before."""
