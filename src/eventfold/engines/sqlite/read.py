@@ -201,6 +201,7 @@ class _Fetch:
             self._bounds.append(MAX_INT64 if span.occurred_until is None else span.occurred_until)
         self._lookup: NameLookup | None = None
         self._query, self._is_single = query, True
+        self._adjoining: list[int] = []  # the positions of the statement, if they are a stretch of the log
         if query.items:
             self._lookup = names.lookup(connection, until)
             self._query = self._lookup.with_all_spellings(query)
@@ -217,11 +218,21 @@ class _Fetch:
         if not self._is_single:
             rows = islice(chain(rows, chain.from_iterable(cursors)), limit)
         try:
-            if most is None:
-                return self._rows.verify_all(rows), False
-            return self._rows.verify_up_to(rows, most)
+            found, is_full = (
+                (self._rows.verify_all(rows), False) if most is None else self._rows.verify_up_to(rows, most)
+            )
         finally:
             cursors.close()
+        if self._adjoining:
+            self._check_adjoining(found, is_full)
+        return found, is_full
+
+    def _check_adjoining(self, found: list[Row], is_full: bool) -> None:
+        """Raises CorruptEvent if an event of a stretch, of which the index has each, is missing."""
+        expected = self._adjoining if not is_full else self._adjoining[: len(found)]
+        there = list(map(_position, found))
+        if there != expected:
+            raise missing_error(next(place for place in expected if place not in set(there)))
 
     def _cursors(self, statements: Iterable[Statement]) -> Generator[Iterator[tuple[Any, ...]], None, None]:
         """Run the statements of the fetch, each when its rows are needed; end it when no more are."""
@@ -248,6 +259,13 @@ class _Fetch:
     def _at(self, places: Iterator[int], limit: int) -> Iterator[Statement]:
         """Statements for the events at some positions, in their order; more than one if `occurred` excludes some."""
         while chunk := list(islice(places, limit)):
+            self._adjoining = []
+            if not self._bounds and abs(chunk[-1] - chunk[0]) == len(chunk) - 1:
+                # Nearly every event matches a query by type: a scan takes half of the time of as many look-ups.
+                self._adjoining = chunk
+                low, high = sorted((chunk[0], chunk[-1]))
+                yield page_sql(self._backwards, False), [low - 1, high, len(chunk)]
+                continue
             yield rows_sql(bool(self._bounds)), [_json(chunk).decode(), *self._bounds]
 
 
