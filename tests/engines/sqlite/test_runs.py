@@ -6,6 +6,7 @@ import random
 import threading
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import apsw
 import pytest
@@ -13,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import eventfold as ef
-from eventfold.engines.sqlite import compaction, index_merging, merge_schedule, postings, runs, schema
+from eventfold.engines.sqlite import compaction, index_merging, merge, merge_schedule, postings, runs, schema, tail
 from eventfold.engines.sqlite.compaction import FANOUT, SMALL_EVENTS, compact, runs_to_join
+from eventfold.engines.sqlite.dictionary import NameDictionary
 from eventfold.engines.sqlite.runs import COMPLETE, Occurrences, Run
 from eventfold.errors import StoreDamaged
 from tests.engines.sqlite.noted import assert_whole, engine_of, foreign, noted
@@ -127,6 +129,25 @@ def test_runs_are_asked_as_one_index(seed: int, after: int, until: int) -> None:
         compact(connection, dice.randrange(1, 30))
 
 
+def test_the_mark_and_the_runs_are_read_in_one_state(path: str) -> None:
+    """Merges of other processes end before each statement of the read: the runs seemed not to end at the mark."""
+    ef.Store(path).close()
+    connection, other = apsw.Connection(path), apsw.Connection(path)
+
+    def end_a_merge(_cursor: apsw.Cursor, _sql: str, _bindings: object) -> bool:
+        through = schema.read_through(other)
+        with other:
+            runs.write_run(other, through, through + 5, [])
+            schema.write_through(other, through + 5)
+        return True
+
+    connection.exec_trace = end_a_merge
+    for times in range(1, 4):
+        assert runs.indexed_through(connection) == 5 * times
+    connection.close()
+    other.close()
+
+
 # ------------------------------------------------------------------------------------------ compaction
 
 
@@ -235,3 +256,116 @@ def test_positions_beyond_32_bits_are_found(path: str) -> None:
         right = [start + n for n in range(1, 9) if start + n > after]
         assert [p for p, _ in asked(list(runs.occurrences(connection, tag, after, 1 << 62)))] == right
     connection.close()
+
+
+# ------------------------------------------------------------------------------------------ unfinished runs
+
+
+def segment_of(*types: str) -> tail.Segment:
+    """A segment of one event of each type, with a tag of its own."""
+    made = tail.Segment(0, 100)
+    made.add(tail.Labels(list(types), [(f"who:{n}",) for n in range(len(types))], [2] * len(types)))
+    return made
+
+
+def indexed(connection: apsw.Connection) -> list[tuple[int, int, int]]:
+    """Tag, last position and type of the postings of complete runs, each of one event."""
+    rows: list[tuple[int, int, int]] = connection.execute(  # pyright: ignore
+        "SELECT tag, last, type FROM posting WHERE run IN (SELECT id FROM run WHERE state = 1) ORDER BY tag, last"
+    ).fetchall()
+    return rows
+
+
+@pytest.fixture
+def names(connection: apsw.Connection) -> tuple[NameDictionary, NameDictionary]:
+    """The dictionaries of types and of tags of a new store."""
+    schema.create_identity(connection)
+    return NameDictionary("type"), NameDictionary("tag")
+
+
+def test_a_merge_goes_on_after_a_new_type_is_appended(
+    connection: apsw.Connection, names: tuple[NameDictionary, NameDictionary]
+) -> None:
+    """It ends within the segment to which the event of the new type is added, as one that another process began may."""
+    segment = segment_of("A", "B", "A", "B")
+    begun = merge.Merge((segment,), 0, 4)
+    begun.step(connection, *names, 10)
+    segment.add(tail.Labels(["C"], [("who:c",)], [2]))
+    while not begun.is_done:
+        begun.step(connection, *names, 1)
+    a, b = (names[0].ensure(connection, name) for name in "AB")
+    assert indexed(connection) == [*sorted([(-a, 3, a), (-b, 4, b)]), (1, 1, a), (2, 2, b), (3, 3, a), (4, 4, b)]
+
+
+def test_a_merge_that_was_changed_on_disk_is_begun_again(
+    connection: apsw.Connection, names: tuple[NameDictionary, NameDictionary]
+) -> None:
+    """Behind a last posting with another tag, those between would be missing: so they are written again."""
+    segment = segment_of("A", "A", "A", "A")
+    begun = merge.Merge((segment,), 0, 4)
+    begun.step(connection, *names, 10)
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
+    connection.execute("UPDATE posting SET tag = 3 WHERE tag = (SELECT max(tag) FROM posting)")
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 1)
+    while not begun.is_done:
+        begun.step(connection, *names, 1)
+    assert [row[0] for row in indexed(connection)] == [-1, 1, 2, 3, 4]
+    while compact(connection, 1):
+        pass
+    assert [run.state for run in runs.read_runs(connection)] == [COMPLETE]
+
+
+def test_a_compaction_that_was_changed_on_disk_is_begun_again(connection: apsw.Connection) -> None:
+    """It would pass over the postings between the last one and the one that it seems to be: two events were lost."""
+    for start in (0, 5):
+        runs.write_run(connection, start, start + 5, [(tag, start + tag, 1) for tag in range(1, 6)])
+    compact(connection, 2)
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
+    connection.execute("UPDATE posting SET tag = 3 WHERE run = 3")
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 1)
+    while compact(connection, 2):
+        pass
+    for tag in range(1, 6):
+        assert [p for p, _ in asked(list(runs.occurrences(connection, tag, 0, 10)))] == [tag, 5 + tag]
+    assert [run.state for run in runs.read_runs(connection)] == [COMPLETE]
+
+
+def test_closing_deletes_a_bounded_part_of_the_runs_that_were_replaced(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are: the next processes go on."""
+    monkeypatch.setattr(compaction, "POSTINGS_IN_MEMORY", 2)
+    monkeypatch.setattr(compaction, "SLICES_TOGETHER", 3)
+    with ef.Store(path) as store:
+        store.append(noted(0))
+    connection = apsw.Connection(path)
+    replaced = runs.add_run(connection, 1, 1_001)
+    runs.insert_postings(connection, replaced, postings.pack(1_000, range(1, 120 * 100 + 1), 1))
+    runs.set_state(connection, replaced, runs.REPLACED)
+    connection.close()
+    count = "SELECT count(*) FROM posting WHERE run = 2"
+    for expected in (100 - 3 * 8, 100 - 6 * 8):
+        with ef.Store(path) as store:
+            store.append(noted(1))
+        assert foreign(path, count) == [(expected,)]
+    assert assert_whole(path) == 3
+
+
+def test_an_import_compacts_in_bounded_parts(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large compaction would otherwise have all postings in memory, and in one transaction."""
+    most = list[int]()
+    join = compaction.join
+
+    def counted(rows: Sequence[postings.Columns]) -> list[postings.Columns]:
+        most.append(len(rows))
+        return join(rows)
+
+    monkeypatch.setattr(compaction, "join", counted)
+    monkeypatch.setattr(compaction, "POSTINGS_IN_MEMORY", 16)
+    monkeypatch.setattr(compaction, "FANOUT", 2)
+    with ef.Store(path) as source, ef.Store(str(tmp_path / "copy.db")) as target:
+        source.extend(noted(n, f"w-{n}") for n in range(3_000))
+        source.copy_to(target)
+        assert [each.position for each in target.read(ef.Query.of(tags="who:w-2999"))] == [3_000]
+    assert 0 < max(most) <= 16
+    assert assert_whole(str(tmp_path / "copy.db")) == 3_000

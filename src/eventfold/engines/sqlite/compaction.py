@@ -20,7 +20,8 @@ from eventfold.engines.sqlite.runs import BEING_WRITTEN, COMPLETE, POSTING_COLUM
 
 SMALL_EVENTS = 512  # runs below are joined as soon as there are two of a class, which spans a factor of two
 FANOUT = 8  # larger runs of a class, which spans a factor of eight, are joined so many at a time
-ALL_POSTINGS = 1 << 40  # copied at once
+POSTINGS_IN_MEMORY = 8_192
+SLICES_TOGETHER = 16  # of so many postings, for a process that closes or imports: some tenths of a second at most
 MAX_JOINED = 48  # at once; SQLite joins at most 500 statements
 
 
@@ -80,18 +81,31 @@ def compact(connection: apsw.Connection, most: int, max_events: int | None = Non
         return False
     else:
         sources = [run for run in complete if target.start <= run.start and run.end <= target.end]
-    if _copy(connection, sources, target, most):
+    written = runs.last_key(connection, target)
+    if written is None:  # changed on disk: begun again
+        runs.discard(connection, target)
+        return True
+    if _copy(connection, sources, target, written, most):
         for run in sources:
             runs.set_state(connection, run, REPLACED)
         runs.set_state(connection, target, COMPLETE)
     return True
 
 
-def _copy(connection: apsw.Connection, sources: Sequence[Run], target: Run, most: int) -> bool:
+def compact_more(connection: apsw.Connection, max_events: int | None = None) -> None:
+    """Compact as much as has time within one transaction. What is left is done by later slices, of any process."""
+    for _ in range(SLICES_TOGETHER):
+        if not compact(connection, POSTINGS_IN_MEMORY, max_events):
+            return
+
+
+def _copy(
+    connection: apsw.Connection, sources: Sequence[Run], target: Run, written: tuple[int, int], most: int
+) -> bool:
     """Copy the next postings of the sources. Returns whether all are copied, and the target is complete."""
     if not sources or (sources[0].start, sources[-1].end) != (target.start, target.end):
         raise index_error(f"run {target.id} of the index has other ends than the runs that it is made of")
-    cursor = connection.execute(_in_order(sources), runs.last_key(connection, target))
+    cursor = connection.execute(_in_order(sources), written)
     try:
         rows = list(islice(cursor, most))
     finally:

@@ -364,7 +364,7 @@ class SqliteEngine:
         """See the port."""
 
         def facts(connection: apsw.Connection) -> dict[str, Any]:
-            head, through = self._read_head(connection).position, read_through(connection)
+            through, head = read_through(connection), self._read_head(connection).position  # never behind the head
             return {
                 "engine": self.name,
                 "path": self._file.path,

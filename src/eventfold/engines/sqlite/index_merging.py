@@ -16,7 +16,7 @@ from itertools import takewhile
 
 import apsw
 
-from eventfold.engines.sqlite.compaction import ALL_POSTINGS, FANOUT, compact
+from eventfold.engines.sqlite.compaction import FANOUT, compact, compact_more
 from eventfold.engines.sqlite.errors import as_eventfold_error, record_errno
 from eventfold.engines.sqlite.file import File
 from eventfold.engines.sqlite.head import HeadTracker
@@ -33,7 +33,7 @@ from eventfold.engines.sqlite.schema import HEAD, read_through
 from eventfold.engines.sqlite.tail import CATCH_UP_ROWS, MERGE_EVENTS, Labels, Segment
 from eventfold.errors import EventfoldError
 
-COMPACTED_AT_CLOSE = FANOUT * MERGE_EVENTS  # events at most: about a tenth of a second
+COMPACTED_AT_CLOSE = FANOUT * MERGE_EVENTS  # events at most
 
 _log = logging.getLogger("eventfold")
 
@@ -245,8 +245,7 @@ class IndexMerging:
         whole = tuple(takewhile(lambda each: each.damage is None, segments))
         if whole:
             merge_all(connection, names.types, names.tags, whole)
-            while compact(connection, ALL_POSTINGS, COMPACTED_AT_CLOSE):
-                pass
+            compact_more(connection, COMPACTED_AT_CLOSE)
 
     def is_left_to_others(self, left: int) -> bool:
         """Whether a tail of `left` events is left to other processes, or is empty."""

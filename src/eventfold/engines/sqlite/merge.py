@@ -51,7 +51,8 @@ class Merge:
         self._ids: list[int] = []  # of the first names
         self._keys: list[int] = []  # of the postings in their order: ids of tags, and negative ones of types
         self._order: list[int] = []  # the index of the name of each
-        self._of_type: dict[str, int] = {}
+        self._types: dict[int, str] = {}  # by id, of all events up to `end`
+        self._of_event: list[int] = []  # the type of each of these events; empty if they have one
         self._next, self._entries = 0, 0  # the index of the next key; entries of the postings before
         events = max(1, end - start)
         self.postings_per_event = ((1 + NAME_POSTINGS) * len(names) + events / postings.MAX_EVENTS) / events
@@ -71,7 +72,7 @@ class Merge:
         if begun is not None:
             if begun.start == through and begun.end <= segments[-1].end:
                 return cls(segments, through, begun.end)
-            runs.delete_postings(connection, begun, 1 << 30)  # these segments cannot make the same postings
+            runs.discard(connection, begun)  # these segments cannot make the same postings
         return cls(segments, through, end)
 
     def step(self, connection: apsw.Connection, types: NameDictionary, tags: NameDictionary, most: int) -> int:
@@ -92,7 +93,11 @@ class Merge:
         run = _being_written(connection, self.start) or runs.add_run(connection, self.start, self.end)
         if (run.start, run.end) != (self.start, self.end):
             raise OutdatedMerge
-        self._pass_over(runs.last_key(connection, run))
+        written = runs.last_key(connection, run)
+        if written is None:  # changed on disk
+            runs.discard(connection, run)
+            run, written = runs.add_run(connection, self.start, self.end), runs.LOWEST
+        self._pass_over(written)
         columns = self._columns(run.id, left)
         runs.insert_columns(connection, columns)
         if self._next == len(self._keys):
@@ -101,10 +106,13 @@ class Merge:
 
     def _begin_postings(self, connection: apsw.Connection, types: NameDictionary) -> None:
         """Find the order of the postings: by type, from the last to the first, then by tag."""
-        found = {name for segment in self._segments for name in list(segment.by_type)}
-        self._of_type = {name: types.ensure(connection, name) for name in found}
+        # Not those that readers add to the last segment meanwhile.
+        of_event = [name for each in self._segments for name in each.types[: self.end - each.start]]
+        numbers = {name: types.ensure(connection, name) for name in set(of_event)}
+        self._types = {number: name for name, number in numbers.items()}
+        self._of_event = list(map(numbers.__getitem__, of_event)) if len(numbers) > 1 else []
         self._order = sorted(range(len(self._ids)), key=self._ids.__getitem__)
-        of_types = sorted({-self._of_type[name] for by_type in self._by_type for name in by_type})
+        of_types = sorted({-numbers[name] for by_type in self._by_type for name in by_type})
         self._keys = [*of_types, *map(self._ids.__getitem__, self._order)]
         self._order = [*range(-len(of_types), 0), *self._order]
 
@@ -125,9 +133,8 @@ class Merge:
         """
         columns: list[Any] = []
         encode, extend, keys, order, names = encode_row, columns.extend, self._keys, self._order, self._names
-        number = next(iter(self._of_type.values())) if len(self._of_type) == 1 else 0
-        base = self._segments[0].start + 1
-        of_event = [] if number else [self._of_type[name] for each in self._segments for name in each.types]
+        of_event, base = self._of_event, self._segments[0].start + 1
+        number = 0 if of_event else next(iter(self._types))
         largest, end = most * runs.WIDTH, len(keys)
         index, entries, by_tag = self._next, self._entries, [each.get for each in self._by_tag]
         while index < end and len(columns) < largest:
@@ -167,13 +174,13 @@ class Merge:
         return sum(len(_as_list(by_tag.get(name, ()))) for by_tag in self._by_tag)
 
     def _positions_of_type(self, number: int) -> list[int]:
-        name = next(name for name, each in self._of_type.items() if each == number)
+        name = self._types[number]
         return list(chain.from_iterable(_as_list(by_type.get(name, ())) for by_type in self._by_type))
 
     def _complete(self, connection: apsw.Connection, run: Run) -> None:
         """Make the run a part of the index, unless processes that wrote it did not make the same postings."""
         if runs.count_events(connection, run) != self._entries:
-            runs.delete_postings(connection, run, 1 << 30)
+            runs.discard(connection, run)
             self._next = self._entries = 0  # begun again by the next step
             return
         runs.set_state(connection, run, COMPLETE)

@@ -76,6 +76,11 @@ def _from_bytes(data: bytes) -> Sequence[int]:
     return found
 
 
+def is_intact(row: Columns) -> bool:
+    """Whether a posting has its checksum."""
+    return crc32(encode_row(row[:4])) == row[4]
+
+
 def verify(row: Columns) -> None:
     """Raises StoreDamaged if a posting does not have its checksum."""
     if crc32(encode_row(row[:4])) != row[4]:

@@ -12,7 +12,7 @@ import apsw
 
 from eventfold.core.envelope import StoredEvent
 from eventfold.engines.sqlite import runs, schema
-from eventfold.engines.sqlite.compaction import ALL_POSTINGS, compact
+from eventfold.engines.sqlite.compaction import compact_more
 from eventfold.engines.sqlite.inline import read_registrations
 from eventfold.engines.sqlite.merge import merge_all
 from eventfold.engines.sqlite.read import Names
@@ -72,8 +72,7 @@ def import_events(
     if events:
         runs.write_run(connection, events[0].position - 1, events[-1].position, sorted(entries))
         write_through(connection, events[-1].position)
-        while compact(connection, ALL_POSTINGS):
-            pass
+        compact_more(connection)
     connection.executemany(schema.INSERT_REQUEST, map(with_checksum, keys))
 
 

@@ -21,7 +21,7 @@ import apsw
 from eventfold.engines.sqlite import postings
 from eventfold.engines.sqlite.errors import index_error
 from eventfold.engines.sqlite.postings import Columns, Types
-from eventfold.engines.sqlite.schema import insert_many, read_through, with_checksum
+from eventfold.engines.sqlite.schema import insert_many, verify_mark, with_checksum
 from eventfold.engines.sqlite.tail import Stretch
 
 BEING_WRITTEN, COMPLETE, REPLACED = 0, 1, 2  # states of a run
@@ -31,6 +31,8 @@ FOLLOWED_POSTINGS = 8  # are read before a position is looked up
 DELETED_AT_ONCE = 4  # postings are deleted in the time that takes to write one
 
 _RUNS = 'SELECT id, start, "end", state, crc FROM run ORDER BY start, id'
+_MARK_AND_RUNS = """SELECT i.through, i.crc, r.id, r.start, r."end", r.state, r.crc
+    FROM indexed i LEFT JOIN run r ON 1 ORDER BY r.start, r.id"""
 _INSERT_RUN = 'INSERT INTO run (id, start, "end", state, crc) VALUES (?,?,?,?,?)'
 _SET_STATE = "UPDATE run SET state = ?, crc = ? WHERE start = ? AND id = ?"
 _DELETE_RUN = "DELETE FROM run WHERE start = ? AND id = ?"
@@ -38,7 +40,6 @@ INSERT_POSTING = "INSERT INTO posting (run, tag, last, type, positions, crc) VAL
 WIDTH = 6  # columns of a posting with its run
 POSTING_COLUMNS = "tag, last, type, positions, crc"
 _COUNT = "SELECT ifnull(sum(max(1, length(positions) / CASE type WHEN 0 THEN 8 ELSE 4 END)), 0) FROM posting"
-_LAST_KEY = "SELECT tag, last FROM posting WHERE run = ? ORDER BY tag DESC, last DESC LIMIT 1"
 _KEY_AFTER = "SELECT tag, last FROM posting WHERE run = ? ORDER BY tag, last LIMIT 1 OFFSET ?"
 
 _OF_TAG = f"""SELECT p.tag, p.last, p.type, p.positions, p.crc
@@ -56,6 +57,7 @@ _OF_TAGS = f"""SELECT p.tag, p.last, p.type, p.positions, p.crc
     WHERE r.state = {COMPLETE} AND r."end" > ?2 AND r.start < ?3 AND p.last > ?2 AND p.last <= ifnull(
         (SELECT q.last FROM posting q WHERE q.run = r.id AND q.tag = u.value AND q.last >= ?3 ORDER BY q.last LIMIT 1),
         {2**63 - 1})"""
+_LAST = f"SELECT {POSTING_COLUMNS} FROM posting WHERE run = ? ORDER BY tag DESC, last DESC LIMIT 1"
 _ALL = f"SELECT {POSTING_COLUMNS} FROM posting WHERE run = ? AND (tag, last) > (?, ?) ORDER BY tag, last"
 LOWEST = (-(2**63), 0)  # before every key of a posting
 
@@ -83,17 +85,22 @@ class Occurrences(NamedTuple):
 
 def read_runs(connection: apsw.Connection) -> list[Run]:
     """All runs, in order of their start. Raises StoreDamaged if a row does not have its checksum."""
-    found: list[Run] = []
-    for row in connection.execute(_RUNS):
-        if with_checksum(row[:-1]) != row:
-            raise index_error(f"the row of run {row[0]} of the index does not have its checksum")
-        found.append(Run(*row[:-1]))
-    return found
+    return list(map(_verified, connection.execute(_RUNS)))
+
+
+def _verified(row: tuple[Any, ...]) -> Run:
+    if with_checksum(row[:-1]) != row:
+        raise index_error(f"the row of run {row[0]} of the index does not have its checksum")
+    return Run(*row[:-1])
 
 
 def complete_runs(connection: apsw.Connection) -> list[Run]:
     """The complete runs, in order. Raises StoreDamaged if one does not begin where the one before ends."""
-    found = [run for run in read_runs(connection) if run.state == COMPLETE]
+    return _adjoining(read_runs(connection))
+
+
+def _adjoining(known: Iterable[Run]) -> list[Run]:
+    found = [run for run in known if run.state == COMPLETE]
     end = 0
     for run in found:
         if run.start != end or run.end <= end:
@@ -105,9 +112,12 @@ def complete_runs(connection: apsw.Connection) -> list[Run]:
 def indexed_through(connection: apsw.Connection) -> int:
     """The position up to which the index is complete, by its mark.
 
-    Raises StoreDamaged unless the complete runs have every event up to there.
+    Raises StoreDamaged unless the complete runs adjoin and have every event up to there. Mark and runs are read by one
+    statement: another process may end a merge at any time.
     """
-    through, complete = read_through(connection), complete_runs(connection)
+    rows = connection.execute(_MARK_AND_RUNS).fetchall()
+    through = verify_mark(rows[0][:2] if rows else None)
+    complete = _adjoining(_verified(row[2:]) for row in rows if row[2] is not None)
     if (complete[-1].end if complete else 0) != through:
         raise index_error(f"the runs of the index do not end at its mark, {through}")
     return through
@@ -157,9 +167,20 @@ def write_run(connection: apsw.Connection, start: int, end: int, entries: Iterab
     return count
 
 
-def last_key(connection: apsw.Connection, run: Run) -> tuple[int, int]:
-    """Tag and last position of the last posting of a run; LOWEST if it has none."""
-    return connection.execute(_LAST_KEY, (run.id,)).fetchone() or LOWEST
+def last_key(connection: apsw.Connection, run: Run) -> tuple[int, int] | None:
+    """Tag and last position of the last posting of a run; LOWEST if it has none.
+
+    None if it does not have its checksum: what goes on behind it would pass over others.
+    """
+    row = connection.execute(_LAST, (run.id,)).fetchone()
+    if row is None:
+        return LOWEST
+    return (row[0], row[1]) if postings.is_intact(row) else None
+
+
+def discard(connection: apsw.Connection, run: Run) -> None:
+    """Let compactions delete a run that was not completed."""
+    set_state(connection, run, REPLACED)
 
 
 def count_events(connection: apsw.Connection, run: Run | None = None) -> int:

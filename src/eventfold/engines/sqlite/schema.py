@@ -295,7 +295,11 @@ def create_identity(connection: apsw.Connection) -> None:
 
 def read_through(connection: apsw.Connection) -> int:
     """The position through which the index tables are complete. Raises StoreDamaged if the row is damaged."""
-    row = connection.execute(THROUGH).fetchone()
+    return verify_mark(connection.execute(THROUGH).fetchone())
+
+
+def verify_mark(row: tuple[Any, ...] | None) -> int:
+    """The position of a row of `indexed`, None if there is none. Raises StoreDamaged if the row is damaged."""
     if row is None or with_checksum(row[:-1]) != row:
         raise index_error("the mark of the index does not have its checksum")
     return row[0]
