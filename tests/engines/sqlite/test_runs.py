@@ -369,3 +369,11 @@ def test_an_import_compacts_in_bounded_parts(path: str, tmp_path: Path, monkeypa
         assert [each.position for each in target.read(ef.Query.of(tags="who:w-2999"))] == [3_000]
     assert 0 < max(most) <= 16
     assert assert_whole(str(tmp_path / "copy.db")) == 3_000
+
+
+def test_a_segment_ends_with_a_number_of_tags() -> None:
+    """Events with 64 tags each make smaller merges: what is sorted at once is bounded."""
+    segment = tail.Segment(0, 3_072)
+    labels = tail.Labels(["A"] * 1_000, [tuple(f"{k}:{n}" for k in range(64)) for n in range(1_000)], [2] * 1_000)
+    assert segment.add(labels) == segment.end == tail.SEGMENT_TAGS // 64
+    assert segment.is_full

@@ -27,6 +27,7 @@ from eventfold.errors import CorruptEvent
 MERGE_SEGMENTS = 6  # so many segments are merged at once: a leaf of the index is then written once for all of them
 MERGE_EVENTS = 18_432  # events of them; a segment of 3,072 is read in 1 ms once it is saved, and in 30 ms from its rows
 SEGMENT_BYTES = 8_388_608  # or so many bytes of payloads and tags make a segment: a process may have to read them all
+SEGMENT_TAGS = 12_288  # or so many tags of all its events: a merge sorts the tags of its segments at once
 CATCH_UP_ROWS = 512  # rows read at a time
 PENDING_EVENTS = 32  # of this process, added together: a quarter of the time of adding each after its append
 EVENT_MEMORY, ENTRY_MEMORY, NAME_MEMORY = 110, 75, 45  # bytes; within a fifth of what tracemalloc finds for short tags
@@ -98,8 +99,13 @@ class Segment:
 
     @property
     def is_full(self) -> bool:
-        """Whether it has so many events, or bytes, that the next event begins another segment."""
-        return self.end - self.start >= self.max_events or self.size >= SEGMENT_BYTES or self.damage is not None
+        """Whether it has so many events, bytes or tags that the next event begins another segment."""
+        return (
+            self.end - self.start >= self.max_events
+            or self.size >= SEGMENT_BYTES
+            or self.carried >= SEGMENT_TAGS
+            or self.damage is not None
+        )
 
     def raise_damage(self) -> NoReturn:
         """Raises the error of its damaged event."""
@@ -112,24 +118,25 @@ class Segment:
         left = self.max_events - (self.end - self.start)
         if len(types) > left:
             types, tag_sets, sizes = types[:left], tag_sets[:left], sizes[:left]
-        size = sum(sizes)
-        if self.size + size >= SEGMENT_BYTES:
-            fit = self._count_fitting(sizes)
+        size, carried = sum(sizes), sum(map(len, tag_sets))
+        if self.size + size >= SEGMENT_BYTES or self.carried + carried >= SEGMENT_TAGS:
+            fit = self._count_fitting(tag_sets, sizes)
             types, tag_sets, size = types[:fit], tag_sets[:fit], sum(sizes[:fit])
+            carried = sum(map(len, tag_sets))
         self.types += types
         self.tag_sets += tag_sets
         self._index(types, tag_sets)
-        self.carried += sum(map(len, tag_sets))
+        self.carried += carried
         self.size += size
         self.end += len(types)  # last: readers ask up to it
         return len(types)
 
-    def _count_fitting(self, sizes: Sequence[int]) -> int:
+    def _count_fitting(self, tag_sets: Sequence[tuple[str, ...]], sizes: Sequence[int]) -> int:
         """How many of the next events are added: those up to the one that makes it full."""
-        size = self.size
-        for count, each in enumerate(sizes, 1):
-            size += each
-            if size >= SEGMENT_BYTES:
+        size, carried = self.size, self.carried
+        for count, (tags, each) in enumerate(zip(tag_sets, sizes, strict=True), 1):
+            size, carried = size + each, carried + len(tags)
+            if size >= SEGMENT_BYTES or carried >= SEGMENT_TAGS:
                 return count
         return len(sizes)
 
