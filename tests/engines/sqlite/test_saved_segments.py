@@ -106,6 +106,20 @@ def test_a_segment_with_other_labels_than_its_events_is_found_by_a_check(path: s
     assert [each.position for each in found if each.position] == [n + 1 for n in range(20, 30) if n % 7 == 3]
 
 
+def test_a_segment_that_is_saved_during_a_check_is_no_damage(path: str) -> None:
+    """It has events after those that the check compares: they are appended between its steps."""
+    with ef.Store(path, merge_events=60) as other:
+
+        def append(_done: int, _all: int) -> None:
+            for n in range(25):
+                other.append(noted(n))
+
+        before = foreign(path, "SELECT count(*) FROM segment")
+        assert list(engine_of(other).check(append)) == []
+        assert foreign(path, 'SELECT max("end") FROM segment')[0][0] > EVENTS
+        assert foreign(path, "SELECT count(*) FROM segment") != before
+
+
 def test_a_rebuild_of_the_index_drops_them(tmp_path: Path) -> None:
     """So does a merge."""
     name = str(tmp_path / "log.db")

@@ -30,6 +30,7 @@ from eventfold.engines.sqlite.snapshots import damaged_keys
 from eventfold.errors import EventfoldError
 from eventfold.ports.integrity import Problem, Progress, placement_problems
 
+LAST_POSITION = "SELECT ifnull(max(position), 0) FROM event"
 EVENTS_PER_STEP = 1_000  # each step has a snapshot of its own and reports progress
 MAX_SQLITE_PROBLEMS = 100  # reported by SQLite's own check
 
@@ -113,7 +114,7 @@ class _Comparison:
 
     def begin(self, connection: apsw.Connection) -> list[Problem]:
         """Read the head, and run SQLite's own check."""
-        self.head = connection.execute("SELECT ifnull(max(position), 0) FROM event").get
+        self.head = connection.execute(LAST_POSITION).get
         found = list(_check_structure(connection))
         try:
             self._through = read_through(connection)
@@ -218,7 +219,7 @@ class _Comparison:
     def _check_segments(self, connection: apsw.Connection) -> Iterator[Problem]:
         """Compare the saved segments with the events."""
         for start, end, segment in saved_segments.decode_all(connection):
-            if segment is None or end > self.head:
+            if segment is None or end > connection.execute(LAST_POSITION).get:  # also one of events since `begin`
                 yield IndexProblem(f"The saved segment of the index after position {start} is damaged.")
                 continue
             try:
