@@ -30,7 +30,7 @@ SMALL_BYTES = 900_000  # bytes of data and metadata: with 64 tags and a type of 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST, _LAST = -62_135_596_800_000_000, 253_402_300_799_999_999  # µs: the range of a datetime
 _NO_MOMENT = (-(2**63)).to_bytes(8, signed=True)
-MAX_SHARED_PARTS = 1_024  # of envelopes, kept for digests
+KEPT_SHARED_PARTS = 1_024  # of envelopes, kept for digests
 _VARIANT, _RANDOM_BITS = 0b10 << 62, (1 << 62) - 1  # RFC 9562: two bits, then random ones
 _random_halves: deque[bytes] = deque()  # the last eight bytes of ids, drawn in advance
 if hasattr(os, "register_at_fork"):
@@ -271,12 +271,12 @@ def digest(events: Iterable[NewEvent | StoredEvent]) -> str:
     return (sha or hashlib.sha256()).hexdigest()
 
 
-_shared_parts: dict[tuple[str, int, str, str | None], tuple[bytes, bytes]] = {}  # at most MAX_SHARED_PARTS
+_shared_parts: dict[tuple[str, int, str, str | None], tuple[bytes, bytes]] = {}  # at most KEPT_SHARED_PARTS
 
 
 def _remember_parts(type: str, version: int, codec: str, key: str | None) -> tuple[bytes, bytes]:
     """Return the parts of an envelope that most events share: the type; codec, key id and version."""
-    if len(_shared_parts) >= MAX_SHARED_PARTS:
+    if len(_shared_parts) >= KEPT_SHARED_PARTS:
         _shared_parts.clear()
     found = _with_length(type), _with_length(codec) + _with_length(key or "") + version.to_bytes(4)
     _shared_parts[type, version, codec, key] = found

@@ -147,7 +147,7 @@ class IndexMerging:
         names, most, done = self._names, self._names.tail.merge_segments, 0
         merge, self._merge = self._merge, None
         left = 0 if events else slice_postings(0, 0, 0)
-        backlog = -(-len(closed) // most)
+        backlog, is_begun = -(-len(closed) // most), False
         connection.execute("BEGIN IMMEDIATE")
         while len(closed) >= most or merge is not None or (closed and not events):
             if merge is None:
@@ -156,6 +156,9 @@ class IndexMerging:
                     done, closed = closed[:most][-1].end, closed[most:]
                     continue
                 self._postings_per_event = merge.postings_per_event
+                is_begun = merge.is_large
+                if is_begun:  # its names were sorted: the next slice writes
+                    break
             if events and not left:
                 left = slice_postings(events, merge.postings_per_event, backlog)
             try:
@@ -169,7 +172,7 @@ class IndexMerging:
             closed = tuple(segment for segment in closed if segment.end > done)
             if left <= 0:
                 break
-        if self.compacts and (events or left > 0):
+        if self.compacts and not is_begun and (events or left > 0):
             most = compaction_postings(events, self._postings_per_event) if events else left
             self.compacts = compact(connection, most)
         connection.execute("COMMIT")
