@@ -114,7 +114,7 @@ events = st.one_of(
     st.just(object()),
 )
 alike = st.sampled_from([Moved, Twice, Nested, Untagged]).flatmap(
-    lambda cls: st.lists(events.filter(lambda event: type(event) is cls), min_size=MIN_ALIKE, max_size=12)
+    lambda cls: st.lists(events.filter(lambda event: type(event) is cls), min_size=MIN_ALIKE, max_size=MIN_ALIKE + 8)
 )
 
 
