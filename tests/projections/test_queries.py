@@ -283,7 +283,7 @@ def test_a_slow_query_without_an_index_is_reported_once(
             filled.rows(Sale, SHOP == 1)
     assert len(caplog.records) == 1
     assert "indexes=[('done', '-count')]" in caplog.text
-    assert "rebuild query_sale --switch" in caplog.text
+    assert "rebuild STORE query_sale --switch" in caplog.text
 
 
 def test_indexes_are_created_and_dropped_with_generations(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from eventfold.projections.admin import ProjectionAdmin
 from eventfold.projections.async_admin import AsyncProjectionAdmin
 from eventfold.projections.verify import LogProof
 from tests.cli.commands import ANSI, on_terminal, run
-from tests.engines.sqlite.noted import foreign
+from tests.engines.sqlite.test_flips import unguarded
 from tests.projections.flights import CarrierMonth, flights
 
 OF_THE_STORE = {
@@ -34,12 +34,11 @@ OF_THE_STORE = {
 
 
 def forged(path: Path) -> None:
-    """Return a store in which another program has put a false entry into the index of tags."""
+    """Write a store in which another program has changed the index of tags."""
     with ef.Store(str(path)) as store:
         store.extend(flights(50))
         store.project(CarrierMonth)
-    foreign(str(path), "INSERT INTO type (name) VALUES ('Forged')")
-    foreign(str(path), "REPLACE INTO tagged SELECT tag, position, (SELECT max(id) FROM type) FROM tagged LIMIT 3")
+    unguarded(str(path), "UPDATE posting SET tag = tag + 1000 WHERE tag > 0")
 
 
 def test_an_honest_log_and_an_honest_ledger_are_proved(either: ef.Store) -> None:

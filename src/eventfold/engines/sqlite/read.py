@@ -232,7 +232,7 @@ class _Fetch:
         expected = self._adjoining if not is_full else self._adjoining[: len(found)]
         there = list(map(_position, found))
         if there != expected:
-            raise missing_error(next(place for place in expected if place not in set(there)))
+            raise missing_error(next((place for place in expected if place not in set(there)), expected[0]))
 
     def _cursors(self, statements: Iterable[Statement]) -> Generator[Iterator[tuple[Any, ...]], None, None]:
         """Run the statements of the fetch, each when its rows are needed; end it when no more are."""
@@ -265,7 +265,7 @@ class _Fetch:
                 self._adjoining = chunk
                 low, high = sorted((chunk[0], chunk[-1]))
                 yield page_sql(self._backwards, False), [low - 1, high, len(chunk)]
-                continue
+                return  # nothing is excluded, so these are all: if a row is missing, no later one takes its place
             yield rows_sql(bool(self._bounds)), [_json(chunk).decode(), *self._bounds]
 
 
