@@ -58,7 +58,6 @@ _OF_TAGS = f"""SELECT p.tag, p.last, p.type, p.positions, p.crc
         (SELECT q.last FROM posting q WHERE q.run = r.id AND q.tag = u.value AND q.last >= ?3 ORDER BY q.last LIMIT 1),
         {2**63 - 1})"""
 _LAST = f"SELECT {POSTING_COLUMNS} FROM posting WHERE run = ? ORDER BY tag DESC, last DESC LIMIT 1"
-_ALL = f"SELECT {POSTING_COLUMNS} FROM posting WHERE run = ? AND (tag, last) > (?, ?) ORDER BY tag, last"
 LOWEST = (-(2**63), 0)  # before every key of a posting
 
 
@@ -203,11 +202,6 @@ def delete_postings(connection: apsw.Connection, run: Run, most: int) -> int:
     left = most - connection.changes() // DELETED_AT_ONCE
     connection.execute(_DELETE_RUN, (run.start, run.id))
     return left
-
-
-def postings_of_run(connection: apsw.Connection, run: Run) -> Iterable[Columns]:
-    """All postings of a run in order, as they are stored."""
-    return connection.execute(_ALL, (run.id, *LOWEST))
 
 
 def occurrences(
